@@ -1,0 +1,19 @@
+"""Mistakes of the user: one line that names the value, the limit and the cure."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """What the user gave cannot be used; the command line prints `line` alone and exits with code 2."""
+
+    def __init__(self, line: str):
+        super().__init__(line)
+        self.line = line  # gin adds to the text of an exception that passes through it, but not to this
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of an error line about an unknown name: the nearest known one, or all of them."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"

@@ -1,0 +1,138 @@
+"""Scoring a network: teacher-forced loss, and decoding with the tasks' own metrics, in the files that SeqIO writes under T5X."""
+
+import dataclasses
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+from tqdm import tqdm
+
+from explainft import checkpoint, decoding, sharding, token_cache
+from explainft.data import Batches
+from explainft.errors import UserError, nearest
+from explainft.loss import Loss
+from explainft.run_folder import RunFolder
+from explainft.t5 import T5, T5Config
+from explainft.token_cache import TokenCache
+from explainft.vocabulary import Vocabulary
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """What is evaluated every `period` updates: the training task's validation split teacher-forced on `eval_steps` batches, and
+    `mixture_or_task_name` by decoding, `num_examples` of each task (None: all). Training stops early after `patience` evaluations
+    in a row in which `metric` has not risen (None: never)."""
+
+    mixture_or_task_name: str
+    period: int = 1000
+    eval_steps: int = 20
+    batch_size: int = 256
+    num_examples: int | None = None
+    split: str = "validation"
+    metric: str = "exact_match"
+    patience: int | None = None
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _loss_sums(config: T5Config, loss: Loss, params: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    return loss.sums(T5(config).apply({"params": params}, **batch), batch["decoder_target_tokens"])
+
+
+def teacher_forced(config: T5Config, loss: Loss, params: Any, batches: Batches, mesh: jax.sharding.Mesh, steps: int) -> dict[str, float]:
+    """Loss and token accuracy on the first `steps` batches of one pass in order."""
+    totals: dict[str, float] = {}
+    for i in range(min(steps, batches.epoch_batches())):
+        sums = _loss_sums(config, loss, params, sharding.put_batch(batches.ordered(i), mesh))
+        for name, value in sums.items():
+            totals[name] = totals.get(name, 0.0) + float(value)
+    weight = totals["weight_sum"]
+    return {"loss": totals["loss_sum"] / weight, "accuracy": totals["correct_sum"] / weight}
+
+
+def decode_and_score(
+    config: T5Config, params: Any, cache: TokenCache, batch_size: int, num_examples: int | None, step: int, output_dir: Path
+) -> dict[str, float]:
+    """Decodes one task greedily, scores it with its metrics and writes `<task>-metrics.jsonl` and `<task>-<step>.jsonl`."""
+    n = len(cache) if num_examples is None else min(num_examples, len(cache))
+    length = int(cache.targets.lengths[:n].max())
+    with tqdm(total=n, desc=f"decoding {cache.task}", unit=" examples", disable=None, leave=False) as bar:
+        inputs = [cache.inputs[i] for i in range(n)]
+        decoded = decoding.generate(config, params, inputs, length, batch_size, progress=bar.update)
+    records = cache.records()[:n]
+    postprocess = cache.postprocess()
+    predictions = [
+        postprocess(cache.vocabulary.decode(ids), example=record, is_target=False) for ids, record in zip(decoded, records, strict=True)
+    ]
+    targets = [postprocess(record["targets_pretokenized"], example=record, is_target=True) for record in records]
+    metrics: dict[str, float] = {}
+    for metric in cache.metrics():
+        metrics.update(metric(targets, predictions))
+    write(output_dir, cache.task, step, metrics, records, targets, predictions)
+    return metrics
+
+
+def decode_all(
+    config: T5Config, params: Any, caches: list[TokenCache], evaluation: EvaluationConfig, step: int, run: RunFolder
+) -> float:
+    """Decodes and scores each task into the run's `inference_eval/`; returns the mean of the metric that counts."""
+    scores = []
+    for cache in caches:
+        metrics = decode_and_score(
+            config, params, cache, evaluation.batch_size, evaluation.num_examples, step, run.path / "inference_eval"
+        )
+        if evaluation.metric not in metrics:
+            raise UserError(f"EVAL_METRIC={evaluation.metric!r} is no metric of {cache.task}{nearest(evaluation.metric, metrics)}")
+        run.tensorboard(step, {f"inference_eval/{cache.task}/{name}": value for name, value in metrics.items()})
+        scores.append(metrics[evaluation.metric])
+    return sum(scores) / len(scores)
+
+
+def evaluate_run(
+    run: Path,
+    mixture_or_task: str | None,
+    step: int | None,
+    batch_size: int,
+    num_examples: int | None,
+    module: str,
+    tfds_data_dir: str | None,
+) -> None:
+    """Scores a checkpoint of a run on a task or mixture, by default all evaluation tasks of its own config and style; prints
+    a line for each task and adds to the run's `inference_eval/`."""
+    meta, params, step = checkpoint.load(run, step)
+    names = token_cache.task_names(mixture_or_task or evaluation_mixture(meta["task"]), module)
+    caches = [token_cache.load(name, "validation", module, tfds_data_dir) for name in names]
+    for cache in caches:
+        if cache.vocabulary.digest() != Vocabulary(run / "vocabulary.model").digest():
+            raise UserError(f"{cache.task} is written in another vocabulary than {run} was trained on; name a task of the same one")
+        config = checkpoint.model_of(meta)
+        metrics = decode_and_score(config, params, cache, batch_size, num_examples, step, run / "inference_eval")
+        shown = {name: value for name, value in metrics.items() if "/" not in name}
+        print(f"{cache.task} step {step}: " + "  ".join(f"{name} {value:.4g}" for name, value in shown.items()))
+
+
+def evaluation_mixture(task: str) -> str:
+    """explained_tiny_medium_compact -> explained_tiny_medium_eval_compact."""
+    base = task.removesuffix("_compact")
+    return f"{base}_eval{task[len(base) :]}"
+
+
+def write(output_dir: Path, task: str, step: int, metrics: dict[str, float], records: list, targets: list, predictions: list) -> None:
+    """The two files of an evaluation, as seqio.JSONLogger names and fills them. A step evaluated again replaces its line."""
+    output_dir.mkdir(parents=True, exist_ok=True)
+    metrics_file = output_dir / f"{task}-metrics.jsonl"
+    lines = metrics_file.read_text().splitlines() if metrics_file.is_file() else []
+    lines = [line for line in lines if json.loads(line)["step"] != step] + [json.dumps({"step": step, **metrics})]
+    _replace(metrics_file, lines)
+    rows = zip(records, targets, predictions, strict=True)
+    _replace(
+        output_dir / f"{task}-{step:06d}.jsonl",
+        [json.dumps({"input": record, "target": target, "prediction": prediction}) for record, target, prediction in rows],
+    )
+
+
+def _replace(path: Path, lines: list[str]) -> None:
+    scratch = path.with_name(path.name + ".tmp")
+    scratch.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    scratch.rename(path)

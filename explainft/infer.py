@@ -1,0 +1,114 @@
+"""Answers from a trained run: the expression in, explanation, answer and check out."""
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from explainft import checkpoint, decoding, listops
+from explainft.errors import UserError
+from explainft.listops.configs import CONFIGS, Config
+from explainft.vocabulary import EOS_ID, Vocabulary
+
+PRETRAINED = Path(__file__).parent / "pretrained" / "medium_tiny"  # made by `make pretrained`
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What the model wrote about one expression, and what the checker says of it."""
+
+    expression: str
+    explanation: str
+    check: listops.Check
+
+    def text(self) -> str:
+        answer = "none" if self.check.final_answer is None else self.check.final_answer
+        verdict = "correct" if self.check.answer_correct else f"wrong, it is {listops.evaluate(listops.parse(self.expression))}"
+        steps = f"{self.check.steps_correct} of {self.check.steps_total} steps correct"
+        if self.check.first_wrong_step is not None:
+            steps += f", first wrong step {self.check.first_wrong_step}"
+        indented = "\n".join(f"  {line}" for line in self.explanation.split("\n"))
+        return f"{self.expression}\n{indented}\nanswer: {answer} ({verdict}; {steps})"
+
+    def json(self) -> dict[str, Any]:
+        check = {name: value for name, value in self.check._asdict().items() if name != "final_answer"}
+        return {"expression": self.expression, "answer": self.check.final_answer, "explanation": self.explanation, "check": check}
+
+
+def infer(run: Path, expressions: Sequence[str], step: int | None = None, batch_size: int = 256) -> list[Prediction]:
+    """Greedy explanations of the expressions, in their order.
+
+    Raises UserError for an expression that cannot be read or holds values outside those that the run was trained on; a longer
+    expression than trained on is answered, with a note on standard error.
+    """
+    meta, params, _ = checkpoint.load(run, step)
+    style, modulus = meta["postprocess"]["style"], meta["postprocess"]["modulus"]
+    config = _config(meta["task"])
+    trees = [_parse(expression, config) for expression in expressions]
+    vocabulary = Vocabulary(run / "vocabulary.model", meta["extra_ids"])
+    # The model reads what it was trained on: the bracket form, whatever form was typed.
+    texts = [listops.format(tree) for tree in trees]
+    inputs = [[*vocabulary.encode(text), EOS_ID] for text in texts]
+    longest = max(map(len, inputs))
+    if longest > meta["lengths"]["inputs"]:
+        print(f"note: {longest} input tokens, trained on at most {meta['lengths']['inputs']}: expect mistakes", file=sys.stderr)
+    # Room for the right explanation, so that a long one is not cut off.
+    length = 1 + max(len(vocabulary.encode(listops.explain(tree, style, modulus))) for tree in trees)
+    length = max(length, meta["lengths"]["targets"])
+    rows = min(batch_size, len(inputs))
+    with tqdm(total=len(inputs), desc="decoding", unit=" examples", disable=None, leave=False) as bar:
+        decoded = decoding.generate(checkpoint.model_of(meta), params, inputs, length, rows, progress=bar.update)
+    explanations = [vocabulary.decode(ids) for ids in decoded]
+    return [
+        Prediction(text, explanation, listops.check(explanation, tree, style, modulus))
+        for text, explanation, tree in zip(texts, explanations, trees, strict=True)
+    ]
+
+
+def _config(task: str) -> Config | None:
+    """The problem of a task of ours, by its name; None for anybody else's task."""
+    names = [name for name in CONFIGS if task.startswith(f"explained_{name}_")]
+    return CONFIGS[max(names, key=len)] if names else None
+
+
+def _parse(expression: str, config: Config | None) -> listops.Tree:
+    tree = listops.parse(expression)
+    if config:
+        allowed = config.train.values
+        for value in listops.values(tree):
+            if value not in allowed:
+                raise UserError(
+                    f"{value} in {expression!r} is outside {allowed.start} to {allowed.stop - 1}, the values of config {config.name!r} "
+                    "that the model was trained on"
+                )
+    return tree
+
+
+def read_expressions(path: Path) -> list[str]:
+    """One expression a line; empty lines are skipped. A line that is none is named by its number."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as e:
+        raise UserError(f"cannot read {path} ({e}); give a text file with one expression a line") from e
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                listops.parse(line)
+            except listops.ListOpsError as e:
+                raise UserError(f"{path} line {number}: {e.line}") from e
+    return [line.strip() for line in lines if line.strip()]
+
+
+def write_jsonl(predictions: Sequence[Prediction], path: Path) -> None:
+    """One JSON object a line; the file appears whole or not at all."""
+    scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        scratch.write_text("".join(json.dumps(p.json()) + "\n" for p in predictions), encoding="utf-8")
+        scratch.replace(path)
+    except OSError as e:
+        raise UserError(f"cannot write {path} ({e.strerror}); name a file in a writable folder") from e

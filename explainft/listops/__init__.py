@@ -1,0 +1,22 @@
+"""ListOps: nested MIN, MAX, MED and SUM over numbers, their values and their explanations. Standard library only."""
+
+from explainft.listops.explain import STYLES as STYLES
+from explainft.listops.explain import Check as Check
+from explainft.listops.explain import Explanation as Explanation
+from explainft.listops.explain import Step as Step
+from explainft.listops.explain import check as check
+from explainft.listops.explain import explain as explain
+from explainft.listops.explain import final_answer as final_answer
+from explainft.listops.explain import read as read
+from explainft.listops.explain import steps as steps
+from explainft.listops.expression import OPERATORS as OPERATORS
+from explainft.listops.expression import ListOpsError as ListOpsError
+from explainft.listops.expression import Node as Node
+from explainft.listops.expression import Tree as Tree
+from explainft.listops.expression import depth as depth
+from explainft.listops.expression import evaluate as evaluate
+from explainft.listops.expression import format as format
+from explainft.listops.expression import length as length
+from explainft.listops.expression import operators as operators
+from explainft.listops.expression import parse as parse
+from explainft.listops.expression import values as values

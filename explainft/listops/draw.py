@@ -1,0 +1,33 @@
+"""A ListOps expression drawn as a tree, for reading."""
+
+from explainft.listops.explain import steps
+from explainft.listops.expression import Node, Tree, walk
+
+
+def draw(tree: Tree, modulus: int = 10) -> str:
+    """One line a node, an operator with its value: `[MAX 2 [MIN 4 7 ] 0 ]` is
+
+    MAX = 4
+    ├─ 2
+    ├─ MIN = 4
+    │  ├─ 4
+    │  └─ 7
+    └─ 0
+    """
+    answers = iter([step.answer for step in steps(tree, "short", modulus)])  # in the order in which operators close
+    lines: list[str] = []
+    open_operators: list[tuple[int, int, str]] = []  # line, arguments yet to be drawn, what stands before these
+    for part in walk(tree):
+        if part is None:
+            line, _, _ = open_operators.pop()
+            lines[line] += f" = {next(answers)}"
+            continue
+        branch = rail = ""
+        if open_operators:
+            line, to_come, before = open_operators.pop()
+            open_operators.append((line, to_come - 1, before))
+            branch, rail = (before + "├─ ", before + "│  ") if to_come > 1 else (before + "└─ ", before + "   ")
+        if isinstance(part, Node):
+            open_operators.append((len(lines), len(part.arguments), rail))
+        lines.append(branch + (part.operator if isinstance(part, Node) else str(part)))
+    return "\n".join(lines)

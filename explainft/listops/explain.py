@@ -1,0 +1,199 @@
+"""Explanations of ListOps expressions in four styles: written, read back and checked step by step.
+
+One line a step, an operator after its arguments, their answers already substituted; then the final answer. One table
+of templates writes and reads them. `medium` is that of Explained-ListOps-30 (arXiv 2402.07543), byte for byte.
+"""
+
+import re
+from collections.abc import Callable
+from itertools import accumulate, zip_longest
+from typing import NamedTuple
+
+from explainft.errors import nearest
+from explainft.listops.expression import ListOpsError, Tree, applications, evaluate, median_values
+
+STYLES = ("none", "short", "medium", "long")
+
+LINES = {
+    "none": {},
+    "short": {"MIN": "Min, {answer}", "MAX": "Max, {answer}", "MED": "MED, {answer}", "SUM": "SUM, {answer}"},
+    "medium": {
+        "MIN": "Min, smallest number of [{arguments}] is {answer}",
+        "MAX": "Max, largest number of [{arguments}] is {answer}",
+        "MED": "MED, sorted list, [{sorted}], MEDIAN is {answer}",
+        "SUM": "SUM, add [{arguments}], sum is {sum}, answer is {answer}",
+    },
+    "long": {
+        "MIN": "MIN operator so we have to find the smallest of the numbers [{arguments}], "
+        "smallest so far {smallest}, so the answer is {answer}",
+        "MAX": "MAX operator so we have to find the largest of the numbers [{arguments}], "
+        "largest so far {largest}, so the answer is {answer}",
+        "MED": "MED operator so we have to find the median of the numbers [{arguments}], "
+        "sorted list [{sorted}], middle {middle}, so the answer is {answer}",
+        "SUM": "SUM operator so we have to add the numbers [{arguments}], "
+        "running sums {sums}, sum is {sum} so the answer is {answer}",
+    },
+}
+WORKING: dict[str, Callable[[list[int]], tuple[int, ...]]] = {
+    "sorted": lambda arguments: tuple(sorted(arguments)),
+    "middle": lambda arguments: tuple(median_values(arguments)),
+    "sum": lambda arguments: (sum(arguments),),
+    "sums": lambda arguments: tuple(accumulate(arguments)),
+    "smallest": lambda arguments: tuple(accumulate(arguments, min)),
+    "largest": lambda arguments: tuple(accumulate(arguments, max)),
+}
+
+
+class Step(NamedTuple):
+    """The numbers that one line of an explanation shows; () where the style does not show them."""
+
+    operator: str
+    arguments: tuple[int, ...]
+    working: tuple[tuple[int, ...], ...]  # each list between arguments and answer, in the order of the line
+    answer: int
+
+
+class Explanation(NamedTuple):
+    """What was read: a step for each line before the final one, None for what is no step of the style."""
+
+    steps: tuple[Step | None, ...]
+    final_answer: int | None
+
+
+class Check(NamedTuple):
+    """An explanation held against its expression; it is fully valid when the answer is correct and no step is wrong."""
+
+    final_answer: int | None
+    answer_correct: bool
+    steps_total: int  # of the expression
+    steps_correct: int
+    first_wrong_step: int | None  # zero-based; a missing or surplus step is wrong at its index
+
+    @property
+    def valid(self) -> bool:
+        return self.answer_correct and self.first_wrong_step is None
+
+
+# At most 30 digits: room for the sum of many numbers of 18, and far from the 4,300 at which int() refuses.
+_NUMBER = "[0-9]{1,30}"
+_FREE_BLANK = re.compile(r"(?<=[,:;\[\]]) | (?=[,:;\[\]])|(?<=;)\n|\n(?=;)")
+_BREAK = re.compile(r"[\n;]| (?=(?:SUM|MED|Max|Min),|(?:SUM|MED|MAX|MIN) operator |Final answer)")
+_FINAL = re.compile(f"Final answer:({_NUMBER})")
+_BARE = re.compile(_NUMBER)
+
+
+def _tidy(text: str) -> str:
+    """One blank for each run, one newline for each run with a newline, none beside punctuation."""
+    lines = [" ".join(line.split()) for line in text.split("\n")]
+    return _FREE_BLANK.sub("", "\n".join([line for line in lines if line]))
+
+
+class _Line:
+    """A template compiled for both directions."""
+
+    def __init__(self, operator: str, template: str, separator: str):
+        names = re.findall(r"\{(\w+)\}", template)
+        self.operator = operator
+        self.template = re.sub(r"\{\w+\}", "%s", template)
+        self.separator = separator
+        self.shows_arguments = "arguments" in names
+        self.working = [WORKING[name] for name in names if name in WORKING]
+        numbers = f"({_NUMBER}(?:{_tidy(separator) or ' '}{_NUMBER})*)"
+        fields = [f"({_NUMBER})" if name == "answer" else numbers for name in names]
+        literals = map(re.escape, _tidy(self.template).split("%s"))
+        self.pattern = re.compile("".join(a + b for a, b in zip_longest(literals, fields, fillvalue="")))
+
+    def step(self, arguments: list[int], answer: int) -> Step:
+        shown = tuple(arguments) if self.shows_arguments else ()
+        return Step(self.operator, shown, tuple([work(arguments) for work in self.working]), answer)
+
+    def write(self, step: Step) -> str:
+        lists = [self.separator.join(map(str, numbers)) for numbers in (step.arguments, *step.working) if numbers]
+        return self.template % (*lists, step.answer)
+
+    def read(self, piece: str) -> Step | None:
+        match = self.pattern.fullmatch(piece)
+        if not match:
+            return None
+        lists = [tuple(map(int, group.replace(",", " ").split())) for group in match.groups()]
+        arguments = lists.pop(0) if self.shows_arguments else ()
+        [answer] = lists.pop()
+        return Step(self.operator, arguments, tuple(lists), answer)
+
+
+_WRITERS = {
+    style: {name: _Line(name, template, " " if style == "long" else ", ") for name, template in templates.items()}
+    for style, templates in LINES.items()
+}
+# A line is known by its first three letters, so that a long text of garbage costs one look-up a piece.
+_READERS = {style: {line.template[:3]: line for line in lines.values()} for style, lines in _WRITERS.items()}
+
+
+def _lines(style: str) -> dict[str, _Line]:
+    if style not in STYLES:
+        raise ListOpsError(f"unknown style {style!r}{nearest(style, STYLES)}")
+    return _WRITERS[style]
+
+
+def steps(tree: Tree, style: str = "long", modulus: int = 10) -> list[Step]:
+    """The steps of the tree with what the style shows of each; none for style "none". "long" shows everything."""
+    lines = _lines(style)
+    return [lines[name].step(values, answer) for name, values, answer in applications(tree, modulus)] if lines else []
+
+
+def explain(tree: Tree, style: str, modulus: int = 10) -> str:
+    """The explanation, one line a step, and the last line `Final answer: N`; for style "none" the answer alone, `N`."""
+    lines = _lines(style)
+    if not lines:
+        return str(evaluate(tree, modulus))
+    gold = steps(tree, style, modulus)
+    written = [lines[step.operator].write(step) for step in gold]
+    return "\n".join([*written, f"Final answer: {gold[-1].answer if gold else tree}"])
+
+
+def read(text: str, style: str) -> Explanation:
+    """Reads an explanation whose steps stand apart by newlines, blanks or ";" (with or without blanks round it).
+
+    Runs of blanks, and blanks beside punctuation, do not matter; everything else does.
+    """
+    _lines(style)
+    return _read(_pieces(text), style)
+
+
+def final_answer(text: str) -> int | None:
+    """The N of the `Final answer: N` with which the text ends, or of a text that is a number alone; else None."""
+    return _read(_pieces(text), "none").final_answer
+
+
+def check(text: str, tree: Tree, style: str, modulus: int = 10) -> Check:
+    """Compares each step that the text shows with the tree's own, so that a wrong number spoils one step only."""
+    gold = steps(tree, style, modulus)
+    shown, answer = read(text, style)
+    correct = [step is not None and step == other for step, other in zip_longest(gold, shown)]
+    return Check(
+        final_answer=answer,
+        answer_correct=answer == evaluate(tree, modulus),
+        steps_total=len(gold),
+        steps_correct=sum(correct),
+        first_wrong_step=correct.index(False) if False in correct else None,
+    )
+
+
+def _pieces(text: str) -> list[str]:
+    """The tidy lines of the text; an empty one where a ";" separates nothing."""
+    tidy = _tidy(text)
+    return _BREAK.split(tidy) if tidy else []
+
+
+def _read(pieces: list[str], style: str) -> Explanation:
+    answer = None
+    if pieces and pieces[-1].startswith("Final answer"):
+        match = _FINAL.fullmatch(pieces.pop())
+        answer = int(match[1]) if match else None
+    elif len(pieces) == 1 and _BARE.fullmatch(pieces[0]):
+        answer = int(pieces.pop())
+    readers = _READERS[style]
+    if not readers:
+        return Explanation((), answer)
+    lines = [(readers.get(piece[:3]), piece) for piece in pieces]
+    return Explanation(tuple([line.read(piece) if line else None for line, piece in lines]), answer)

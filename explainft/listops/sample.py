@@ -1,0 +1,97 @@
+"""Random ListOps trees, drawn as the long-range arena draws them (arXiv 2011.04006, its listops.py)."""
+
+import random
+from dataclasses import dataclass
+
+from explainft.errors import UserError, nearest
+from explainft.listops.expression import OPERATORS, Node, Tree
+
+OPERATOR_PROBABILITY = 0.25  # of an argument above the deepest level; otherwise it is a value
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Draws trees whose length lies in `min_length` to `max_length`, both included.
+
+    The root is an operator at level 1; an argument at level `max_depth` is always a value. An operator has 2 to
+    `max_args` arguments. Operators, values and numbers of arguments are uniform. A tree is drawn anew until its length
+    fits, so lengths that such trees seldom have take long. Raises UserError for settings that allow no tree.
+    """
+
+    values: range
+    min_length: int  # an operator with its bracket counts 2, a value 1
+    max_length: int
+    max_args: int = 10
+    max_depth: int = 10
+    operators: tuple[str, ...] = OPERATORS
+
+    def __post_init__(self):
+        if not self.values or self.values[0] < 0 or self.values[-1] < 0:
+            raise UserError(f"values={self.values} must hold numbers of 0 or more, for example range(10)")
+        if self.max_args < 2 or self.max_depth < 2:
+            raise UserError(f"max_args={self.max_args} and max_depth={self.max_depth} must each be at least 2")
+        longest = 1
+        for _ in range(self.max_depth - 1):
+            longest = 2 + self.max_args * longest
+        if not max(4, self.min_length) <= min(self.max_length, longest):
+            raise UserError(
+                f"no tree has a length from {self.min_length} to {self.max_length}: with max_args={self.max_args} and "
+                f"max_depth={self.max_depth} lengths are 4 to {longest}"
+            )
+        if not self.operators:
+            raise UserError(f"operators=() is empty; known: {', '.join(OPERATORS)}")
+        for operator in self.operators:
+            if operator not in OPERATORS:
+                raise UserError(f"unknown operator {operator!r}{nearest(operator, OPERATORS)}")
+
+    def tree(self, rng: random.Random) -> Node:
+        """Draws one tree. Only `rng.random()` is called: its stream is the same on every version of Python."""
+        arities = self._arities(rng)
+        while arities is None:
+            arities = self._arities(rng)
+        draw, values, operators = rng.random, self.values, self.operators
+        n_values, n_operators = len(values), len(operators)
+        trees: list[Tree] = []  # finished and not yet an argument, the leftmost on top
+        for arity in reversed(arities):
+            if arity:
+                arguments = tuple(trees[: -arity - 1 : -1])
+                del trees[-arity:]
+                trees.append(Node(operators[int(draw() * n_operators)], arguments))
+            else:
+                trees.append(values[int(draw() * n_values)])
+        [root] = trees
+        assert isinstance(root, Node)
+        return root
+
+    def _arities(self, rng: random.Random) -> list[int] | None:
+        """Draws a shape: the number of arguments of every node in prefix order, 0 for a value.
+
+        None where the length does not fit. The shape alone decides that, so operators and values are drawn after it;
+        and it is given up once the least length it can still have, the arguments to come counted as values, is too
+        long.
+        """
+        draw, max_length, choices = rng.random, self.max_length, self.max_args - 1
+        inner_levels = self.max_depth - 2  # where an argument may be an operator
+        to_come = 2 + int(draw() * choices)  # arguments of the open operator yet to be drawn
+        outer: list[int] = []  # those of the operators round it, from the root on
+        arities = [to_come]
+        length = 2 + to_come
+        while True:
+            if to_come:
+                to_come -= 1
+                chance = draw()
+                if chance < OPERATOR_PROBABILITY and len(outer) < inner_levels:
+                    # One draw serves both: below the probability it is again uniform.
+                    arity = 2 + int(chance / OPERATOR_PROBABILITY * choices)
+                    length += 1 + arity  # a value so far
+                    if length > max_length:
+                        return None
+                    arities.append(arity)
+                    outer.append(to_come)
+                    to_come = arity
+                else:
+                    arities.append(0)
+            elif outer:
+                to_come = outer.pop()
+            else:
+                return arities if self.min_length <= length <= max_length else None

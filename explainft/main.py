@@ -1,0 +1,222 @@
+"""The command line: one sub-command, one function. Nothing heavy is imported before a sub-command needs it."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from explainft import __version__, runtime
+from explainft.errors import UserError
+
+GIN_FLAG = "--gin."
+
+
+def data_build(args: argparse.Namespace) -> None:
+    dataset = _dataset()
+    for config in args.config:
+        folder = dataset.build(config, args.tfds_data_dir, processes=args.processes, shards=args.shards)
+        print(folder)
+
+
+def data_show(args: argparse.Namespace) -> None:
+    dataset = _dataset()
+    print(dataset.show(args.config, args.split, args.n, args.tfds_data_dir))
+
+
+def explain(args: argparse.Namespace) -> None:
+    from explainft import listops
+
+    for expression in _texts(args.expression):
+        print(listops.explain(listops.parse(expression), args.style, args.modulus))
+
+
+def check(args: argparse.Namespace) -> None:
+    from explainft import listops
+
+    tree = listops.parse(args.expression)
+    found = listops.check(args.text if args.text is not None else sys.stdin.read(), tree, args.style, args.modulus)
+    answer = "none found" if found.final_answer is None else found.final_answer
+    print(f"final answer: {answer} ({'correct' if found.answer_correct else 'wrong'})")
+    print(f"steps: {found.steps_correct} of {found.steps_total} correct")
+    if found.first_wrong_step is not None:
+        print(f"first wrong step: {found.first_wrong_step}")
+    if not found.valid:
+        sys.exit(1)
+
+
+def train(args: argparse.Namespace) -> None:
+    recipe = _recipe(args)
+    from explainft import train
+
+    recipe.configured(train.train)(config_text=recipe.operative, tfds_data_dir=args.tfds_data_dir)
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    runtime.prepare()
+    from explainft import evaluate
+
+    evaluate.evaluate_run(
+        Path(args.run), args.mixture, args.step, args.batch_size, args.num_examples, args.module, args.tfds_data_dir
+    )
+
+
+def infer(args: argparse.Namespace) -> None:
+    runtime.prepare()
+    from explainft import infer
+
+    expressions = list(args.expression)
+    if args.input:
+        expressions += infer.read_expressions(Path(args.input))
+    predictions = infer.infer(Path(args.run), _texts(expressions), args.step, args.batch_size)
+    if args.output:
+        infer.write_jsonl(predictions, Path(args.output))
+    else:
+        print("\n\n".join(prediction.text() for prediction in predictions))
+
+
+def solve(args: argparse.Namespace) -> None:
+    runtime.prepare()
+    from explainft import infer
+
+    for prediction in infer.infer(infer.PRETRAINED, _texts(args.expression)):
+        print(prediction.text())
+
+
+def export(args: argparse.Namespace) -> None:
+    runtime.prepare()
+    from explainft import checkpoint
+
+    checkpoint.export(Path(args.run), Path(args.destination), args.step, args.dtype)
+    print(args.destination)
+
+
+def report(args: argparse.Namespace) -> None:
+    from explainft import report
+
+    report.write_report([Path(run) for run in args.runs], Path(args.output))
+
+
+def _texts(expressions: list[str]) -> list[str]:
+    """The expressions, or the lines of standard input where none are given."""
+    return expressions or [line.strip() for line in sys.stdin if line.strip()]
+
+
+def _dataset():
+    from explainft import quiet
+
+    quiet.import_tensorflow()
+    from explainft import dataset
+
+    return dataset
+
+
+def _recipe(args: argparse.Namespace):
+    runtime.prepare()
+    from explainft import recipe
+
+    if not args.gin_file:
+        raise UserError("no recipe; give --gin_file=gin/medium_tiny.gin or another file of gin/")
+    recipe.load(args.gin_file, args.gin_bindings, [p for p in (args.gin_search_paths or "").split(",") if p])
+    return recipe
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="explainft", description="Fine-tune T5 to explain, then answer.")
+    top.add_argument("--version", action="version", version=__version__)
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, function, help: str, parent=commands) -> argparse.ArgumentParser:
+        sub = parent.add_parser(name, help=help, description=help)
+        sub.set_defaults(function=function, gin_bindings=[])
+        return sub
+
+    def expressions(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("expression", nargs="*", help="such as '[MAX 2 9 [MIN 4 7 ] 0 ]'; none: one a line from standard input")
+
+    def data_dir(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--tfds_data_dir", help="where datasets are; default: TensorFlow Datasets' own, ~/tensorflow_datasets")
+
+    def saved_step(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--step", type=int, help="the checkpoint's step; default: the newest")
+        sub.add_argument("--batch_size", type=_positive, default=256)
+
+    sub = commands.add_parser("data", help="build the dataset, or look at it", description="Build the dataset, or look at it.")
+    data = sub.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    sub = command("build", data_build, "Make a config of explained_listops.", data)
+    sub.add_argument("--config", action="append", required=True, help="listops10, listops30, ..., tiny; may be repeated")
+    sub.add_argument("--processes", type=_positive, help="default: one a core")
+    sub.add_argument("--shards", type=_positive, help="files a split; the content is the same for any number")
+    data_dir(sub)
+    sub = command("show", data_show, "Print a few examples with their explanations and trees.", data)
+    sub.add_argument("--config", default="tiny")
+    sub.add_argument("--split", default="train")
+    sub.add_argument("-n", type=_positive, default=3)
+    data_dir(sub)
+
+    sub = command("explain", explain, "Write the right explanation of expressions.")
+    expressions(sub)
+    sub.add_argument("--style", default="medium", help="none, short, medium or long")
+    sub.add_argument("--modulus", type=_positive, default=10)
+
+    sub = command("check", check, "Check an explanation step by step; exit code 1 where it is not valid.")
+    sub.add_argument("expression")
+    sub.add_argument("--text", help="the explanation; default: standard input")
+    sub.add_argument("--style", default="medium", help="none, short, medium or long")
+    sub.add_argument("--modulus", type=_positive, default=10)
+
+    sub = command("solve", solve, "Answer expressions with the model that ships with the package.")
+    expressions(sub)
+
+    sub = command("train", train, "Train from a recipe; any macro is set with --gin.NAME=VALUE.")
+    sub.add_argument("--gin_file", action="append", help="a recipe; may be repeated")
+    sub.add_argument("--gin_search_paths", help="folders to look for included files in, separated by commas")
+    data_dir(sub)
+
+    sub = command("eval", evaluate, "Score a trained run by decoding the evaluation tasks.")
+    sub.add_argument("run", help="the MODEL_DIR of a run")
+    sub.add_argument("--mixture", help="task or mixture; default: the evaluation mixture of the run's own task")
+    sub.add_argument("--num_examples", type=_positive, help="of each task; default: all")
+    sub.add_argument("--module", default="tasks", help="the module that registers the tasks")
+    saved_step(sub)
+    data_dir(sub)
+
+    sub = command("infer", infer, "Answer expressions with a trained run.")
+    sub.add_argument("run", help="the MODEL_DIR of a run")
+    expressions(sub)
+    sub.add_argument("--input", help="a file with one expression a line")
+    sub.add_argument("--output", help="a JSONL file for answers, explanations and checks; default: text on standard output")
+    saved_step(sub)
+
+    sub = command("export", export, "Copy a run's parameters without the optimizer into a folder of their own.")
+    sub.add_argument("run", help="the MODEL_DIR of a run")
+    sub.add_argument("destination")
+    sub.add_argument("--step", type=int, help="the checkpoint's step; default: the newest")
+    sub.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+
+    sub = command("report", report, "Make the table and the plots from run folders.")
+    sub.add_argument("runs", nargs="+", help="MODEL_DIRs")
+    sub.add_argument("--output", default="report", help="the folder for table and figures")
+    return top
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no positive whole number")
+    return int(text)
+
+
+def main(argv: list[str] | None = None) -> None:
+    argv = sys.argv[1:] if argv is None else argv
+    bindings = [word.removeprefix(GIN_FLAG) for word in argv if word.startswith(GIN_FLAG)]
+    args = parser().parse_args([word for word in argv if not word.startswith(GIN_FLAG)])
+    args.gin_bindings = bindings
+    try:
+        args.function(args)
+    except UserError as e:
+        print(f"explainft: error: {e.line}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

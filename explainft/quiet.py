@@ -1,0 +1,36 @@
+"""TensorFlow without its greetings: it writes them to file descriptor 2 itself, so no logging setting holds them back."""
+
+import contextlib
+import os
+import sys
+import tempfile
+
+
+@contextlib.contextmanager
+def native_stderr_held():
+    """Holds back what native code writes to standard error; an exception brings it out."""
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(terminal, held.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal, 2)
+            os.close(terminal)
+
+
+def import_tensorflow() -> None:
+    """Imports TensorFlow and SeqIO, and keeps TensorFlow off the accelerators, which are JAX's."""
+    if "seqio" in sys.modules:
+        return
+    with native_stderr_held():
+        import seqio  # noqa: F401
+        import tensorflow as tf
+
+        tf.config.set_visible_devices([], "GPU")

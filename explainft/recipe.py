@@ -1,0 +1,120 @@
+"""Gin recipes: parsing them for the built-in engine, and the mistakes that gin itself would swallow."""
+
+import ast
+import contextlib
+import importlib.util  # noqa: F401  gin 0.5.0 uses it without importing it
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tokenize import TokenError
+from typing import Any
+
+import gin
+from gin import config as gin_config
+
+from explainft.errors import UserError, nearest
+
+WIRING = Path(__file__).parent / "wiring"
+
+
+
+def load(files: Sequence[str], bindings: Sequence[str], search_paths: Sequence[str] = ()) -> None:
+    """Parses recipes and then bindings (`NAME=value`) over them.
+
+    A leaf recipe includes `gin/models/...` and `gin/runs/...`. Under T5X these are the repository's own files; here the current
+    folder is the engine's wiring while gin parses, so the same paths lead to the engine's files. Everything else is looked for
+    in the caller's folder, beside the recipe's own `gin/` folder and in `search_paths`. Raises UserError.
+    """
+    paths = [Path(file).absolute() for file in files]
+    for path, file in zip(paths, files, strict=True):
+        if not path.is_file():
+            raise UserError(f"no recipe {file!r} in {Path.cwd()}; give --gin_file the path of a .gin file")
+    gin.clear_config()
+    roots = [Path.cwd(), *(path.parent.parent for path in paths), *map(Path, search_paths)]
+    for root in dict.fromkeys(str(root.absolute()) for root in roots):
+        gin.add_config_file_search_path(root)
+    try:
+        with contextlib.chdir(WIRING), _silent_logging():
+            gin.parse_config_files_and_bindings([str(path) for path in paths], [], finalize_config=False)
+            before = _macros()
+            gin.parse_config([quoted(b) for b in bindings])
+    except (ValueError, SyntaxError, OSError, ImportError, TypeError, AttributeError, RuntimeError, TokenError) as e:
+        raise UserError(f"recipe {', '.join(files)}: {_one_line(e)}") from e
+    _check_macros()
+    _check_types(before)
+
+
+def configured(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function with the arguments that the recipe binds."""
+    return gin.get_configurable(function)
+
+
+def operative() -> str:
+    """The settings that were read so far, as a recipe."""
+    return gin.operative_config_str()
+
+
+def quoted(binding: str) -> str:
+    """`NAME=value` as gin reads it: a bare word becomes a string, so that nobody needs quotes inside quotes."""
+    name, equals, value = binding.partition("=")
+    if not equals:
+        raise UserError(f"--gin.{binding} lacks a value; write --gin.{name}=VALUE")
+    value = value.strip()
+    if value[:1] in ("@", "%"):
+        return f"{name} = {value}"
+    try:
+        ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        value = repr(value)
+    return f"{name} = {value}"
+
+
+def _macros() -> dict[str, Any]:
+    config = gin_config._CONFIG  # no public way leads to the bindings
+    return {scope: bound["value"] for (scope, selector), bound in config.items() if selector == "gin.macro"}
+
+
+def _check_macros() -> None:
+    """Every macro that is set must be read, and every macro that is read must be set. Gin checks neither."""
+    defined = _macros()
+    references = gin_config.iterate_references(gin_config._CONFIG, to=gin.get_configurable(gin_config.macro))
+    read = {reference.config_key[0] for reference in references} - {"gin.REQUIRED"}
+    for name in defined:
+        if name not in read:
+            raise UserError(f"nothing reads the macro {name}{nearest(name, read)}")
+    missing = [name for name in sorted(read) if name not in defined or _is_required(defined[name])]
+    if missing:
+        raise UserError(f"the recipe needs a value for {', '.join(missing)}; give --gin.{missing[0]}=VALUE")
+
+
+def _check_types(before: dict[str, Any]) -> None:
+    """A macro that the recipe sets to a number stays one, or None. Gin would fail far from the mistake, or not at all."""
+    for name, value in _macros().items():
+        old = before.get(name)
+        if isinstance(old, int | float) and not isinstance(old, bool) and not _is_reference(value) and value is not None:
+            whole = isinstance(old, int)
+            if not isinstance(value, int if whole else int | float):
+                kind = "whole number" if whole else "number"
+                raise UserError(f"{name}={value!r} is no {kind}; the recipe has {old}")
+
+
+def _is_reference(value: Any) -> bool:
+    return isinstance(value, gin_config.ConfigurableReference)
+
+
+def _is_required(value: Any) -> bool:
+    return _is_reference(value) and value.config_key[0] == "gin.REQUIRED"
+
+
+@contextlib.contextmanager
+def _silent_logging():
+    """gin reports as an error each search path that lacks a file, even when another has it."""
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

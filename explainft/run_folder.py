@@ -1,0 +1,101 @@
+"""What a run writes beside its checkpoints: config.gin, metrics.jsonl, TensorBoard events; and how far it has come."""
+
+import dataclasses
+import json
+import math
+import shutil
+import socket
+import time
+from pathlib import Path
+
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from explainft.errors import UserError
+
+
+@dataclasses.dataclass
+class Progress:
+    """What a run knows of its past; saved with each checkpoint, so that a resumed run counts and stops as if undisturbed."""
+
+    examples: int = 0
+    seconds: float = 0.0  # spent on training, compilation included, evaluation and saving left out
+    best_step: int | None = None
+    best_score: float | None = None
+    evaluations_without_gain: int = 0
+
+    def evaluated(self, step: int, score: float) -> None:
+        if self.best_score is None or score > self.best_score:
+            self.best_step, self.best_score, self.evaluations_without_gain = step, score, 0
+        else:
+            self.evaluations_without_gain += 1
+
+
+class Stopwatch:
+    """Seconds of training since the last lap; pausing leaves evaluation and saving out."""
+
+    def __init__(self):
+        self._started = time.monotonic()
+        self._kept = 0.0
+
+    def pause(self) -> None:
+        self._kept += time.monotonic() - self._started
+
+    def resume(self) -> None:
+        self._started = time.monotonic()
+
+    def lap(self) -> float:
+        self.pause()
+        seconds, self._kept = self._kept, 0.0
+        self.resume()
+        return seconds
+
+
+class RunFolder:
+    """MODEL_DIR of one run."""
+
+    def __init__(self, path: Path, config_text: str, vocabulary: Path):
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            (path / "config.gin").write_text(config_text)
+            shutil.copyfile(vocabulary, path / "vocabulary.model")  # inference needs nothing but this folder
+            events = path / f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}"
+            self._events = open(events, "ab")
+        except OSError as e:
+            raise UserError(f"cannot write MODEL_DIR={str(path)!r} ({e.strerror}); choose a writable folder") from e
+        self._event_writer = RecordWriter(self._events)
+        self._event_writer.write(Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    def log(self, row: dict[str, float]) -> None:
+        """One line of metrics.jsonl, and the same to TensorBoard."""
+        with open(self.metrics_file, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        self.tensorboard(int(row["step"]), {k: v for k, v in row.items() if k != "step"})
+
+    def tensorboard(self, step: int, values: dict[str, float]) -> None:
+        tags = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items() if math.isfinite(value)]
+        event = Event(wall_time=time.time(), step=step, summary=Summary(value=tags))
+        self._event_writer.write(event.SerializeToString())
+        self._event_writer.flush()
+
+    def forget_after(self, step: int) -> None:
+        """Drops the lines of updates that a resumed run makes again."""
+        if not self.metrics_file.is_file():
+            return
+        # A line that was cut off by a kill has no newline and is no JSON.
+        lines = [line for line in self.metrics_file.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        scratch = self.metrics_file.with_suffix(".tmp")
+        scratch.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
+        scratch.rename(self.metrics_file)
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._events.close()

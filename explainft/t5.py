@@ -1,0 +1,345 @@
+"""The T5 encoder-decoder in Flax Linen, with the parameter names of T5X.
+
+Covers the 1.0 family (relu, output layer tied to the embedding) and the 1.1 family (gated-gelu, separate output layer).
+Raffel et al. 2020, https://arxiv.org/abs/1910.10683; Shazeer 2020, https://arxiv.org/abs/2002.05202 for the gated activations.
+
+Dimensions in names: B batch, S source length, T target length, L cache length, D model, H heads, K head size, F feed-forward, V vocabulary.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+NEG_INF = -1e10  # what T5X adds to a masked score: exp() of it is zero, and a row of them alone stays finite
+RELPOS_BUCKETS = 32
+RELPOS_MAX_DISTANCE = 128
+
+Cache = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class T5Config:
+    """Sizes of one T5. `mlp_activations` is ("relu",) for 1.0 and ("gelu", "linear") for 1.1; `dtype` is the activations'."""
+
+    vocab_size: int
+    emb_dim: int
+    num_heads: int
+    num_encoder_layers: int
+    num_decoder_layers: int
+    head_dim: int
+    mlp_dim: int
+    mlp_activations: tuple[str, ...] = ("relu",)
+    dropout_rate: float = 0.0
+    logits_via_embedding: bool = True
+    dtype: str = "float32"
+
+
+def relative_position_bucket(relative_position: np.ndarray, *, bidirectional: bool) -> np.ndarray:
+    """The bucket of each distance `key position - query position`: exact when near, logarithmic up to 128, one for all beyond."""
+    buckets = RELPOS_BUCKETS
+    side = np.zeros_like(relative_position)
+    if bidirectional:
+        buckets //= 2
+        side = (relative_position > 0) * buckets
+        distance = np.abs(relative_position)
+    else:
+        distance = np.maximum(-relative_position, 0)
+    exact = buckets // 2
+    # float32 and eps as in T5X: a distance on the edge of two buckets must fall on the same side as it did in pre-training.
+    log_ratio = np.log(distance.astype(np.float32) / exact + np.finfo(np.float32).eps) / np.log(RELPOS_MAX_DISTANCE / exact)
+    far = np.minimum(exact + (log_ratio * (buckets - exact)).astype(np.int32), buckets - 1)
+    return side + np.where(distance < exact, distance, far)
+
+
+class Dense(nn.Module):
+    """A bias-free projection with a 2-D kernel, so that Adafactor factors it as T5X's does."""
+
+    features: int
+    dtype: str
+    init_scale: float = 1.0
+    distribution: str = "truncated_normal"
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        init = nn.initializers.variance_scaling(self.init_scale, "fan_in", self.distribution)
+        kernel = self.param("kernel", init, (x.shape[-1], self.features), jnp.float32)
+        return x @ kernel.astype(self.dtype)
+
+
+class RMSNorm(nn.Module):
+    """T5's layer norm: a scale, no mean subtraction, no bias. Statistics in float32."""
+
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32)
+        x = x.astype(jnp.float32)
+        normed = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + 1e-6)
+        return normed.astype(self.dtype) * scale.astype(self.dtype)
+
+
+class Dropout(nn.Module):
+    """Dropout with one mask for all positions of a row, as in T5X: few random bits, the same expectation."""
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
+        return nn.Dropout(self.rate, broadcast_dims=(-2,))(x, deterministic=deterministic)
+
+
+class RelativePositionBiases(nn.Module):
+    """A learned bias for each head and distance bucket, shared by all layers of a stack."""
+
+    num_heads: int
+    bidirectional: bool
+    dtype: str
+
+    @nn.compact
+    def __call__(self, relative_position: np.ndarray) -> jax.Array:
+        """Biases [H, *relative_position.shape]."""
+        init = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
+        table = self.param("rel_embedding", init, (self.num_heads, RELPOS_BUCKETS), jnp.float32)
+        buckets = relative_position_bucket(relative_position, bidirectional=self.bidirectional)
+        return table.astype(self.dtype)[:, buckets]
+
+
+class Attention(nn.Module):
+    """Multi-head attention whose keys and values are computed apart, so that a cache can keep them."""
+
+    config: T5Config
+
+    def setup(self):
+        cfg = self.config
+        project = functools.partial(Dense, cfg.num_heads * cfg.head_dim, cfg.dtype, distribution="normal")
+        # No 1/sqrt(K) on the scores: T5 folds it into the query's initialiser, and released checkpoints depend on it.
+        self.query = project(init_scale=1.0 / cfg.head_dim)
+        self.key = project()
+        self.value = project()
+        self.out = Dense(cfg.emb_dim, cfg.dtype, distribution="normal")
+        self.weights_dropout = Dropout(cfg.dropout_rate)
+
+    def _heads(self, x_BTD: jax.Array) -> jax.Array:
+        return x_BTD.reshape(*x_BTD.shape[:-1], self.config.num_heads, self.config.head_dim)
+
+    def keys_values(self, x_BSD: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return self._heads(self.key(x_BSD)), self._heads(self.value(x_BSD))
+
+    def __call__(self, x_BTD, k_BSHK, v_BSHK, bias_BHTS, deterministic: bool) -> jax.Array:
+        q_BTHK = self._heads(self.query(x_BTD))
+        scores_BHTS = jnp.einsum("BTHK,BSHK->BHTS", q_BTHK, k_BSHK) + bias_BHTS
+        weights_BHTS = jax.nn.softmax(scores_BHTS.astype(jnp.float32)).astype(self.config.dtype)
+        weights_BHTS = self.weights_dropout(weights_BHTS, deterministic)
+        y_BTHK = jnp.einsum("BHTS,BSHK->BTHK", weights_BHTS, v_BSHK)
+        return self.out(y_BTHK.reshape(*y_BTHK.shape[:-2], -1))
+
+
+class MLP(nn.Module):
+    """Feed-forward block; with two activations their products gate each other (1.1)."""
+
+    config: T5Config
+
+    @nn.compact
+    def __call__(self, x_BTD: jax.Array, deterministic: bool) -> jax.Array:
+        cfg = self.config
+        branches = []
+        for i, activation in enumerate(cfg.mlp_activations):
+            name = "wi" if len(cfg.mlp_activations) == 1 else f"wi_{i}"
+            h_BTF = Dense(cfg.mlp_dim, cfg.dtype, name=name)(x_BTD)
+            branches.append(h_BTF if activation == "linear" else getattr(nn, activation)(h_BTF))
+        h_BTF = functools.reduce(jnp.multiply, branches)
+        h_BTF = Dropout(cfg.dropout_rate)(h_BTF, deterministic)
+        return Dense(cfg.emb_dim, cfg.dtype, name="wo")(h_BTF)
+
+
+class EncoderLayer(nn.Module):
+    config: T5Config
+
+    @nn.compact
+    def __call__(self, x_BSD: jax.Array, bias_BHSS: jax.Array, deterministic: bool) -> jax.Array:
+        cfg = self.config
+        attention = Attention(cfg, name="attention")
+        dropout = Dropout(cfg.dropout_rate)
+        h_BSD = RMSNorm(cfg.dtype, name="pre_attention_layer_norm")(x_BSD)
+        x_BSD += dropout(attention(h_BSD, *attention.keys_values(h_BSD), bias_BHSS, deterministic), deterministic)
+        h_BSD = RMSNorm(cfg.dtype, name="pre_mlp_layer_norm")(x_BSD)
+        return x_BSD + dropout(MLP(cfg, name="mlp")(h_BSD, deterministic), deterministic)
+
+
+class DecoderLayer(nn.Module):
+    config: T5Config
+
+    def setup(self):
+        cfg = self.config
+        self.pre_self_attention_layer_norm = RMSNorm(cfg.dtype)
+        self.self_attention = Attention(cfg)
+        self.pre_cross_attention_layer_norm = RMSNorm(cfg.dtype)
+        self.encoder_decoder_attention = Attention(cfg)
+        self.pre_mlp_layer_norm = RMSNorm(cfg.dtype)
+        self.mlp = MLP(cfg)
+        self.dropout = Dropout(cfg.dropout_rate)
+
+    def cross_keys_values(self, encoded_BSD: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return self.encoder_decoder_attention.keys_values(encoded_BSD)
+
+    def __call__(self, y_BTD, self_bias_BHTT, cross_kv, cross_bias_B1TS, deterministic, cache: Cache | None = None, position=None):
+        """Returns the new y_BTD, and the cache with this call's keys and values written at `position` where one was given."""
+        h_BTD = self.pre_self_attention_layer_norm(y_BTD)
+        k, v = self.self_attention.keys_values(h_BTD)
+        if cache is not None:
+            k = jax.lax.dynamic_update_slice_in_dim(cache["key"], k, position, axis=1)
+            v = jax.lax.dynamic_update_slice_in_dim(cache["value"], v, position, axis=1)
+            cache = {"key": k, "value": v}
+        y_BTD += self.dropout(self.self_attention(h_BTD, k, v, self_bias_BHTT, deterministic), deterministic)
+        h_BTD = self.pre_cross_attention_layer_norm(y_BTD)
+        cross_BTD = self.encoder_decoder_attention(h_BTD, *cross_kv, cross_bias_B1TS, deterministic)
+        y_BTD += self.dropout(cross_BTD, deterministic)
+        h_BTD = self.pre_mlp_layer_norm(y_BTD)
+        return y_BTD + self.dropout(self.mlp(h_BTD, deterministic), deterministic), cache
+
+
+class Encoder(nn.Module):
+    config: T5Config
+
+    @nn.compact
+    def __call__(self, x_BSD: jax.Array, mask_BSS: jax.Array, deterministic: bool) -> jax.Array:
+        cfg = self.config
+        positions = np.arange(x_BSD.shape[1])
+        relpos_HSS = RelativePositionBiases(cfg.num_heads, True, cfg.dtype, name="relpos_bias")(positions[None] - positions[:, None])
+        bias_BHSS = relpos_HSS + mask_bias(mask_BSS, cfg.dtype)
+        x_BSD = Dropout(cfg.dropout_rate)(x_BSD, deterministic)
+        for i in range(cfg.num_encoder_layers):
+            x_BSD = EncoderLayer(cfg, name=f"layers_{i}")(x_BSD, bias_BHSS, deterministic)
+        x_BSD = RMSNorm(cfg.dtype, name="encoder_norm")(x_BSD)
+        return Dropout(cfg.dropout_rate)(x_BSD, deterministic)
+
+
+class Decoder(nn.Module):
+    config: T5Config
+
+    def setup(self):
+        cfg = self.config
+        self.relpos_bias = RelativePositionBiases(cfg.num_heads, False, cfg.dtype)
+        self.layers = [DecoderLayer(cfg) for _ in range(cfg.num_decoder_layers)]
+        self.decoder_norm = RMSNorm(cfg.dtype)
+        self.dropout = Dropout(cfg.dropout_rate)
+        if not cfg.logits_via_embedding:
+            # float32, tied or not: the softmax over the vocabulary loses accuracy in bfloat16.
+            self.logits_dense = Dense(cfg.vocab_size, "float32")
+
+    def __call__(self, y_BTD, encoded_BSD, self_mask_BTT, cross_mask_BTS, deterministic: bool) -> jax.Array:
+        cfg = self.config
+        positions = np.arange(y_BTD.shape[1])
+        self_bias_BHTT = self.relpos_bias(positions[None] - positions[:, None]) + mask_bias(self_mask_BTT, cfg.dtype)
+        cross_bias_B1TS = mask_bias(cross_mask_BTS, cfg.dtype)
+        y_BTD = self.dropout(y_BTD, deterministic)
+        for layer in self.layers:
+            cross_kv = layer.cross_keys_values(encoded_BSD)
+            y_BTD, _ = layer(y_BTD, self_bias_BHTT, cross_kv, cross_bias_B1TS, deterministic)
+        return self.dropout(self.decoder_norm(y_BTD), deterministic)
+
+    def init_cache(self, encoded_BSD: jax.Array, source_mask_BS: jax.Array, length: int) -> Cache:
+        cfg = self.config
+        # The bias row of step t is a window of this vector: entry j belongs to distance L-1-j, what lies beyond is the masked future.
+        past_HL = self.relpos_bias(np.arange(length) - (length - 1))
+        shape = (encoded_BSD.shape[0], length, cfg.num_heads, cfg.head_dim)
+        zeros = [{"key": jnp.zeros(shape, cfg.dtype), "value": jnp.zeros(shape, cfg.dtype)} for _ in self.layers]
+        return {
+            "self": zeros,
+            "cross": [layer.cross_keys_values(encoded_BSD) for layer in self.layers],
+            "cross_bias": mask_bias(source_mask_BS[:, None, :], cfg.dtype),
+            "relpos": jnp.pad(past_HL, ((0, 0), (0, length)), constant_values=NEG_INF),
+        }
+
+    def step(self, y_B1D: jax.Array, cache: Cache, position: jax.Array) -> tuple[jax.Array, Cache]:
+        length = cache["relpos"].shape[-1] // 2
+        self_bias_H1L = jax.lax.dynamic_slice_in_dim(cache["relpos"], length - 1 - position, length, axis=1)[:, None, :]
+        new = []
+        for layer, own, cross_kv in zip(self.layers, cache["self"], cache["cross"], strict=True):
+            y_B1D, own = layer(y_B1D, self_bias_H1L, cross_kv, cache["cross_bias"], True, own, position)
+            new.append(own)
+        return self.decoder_norm(y_B1D), {**cache, "self": new}
+
+
+class T5(nn.Module):
+    """The whole network. Token 0 is padding and also the decoder's first input."""
+
+    config: T5Config
+
+    def setup(self):
+        cfg = self.config
+        self.token_embedder = nn.Embed(
+            cfg.vocab_size, cfg.emb_dim, embedding_init=nn.initializers.normal(1.0), dtype=jnp.dtype(cfg.dtype)
+        )
+        self.encoder = Encoder(cfg)
+        self.decoder = Decoder(cfg)
+
+    def __call__(
+        self,
+        encoder_input_tokens: jax.Array,
+        decoder_input_tokens: jax.Array,
+        decoder_target_tokens: jax.Array,
+        encoder_segment_ids: jax.Array | None = None,
+        decoder_segment_ids: jax.Array | None = None,
+        *,
+        deterministic: bool = True,
+    ) -> jax.Array:
+        """Teacher forcing: logits_BTV in float32.
+
+        Tokens are int32, encoder [B, S] and decoder [B, T]. Without segment ids every row holds one example. A segment sees
+        itself alone; padding (segment 0) sees padding alone, so no softmax runs over nothing.
+        """
+        if encoder_segment_ids is None:
+            encoder_segment_ids = (encoder_input_tokens > 0).astype(jnp.int32)
+        if decoder_segment_ids is None:
+            decoder_segment_ids = (decoder_target_tokens > 0).astype(jnp.int32)
+        encoded_BSD = self.encode(encoder_input_tokens, encoder_segment_ids, deterministic=deterministic)
+        causal_TT = np.tri(decoder_input_tokens.shape[1], dtype=bool)
+        y_BTD = self.decoder(
+            self.token_embedder(decoder_input_tokens),
+            encoded_BSD,
+            same_segment(decoder_segment_ids, decoder_segment_ids) & causal_TT,
+            same_segment(decoder_segment_ids, encoder_segment_ids),
+            deterministic,
+        )
+        return self.logits(y_BTD)
+
+    def encode(self, encoder_input_tokens, encoder_segment_ids=None, *, deterministic: bool = True) -> jax.Array:
+        """encoded_BSD of int32 tokens [B, S]."""
+        if encoder_segment_ids is None:
+            encoder_segment_ids = (encoder_input_tokens > 0).astype(jnp.int32)
+        mask_BSS = same_segment(encoder_segment_ids, encoder_segment_ids)
+        return self.encoder(self.token_embedder(encoder_input_tokens), mask_BSS, deterministic)
+
+    def logits(self, y_BTD: jax.Array) -> jax.Array:
+        cfg = self.config
+        y_BTD = y_BTD.astype(jnp.float32)
+        if not cfg.logits_via_embedding:
+            return self.decoder.logits_dense(y_BTD)
+        # The embedding has unit variance: without 1/sqrt(D) the tied logits would grow with the width.
+        return (y_BTD @ self.token_embedder.embedding.T.astype(jnp.float32)) / np.sqrt(cfg.emb_dim)
+
+    def init_cache(self, encoder_input_tokens: jax.Array, length: int) -> Cache:
+        """Encodes the inputs [B, S] and prepares decoding up to `length` tokens; cross keys and values are projected once."""
+        encoded_BSD = self.encode(encoder_input_tokens)
+        return self.decoder.init_cache(encoded_BSD, encoder_input_tokens > 0, length)
+
+    def decode_step(self, tokens_B: jax.Array, cache: Cache, position: jax.Array) -> tuple[jax.Array, Cache]:
+        """Feeds one token to each row at `position` (0-based, the same for all rows); returns logits_BV and the new cache."""
+        y_B1D, cache = self.decoder.step(self.token_embedder(tokens_B[:, None]), cache, position)
+        return self.logits(y_B1D)[:, 0], cache
+
+
+def same_segment(query_segments_BT: jax.Array, key_segments_BS: jax.Array) -> jax.Array:
+    return query_segments_BT[:, :, None] == key_segments_BS[:, None, :]
+
+
+def mask_bias(mask_BTS: jax.Array, dtype: str) -> jax.Array:
+    """An additive bias [B, 1, T, S]: 0 where the mask holds, NEG_INF elsewhere."""
+    return jnp.where(mask_BTS, 0.0, NEG_INF).astype(dtype)[:, None]

@@ -1,0 +1,262 @@
+"""A task's examples as token ids on disk: SeqIO makes them once, every later run maps them without TensorFlow."""
+
+import functools
+import hashlib
+import importlib
+import inspect
+import json
+import os
+import shutil
+import sys
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from explainft import quiet
+from explainft.errors import UserError, nearest
+from explainft.vocabulary import Vocabulary
+
+BATCH = 256  # examples taken from TensorFlow at a time
+FORMAT = 1  # raise it when what is written below changes
+
+
+def cache_root() -> Path:
+    """EXPLAINFT_CACHE_DIR, or ~/.cache/explainft."""
+    return Path(os.environ.get("EXPLAINFT_CACHE_DIR", "~/.cache/explainft")).expanduser()
+
+
+class Ragged:
+    """Sequences of different lengths in one flat int32 array: sequence i is tokens[starts[i]:starts[i + 1]]."""
+
+    def __init__(self, tokens: np.ndarray, starts: np.ndarray):
+        self.tokens = tokens
+        self.starts = starts
+        self.lengths = np.diff(starts)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        return self.tokens[self.starts[i] : self.starts[i + 1]]
+
+
+class TokenCache:
+    """One split of one task: `inputs` and `targets` as token ids (EOS included, nothing cut), and what its metrics need."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.meta: dict[str, Any] = json.loads((folder / "meta.json").read_text())
+        self.task: str = self.meta["task"]
+        self.split: str = self.meta["split"]
+        self.inputs = self._ragged("inputs")
+        self.targets = self._ragged("targets")
+        self.vocabulary = Vocabulary(folder / "vocabulary.model", self.meta["extra_ids"])
+
+    def _ragged(self, feature: str) -> Ragged:
+        starts = np.load(self.folder / f"{feature}_starts.npy")
+        return Ragged(np.load(self.folder / f"{feature}.npy", mmap_mode="r"), starts)
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def lengths(self) -> dict[str, int]:
+        """The longest sequence of each feature."""
+        return {"inputs": int(self.inputs.lengths.max(initial=0)), "targets": int(self.targets.lengths.max(initial=0))}
+
+    def records(self) -> list[dict[str, Any]]:
+        """The examples' other fields, for postprocessing and metrics; not kept for the split "train"."""
+        with open(self.folder / "records.jsonl", encoding="utf-8") as lines:
+            return [json.loads(line) for line in lines]
+
+    def postprocess(self) -> Callable[..., Any]:
+        described = self.meta["postprocess"]
+        return _import_function(described) if described else _unchanged_text
+
+    def metrics(self) -> list[Callable[..., dict[str, float]]]:
+        return [_import_function(described) for described in self.meta["metrics"]]
+
+
+def load(task: str, split: str, task_module: str = "tasks", data_dir: str | None = None) -> TokenCache:
+    """The cached tokens of a task's split, made first where they are missing or older than what they were made from."""
+    folder = _folder(task, split)
+    if not _fresh(folder):
+        _build(task, split, task_module, data_dir, folder)
+    return TokenCache(folder)
+
+
+def task_names(mixture_or_task: str, task_module: str = "tasks") -> list[str]:
+    """The tasks of a mixture, or the task itself. Remembered, so that the next run needs no TensorFlow for the answer."""
+    memory = cache_root() / "mixtures" / f"{mixture_or_task}.json"
+    if memory.is_file():
+        known = json.loads(memory.read_text())
+        if _unchanged(known["sources"]):
+            return known["tasks"]
+    provider = _provider(mixture_or_task, task_module)
+    names = sorted(t.name for t in provider.tasks) if hasattr(provider, "tasks") else [mixture_or_task]
+    memory.parent.mkdir(parents=True, exist_ok=True)
+    _write_atomically(memory, json.dumps({"tasks": names, "sources": _sources(task_module)}))
+    return names
+
+
+def _folder(task: str, split: str) -> Path:
+    return cache_root() / "tokens" / task / split
+
+
+def _fresh(folder: Path) -> bool:
+    meta_file = folder / "meta.json"
+    if not meta_file.is_file():
+        return False
+    meta = json.loads(meta_file.read_text())
+    return meta["format"] == FORMAT and _unchanged(meta["sources"])
+
+
+def _unchanged(sources: dict[str, str]) -> bool:
+    # A file that is absent cannot have made anything newer: caches travel to machines without the dataset or SeqIO.
+    return all(not Path(path).is_file() or _digest(Path(path)) == digest for path, digest in sources.items())
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _provider(name: str, task_module: str) -> Any:
+    quiet.import_tensorflow()
+    import seqio
+
+    try:
+        importlib.import_module(task_module)
+    except ModuleNotFoundError as e:
+        raise UserError(f"MIXTURE_OR_TASK_MODULE={task_module!r} cannot be imported ({e}); name an importable module") from e
+    known = set(seqio.TaskRegistry.names()) | set(seqio.MixtureRegistry.names())
+    if name not in known:
+        raise UserError(f"unknown task or mixture {name!r}{nearest(name, known)}")
+    return seqio.get_mixture_or_task(name)
+
+
+def _sources(task_module: str, *files: Path) -> dict[str, str]:
+    module = sys.modules[task_module]
+    assert module.__file__ is not None
+    code = Path(module.__file__)
+    found = [*code.parent.glob("*.py")] if code.name == "__init__.py" else [code]
+    return {str(path): _digest(path) for path in [*found, *files] if path.is_file()}
+
+
+def _build(name: str, split: str, task_module: str, data_dir: str | None, folder: Path) -> None:
+    quiet.import_tensorflow()
+    import seqio
+
+    if data_dir is not None:
+        seqio.set_tfds_data_dir_override(data_dir)
+    task = _provider(name, task_module)
+    if not isinstance(task, seqio.Task):
+        raise UserError(f"{name!r} is a mixture; this engine trains on one task: name one of {[t.name for t in task.tasks]}")
+    if split not in task.splits:
+        raise UserError(f"task {name!r} has no split {split!r}{nearest(split, task.splits)}")
+    vocabulary = _shared_vocabulary(task)
+    vocabulary.load_model()  # a missing file is reported by the task's own words, before anything is written
+    # A folder of its own and one rename: two runs that build the same cache at once do not see each other's halves.
+    scratch = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.incomplete")
+    try:
+        scratch.mkdir(parents=True)
+        _copy(vocabulary.sentencepiece_model_file, scratch / "vocabulary.model")
+        _write_examples(task, split, scratch)
+        meta = {
+            "format": FORMAT,
+            "task": name,
+            "split": split,
+            "extra_ids": vocabulary.extra_ids,
+            "postprocess": _describe(task.postprocessor),
+            "metrics": [_describe(metric) for metric in task.metric_fns],
+            "sources": _sources(task_module, Path(vocabulary.sentencepiece_model_file), *_dataset_files(task)),
+        }
+        (scratch / "meta.json").write_text(json.dumps(meta, indent=1))
+        if folder.exists():
+            shutil.rmtree(folder)
+        scratch.rename(folder)
+    except OSError as e:
+        raise UserError(f"cannot write the token cache {folder} ({e.strerror}); set EXPLAINFT_CACHE_DIR to a writable folder") from e
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _write_examples(task: Any, split: str, folder: Path) -> None:
+    tokens: dict[str, list[np.ndarray]] = {"inputs": [], "targets": []}
+    lengths: dict[str, list[np.ndarray]] = {"inputs": [], "targets": []}
+    dataset = task.get_dataset(sequence_length=None, split=split, shuffle=False)
+    if split == "train":  # nobody scores it: its other fields are not kept
+        dataset = dataset.map(lambda example: {feature: example[feature] for feature in tokens})
+    with (
+        open(folder / "records.jsonl", "w", encoding="utf-8") as records,
+        tqdm(total=task.num_input_examples(split), desc=f"tokens of {task.name}", unit=" examples", disable=None) as bar,
+    ):
+        for batch in dataset.ragged_batch(BATCH):
+            for feature in tokens:
+                ragged = batch.pop(feature)
+                tokens[feature].append(ragged.values.numpy().astype(np.int32))
+                lengths[feature].append(ragged.row_lengths().numpy())
+            columns = {key: _plain(values.numpy()) for key, values in batch.items()}
+            for fields in zip(*columns.values(), strict=True):
+                records.write(json.dumps(dict(zip(columns, fields, strict=True))) + "\n")
+            bar.update(len(lengths["inputs"][-1]))
+    for feature in tokens:
+        np.save(folder / f"{feature}.npy", np.concatenate(tokens[feature]))
+        np.save(folder / f"{feature}_starts.npy", np.cumsum(np.concatenate([[0], *lengths[feature]]), dtype=np.int64))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode("utf-8")
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    return [_plain(v) for v in value] if isinstance(value, list) else value
+
+
+def _shared_vocabulary(task: Any) -> Any:
+    inputs, targets = (task.output_features[f].vocabulary for f in ("inputs", "targets"))
+    if inputs != targets:
+        raise UserError(f"task {task.name!r} has two vocabularies; T5 shares one between inputs and targets")
+    return inputs
+
+
+def _copy(source: str, destination: Path) -> None:
+    import tensorflow as tf
+
+    tf.io.gfile.copy(source, str(destination))  # the source may lie in a bucket
+
+
+def _dataset_files(task: Any) -> list[Path]:
+    loader = getattr(task.source, "tfds_dataset", None)
+    return [] if loader is None else [Path(str(loader.builder.data_path)) / "dataset_info.json"]
+
+
+def _describe(function: Callable[..., Any] | None) -> dict[str, Any] | None:
+    """A function as module, name and keyword arguments, for a process that does not import SeqIO."""
+    if function is None:
+        return None
+    kwargs: dict[str, Any] = {}
+    while isinstance(function, functools.partial):
+        kwargs = {**function.keywords, **kwargs}
+        function = function.func
+    module = inspect.getmodule(function)
+    if module is None or getattr(module, function.__qualname__, None) is not function:
+        raise UserError(f"{function!r} is no function of a module; metric and postprocess functions must be importable by name")
+    return {"module": module.__name__, "name": function.__qualname__, "kwargs": kwargs}
+
+
+def _unchanged_text(text: str, **_: Any) -> str:
+    return text
+
+
+def _import_function(described: dict[str, Any]) -> Callable[..., Any]:
+    function = getattr(importlib.import_module(described["module"]), described["name"])
+    return functools.partial(function, **described["kwargs"])
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    scratch = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+    scratch.write_text(text)
+    scratch.rename(path)

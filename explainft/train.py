@@ -1,0 +1,211 @@
+"""Training: one function, from top to bottom. `state.step` counts the updates applied."""
+
+import contextlib
+import dataclasses
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from tqdm import tqdm
+
+from explainft import evaluate, sharding, token_cache
+from explainft.checkpoint import CheckpointConfig, Checkpoints, describe
+from explainft.data import Batches
+from explainft.errors import UserError
+from explainft.evaluate import EvaluationConfig
+from explainft.loss import Loss
+from explainft.run_folder import Progress, RunFolder, Stopwatch
+from explainft.t5 import T5, T5Config
+from explainft.token_cache import TokenCache
+
+
+@flax.struct.dataclass
+class TrainState:
+    step: jax.Array
+    params: Any
+    opt_state: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetConfig:
+    """The training examples: T5X's names. `seed` orders them; `task_feature_lengths` are the row lengths of a batch."""
+
+    mixture_or_task_name: str
+    task_feature_lengths: dict[str, int]
+    batch_size: int
+    module: str = "tasks"
+    seed: int = 0
+    pack: bool = True
+
+    def batches(self, cache: TokenCache) -> Batches:
+        return Batches(cache, self.task_feature_lengths, self.batch_size, self.seed, packed=self.pack)
+
+
+def init_state(config: T5Config, tx: optax.GradientTransformation, seed: int) -> TrainState:
+    """Fresh parameters from the seed, fresh optimizer slots, step 0."""
+    tokens = jnp.ones((1, 1), jnp.int32)
+    params = T5(config).init(jax.random.key(seed), tokens, tokens, tokens)["params"]
+    return TrainState(jnp.int32(0), params, tx.init(params))
+
+
+def make_step(config: T5Config, tx: optax.GradientTransformation, loss: Loss, seed: int, microbatches: int = 1) -> Callable:
+    """A jitted update (state, batch) -> (state, sums). The old state's memory is reused: do not read it afterwards."""
+    model = T5(config)
+
+    def loss_sum(params, batch, rng):
+        logits_BTV = model.apply({"params": params}, **batch, deterministic=config.dropout_rate == 0.0, rngs={"dropout": rng})
+        sums = loss.sums(logits_BTV, batch["decoder_target_tokens"])
+        return sums["loss_sum"], sums
+
+    def gradients(params, batch, rng):
+        if microbatches == 1:
+            return jax.grad(loss_sum, has_aux=True)(params, batch, rng)
+        # Rows i, i + n, ... form microbatch i: each device keeps its own rows when the batch is split over devices.
+        parts = jax.tree.map(lambda x: x.reshape(-1, microbatches, *x.shape[1:]).swapaxes(0, 1), batch)
+
+        def add(total, part_and_rng):
+            part, rng = part_and_rng
+            return jax.tree.map(jnp.add, total, jax.grad(loss_sum, has_aux=True)(params, part, rng)), None
+
+        zeros = jax.tree.map(
+            lambda x: jnp.zeros(x.shape, x.dtype),
+            jax.eval_shape(jax.grad(loss_sum, has_aux=True), params, jax.tree.map(lambda x: x[0], parts), rng),
+        )
+        return jax.lax.scan(add, zeros, (parts, jax.random.split(rng, microbatches)))[0]
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def step(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, dict[str, jax.Array]]:
+        rng = jax.random.fold_in(jax.random.key(seed), state.step)
+        grads, sums = gradients(state.params, batch, rng)
+        denominator = loss.denominator(batch["decoder_target_tokens"])
+        grads = jax.tree.map(lambda g: g / denominator, grads)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        segments_B = jnp.max(batch["decoder_segment_ids"], axis=1)
+        tokens = jnp.sum(batch["encoder_segment_ids"] > 0) + sums["weight_sum"]
+        sums = {**sums, "examples": jnp.sum(segments_B), "tokens": tokens}
+        return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), sums
+
+    return step
+
+
+def train(
+    model_dir: str,
+    model: T5Config,
+    optimizer: Callable[[optax.Schedule], optax.GradientTransformation],
+    schedule: Callable[..., optax.Schedule],
+    dataset: DatasetConfig,
+    evaluation: EvaluationConfig,
+    checkpoints: CheckpointConfig,
+    loss: Loss,
+    train_steps: int,
+    microbatches: int = 1,
+    model_parallelism: int = 1,
+    random_seed: int = 0,
+    log_period: int = 100,
+    config_text: Callable[[], str] = str,
+    tfds_data_dir: str | None = None,
+) -> None:
+    """Trains to `train_steps` updates, or goes on from the newest checkpoint in `model_dir`.
+
+    Writes config.gin, metrics.jsonl, TensorBoard events, checkpoints/ and inference_eval/ there. An evaluation comes before the
+    save of the same step, which keeps its outcome. Raises UserError for what the user can mend.
+    """
+    # ---- what is trained on what
+    mesh = sharding.make_mesh(model_parallelism)
+    sharding.check_batch(dataset.batch_size, mesh, microbatches)
+    load = functools.partial(token_cache.load, task_module=dataset.module, data_dir=tfds_data_dir)
+    cache = load(dataset.mixture_or_task_name, "train")
+    check_vocabulary(model, cache)
+    batches = dataset.batches(cache)
+    validation = dataset.batches(load(dataset.mixture_or_task_name, "validation"))
+    eval_tasks = token_cache.task_names(evaluation.mixture_or_task_name, dataset.module)
+    eval_caches = [load(task, evaluation.split) for task in eval_tasks]
+
+    # ---- from where
+    rate = schedule(train_steps=train_steps)
+    tx = optimizer(rate)
+    state = init_state(model, tx, random_seed)
+    progress = Progress()
+    watch = Stopwatch()
+    path = Path(model_dir)
+    with contextlib.ExitStack() as stack:
+        keeper = stack.enter_context(Checkpoints(path, checkpoints, describe(model, cache)))
+        run = stack.enter_context(RunFolder(path, config_text(), cache.vocabulary.path))
+        if keeper.latest is not None:
+            params, opt_state, past = keeper.restore(keeper.latest, state.params, state.opt_state)
+            state = TrainState(jnp.int32(keeper.latest), params, opt_state)
+            progress = Progress(**past)
+            run.forget_after(keeper.latest)
+        state = jax.device_put(state, sharding.replicated(mesh))
+        update = make_step(model, tx, loss, random_seed, microbatches)
+
+        # ---- training
+        first = int(state.step)
+        last = first if out_of_patience(evaluation, progress) else train_steps
+        bar = stack.enter_context(tqdm(total=train_steps, initial=first, desc=path.name, unit=" steps", disable=None))
+        recent: list[dict[str, jax.Array]] = []
+        watch.lap()
+        for step in range(first, last):
+            state, sums = update(state, sharding.put_batch(batches[step], mesh))
+            recent.append(sums)
+            done = step + 1
+            at_end = done == train_steps
+            bar.update()
+
+            if done % log_period == 0 or at_end:
+                row = summarise(recent, watch.lap(), dataset, progress)
+                run.log({"step": done, **row, "learning_rate": float(rate(step))})
+                bar.set_postfix_str(f"loss {row['loss']:.3f}, {row['examples_per_second']:,.0f} examples/s")
+                recent = []
+
+            watch.pause()
+            if done % evaluation.period == 0 or at_end:
+                scores = evaluate.teacher_forced(model, loss, state.params, validation, mesh, evaluation.eval_steps)
+                run.log({"step": done, **{f"eval/{name}": value for name, value in scores.items()}})
+                score = evaluate.decode_all(model, state.params, eval_caches, evaluation, done, run)
+                progress.evaluated(done, score)
+                bar.set_description_str(f"{path.name}, {evaluation.metric} {score:.3f}")
+            stop = out_of_patience(evaluation, progress)
+            new_best = checkpoints.keep_best and progress.best_step == done
+            if done % checkpoints.period == 0 or at_end or stop or new_best:
+                keeper.save(done, state.params, state.opt_state, dataclasses.asdict(progress))
+                keeper.prune(progress.best_step)
+            watch.resume()
+            if stop:
+                bar.write(f"{evaluation.metric} has not risen in {evaluation.patience} evaluations: stopped", file=sys.stderr)
+                break
+
+
+def out_of_patience(evaluation: EvaluationConfig, progress: Progress) -> bool:
+    return evaluation.patience is not None and progress.evaluations_without_gain >= evaluation.patience
+
+
+def summarise(sums: list[dict[str, jax.Array]], seconds: float, dataset: DatasetConfig, progress: Progress) -> dict[str, float]:
+    """A row of metrics.jsonl from the sums of some updates; adds them to the progress."""
+    total = {name: float(sum(float(s[name]) for s in sums)) for name in sums[0]}
+    progress.seconds += seconds
+    progress.examples += int(total["examples"])
+    places = len(sums) * dataset.batch_size * sum(dataset.task_feature_lengths.values())
+    return {
+        "loss": total["loss_sum"] / total["weight_sum"],
+        "accuracy": total["correct_sum"] / total["weight_sum"],
+        "examples": progress.examples,
+        "seconds": progress.seconds,
+        "examples_per_second": total["examples"] / seconds,
+        "target_tokens_per_second": total["weight_sum"] / seconds,
+        "padding_share": 1.0 - total["tokens"] / places,
+    }
+
+
+def check_vocabulary(model: T5Config, cache: TokenCache) -> None:
+    if cache.vocabulary.size > model.vocab_size:
+        raise UserError(
+            f"the network's vocab_size={model.vocab_size} is smaller than the {cache.vocabulary.size} pieces of {cache.task}'s "
+            "vocabulary; choose the gin/models file that goes with the task"
+        )

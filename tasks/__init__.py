@@ -1,0 +1,62 @@
+"""SeqIO tasks over Explained-ListOps. `import tasks` registers all of them and opens nothing.
+
+    explained_<config>_<style>               for training: splits train and validation
+    explained_<config>_<style>_eval_<split>  for evaluation: validation, test, longer or larger_numbers
+    explained_<config>_<style>_eval          the mixture of the style's evaluation tasks
+
+each on T5's vocabulary, and again with the suffix _compact on the vocabulary that ships with the package. Configs are
+those of explainft.listops.configs; styles are none, short, medium, long and the control shuffled, which is medium with
+its steps in random order.
+
+An evaluation task holds one split of the dataset, the one in its name, under both split names that T5X asks for:
+"validation" (finetune.gin) and "test" (eval.gin). So every task of a mixture takes part in one seqio.Evaluator.
+"""
+
+import functools
+
+import seqio
+
+from explainft import metrics
+from explainft.listops import STYLES
+from explainft.listops.configs import CONFIGS, EVAL_SPLITS
+from tasks import preprocessors
+from tasks.sources import ExplainedListopsSource
+from tasks.vocabularies import COMPACT_VOCABULARY, T5
+
+TASK_STYLES = (*STYLES, "shuffled")
+VOCABULARIES = {"": T5, "_compact": COMPACT_VOCABULARY}
+
+
+def _add_task(name: str, config: str, splits: dict[str, str], style: str, vocabulary: seqio.Vocabulary) -> None:
+    seqio.TaskRegistry.remove(name)  # importlib.reload registers anew
+    seqio.TaskRegistry.add(
+        name,
+        source=ExplainedListopsSource(config, splits),  # pyright: ignore[reportArgumentType] as seqio's own sources
+        preprocessors=[
+            functools.partial(preprocessors.explain, style=style),
+            preprocessors.tokenize,
+            seqio.CacheDatasetPlaceholder(),
+            # Not append_eos_after_trim: a target that is cut off must not look complete.
+            seqio.preprocessors.append_eos,
+        ],
+        output_features={key: seqio.Feature(vocabulary, add_eos=True) for key in ("inputs", "targets")},
+        postprocess_fn=functools.partial(metrics.postprocess, style=style, modulus=CONFIGS[config].modulus),
+        metric_fns=[metrics.score],
+    )
+
+
+def _register(config: str, style: str, suffix: str, vocabulary: seqio.Vocabulary) -> None:
+    prefix = f"explained_{config}_{style}"
+    _add_task(f"{prefix}{suffix}", config, {"train": "train", "validation": "validation"}, style, vocabulary)
+    eval_tasks = [f"{prefix}_eval_{split}{suffix}" for split in EVAL_SPLITS]
+    for name, split in zip(eval_tasks, EVAL_SPLITS, strict=True):
+        _add_task(name, config, {"validation": split, "test": split}, style, vocabulary)
+    mixture = f"{prefix}_eval{suffix}"
+    seqio.MixtureRegistry.remove(mixture)
+    seqio.MixtureRegistry.add(mixture, eval_tasks, default_rate=1.0)
+
+
+for _config in CONFIGS:
+    for _style in TASK_STYLES:
+        for _suffix, _vocabulary in VOCABULARIES.items():
+            _register(_config, _style, _suffix, _vocabulary)

@@ -1,0 +1,32 @@
+"""What every test gets: a cache of its own session, and no accelerator."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_CPU_ENABLE_ASYNC_DISPATCH", "false")
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_dir(tmp_path_factory):
+    """Token caches of the tests stay out of the user's."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["EXPLAINFT_CACHE_DIR"] = str(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_data_dir(tmp_path_factory):
+    """The config `tiny`, cut to 600 training examples and 40 of each other split; the folder of all datasets."""
+    from explainft.dataset import ExplainedListops
+
+    folder = str(tmp_path_factory.mktemp("tfds"))
+    config = ExplainedListops.builder_configs["tiny"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(config, "train_examples", 600)
+        patch.setattr(config, "eval_examples", 40)
+        builder = ExplainedListops(config="tiny", data_dir=folder)
+        builder.processes = 1
+        builder.download_and_prepare()
+    return folder

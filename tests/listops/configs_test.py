@@ -1,0 +1,71 @@
+import hashlib
+from collections import Counter
+
+import pytest
+
+from explainft.listops.configs import CONFIGS, EVAL_SPLITS, SPLITS, STREAMS, candidates, digest, split_of
+from explainft.listops.expression import format, length, operators, values
+
+# (values, shortest, longest) of train, longer and larger_numbers.
+PUBLISHED = {
+    "listops10": ((range(10), 21, 49), (range(10), 101, 199), (range(30, 100), 21, 49)),
+    "listops30": ((range(30), 21, 49), (range(30), 101, 199), (range(30, 100), 21, 49)),
+    "modsum30": ((range(30), 21, 49), (range(30), 101, 199), (range(30, 100), 21, 49)),
+    "listops30_50_100": ((range(30), 51, 99), (range(30), 101, 199), (range(30, 100), 51, 99)),
+    "tiny": ((range(10), 8, 24), (range(10), 25, 60), (range(10, 30), 8, 24)),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_candidates_keep_to_their_config(name):
+    for stream, (numbers, shortest, longest) in zip(STREAMS, PUBLISHED[name], strict=True):
+        trees = candidates(CONFIGS[name], stream, 0)
+        assert all(shortest <= length(tree) <= longest for tree in trees)
+        assert {value for tree in trees for value in values(tree)} == set(numbers)
+        assert {operator for tree in trees for operator in operators(tree)} == (
+            {"SUM"} if name == "modsum30" else {"MIN", "MAX", "MED", "SUM"}
+        )
+
+
+# The published data: a change here is a change of the dataset's version.
+@pytest.mark.parametrize(
+    ("name", "sha256"),
+    [
+        ("listops10", "3aa7d948af912672"),
+        ("listops30", "192364ea07666478"),
+        ("modsum30", "682c762ed08d5c96"),
+        ("listops30_50_100", "6cb15823ac9864c0"),
+        ("tiny", "bb1eb59b710be333"),
+    ],
+)
+def test_candidates_are_the_published_ones(name, sha256):
+    texts = [format(tree) for stream in STREAMS for tree in candidates(CONFIGS[name], stream, 7)[:50]]
+    assert hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16] == sha256
+
+
+def test_chunks_configs_and_streams_draw_apart():
+    drawn = [
+        tuple(candidates(CONFIGS[name], stream, chunk)[:20])
+        for name, stream, chunk in [
+            ("listops10", "train", 0),
+            ("listops10", "train", 1),
+            ("listops30", "train", 0),
+            ("listops10", "longer", 0),
+        ]
+    ]
+    assert len(set(drawn)) == 4
+
+
+def test_splits_and_their_streams():
+    assert SPLITS == ("train", "validation", "test", "longer", "larger_numbers")
+    assert SPLITS[1:] == EVAL_SPLITS
+    assert sorted(split for members in STREAMS.values() for split in members) == sorted(SPLITS)
+
+
+def test_a_stream_is_dealt_out_98_to_2_to_2():
+    counts = Counter(split_of("train", digest(str(n))) for n in range(102_000))
+    assert counts["train"] == pytest.approx(98_000, abs=300)  # five standard deviations or more, here and below
+    assert counts["validation"] == pytest.approx(2_000, abs=220)
+    assert counts["test"] == pytest.approx(2_000, abs=220)
+    assert {split_of("longer", digest(str(n))) for n in range(100)} == {"longer"}
+    assert {split_of("larger_numbers", digest(str(n))) for n in range(100)} == {"larger_numbers"}

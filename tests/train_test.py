@@ -1,0 +1,199 @@
+"""Training on the real tasks with a network of a few thousand parameters."""
+
+import functools
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from explainft import checkpoint, optim
+from explainft.checkpoint import CheckpointConfig
+from explainft.data import Batches
+from explainft.errors import UserError
+from explainft.evaluate import EvaluationConfig
+from explainft.loss import Loss
+from explainft.t5 import T5Config
+from explainft.train import DatasetConfig, init_state, make_step, train
+from tests.data_test import write_cache
+
+MODEL = T5Config(vocab_size=160, emb_dim=8, num_heads=1, num_encoder_layers=1, num_decoder_layers=1, head_dim=8, mlp_dim=16)
+TASK = "explained_tiny_short_compact"
+EVALUATION = EvaluationConfig("explained_tiny_short_eval_validation_compact", period=6, batch_size=16, num_examples=8)
+
+
+def run(folder, data_dir, steps, **changes):
+    settings = dict(
+        model=MODEL,
+        optimizer=optim.adamw,
+        schedule=functools.partial(optim.learning_rate, "constant", 1e-2, 2),
+        dataset=DatasetConfig(TASK, {"inputs": 32, "targets": 48}, batch_size=8, seed=1),
+        evaluation=EVALUATION,
+        checkpoints=CheckpointConfig(period=4, keep=None),
+        loss=Loss(),
+        random_seed=1,
+        log_period=2,
+        tfds_data_dir=data_dir,
+    )
+    train(model_dir=str(folder), train_steps=steps, **{**settings, **changes})
+
+
+def rows(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def saved(folder, step):
+    manager = checkpoint._manager(folder / "checkpoints", create=False)
+    restore = checkpoint.ocp.args.StandardRestore
+    restored = manager.restore(step, args=checkpoint.ocp.args.Composite(params=restore(), opt_state=restore()))
+    manager.close()
+    return restored.params, restored.opt_state
+
+
+def assert_equal(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_array_equal(np.asarray(x), np.asarray(y))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, tiny_data_dir):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run(folder, tiny_data_dir, 10)
+    return folder
+
+
+def test_a_run_s_folder(undisturbed):
+    train_rows = [row for row in rows(undisturbed) if "loss" in row]
+    assert [row["step"] for row in train_rows] == [2, 4, 6, 8, 10]
+    assert train_rows[-1]["loss"] < train_rows[0]["loss"]
+    assert train_rows[-1]["examples"] > train_rows[0]["examples"] > 0
+    assert [row["step"] for row in rows(undisturbed) if "eval/loss" in row] == [6, 10]
+    evaluations = (undisturbed / "inference_eval" / f"{EVALUATION.mixture_or_task_name}-metrics.jsonl").read_text()
+    assert [json.loads(line)["step"] for line in evaluations.splitlines()] == [6, 10]
+    predictions = (undisturbed / "inference_eval" / f"{EVALUATION.mixture_or_task_name}-000010.jsonl").read_text()
+    first = json.loads(predictions.splitlines()[0])
+    assert len(predictions.splitlines()) == 8 and set(first) == {"input", "target", "prediction"}
+    assert sorted(path.name for path in (undisturbed / "checkpoints").iterdir()) == [f"checkpoint_{n}" for n in (10, 4, 8)]
+    assert list(undisturbed.glob("events.out.tfevents.*"))
+
+
+def test_stopped_and_resumed_equals_undisturbed_bitwise(undisturbed, tmp_path, tiny_data_dir, monkeypatch):
+    class Stopped(Exception):
+        pass
+
+    batch = Batches.__getitem__
+
+    def stop_at_seven(self, step):
+        if step == 7:  # three updates after the last save, one after an evaluation
+            raise Stopped
+        return batch(self, step)
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(Batches, "__getitem__", stop_at_seven)
+        run(tmp_path, tiny_data_dir, 10)
+    assert max(row["step"] for row in rows(tmp_path)) == 6
+    run(tmp_path, tiny_data_dir, 10)
+    assert_equal(saved(tmp_path, 10), saved(undisturbed, 10))
+    timeless = [[{k: v for k, v in row.items() if "second" not in k} for row in rows(f)] for f in (tmp_path, undisturbed)]
+    assert timeless[0] == timeless[1]
+    name = f"inference_eval/{EVALUATION.mixture_or_task_name}-metrics.jsonl"
+    assert (tmp_path / name).read_text() == (undisturbed / name).read_text()
+
+
+def test_another_seed_is_another_run(undisturbed, tmp_path, tiny_data_dir):
+    run(tmp_path, tiny_data_dir, 2, random_seed=2)
+    assert rows(tmp_path)[0]["loss"] != rows(undisturbed)[0]["loss"]
+
+
+def test_a_finished_run_is_left_as_it_is(undisturbed, tiny_data_dir):
+    before = (undisturbed / "metrics.jsonl").read_text()
+    run(undisturbed, tiny_data_dir, 10)
+    assert (undisturbed / "metrics.jsonl").read_text() == before
+
+
+def test_a_folder_of_another_model_or_task_is_refused(undisturbed, tiny_data_dir):
+    with pytest.raises(UserError, match="holds a run with task explained_tiny_short_compact, not explained_tiny_none_compact"):
+        run(undisturbed, tiny_data_dir, 12, dataset=DatasetConfig("explained_tiny_none_compact", {"inputs": 32, "targets": 8}, 8))
+    with pytest.raises(UserError, match=r"holds a run with model .*'emb_dim': 8.*choose another MODEL_DIR"):
+        run(undisturbed, tiny_data_dir, 12, model=T5Config(**{**vars(MODEL), "emb_dim": 16}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"microbatches": 3}, r"BATCH_SIZE=8 must be a positive multiple of 3 .*try 6"),
+        ({"model_parallelism": 2}, "MODEL_PARALLELISM=2 must divide the 1 devices"),
+        ({"model": T5Config(**{**vars(MODEL), "vocab_size": 50})}, "vocab_size=50 is smaller than the 159 pieces"),
+        ({"dataset": DatasetConfig(TASK, {"inputs": 32, "targets": 9}, 8)}, "targets=9 is too short for .* of 600 examples"),
+        ({"evaluation": EvaluationConfig("explained_tiny_short_eval_tests_compact")}, "did you mean 'explained_tiny_short_eval_test"),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_written(tmp_path, tiny_data_dir, changes, message):
+    with pytest.raises(UserError, match=message):
+        run(tmp_path / "run", tiny_data_dir, 2, **changes)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unwritable_folder(tmp_path, tiny_data_dir):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write MODEL_DIR=.*choose a writable folder"):
+        run(tmp_path / "file" / "run", tiny_data_dir, 2)
+
+
+def test_early_stopping_and_the_best_checkpoint(tmp_path, tiny_data_dir):
+    # A rate of zero: no evaluation is better than the first, at step 2.
+    rate = functools.partial(optim.learning_rate, "constant", 0.0, 0)
+    evaluation = EvaluationConfig(EVALUATION.mixture_or_task_name, period=2, batch_size=16, num_examples=8, patience=2)
+    run(tmp_path, tiny_data_dir, 20, schedule=rate, evaluation=evaluation, checkpoints=CheckpointConfig(100, keep=1, keep_best=True))
+    assert rows(tmp_path)[-1]["step"] == 6  # two evaluations after the best
+    kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert kept == ["checkpoint_2", "checkpoint_6"]
+    # Called again it stays stopped: what stopped it is in the checkpoint.
+    run(tmp_path, tiny_data_dir, 20, schedule=rate, evaluation=evaluation, checkpoints=CheckpointConfig(100, keep=1, keep_best=True))
+    assert rows(tmp_path)[-1]["step"] == 6
+
+
+@pytest.fixture(scope="module")
+def batches(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    inputs = [np.append(rng.integers(3, 150, rng.integers(2, 14)), 1) for _ in range(60)]
+    targets = [np.append(rng.integers(3, 150, rng.integers(1, 20)), 1) for _ in range(60)]
+    cache = write_cache(tmp_path_factory.mktemp("tokens"), inputs, targets)
+    return lambda size, packed: Batches(cache, {"inputs": 30, "targets": 50}, size, seed=0, packed=packed, shuffled=False)
+
+
+def gradients(state):
+    """Adam's first moments after one step: a tenth of the gradients."""
+    return next(part.mu for part in jax.tree.leaves(state.opt_state, is_leaf=lambda x: hasattr(x, "mu")) if hasattr(part, "mu"))
+
+
+def assert_close(a, b):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-5 * np.abs(x).max())
+
+
+def one_step(batch, microbatches=1, loss=Loss()):
+    tx = optim.adamw(lambda _: 0.1, clip_norm=None)
+    state, sums = make_step(MODEL, tx, loss, 0, microbatches)(init_state(MODEL, tx, 0), batch)
+    return state, {name: float(value) for name, value in sums.items()}
+
+
+def test_packed_and_unpacked_losses_and_updates_agree(batches):
+    packed = batches(len(batches(1, True).packing), True)[0]
+    loose = batches(60, False)[0]
+    assert len(packed["encoder_input_tokens"]) < 40
+    (packed_state, packed_sums), (loose_state, loose_sums) = one_step(packed), one_step(loose)
+    for name in ("loss_sum", "correct_sum", "weight_sum", "examples", "tokens"):
+        assert packed_sums[name] == pytest.approx(loose_sums[name], rel=1e-5)
+    assert_close(gradients(packed_state), gradients(loose_state))
+
+
+@pytest.mark.parametrize("factor", ["NUM_REAL_TARGET_TOKENS", "NUM_TOTAL_TARGET_TOKENS", 100.0])
+def test_microbatches_change_nothing(batches, factor):
+    batch, loss = batches(12, True)[0], Loss(normalizing_factor=factor)
+    (whole, whole_sums), (split, split_sums) = one_step(batch, 1, loss), one_step(batch, 4, loss)
+    assert split_sums == pytest.approx(whole_sums, rel=1e-5)
+    assert_close(gradients(whole), gradients(split))
+
+
