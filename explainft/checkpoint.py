@@ -40,7 +40,9 @@ class Checkpoints:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as e:
-            raise UserError(f"cannot write MODEL_DIR={str(model_dir)!r} ({e.strerror}); choose a writable folder") from e
+            raise UserError(
+                f"cannot write MODEL_DIR={str(model_dir)!r} ({e.strerror}); choose a writable folder"
+            ) from e
         self._manager = _manager(folder, create=True)
         self.latest = self._manager.latest_step()
         if self.latest is not None:
@@ -60,7 +62,7 @@ class Checkpoints:
         self._manager.close()
 
     def _meta(self, step: int) -> dict[str, Any]:
-        return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
+        return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
 
     def save(self, step: int, params: Any, opt_state: Any, progress: dict[str, Any]) -> None:
         items = {
@@ -71,10 +73,10 @@ class Checkpoints:
         self._manager.save(step, args=ocp.args.Composite(**items))
 
     def restore(self, step: int, params: Any, opt_state: Any) -> tuple[Any, Any, dict[str, Any]]:
-        """Parameters and optimizer state like the given ones (arrays, or shapes with shardings), and the run's progress."""
+        """Parameters and optimizer state like the given ones, which may be mere shapes; and the run's progress."""
         items = {"params": ocp.args.StandardRestore(params), "opt_state": ocp.args.StandardRestore(opt_state)}
         restored = self._manager.restore(step, args=ocp.args.Composite(**items))
-        return restored.params, restored.opt_state, self._meta(step)["progress"]
+        return restored["params"], restored["opt_state"], self._meta(step)["progress"]
 
     def prune(self, best_step: int | None) -> None:
         """Deletes what the configuration does not keep."""
@@ -102,12 +104,12 @@ def load(run: Path, step: int | None = None) -> tuple[dict[str, Any], Any, int]:
         step = steps[-1]
     if step not in steps:
         raise UserError(f"{run} has no checkpoint of step {step}; it has {steps or 'none'}")
-    meta = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
+    meta = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
     # Restored onto this machine's first device, wherever the run had put them.
     local = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     saved = manager.item_metadata(step)["params"]
     abstract = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=local), saved)
-    params = manager.restore(step, args=ocp.args.Composite(params=ocp.args.StandardRestore(abstract))).params
+    params = manager.restore(step, args=ocp.args.Composite(params=ocp.args.StandardRestore(abstract)))["params"]
     manager.close()
     assert step is not None
     return meta, jax.tree.map(lambda x: x.astype("float32"), params), step

@@ -1,7 +1,7 @@
 """Packed batches as a pure function of (seed, step).
 
-Examples are packed into rows once: several share a row, told apart by segment ids. Every epoch then visits all rows in an order
-of its own. Batch k is rows k*B ... (k+1)*B-1 of that endless sequence, so a resumed run needs one integer to go on.
+Examples are packed into rows once: several share a row, told apart by segment ids. Every epoch then visits all rows in
+an order of its own. Batch k is rows k*B ... (k+1)*B-1 of that endless sequence, so a resumed run needs one integer.
 """
 
 import dataclasses
@@ -27,7 +27,9 @@ class Packing:
         return len(self.starts) - 1
 
 
-def pack(input_lengths: np.ndarray, target_lengths: np.ndarray, row_inputs: int, row_targets: int, seed: int) -> Packing:
+def pack(
+    input_lengths: np.ndarray, target_lengths: np.ndarray, row_inputs: int, row_targets: int, seed: int
+) -> Packing:
     """Puts each example, in random order, into the fullest of the open rows that can still hold both its features.
 
     Deterministic in its arguments. Every example must fit an empty row.
@@ -64,12 +66,21 @@ def one_to_a_row(n: int) -> Packing:
 class Batches:
     """`batches[step]` is the batch of update `step`, the same on every machine and after every restart.
 
-    `lengths` are TASK_FEATURE_LENGTHS: the row lengths of "inputs" and "targets". Features of a batch, int32 [B, S] for the
-    encoder and [B, T] for the decoder: encoder_input_tokens, encoder_segment_ids, decoder_input_tokens, decoder_target_tokens,
-    decoder_segment_ids. Raises UserError where an example is longer than its row: nothing is ever cut.
+    `lengths` are TASK_FEATURE_LENGTHS: the row lengths of "inputs" and "targets". Features of a batch, int32 [B, S] for
+    the encoder and [B, T] for the decoder: encoder_input_tokens, encoder_segment_ids, decoder_input_tokens,
+    decoder_target_tokens, decoder_segment_ids. Raises UserError where an example is longer than its row.
     """
 
-    def __init__(self, cache: TokenCache, lengths: dict[str, int], batch_size: int, seed: int, *, packed: bool, shuffled: bool = True):
+    def __init__(
+        self,
+        cache: TokenCache,
+        lengths: dict[str, int],
+        batch_size: int,
+        seed: int,
+        *,
+        packed: bool,
+        shuffled: bool = True,
+    ):
         check_lengths(cache, lengths)
         self.cache = cache
         self.lengths = lengths
@@ -77,7 +88,11 @@ class Batches:
         self.seed = seed
         self.shuffled = shuffled
         n_inputs, n_targets = cache.inputs.lengths, cache.targets.lengths
-        self.packing = pack(n_inputs, n_targets, lengths["inputs"], lengths["targets"], seed) if packed else one_to_a_row(len(cache))
+        self.packing = (
+            pack(n_inputs, n_targets, lengths["inputs"], lengths["targets"], seed)
+            if packed
+            else one_to_a_row(len(cache))
+        )
         self._epoch_order: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
 
     @property
@@ -92,7 +107,9 @@ class Batches:
     def __getitem__(self, step: int) -> Batch:
         first = step * self.batch_size
         epochs, places = np.divmod(np.arange(first, first + self.batch_size), len(self.packing))
-        rows = np.array([self._order(epoch)[place] for epoch, place in zip(epochs.tolist(), places.tolist(), strict=True)])
+        rows = np.array(
+            [self._order(epoch)[place] for epoch, place in zip(epochs.tolist(), places.tolist(), strict=True)]
+        )
         return self.assemble(rows)
 
     def epoch_batches(self) -> int:
@@ -119,7 +136,9 @@ class Batches:
         row_of = np.repeat(np.arange(len(rows)), counts)
         segment_of = _ranges(np.ones_like(counts), counts)
         inputs, input_segments, _ = self._place(self.cache.inputs, examples, row_of, segment_of, self.lengths["inputs"])
-        targets, target_segments, first = self._place(self.cache.targets, examples, row_of, segment_of, self.lengths["targets"])
+        targets, target_segments, first = self._place(
+            self.cache.targets, examples, row_of, segment_of, self.lengths["targets"]
+        )
         shifted = np.roll(targets, 1, axis=1)
         shifted.reshape(-1)[first] = 0  # each segment begins with the padding token, not with its neighbour's end
         shifted[target_segments == 0] = 0
@@ -160,6 +179,6 @@ def check_lengths(cache: TokenCache, lengths: dict[str, int]) -> None:
         too_long = int((ragged.lengths > lengths[feature]).sum())
         if too_long:
             raise UserError(
-                f"TASK_FEATURE_LENGTHS {feature}={lengths[feature]} is too short for {too_long:,} of {len(ragged):,} examples of "
-                f"{cache.task}/{cache.split}; {int(ragged.lengths.max())} holds them all"
+                f"TASK_FEATURE_LENGTHS {feature}={lengths[feature]} is too short for {too_long:,} of {len(ragged):,} "
+                f"examples of {cache.task}/{cache.split}; {int(ragged.lengths.max())} holds them all"
             )

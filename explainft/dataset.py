@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from etils import epath
-from tensorflow_datasets.core import dataset_builder, naming, splits
+from etils import epath, epy
+from tensorflow_datasets.core import constants, dataset_builder, naming, splits
 from tensorflow_datasets.proto import tf_example_pb2
 from tqdm import tqdm
 
@@ -31,6 +31,9 @@ from explainft.listops.configs import CONFIGS, SPLITS, STREAMS, VERSION, Config,
 from explainft.listops.draw import draw
 from explainft.listops.explain import STYLES, explain
 from explainft.listops.expression import Tree, depth, evaluate, format, length, operators, parse
+
+with epy.lazy_imports():  # The workers import this module, and do without.
+    import tensorflow as tf
 
 EXPLANATIONS = tuple(style for style in STYLES if style != "none")
 
@@ -121,8 +124,6 @@ class SplitWriter:
 
     def write(self, data: bytes) -> None:
         if self._file is None:
-            import tensorflow as tf  # here, so that the workers, which import this module, do without
-
             shard = next(self._files)
             path = self.filenames.sharded_filepath(shard_index=shard, num_shards=len(self.shard_lengths))
             self._file = tf.io.TFRecordWriter(os.fspath(path))
@@ -261,10 +262,11 @@ def build(config: str, data_dir: str | None, processes: int | None = None, shard
             raise UserError(f"shards={shards} must be at most {smallest}, the examples of the smallest split")
         builder.processes = processes
         builder.download_and_prepare(download_config=tfds.download.DownloadConfig(num_shards=shards))
-    except OSError as error:
+    except (OSError, tf.errors.OpError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        where = getattr(error, "filename", None) or data_dir or constants.DATA_DIR
         raise UserError(
-            f"cannot write the dataset to {error.filename or data_dir}: {error.strerror or error}; "
-            "choose another folder with --tfds_data_dir"
+            f"cannot write the dataset to {where}: {reason}; choose another folder with --tfds_data_dir"
         ) from error
     return builder.data_path
 

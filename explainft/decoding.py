@@ -1,6 +1,7 @@
 """Greedy decoding with a cache: one jitted loop that stops when every row has ended."""
 
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ EOS_ID = 1
 def greedy(config: T5Config, params, encoder_input_tokens: jax.Array, length: int) -> jax.Array:
     """The likeliest token at each step, until every row has written EOS or `length` tokens.
 
-    Takes int32 inputs [B, S], zero-padded; returns int32 [B, length]: the tokens with EOS where one was written, zeros after it.
+    Takes int32 inputs [B, S], zero-padded; returns int32 [B, length]: the tokens with their EOS, and zeros after it.
     """
     model = T5(config)
     variables = {"params": params}
@@ -39,11 +40,13 @@ def greedy(config: T5Config, params, encoder_input_tokens: jax.Array, length: in
     return jax.lax.while_loop(unfinished, step, state)[2]
 
 
-def generate(config: T5Config, params, inputs: list[np.ndarray], length: int, batch_size: int, progress=None) -> list[list[int]]:
+def generate(
+    config: T5Config, params, inputs: Sequence[Sequence[int] | np.ndarray], length: int, batch_size: int, progress=None
+) -> list[list[int]]:
     """Decodes token sequences of any lengths, in their order; EOS and what follows are dropped.
 
-    Inputs are sorted by length and padded to the next multiple of 16, so that rows that end early share a batch and few shapes
-    compile. `progress`, where given, is called with the number of examples just decoded.
+    Inputs are sorted by length and padded to the next multiple of 16, so that rows that end early share a batch and few
+    shapes compile. `progress`, where given, is called with the number of examples just decoded.
     """
     order = sorted(range(len(inputs)), key=lambda i: len(inputs[i]))
     outputs: list[list[int]] = [[] for _ in inputs]

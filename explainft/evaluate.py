@@ -1,4 +1,4 @@
-"""Scoring a network: teacher-forced loss, and decoding with the tasks' own metrics, in the files that SeqIO writes under T5X."""
+"""Scoring a network: teacher-forced loss, and decoding with the tasks' own metrics in SeqIO's files."""
 
 import dataclasses
 import functools
@@ -14,16 +14,19 @@ from explainft.data import Batches
 from explainft.errors import UserError, nearest
 from explainft.loss import Loss
 from explainft.run_folder import RunFolder
-from explainft.t5 import T5, T5Config
+from explainft.t5 import T5, T5Config, forward
 from explainft.token_cache import TokenCache
 from explainft.vocabulary import Vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
-    """What is evaluated every `period` updates: the training task's validation split teacher-forced on `eval_steps` batches, and
-    `mixture_or_task_name` by decoding, `num_examples` of each task (None: all). Training stops early after `patience` evaluations
-    in a row in which `metric` has not risen (None: never)."""
+    """What is evaluated every `period` updates.
+
+    The training task's validation split is teacher-forced on `eval_steps` batches; `mixture_or_task_name` is decoded,
+    `num_examples` of each task (None: all). Training stops early after `patience` evaluations in a row in which
+    `metric` has not risen (None: never).
+    """
 
     mixture_or_task_name: str
     period: int = 1000
@@ -37,10 +40,12 @@ class EvaluationConfig:
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _loss_sums(config: T5Config, loss: Loss, params: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    return loss.sums(T5(config).apply({"params": params}, **batch), batch["decoder_target_tokens"])
+    return loss.sums(forward(T5(config), params, batch), batch["decoder_target_tokens"])
 
 
-def teacher_forced(config: T5Config, loss: Loss, params: Any, batches: Batches, mesh: jax.sharding.Mesh, steps: int) -> dict[str, float]:
+def teacher_forced(
+    config: T5Config, loss: Loss, params: Any, batches: Batches, mesh: jax.sharding.Mesh, steps: int
+) -> dict[str, float]:
     """Loss and token accuracy on the first `steps` batches of one pass in order."""
     totals: dict[str, float] = {}
     for i in range(min(steps, batches.epoch_batches())):
@@ -52,9 +57,15 @@ def teacher_forced(config: T5Config, loss: Loss, params: Any, batches: Batches, 
 
 
 def decode_and_score(
-    config: T5Config, params: Any, cache: TokenCache, batch_size: int, num_examples: int | None, step: int, output_dir: Path
+    config: T5Config,
+    params: Any,
+    cache: TokenCache,
+    batch_size: int,
+    num_examples: int | None,
+    step: int,
+    output_dir: Path,
 ) -> dict[str, float]:
-    """Decodes one task greedily, scores it with its metrics and writes `<task>-metrics.jsonl` and `<task>-<step>.jsonl`."""
+    """Decodes one task greedily, scores it with its metrics and writes its two files."""
     n = len(cache) if num_examples is None else min(num_examples, len(cache))
     length = int(cache.targets.lengths[:n].max())
     with tqdm(total=n, desc=f"decoding {cache.task}", unit=" examples", disable=None, leave=False) as bar:
@@ -63,7 +74,8 @@ def decode_and_score(
     records = cache.records()[:n]
     postprocess = cache.postprocess()
     predictions = [
-        postprocess(cache.vocabulary.decode(ids), example=record, is_target=False) for ids, record in zip(decoded, records, strict=True)
+        postprocess(cache.vocabulary.decode(ids), example=record, is_target=False)
+        for ids, record in zip(decoded, records, strict=True)
     ]
     targets = [postprocess(record["targets_pretokenized"], example=record, is_target=True) for record in records]
     metrics: dict[str, float] = {}
@@ -83,7 +95,9 @@ def decode_all(
             config, params, cache, evaluation.batch_size, evaluation.num_examples, step, run.path / "inference_eval"
         )
         if evaluation.metric not in metrics:
-            raise UserError(f"EVAL_METRIC={evaluation.metric!r} is no metric of {cache.task}{nearest(evaluation.metric, metrics)}")
+            raise UserError(
+                f"EVAL_METRIC={evaluation.metric!r} is no metric of {cache.task}{nearest(evaluation.metric, metrics)}"
+            )
         run.tensorboard(step, {f"inference_eval/{cache.task}/{name}": value for name, value in metrics.items()})
         scores.append(metrics[evaluation.metric])
     return sum(scores) / len(scores)
@@ -98,14 +112,18 @@ def evaluate_run(
     module: str,
     tfds_data_dir: str | None,
 ) -> None:
-    """Scores a checkpoint of a run on a task or mixture, by default all evaluation tasks of its own config and style; prints
-    a line for each task and adds to the run's `inference_eval/`."""
+    """Scores a checkpoint of a run on a task or mixture, by default all evaluation tasks of its own config and style.
+
+    Prints a line for each task and adds to the run's `inference_eval/`.
+    """
     meta, params, step = checkpoint.load(run, step)
     names = token_cache.task_names(mixture_or_task or evaluation_mixture(meta["task"]), module)
     caches = [token_cache.load(name, "validation", module, tfds_data_dir) for name in names]
     for cache in caches:
         if cache.vocabulary.digest() != Vocabulary(run / "vocabulary.model").digest():
-            raise UserError(f"{cache.task} is written in another vocabulary than {run} was trained on; name a task of the same one")
+            raise UserError(
+                f"{cache.task} has another vocabulary than {run} was trained on; name a task of the same one"
+            )
         config = checkpoint.model_of(meta)
         metrics = decode_and_score(config, params, cache, batch_size, num_examples, step, run / "inference_eval")
         shown = {name: value for name, value in metrics.items() if "/" not in name}
@@ -118,8 +136,10 @@ def evaluation_mixture(task: str) -> str:
     return f"{base}_eval{task[len(base) :]}"
 
 
-def write(output_dir: Path, task: str, step: int, metrics: dict[str, float], records: list, targets: list, predictions: list) -> None:
-    """The two files of an evaluation, as seqio.JSONLogger names and fills them. A step evaluated again replaces its line."""
+def write(
+    output_dir: Path, task: str, step: int, metrics: dict[str, float], records: list, targets: list, predictions: list
+) -> None:
+    """The two files of an evaluation, as seqio.JSONLogger names and fills them. A step evaluated again is replaced."""
     output_dir.mkdir(parents=True, exist_ok=True)
     metrics_file = output_dir / f"{task}-metrics.jsonl"
     lines = metrics_file.read_text().splitlines() if metrics_file.is_file() else []
@@ -128,7 +148,10 @@ def write(output_dir: Path, task: str, step: int, metrics: dict[str, float], rec
     rows = zip(records, targets, predictions, strict=True)
     _replace(
         output_dir / f"{task}-{step:06d}.jsonl",
-        [json.dumps({"input": record, "target": target, "prediction": prediction}) for record, target, prediction in rows],
+        [
+            json.dumps({"input": record, "target": target, "prediction": prediction})
+            for record, target, prediction in rows
+        ],
     )
 
 

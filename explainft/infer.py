@@ -25,10 +25,12 @@ class Prediction:
     expression: str
     explanation: str
     check: listops.Check
+    modulus: int = 10
 
     def text(self) -> str:
         answer = "none" if self.check.final_answer is None else self.check.final_answer
-        verdict = "correct" if self.check.answer_correct else f"wrong, it is {listops.evaluate(listops.parse(self.expression))}"
+        right = listops.evaluate(listops.parse(self.expression), self.modulus)
+        verdict = "correct" if self.check.answer_correct else f"wrong, it is {right}"
         steps = f"{self.check.steps_correct} of {self.check.steps_total} steps correct"
         if self.check.first_wrong_step is not None:
             steps += f", first wrong step {self.check.first_wrong_step}"
@@ -37,14 +39,19 @@ class Prediction:
 
     def json(self) -> dict[str, Any]:
         check = {name: value for name, value in self.check._asdict().items() if name != "final_answer"}
-        return {"expression": self.expression, "answer": self.check.final_answer, "explanation": self.explanation, "check": check}
+        return {
+            "expression": self.expression,
+            "answer": self.check.final_answer,
+            "explanation": self.explanation,
+            "check": check,
+        }
 
 
 def infer(run: Path, expressions: Sequence[str], step: int | None = None, batch_size: int = 256) -> list[Prediction]:
     """Greedy explanations of the expressions, in their order.
 
-    Raises UserError for an expression that cannot be read or holds values outside those that the run was trained on; a longer
-    expression than trained on is answered, with a note on standard error.
+    Raises UserError for an expression that cannot be read or holds values that the run was not trained on. An
+    expression longer than trained on is answered, with a note on standard error.
     """
     meta, params, _ = checkpoint.load(run, step)
     style, modulus = meta["postprocess"]["style"], meta["postprocess"]["modulus"]
@@ -56,7 +63,10 @@ def infer(run: Path, expressions: Sequence[str], step: int | None = None, batch_
     inputs = [[*vocabulary.encode(text), EOS_ID] for text in texts]
     longest = max(map(len, inputs))
     if longest > meta["lengths"]["inputs"]:
-        print(f"note: {longest} input tokens, trained on at most {meta['lengths']['inputs']}: expect mistakes", file=sys.stderr)
+        print(
+            f"note: {longest} input tokens, trained on at most {meta['lengths']['inputs']}: expect mistakes",
+            file=sys.stderr,
+        )
     # Room for the right explanation, so that a long one is not cut off.
     length = 1 + max(len(vocabulary.encode(listops.explain(tree, style, modulus))) for tree in trees)
     length = max(length, meta["lengths"]["targets"])
@@ -65,7 +75,7 @@ def infer(run: Path, expressions: Sequence[str], step: int | None = None, batch_
         decoded = decoding.generate(checkpoint.model_of(meta), params, inputs, length, rows, progress=bar.update)
     explanations = [vocabulary.decode(ids) for ids in decoded]
     return [
-        Prediction(text, explanation, listops.check(explanation, tree, style, modulus))
+        Prediction(text, explanation, listops.check(explanation, tree, style, modulus), modulus)
         for text, explanation, tree in zip(texts, explanations, trees, strict=True)
     ]
 
@@ -83,8 +93,8 @@ def _parse(expression: str, config: Config | None) -> listops.Tree:
         for value in listops.values(tree):
             if value not in allowed:
                 raise UserError(
-                    f"{value} in {expression!r} is outside {allowed.start} to {allowed.stop - 1}, the values of config {config.name!r} "
-                    "that the model was trained on"
+                    f"{value} in {expression!r} is outside {allowed.start} to {allowed.stop - 1}, "
+                    f"the values of config {config.name!r} that the model was trained on"
                 )
     return tree
 

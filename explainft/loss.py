@@ -15,8 +15,8 @@ NORMALIZERS = ("NUM_REAL_TARGET_TOKENS", "NUM_TOTAL_TARGET_TOKENS")
 class Loss:
     """What is minimised: cross entropy, its smoothing, the z-loss, and what the sum over a batch is divided by.
 
-    `normalizing_factor` is a number, None (the plain sum, as in T5X), "NUM_REAL_TARGET_TOKENS" or "NUM_TOTAL_TARGET_TOKENS"
-    (padding counted). A fixed number keeps the gradient's scale the same for batches with more and with less padding.
+    `normalizing_factor` is a number, None (the plain sum, as in T5X), "NUM_REAL_TARGET_TOKENS" or
+    "NUM_TOTAL_TARGET_TOKENS" (padding counted). A fixed number weighs every token alike, however full its batch is.
     """
 
     z_loss: float = 0.0
@@ -26,7 +26,9 @@ class Loss:
     def __post_init__(self):
         if isinstance(self.normalizing_factor, str) and self.normalizing_factor not in NORMALIZERS:
             name = self.normalizing_factor
-            raise UserError(f"LOSS_NORMALIZING_FACTOR={name!r} is neither a number nor a known rule{nearest(name, NORMALIZERS)}")
+            raise UserError(
+                f"LOSS_NORMALIZING_FACTOR={name!r} is neither a number nor a known rule{nearest(name, NORMALIZERS)}"
+            )
 
     def denominator(self, decoder_target_tokens: jax.Array) -> jax.Array:
         """What the loss of this batch, int32 [B, T], is divided by."""
@@ -48,8 +50,10 @@ class Loss:
         }
 
 
-def cross_entropy(logits_BTV: jax.Array, targets_BT: jax.Array, label_smoothing: float = 0.0, z_loss: float = 0.0) -> jax.Array:
-    """Cross entropy [B, T] in nats against smoothed one-hot targets, less their entropy (so that a perfect model scores 0).
+def cross_entropy(
+    logits_BTV: jax.Array, targets_BT: jax.Array, label_smoothing: float = 0.0, z_loss: float = 0.0
+) -> jax.Array:
+    """Cross entropy [B, T] in nats against smoothed one-hot targets, less their entropy: a perfect model scores 0.
 
     The z-loss adds z_loss * log(Z)^2, which keeps the softmax's normaliser near 1 (Chowdhery et al. 2022, section 5).
     """

@@ -130,19 +130,27 @@ def parser() -> argparse.ArgumentParser:
         return sub
 
     def expressions(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("expression", nargs="*", help="such as '[MAX 2 9 [MIN 4 7 ] 0 ]'; none: one a line from standard input")
+        sub.add_argument(
+            "expression", nargs="*", help="such as '[MAX 2 9 [MIN 4 7 ] 0 ]'; none: one a line from standard input"
+        )
 
     def data_dir(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--tfds_data_dir", help="where datasets are; default: TensorFlow Datasets' own, ~/tensorflow_datasets")
+        sub.add_argument(
+            "--tfds_data_dir", help="where datasets are; default: TensorFlow Datasets' own, ~/tensorflow_datasets"
+        )
 
     def saved_step(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--step", type=int, help="the checkpoint's step; default: the newest")
         sub.add_argument("--batch_size", type=_positive, default=256)
 
-    sub = commands.add_parser("data", help="build the dataset, or look at it", description="Build the dataset, or look at it.")
+    sub = commands.add_parser(
+        "data", help="build the dataset, or look at it", description="Build the dataset, or look at it."
+    )
     data = sub.add_subparsers(title="commands", metavar="COMMAND", required=True)
     sub = command("build", data_build, "Make a config of explained_listops.", data)
-    sub.add_argument("--config", action="append", required=True, help="listops10, listops30, ..., tiny; may be repeated")
+    sub.add_argument(
+        "--config", action="append", required=True, help="listops10, listops30, ..., tiny; may be repeated"
+    )
     sub.add_argument("--processes", type=_positive, help="default: one a core")
     sub.add_argument("--shards", type=_positive, help="files a split; the content is the same for any number")
     data_dir(sub)
@@ -183,7 +191,9 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("run", help="the MODEL_DIR of a run")
     expressions(sub)
     sub.add_argument("--input", help="a file with one expression a line")
-    sub.add_argument("--output", help="a JSONL file for answers, explanations and checks; default: text on standard output")
+    sub.add_argument(
+        "--output", help="a JSONL file for answers, explanations and checks; default: text on standard output"
+    )
     saved_step(sub)
 
     sub = command("export", export, "Copy a run's parameters without the optimizer into a folder of their own.")

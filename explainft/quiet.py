@@ -1,4 +1,4 @@
-"""TensorFlow without its greetings: it writes them to file descriptor 2 itself, so no logging setting holds them back."""
+"""TensorFlow without its greetings: it writes them to file descriptor 2 itself, past every logging setting."""
 
 import contextlib
 import os

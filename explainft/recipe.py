@@ -17,13 +17,12 @@ from explainft.errors import UserError, nearest
 WIRING = Path(__file__).parent / "wiring"
 
 
-
 def load(files: Sequence[str], bindings: Sequence[str], search_paths: Sequence[str] = ()) -> None:
     """Parses recipes and then bindings (`NAME=value`) over them.
 
-    A leaf recipe includes `gin/models/...` and `gin/runs/...`. Under T5X these are the repository's own files; here the current
-    folder is the engine's wiring while gin parses, so the same paths lead to the engine's files. Everything else is looked for
-    in the caller's folder, beside the recipe's own `gin/` folder and in `search_paths`. Raises UserError.
+    A leaf recipe includes `gin/models/...` and `gin/runs/...`. Under T5X these are the repository's own files; here the
+    current folder is the engine's wiring while gin parses, so the same paths lead to the engine's files. All else is
+    looked for in the caller's folder, beside the recipe's `gin/` folder and in `search_paths`. Raises UserError.
     """
     paths = [Path(file).absolute() for file in files]
     for path, file in zip(paths, files, strict=True):
@@ -88,10 +87,15 @@ def _check_macros() -> None:
 
 
 def _check_types(before: dict[str, Any]) -> None:
-    """A macro that the recipe sets to a number stays one, or None. Gin would fail far from the mistake, or not at all."""
+    """A macro that the recipe sets to a number stays one, or None. Gin would fail far from the mistake."""
     for name, value in _macros().items():
         old = before.get(name)
-        if isinstance(old, int | float) and not isinstance(old, bool) and not _is_reference(value) and value is not None:
+        if (
+            isinstance(old, int | float)
+            and not isinstance(old, bool)
+            and not _is_reference(value)
+            and value is not None
+        ):
             whole = isinstance(old, int)
             if not isinstance(value, int if whole else int | float):
                 kind = "whole number" if whole else "number"

@@ -8,8 +8,8 @@ import socket
 import time
 from pathlib import Path
 
-from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from explainft.errors import UserError
@@ -17,7 +17,7 @@ from explainft.errors import UserError
 
 @dataclasses.dataclass
 class Progress:
-    """What a run knows of its past; saved with each checkpoint, so that a resumed run counts and stops as if undisturbed."""
+    """What a run knows of its past; saved with each checkpoint, so that a resumed run goes on counting."""
 
     examples: int = 0
     seconds: float = 0.0  # spent on training, compilation included, evaluation and saving left out
@@ -62,7 +62,7 @@ class RunFolder:
             (path / "config.gin").write_text(config_text)
             shutil.copyfile(vocabulary, path / "vocabulary.model")  # inference needs nothing but this folder
             events = path / f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}"
-            self._events = open(events, "ab")
+            self._events = open(events, "ab")  # noqa: SIM115  closed in __exit__
         except OSError as e:
             raise UserError(f"cannot write MODEL_DIR={str(path)!r} ({e.strerror}); choose a writable folder") from e
         self._event_writer = RecordWriter(self._events)

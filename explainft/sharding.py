@@ -14,7 +14,9 @@ def make_mesh(model_parallelism: int = 1) -> Mesh:
         fits = [n for n in range(1, devices + 1) if devices % n == 0]
         raise UserError(f"MODEL_PARALLELISM={model_parallelism} must divide the {devices} devices; possible: {fits}")
     # Auto, not today's default of Explicit axes, under which Linen modules fail.
-    return jax.make_mesh((devices // model_parallelism, model_parallelism), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
+    return jax.make_mesh(
+        (devices // model_parallelism, model_parallelism), ("data", "model"), axis_types=(AxisType.Auto,) * 2
+    )
 
 
 def check_batch(batch_size: int, mesh: Mesh, microbatches: int = 1) -> None:
@@ -23,8 +25,8 @@ def check_batch(batch_size: int, mesh: Mesh, microbatches: int = 1) -> None:
     if batch_size < 1 or batch_size % parts:
         near = max(parts, batch_size - batch_size % parts)
         raise UserError(
-            f"BATCH_SIZE={batch_size} must be a positive multiple of {parts} ({mesh.shape['data']} data-parallel devices x "
-            f"MICROBATCHES={microbatches}); try {near}"
+            f"BATCH_SIZE={batch_size} must be a positive multiple of {parts} ({mesh.shape['data']} data-parallel "
+            f"devices x MICROBATCHES={microbatches}); try {near}"
         )
 
 

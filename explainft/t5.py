@@ -1,14 +1,15 @@
 """The T5 encoder-decoder in Flax Linen, with the parameter names of T5X.
 
 Covers the 1.0 family (relu, output layer tied to the embedding) and the 1.1 family (gated-gelu, separate output layer).
-Raffel et al. 2020, https://arxiv.org/abs/1910.10683; Shazeer 2020, https://arxiv.org/abs/2002.05202 for the gated activations.
+Raffel et al. 2020, https://arxiv.org/abs/1910.10683; for the gates Shazeer 2020, https://arxiv.org/abs/2002.05202.
 
-Dimensions in names: B batch, S source length, T target length, L cache length, D model, H heads, K head size, F feed-forward, V vocabulary.
+Dimensions in names: B batch, S source length, T target length, L cache length, D model, H heads, K head size,
+F feed-forward, V vocabulary.
 """
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -24,7 +25,7 @@ Cache = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class T5Config:
-    """Sizes of one T5. `mlp_activations` is ("relu",) for 1.0 and ("gelu", "linear") for 1.1; `dtype` is the activations'."""
+    """Sizes of one T5. `mlp_activations` are ("relu",) in 1.0 and ("gelu", "linear") in 1.1; `dtype`: activations."""
 
     vocab_size: int
     emb_dim: int
@@ -40,7 +41,7 @@ class T5Config:
 
 
 def relative_position_bucket(relative_position: np.ndarray, *, bidirectional: bool) -> np.ndarray:
-    """The bucket of each distance `key position - query position`: exact when near, logarithmic up to 128, one for all beyond."""
+    """The bucket of each distance `key position - query position`: exact when near, logarithmic to 128, one beyond."""
     buckets = RELPOS_BUCKETS
     side = np.zeros_like(relative_position)
     if bidirectional:
@@ -50,8 +51,10 @@ def relative_position_bucket(relative_position: np.ndarray, *, bidirectional: bo
     else:
         distance = np.maximum(-relative_position, 0)
     exact = buckets // 2
-    # float32 and eps as in T5X: a distance on the edge of two buckets must fall on the same side as it did in pre-training.
-    log_ratio = np.log(distance.astype(np.float32) / exact + np.finfo(np.float32).eps) / np.log(RELPOS_MAX_DISTANCE / exact)
+    # float32 and eps as in T5X: a distance on the edge of two buckets must fall on the side it had in pre-training.
+    log_ratio = np.log(distance.astype(np.float32) / exact + np.finfo(np.float32).eps) / np.log(
+        RELPOS_MAX_DISTANCE / exact
+    )
     far = np.minimum(exact + (log_ratio * (buckets - exact)).astype(np.int32), buckets - 1)
     return side + np.where(distance < exact, distance, far)
 
@@ -62,7 +65,7 @@ class Dense(nn.Module):
     features: int
     dtype: str
     init_scale: float = 1.0
-    distribution: str = "truncated_normal"
+    distribution: Literal["truncated_normal", "normal"] = "truncated_normal"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -188,20 +191,28 @@ class DecoderLayer(nn.Module):
     def cross_keys_values(self, encoded_BSD: jax.Array) -> tuple[jax.Array, jax.Array]:
         return self.encoder_decoder_attention.keys_values(encoded_BSD)
 
-    def __call__(self, y_BTD, self_bias_BHTT, cross_kv, cross_bias_B1TS, deterministic, cache: Cache | None = None, position=None):
-        """Returns the new y_BTD, and the cache with this call's keys and values written at `position` where one was given."""
+    def __call__(
+        self,
+        y_BTD: jax.Array,
+        self_bias_BHTT: jax.Array,
+        cross_kv: tuple[jax.Array, jax.Array],
+        cross_bias_B1TS: jax.Array,
+        deterministic: bool,
+        past: tuple[Cache, jax.Array] | None = None,
+    ) -> tuple[jax.Array, Cache]:
+        """Returns the new y_BTD and its keys and values, written into the cache of `past`, (cache, position)."""
         h_BTD = self.pre_self_attention_layer_norm(y_BTD)
         k, v = self.self_attention.keys_values(h_BTD)
-        if cache is not None:
+        if past is not None:
+            cache, position = past
             k = jax.lax.dynamic_update_slice_in_dim(cache["key"], k, position, axis=1)
             v = jax.lax.dynamic_update_slice_in_dim(cache["value"], v, position, axis=1)
-            cache = {"key": k, "value": v}
         y_BTD += self.dropout(self.self_attention(h_BTD, k, v, self_bias_BHTT, deterministic), deterministic)
         h_BTD = self.pre_cross_attention_layer_norm(y_BTD)
         cross_BTD = self.encoder_decoder_attention(h_BTD, *cross_kv, cross_bias_B1TS, deterministic)
         y_BTD += self.dropout(cross_BTD, deterministic)
         h_BTD = self.pre_mlp_layer_norm(y_BTD)
-        return y_BTD + self.dropout(self.mlp(h_BTD, deterministic), deterministic), cache
+        return y_BTD + self.dropout(self.mlp(h_BTD, deterministic), deterministic), {"key": k, "value": v}
 
 
 class Encoder(nn.Module):
@@ -211,7 +222,9 @@ class Encoder(nn.Module):
     def __call__(self, x_BSD: jax.Array, mask_BSS: jax.Array, deterministic: bool) -> jax.Array:
         cfg = self.config
         positions = np.arange(x_BSD.shape[1])
-        relpos_HSS = RelativePositionBiases(cfg.num_heads, True, cfg.dtype, name="relpos_bias")(positions[None] - positions[:, None])
+        relpos_HSS = RelativePositionBiases(cfg.num_heads, True, cfg.dtype, name="relpos_bias")(
+            positions[None] - positions[:, None]
+        )
         bias_BHSS = relpos_HSS + mask_bias(mask_BSS, cfg.dtype)
         x_BSD = Dropout(cfg.dropout_rate)(x_BSD, deterministic)
         for i in range(cfg.num_encoder_layers):
@@ -246,7 +259,8 @@ class Decoder(nn.Module):
 
     def init_cache(self, encoded_BSD: jax.Array, source_mask_BS: jax.Array, length: int) -> Cache:
         cfg = self.config
-        # The bias row of step t is a window of this vector: entry j belongs to distance L-1-j, what lies beyond is the masked future.
+        # The bias row of step t is a window of this vector: entry j belongs to distance L-1-j, and what lies beyond is
+        # the masked future.
         past_HL = self.relpos_bias(np.arange(length) - (length - 1))
         shape = (encoded_BSD.shape[0], length, cfg.num_heads, cfg.head_dim)
         zeros = [{"key": jnp.zeros(shape, cfg.dtype), "value": jnp.zeros(shape, cfg.dtype)} for _ in self.layers]
@@ -262,7 +276,7 @@ class Decoder(nn.Module):
         self_bias_H1L = jax.lax.dynamic_slice_in_dim(cache["relpos"], length - 1 - position, length, axis=1)[:, None, :]
         new = []
         for layer, own, cross_kv in zip(self.layers, cache["self"], cache["cross"], strict=True):
-            y_B1D, own = layer(y_B1D, self_bias_H1L, cross_kv, cache["cross_bias"], True, own, position)
+            y_B1D, own = layer(y_B1D, self_bias_H1L, cross_kv, cache["cross_bias"], True, (own, position))
             new.append(own)
         return self.decoder_norm(y_B1D), {**cache, "self": new}
 
@@ -292,8 +306,8 @@ class T5(nn.Module):
     ) -> jax.Array:
         """Teacher forcing: logits_BTV in float32.
 
-        Tokens are int32, encoder [B, S] and decoder [B, T]. Without segment ids every row holds one example. A segment sees
-        itself alone; padding (segment 0) sees padding alone, so no softmax runs over nothing.
+        Tokens are int32, encoder [B, S] and decoder [B, T]. Without segment ids every row holds one example. A segment
+        sees itself alone; padding (segment 0) sees padding alone, so no softmax runs over nothing.
         """
         if encoder_segment_ids is None:
             encoder_segment_ids = (encoder_input_tokens > 0).astype(jnp.int32)
@@ -326,14 +340,22 @@ class T5(nn.Module):
         return (y_BTD @ self.token_embedder.embedding.T.astype(jnp.float32)) / np.sqrt(cfg.emb_dim)
 
     def init_cache(self, encoder_input_tokens: jax.Array, length: int) -> Cache:
-        """Encodes the inputs [B, S] and prepares decoding up to `length` tokens; cross keys and values are projected once."""
+        """Encodes the inputs [B, S] for decoding up to `length` tokens; cross keys and values are projected once."""
         encoded_BSD = self.encode(encoder_input_tokens)
         return self.decoder.init_cache(encoded_BSD, encoder_input_tokens > 0, length)
 
     def decode_step(self, tokens_B: jax.Array, cache: Cache, position: jax.Array) -> tuple[jax.Array, Cache]:
-        """Feeds one token to each row at `position` (0-based, the same for all rows); returns logits_BV and the new cache."""
+        """Feeds one token to each row at `position`, 0-based and the same for all; returns logits_BV and the cache."""
         y_B1D, cache = self.decoder.step(self.token_embedder(tokens_B[:, None]), cache, position)
         return self.logits(y_B1D)[:, 0], cache
+
+
+def forward(model: T5, params: Any, batch: dict[str, jax.Array], dropout_rng: jax.Array | None = None) -> jax.Array:
+    """logits_BTV of a batch (see data.Batches); with dropout where a key for it is given."""
+    rngs = None if dropout_rng is None else {"dropout": dropout_rng}
+    logits_BTV = model.apply({"params": params}, **batch, deterministic=dropout_rng is None, rngs=rngs)  # pyright: ignore
+    assert isinstance(logits_BTV, jax.Array)
+    return logits_BTV
 
 
 def same_segment(query_segments_BT: jax.Array, key_segments_BS: jax.Array) -> jax.Array:

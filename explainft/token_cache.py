@@ -45,7 +45,7 @@ class Ragged:
 
 
 class TokenCache:
-    """One split of one task: `inputs` and `targets` as token ids (EOS included, nothing cut), and what its metrics need."""
+    """One split of one task: `inputs` and `targets` as token ids, EOS included, nothing cut; what metrics need."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -89,7 +89,7 @@ def load(task: str, split: str, task_module: str = "tasks", data_dir: str | None
 
 
 def task_names(mixture_or_task: str, task_module: str = "tasks") -> list[str]:
-    """The tasks of a mixture, or the task itself. Remembered, so that the next run needs no TensorFlow for the answer."""
+    """The tasks of a mixture, or the task itself; remembered, so that the next run asks without TensorFlow."""
     memory = cache_root() / "mixtures" / f"{mixture_or_task}.json"
     if memory.is_file():
         known = json.loads(memory.read_text())
@@ -130,7 +130,9 @@ def _provider(name: str, task_module: str) -> Any:
     try:
         importlib.import_module(task_module)
     except ModuleNotFoundError as e:
-        raise UserError(f"MIXTURE_OR_TASK_MODULE={task_module!r} cannot be imported ({e}); name an importable module") from e
+        raise UserError(
+            f"MIXTURE_OR_TASK_MODULE={task_module!r} cannot be imported ({e}); name an importable module"
+        ) from e
     known = set(seqio.TaskRegistry.names()) | set(seqio.MixtureRegistry.names())
     if name not in known:
         raise UserError(f"unknown task or mixture {name!r}{nearest(name, known)}")
@@ -153,7 +155,9 @@ def _build(name: str, split: str, task_module: str, data_dir: str | None, folder
         seqio.set_tfds_data_dir_override(data_dir)
     task = _provider(name, task_module)
     if not isinstance(task, seqio.Task):
-        raise UserError(f"{name!r} is a mixture; this engine trains on one task: name one of {[t.name for t in task.tasks]}")
+        raise UserError(
+            f"{name!r} is a mixture; this engine trains on one task: name one of {[t.name for t in task.tasks]}"
+        )
     if split not in task.splits:
         raise UserError(f"task {name!r} has no split {split!r}{nearest(split, task.splits)}")
     vocabulary = _shared_vocabulary(task)
@@ -178,7 +182,9 @@ def _build(name: str, split: str, task_module: str, data_dir: str | None, folder
             shutil.rmtree(folder)
         scratch.rename(folder)
     except OSError as e:
-        raise UserError(f"cannot write the token cache {folder} ({e.strerror}); set EXPLAINFT_CACHE_DIR to a writable folder") from e
+        raise UserError(
+            f"cannot write the token cache {folder} ({e.strerror}); set EXPLAINFT_CACHE_DIR to a writable folder"
+        ) from e
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -191,7 +197,9 @@ def _write_examples(task: Any, split: str, folder: Path) -> None:
         dataset = dataset.map(lambda example: {feature: example[feature] for feature in tokens})
     with (
         open(folder / "records.jsonl", "w", encoding="utf-8") as records,
-        tqdm(total=task.num_input_examples(split), desc=f"tokens of {task.name}", unit=" examples", disable=None) as bar,
+        tqdm(
+            total=task.num_input_examples(split), desc=f"tokens of {task.name}", unit=" examples", disable=None
+        ) as bar,
     ):
         for batch in dataset.ragged_batch(BATCH):
             for feature in tokens:
@@ -243,7 +251,9 @@ def _describe(function: Callable[..., Any] | None) -> dict[str, Any] | None:
         function = function.func
     module = inspect.getmodule(function)
     if module is None or getattr(module, function.__qualname__, None) is not function:
-        raise UserError(f"{function!r} is no function of a module; metric and postprocess functions must be importable by name")
+        raise UserError(
+            f"{function!r} is no function of a module; metric and postprocess functions must be importable by name"
+        )
     return {"module": module.__name__, "name": function.__qualname__, "kwargs": kwargs}
 
 

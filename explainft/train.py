@@ -21,7 +21,7 @@ from explainft.errors import UserError
 from explainft.evaluate import EvaluationConfig
 from explainft.loss import Loss
 from explainft.run_folder import Progress, RunFolder, Stopwatch
-from explainft.t5 import T5, T5Config
+from explainft.t5 import T5, T5Config, forward
 from explainft.token_cache import TokenCache
 
 
@@ -54,12 +54,14 @@ def init_state(config: T5Config, tx: optax.GradientTransformation, seed: int) ->
     return TrainState(jnp.int32(0), params, tx.init(params))
 
 
-def make_step(config: T5Config, tx: optax.GradientTransformation, loss: Loss, seed: int, microbatches: int = 1) -> Callable:
+def make_step(
+    config: T5Config, tx: optax.GradientTransformation, loss: Loss, seed: int, microbatches: int = 1
+) -> Callable:
     """A jitted update (state, batch) -> (state, sums). The old state's memory is reused: do not read it afterwards."""
     model = T5(config)
 
     def loss_sum(params, batch, rng):
-        logits_BTV = model.apply({"params": params}, **batch, deterministic=config.dropout_rate == 0.0, rngs={"dropout": rng})
+        logits_BTV = forward(model, params, batch, dropout_rng=rng)
         sums = loss.sums(logits_BTV, batch["decoder_target_tokens"])
         return sums["loss_sum"], sums
 
@@ -98,7 +100,7 @@ def train(
     model_dir: str,
     model: T5Config,
     optimizer: Callable[[optax.Schedule], optax.GradientTransformation],
-    schedule: Callable[..., optax.Schedule],
+    schedule: Callable[..., Callable[[jax.typing.ArrayLike], jax.Array]],
     dataset: DatasetConfig,
     evaluation: EvaluationConfig,
     checkpoints: CheckpointConfig,
@@ -113,8 +115,8 @@ def train(
 ) -> None:
     """Trains to `train_steps` updates, or goes on from the newest checkpoint in `model_dir`.
 
-    Writes config.gin, metrics.jsonl, TensorBoard events, checkpoints/ and inference_eval/ there. An evaluation comes before the
-    save of the same step, which keeps its outcome. Raises UserError for what the user can mend.
+    Writes config.gin, metrics.jsonl, TensorBoard events, checkpoints/ and inference_eval/ there. An evaluation comes
+    before the save of the same step, which keeps its outcome. Raises UserError for what the user can mend.
     """
     # ---- what is trained on what
     mesh = sharding.make_mesh(model_parallelism)
@@ -178,7 +180,9 @@ def train(
                 keeper.prune(progress.best_step)
             watch.resume()
             if stop:
-                bar.write(f"{evaluation.metric} has not risen in {evaluation.patience} evaluations: stopped", file=sys.stderr)
+                bar.write(
+                    f"{evaluation.metric} has not risen in {evaluation.patience} evaluations: stopped", file=sys.stderr
+                )
                 break
 
 
@@ -186,7 +190,9 @@ def out_of_patience(evaluation: EvaluationConfig, progress: Progress) -> bool:
     return evaluation.patience is not None and progress.evaluations_without_gain >= evaluation.patience
 
 
-def summarise(sums: list[dict[str, jax.Array]], seconds: float, dataset: DatasetConfig, progress: Progress) -> dict[str, float]:
+def summarise(
+    sums: list[dict[str, jax.Array]], seconds: float, dataset: DatasetConfig, progress: Progress
+) -> dict[str, float]:
     """A row of metrics.jsonl from the sums of some updates; adds them to the progress."""
     total = {name: float(sum(float(s[name]) for s in sums)) for name in sums[0]}
     progress.seconds += seconds
@@ -206,6 +212,6 @@ def summarise(sums: list[dict[str, jax.Array]], seconds: float, dataset: Dataset
 def check_vocabulary(model: T5Config, cache: TokenCache) -> None:
     if cache.vocabulary.size > model.vocab_size:
         raise UserError(
-            f"the network's vocab_size={model.vocab_size} is smaller than the {cache.vocabulary.size} pieces of {cache.task}'s "
-            "vocabulary; choose the gin/models file that goes with the task"
+            f"the network's vocab_size={model.vocab_size} is smaller than the {cache.vocabulary.size} pieces "
+            f"of {cache.task}'s vocabulary; choose the gin/models file that goes with the task"
         )

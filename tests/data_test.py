@@ -20,7 +20,15 @@ def write_cache(folder, inputs, targets):
     for feature, rows in (("inputs", inputs), ("targets", targets)):
         np.save(folder / f"{feature}.npy", np.concatenate(rows).astype(np.int32))
         np.save(folder / f"{feature}_starts.npy", np.cumsum([0, *map(len, rows)]))
-    meta = {"format": 1, "task": "a_task", "split": "train", "extra_ids": 0, "postprocess": None, "metrics": [], "sources": {}}
+    meta = {
+        "format": 1,
+        "task": "a_task",
+        "split": "train",
+        "extra_ids": 0,
+        "postprocess": None,
+        "metrics": [],
+        "sources": {},
+    }
     (folder / "meta.json").write_text(json.dumps(meta))
     shutil.copy(COMPACT, folder / "vocabulary.model")
     return TokenCache(folder)
@@ -112,7 +120,9 @@ def test_padding_share_is_that_of_the_batches(cache):
 def test_examples_longer_than_their_row_are_counted_never_cut(cache):
     longest = int(cache.targets.lengths.max())
     over = int((cache.targets.lengths > 40).sum())
-    with pytest.raises(UserError, match=rf"targets=40 is too short for {over} of 200 examples of a_task/train; {longest} holds"):
+    with pytest.raises(
+        UserError, match=rf"targets=40 is too short for {over} of 200 examples of a_task/train; {longest} holds"
+    ):
         Batches(cache, {"inputs": 30, "targets": 40}, 4, 0, packed=True)
     check_lengths(cache, {"inputs": 30, "targets": longest})
     with pytest.raises(UserError, match="lacks 'targets'"):

@@ -112,7 +112,7 @@ def test_records_are_those_of_tfds():
         assert tf.train.Example.FromString(dataset.serialize(example)) == tf.train.Example.FromString(theirs)
 
 
-@pytest.mark.parametrize(("processes", "shards"), [(1, 3), (2, 1), (2, 4)])
+@pytest.mark.parametrize(("processes", "shards"), [(1, 7), (2, 1), (2, 4)])
 def test_processes_and_files_change_nothing(built, tmp_path, processes, shards):
     folder = build("tiny", str(tmp_path), processes, shards)
     for split in SPLITS:
@@ -120,6 +120,8 @@ def test_processes_and_files_change_nothing(built, tmp_path, processes, shards):
         assert record_bytes(folder, split) == record_bytes(built / "explained_listops/tiny/1.0.0", split)
     readable = tfds.builder_from_directory(str(folder))
     assert {split: readable.info.splits[split].num_examples for split in SPLITS} == SIZES
+    for split, size in SIZES.items():  # TFDS counts the records without the 16 bytes of framing of each.
+        assert readable.info.splits[split].num_bytes == len(record_bytes(folder, split)) - 16 * size
     in_order = tfds.ReadConfig(interleave_cycle_length=1)
     read = expressions(readable.as_dataset(split="train", read_config=in_order))
     assert read == expressions(tfds.load("explained_listops/tiny", split="train", data_dir=built))
@@ -172,6 +174,28 @@ def test_a_failed_build_leaves_no_dataset(tmp_path, monkeypatch):
     assert build("tiny", str(tmp_path), processes=1).is_dir()
 
 
+def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
+    def no_space(self, record):
+        raise tf.errors.ResourceExhaustedError(None, None, "No space left on device\n(twice)")
+
+    monkeypatch.setattr(tf.io.TFRecordWriter, "write", no_space)
+    with pytest.raises(UserError, match=f"^cannot write the dataset to {tmp_path}: No space left on device; choose"):
+        build("tiny", str(tmp_path), processes=1)
+    assert list((tmp_path / "explained_listops/tiny").iterdir()) == []
+
+
+def test_importing_the_module_does_without_tensorflow():
+    code = "import sys, explainft.dataset; print('tensorflow' in sys.modules)"
+    output = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
+    assert output.stdout == "False\n"
+
+
+def environment() -> dict[str, str]:
+    """For a process that imports the same explainft as this one."""
+    path = os.pathsep.join([str(Path(dataset.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    return os.environ | {"PYTHONPATH": path}
+
+
 BUILD_OF_FULL_SIZE = """
 import sys
 from explainft.dataset import build
@@ -195,8 +219,7 @@ def running(pid: int) -> bool:
 def test_a_killed_build_leaves_no_dataset_and_no_process(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(BUILD_OF_FULL_SIZE)
-    path = os.pathsep.join([str(Path(dataset.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    process = subprocess.Popen([sys.executable, script, tmp_path], env=os.environ | {"PYTHONPATH": path})
+    process = subprocess.Popen([sys.executable, script, tmp_path], env=environment())
     try:
         wait_until(lambda: list(tmp_path.glob("explained_listops/tiny/*/*-train.tfrecord*")))
         workers = children(process.pid)

@@ -23,7 +23,9 @@ def by_definition(smoothing, z_loss):
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("z_loss", [0.0, 0.01])
 def test_cross_entropy_is_its_definition(smoothing, z_loss):
-    np.testing.assert_allclose(cross_entropy(LOGITS, TARGETS, smoothing, z_loss), by_definition(smoothing, z_loss), rtol=1e-5)
+    np.testing.assert_allclose(
+        cross_entropy(LOGITS, TARGETS, smoothing, z_loss), by_definition(smoothing, z_loss), rtol=1e-5
+    )
 
 
 def test_a_perfect_model_scores_zero_even_when_smoothed():

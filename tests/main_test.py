@@ -44,7 +44,11 @@ def test_explain(capfd):
 
 
 def test_check(capfd):
-    assert outcome(capfd, "check", NESTED, "--text", MEDIUM) == (0, "final answer: 9 (correct)\nsteps: 2 of 2 correct\n", "")
+    assert outcome(capfd, "check", NESTED, "--text", MEDIUM) == (
+        0,
+        "final answer: 9 (correct)\nsteps: 2 of 2 correct\n",
+        "",
+    )
     code, out, _ = outcome(capfd, "check", NESTED, "--text", MEDIUM.replace("[2, 9", "[3, 9"))
     assert (code, out) == (1, "final answer: 9 (correct)\nsteps: 1 of 2 correct\nfirst wrong step: 1\n")
 
@@ -58,14 +62,20 @@ def test_data_show(capfd, tiny_data_dir):
 def test_solve_with_the_model_that_ships(capfd):
     code, out, err = outcome(capfd, "solve", NESTED)
     assert (code, err) == (0, "")
-    assert out == f"{NESTED}\n" + "".join(f"  {line}\n" for line in MEDIUM.split("\n")) + "answer: 9 (correct; 2 of 2 steps correct)\n"
+    assert (
+        out
+        == f"{NESTED}\n"
+        + "".join(f"  {line}\n" for line in MEDIUM.split("\n"))
+        + "answer: 9 (correct; 2 of 2 steps correct)\n"
+    )
 
 
 def test_solve_says_what_it_does_not_know(capfd):
     code, out, err = outcome(capfd, "solve", "[MAX 2 10 ]")
     assert (code, out) == (2, "")
     assert err == (
-        "explainft: error: 10 in '[MAX 2 10 ]' is outside 0 to 9, the values of config 'tiny' that the model was trained on\n"
+        "explainft: error: 10 in '[MAX 2 10 ]' is outside 0 to 9, "
+        "the values of config 'tiny' that the model was trained on\n"
     )
 
 
@@ -73,8 +83,17 @@ def test_solve_says_what_it_does_not_know(capfd):
 def trained(tmp_path_factory, tiny_data_dir):
     """A run of two updates by the real recipe."""
     folder = tmp_path_factory.mktemp("runs") / "medium"
-    flags = ["TRAIN_STEPS=2", "WARMUP_STEPS=1", "EVALUATOR_NUM_EXAMPLES=4", "EVAL_PERIOD=2", "EVAL_STEPS=1", "LOG_PERIOD=1"]
-    main(["train", RECIPE, f"--gin.MODEL_DIR={folder}", *(f"--gin.{f}" for f in flags), "--tfds_data_dir", tiny_data_dir])
+    flags = [
+        "TRAIN_STEPS=2",
+        "WARMUP_STEPS=1",
+        "EVALUATOR_NUM_EXAMPLES=4",
+        "EVAL_PERIOD=2",
+        "EVAL_STEPS=1",
+        "LOG_PERIOD=1",
+    ]
+    main(
+        ["train", RECIPE, f"--gin.MODEL_DIR={folder}", *(f"--gin.{f}" for f in flags), "--tfds_data_dir", tiny_data_dir]
+    )
     return folder
 
 
@@ -83,7 +102,9 @@ def test_train_eval_infer_export_report(capfd, trained, tmp_path, tiny_data_dir)
     assert "TRAIN_STEPS = 2" in text
     code, out, err = outcome(capfd, "eval", trained, "--num_examples=3", "--tfds_data_dir", tiny_data_dir)
     assert code == 0, err
-    tasks = [f"explained_tiny_medium_eval_{split}_compact" for split in ("larger_numbers", "longer", "test", "validation")]
+    tasks = [
+        f"explained_tiny_medium_eval_{split}_compact" for split in ("larger_numbers", "longer", "test", "validation")
+    ]
     assert [line.split()[0] for line in out.splitlines()] == tasks
     assert json.loads((trained / "inference_eval" / f"{tasks[2]}-metrics.jsonl").read_text())["n"] == 3
 
@@ -112,7 +133,10 @@ def test_train_eval_infer_export_report(capfd, trained, tmp_path, tiny_data_dir)
         (["explain", "--style=mediun", NESTED], "unknown style 'mediun'; did you mean 'medium'?"),
         (["data", "build", "--config=tinny"], "unknown config 'tinny'; did you mean 'tiny'?"),
         (["data", "show", "--split=tests"], "unknown split 'tests'; did you mean 'test'?"),
-        (["data", "show", "--tfds_data_dir=/nonexistent"], "explainft data build --config tiny --tfds_data_dir /nonexistent"),
+        (
+            ["data", "show", "--tfds_data_dir=/nonexistent"],
+            "explainft data build --config tiny --tfds_data_dir /nonexistent",
+        ),
         (["data", "build", "--config=tiny", "--tfds_data_dir=/proc/x"], "cannot write the dataset to /proc"),
         (["train"], "no recipe; give --gin_file"),
         (["train", RECIPE], "needs a value for MODEL_DIR"),
@@ -138,7 +162,9 @@ def test_mistakes_about_a_run(capfd, trained, tmp_path, tiny_data_dir):
 
     assert "has no checkpoint of step 7; it has [2]" in error("infer", trained, NESTED, "--step=7")
     assert "30 in '[MIN 30 1 ]' is outside 0 to 9" in error("infer", trained, "[MIN 30 1 ]")
-    assert "did you mean 'explained_tiny_medium_eval" in error("eval", trained, "--mixture=explained_tiny_medum_eval_compact")
+    assert "did you mean 'explained_tiny_medium_eval" in error(
+        "eval", trained, "--mixture=explained_tiny_medum_eval_compact"
+    )
     (tmp_path / "in.txt").write_text(f"{NESTED}\n[MAX 1 oops ]\n")
     assert "in.txt line 2: " in error("infer", trained, "--input", tmp_path / "in.txt")
     assert "cannot write" in error("infer", trained, NESTED, "--output=/nonexistent/out.jsonl")

@@ -40,7 +40,9 @@ def test_a_leaf_reads_every_macro_it_sets_and_trains_its_own_style(leaf):
 def test_a_recipe_binds_the_arguments_of_train(monkeypatch):
     recipe.load([MEDIUM], ["MODEL_DIR=/tmp/run", "TRAIN_STEPS=7"])
     seen = {}
-    monkeypatch.setattr(train.token_cache, "load", lambda *a, **k: seen.update(k) or (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(
+        train.token_cache, "load", lambda *a, **k: seen.update(k) or (_ for _ in ()).throw(KeyboardInterrupt)
+    )
     with pytest.raises(KeyboardInterrupt):
         recipe.configured(train.train)()
     text = recipe.operative()

@@ -10,7 +10,9 @@ import pytest
 
 from explainft.t5 import T5, T5Config, relative_position_bucket, same_segment
 
-SMALL = T5Config(vocab_size=40, emb_dim=16, num_heads=2, num_encoder_layers=2, num_decoder_layers=2, head_dim=8, mlp_dim=32)
+SMALL = T5Config(
+    vocab_size=40, emb_dim=16, num_heads=2, num_encoder_layers=2, num_decoder_layers=2, head_dim=8, mlp_dim=32
+)
 V1_0 = SMALL
 V1_1 = T5Config(40, 16, 2, 2, 2, 8, 32, mlp_activations=("gelu", "linear"), logits_via_embedding=False)
 
@@ -66,13 +68,17 @@ def shift(targets):
 
 def forward(config, inputs, targets, input_segments=None, target_segments=None):
     inputs, targets = np.asarray(inputs), np.asarray(targets)
-    return np.asarray(T5(config).apply(params_of(config), inputs, shift(targets), targets, input_segments, target_segments))
+    return np.asarray(
+        T5(config).apply(params_of(config), inputs, shift(targets), targets, input_segments, target_segments)
+    )
 
 
 def test_parameter_names_and_shapes_are_those_of_t5x():
     found = names_and_shapes(params_of(V1_0))
     assert {name: shape for name, shape in found.items() if "layers_1" not in name} == NAMES_1_0
-    assert {n.replace("layers_1", "layers_0") for n in found if "layers_1" in n} == {n for n in NAMES_1_0 if "layers_0" in n}
+    assert {n.replace("layers_1", "layers_0") for n in found if "layers_1" in n} == {
+        n for n in NAMES_1_0 if "layers_0" in n
+    }
 
 
 def test_version_1_1_gates_its_mlp_and_has_its_own_output_layer():

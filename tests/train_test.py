@@ -17,7 +17,9 @@ from explainft.t5 import T5Config
 from explainft.train import DatasetConfig, init_state, make_step, train
 from tests.data_test import write_cache
 
-MODEL = T5Config(vocab_size=160, emb_dim=8, num_heads=1, num_encoder_layers=1, num_decoder_layers=1, head_dim=8, mlp_dim=16)
+MODEL = T5Config(
+    vocab_size=160, emb_dim=8, num_heads=1, num_encoder_layers=1, num_decoder_layers=1, head_dim=8, mlp_dim=16
+)
 TASK = "explained_tiny_short_compact"
 EVALUATION = EvaluationConfig("explained_tiny_short_eval_validation_compact", period=6, batch_size=16, num_examples=8)
 
@@ -74,7 +76,9 @@ def test_a_run_s_folder(undisturbed):
     predictions = (undisturbed / "inference_eval" / f"{EVALUATION.mixture_or_task_name}-000010.jsonl").read_text()
     first = json.loads(predictions.splitlines()[0])
     assert len(predictions.splitlines()) == 8 and set(first) == {"input", "target", "prediction"}
-    assert sorted(path.name for path in (undisturbed / "checkpoints").iterdir()) == [f"checkpoint_{n}" for n in (10, 4, 8)]
+    assert sorted(path.name for path in (undisturbed / "checkpoints").iterdir()) == [
+        f"checkpoint_{n}" for n in (10, 4, 8)
+    ]
     assert list(undisturbed.glob("events.out.tfevents.*"))
 
 
@@ -95,7 +99,9 @@ def test_stopped_and_resumed_equals_undisturbed_bitwise(undisturbed, tmp_path, t
     assert max(row["step"] for row in rows(tmp_path)) == 6
     run(tmp_path, tiny_data_dir, 10)
     assert_equal(saved(tmp_path, 10), saved(undisturbed, 10))
-    timeless = [[{k: v for k, v in row.items() if "second" not in k} for row in rows(f)] for f in (tmp_path, undisturbed)]
+    timeless = [
+        [{k: v for k, v in row.items() if "second" not in k} for row in rows(f)] for f in (tmp_path, undisturbed)
+    ]
     assert timeless[0] == timeless[1]
     name = f"inference_eval/{EVALUATION.mixture_or_task_name}-metrics.jsonl"
     assert (tmp_path / name).read_text() == (undisturbed / name).read_text()
@@ -113,8 +119,15 @@ def test_a_finished_run_is_left_as_it_is(undisturbed, tiny_data_dir):
 
 
 def test_a_folder_of_another_model_or_task_is_refused(undisturbed, tiny_data_dir):
-    with pytest.raises(UserError, match="holds a run with task explained_tiny_short_compact, not explained_tiny_none_compact"):
-        run(undisturbed, tiny_data_dir, 12, dataset=DatasetConfig("explained_tiny_none_compact", {"inputs": 32, "targets": 8}, 8))
+    with pytest.raises(
+        UserError, match="holds a run with task explained_tiny_short_compact, not explained_tiny_none_compact"
+    ):
+        run(
+            undisturbed,
+            tiny_data_dir,
+            12,
+            dataset=DatasetConfig("explained_tiny_none_compact", {"inputs": 32, "targets": 8}, 8),
+        )
     with pytest.raises(UserError, match=r"holds a run with model .*'emb_dim': 8.*choose another MODEL_DIR"):
         run(undisturbed, tiny_data_dir, 12, model=T5Config(**{**vars(MODEL), "emb_dim": 16}))
 
@@ -125,8 +138,14 @@ def test_a_folder_of_another_model_or_task_is_refused(undisturbed, tiny_data_dir
         ({"microbatches": 3}, r"BATCH_SIZE=8 must be a positive multiple of 3 .*try 6"),
         ({"model_parallelism": 2}, "MODEL_PARALLELISM=2 must divide the 1 devices"),
         ({"model": T5Config(**{**vars(MODEL), "vocab_size": 50})}, "vocab_size=50 is smaller than the 159 pieces"),
-        ({"dataset": DatasetConfig(TASK, {"inputs": 32, "targets": 9}, 8)}, "targets=9 is too short for .* of 600 examples"),
-        ({"evaluation": EvaluationConfig("explained_tiny_short_eval_tests_compact")}, "did you mean 'explained_tiny_short_eval_test"),
+        (
+            {"dataset": DatasetConfig(TASK, {"inputs": 32, "targets": 9}, 8)},
+            "targets=9 is too short for .* of 600 examples",
+        ),
+        (
+            {"evaluation": EvaluationConfig("explained_tiny_short_eval_tests_compact")},
+            "did you mean 'explained_tiny_short_eval_test",
+        ),
     ],
 )
 def test_mistakes_are_found_before_anything_is_written(tmp_path, tiny_data_dir, changes, message):
@@ -145,12 +164,26 @@ def test_early_stopping_and_the_best_checkpoint(tmp_path, tiny_data_dir):
     # A rate of zero: no evaluation is better than the first, at step 2.
     rate = functools.partial(optim.learning_rate, "constant", 0.0, 0)
     evaluation = EvaluationConfig(EVALUATION.mixture_or_task_name, period=2, batch_size=16, num_examples=8, patience=2)
-    run(tmp_path, tiny_data_dir, 20, schedule=rate, evaluation=evaluation, checkpoints=CheckpointConfig(100, keep=1, keep_best=True))
+    run(
+        tmp_path,
+        tiny_data_dir,
+        20,
+        schedule=rate,
+        evaluation=evaluation,
+        checkpoints=CheckpointConfig(100, keep=1, keep_best=True),
+    )
     assert rows(tmp_path)[-1]["step"] == 6  # two evaluations after the best
     kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert kept == ["checkpoint_2", "checkpoint_6"]
     # Called again it stays stopped: what stopped it is in the checkpoint.
-    run(tmp_path, tiny_data_dir, 20, schedule=rate, evaluation=evaluation, checkpoints=CheckpointConfig(100, keep=1, keep_best=True))
+    run(
+        tmp_path,
+        tiny_data_dir,
+        20,
+        schedule=rate,
+        evaluation=evaluation,
+        checkpoints=CheckpointConfig(100, keep=1, keep_best=True),
+    )
     assert rows(tmp_path)[-1]["step"] == 6
 
 
@@ -160,12 +193,19 @@ def batches(tmp_path_factory):
     inputs = [np.append(rng.integers(3, 150, rng.integers(2, 14)), 1) for _ in range(60)]
     targets = [np.append(rng.integers(3, 150, rng.integers(1, 20)), 1) for _ in range(60)]
     cache = write_cache(tmp_path_factory.mktemp("tokens"), inputs, targets)
-    return lambda size, packed: Batches(cache, {"inputs": 30, "targets": 50}, size, seed=0, packed=packed, shuffled=False)
+    return lambda size, packed: Batches(
+        cache, {"inputs": 30, "targets": 50}, size, seed=0, packed=packed, shuffled=False
+    )
+
+
+UNSMOOTHED = Loss()
 
 
 def gradients(state):
     """Adam's first moments after one step: a tenth of the gradients."""
-    return next(part.mu for part in jax.tree.leaves(state.opt_state, is_leaf=lambda x: hasattr(x, "mu")) if hasattr(part, "mu"))
+    return next(
+        part.mu for part in jax.tree.leaves(state.opt_state, is_leaf=lambda x: hasattr(x, "mu")) if hasattr(part, "mu")
+    )
 
 
 def assert_close(a, b):
@@ -173,7 +213,7 @@ def assert_close(a, b):
         np.testing.assert_allclose(x, y, atol=1e-5 * np.abs(x).max())
 
 
-def one_step(batch, microbatches=1, loss=Loss()):
+def one_step(batch, microbatches=1, loss=UNSMOOTHED):
     tx = optim.adamw(lambda _: 0.1, clip_norm=None)
     state, sums = make_step(MODEL, tx, loss, 0, microbatches)(init_state(MODEL, tx, 0), batch)
     return state, {name: float(value) for name, value in sums.items()}
@@ -195,5 +235,3 @@ def test_microbatches_change_nothing(batches, factor):
     (whole, whole_sums), (split, split_sums) = one_step(batch, 1, loss), one_step(batch, 4, loss)
     assert split_sums == pytest.approx(whole_sums, rel=1e-5)
     assert_close(gradients(whole), gradients(split))
-
-

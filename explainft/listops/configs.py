@@ -17,7 +17,7 @@ EVAL_SPLITS = SPLITS[1:]
 # The samplers of a config, and the splits that share each one's stream. Streams cannot meet: `longer` is told apart
 # by length, `larger_numbers` by holding no value of the others.
 STREAMS = {"train": SPLITS[:3], "longer": SPLITS[3:4], "larger_numbers": SPLITS[4:]}
-# Of each stream, how many parts in a hundred or so go to each of its splits.
+# How a stream is dealt out to its splits: of 102 expressions of the first, 98 to train on average.
 SHARES = {"train": 98, "validation": 2, "test": 2, "longer": 1, "larger_numbers": 1}
 CHUNK = 128  # candidates drawn from one seed
 

@@ -1,0 +1,50 @@
+# make demo: the main result on this machine, in about ten minutes.  make test: lint, types, tests.
+# Both make .venv first where it is missing, with the versions of constraints.txt. PYTHON chooses the interpreter.
+
+PYTHON ?= python3
+BIN := .venv/bin
+RUNS := demo
+SEEDS := 0 1 2
+
+.PHONY: demo test lint seeds pretrained clean
+
+demo: .venv/installed
+	$(BIN)/explainft data build --config tiny
+	$(BIN)/explainft train --gin_file=gin/none_tiny.gin --gin.MODEL_DIR=$(RUNS)/none
+	$(BIN)/explainft train --gin_file=gin/medium_tiny.gin --gin.MODEL_DIR=$(RUNS)/medium
+	$(BIN)/explainft eval $(RUNS)/none
+	$(BIN)/explainft eval $(RUNS)/medium
+	$(BIN)/explainft report $(RUNS)/none $(RUNS)/medium --output $(RUNS)/report
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: .venv/installed
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+# The demo's two runs once for each seed: the spread in the README.
+seeds: .venv/installed
+	$(BIN)/explainft data build --config tiny
+	set -e; for seed in $(SEEDS); do for style in none medium; do \
+	    run=$(RUNS)/seeds/$$style-$$seed; \
+	    $(BIN)/explainft train --gin_file=gin/$${style}_tiny.gin --gin.MODEL_DIR=$$run --gin.RANDOM_SEED=$$seed; \
+	    $(BIN)/explainft eval $$run; \
+	done; done
+	$(BIN)/explainft report $(RUNS)/seeds/* --output $(RUNS)/seeds-report
+
+# The model behind `explainft solve`: the demo's medium run.
+pretrained: .venv/installed
+	rm -rf explainft/pretrained/medium_tiny
+	$(BIN)/explainft export $(RUNS)/medium explainft/pretrained/medium_tiny
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = "%d.%d" % sys.version_info[:2]; sys.exit(None if v in ("3.11", "3.12") else \
+	    "this is Python %s; explainft is tested on 3.11 and 3.12: run make with PYTHON=/path/to/python3.12" % v)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+clean:
+	rm -rf .venv $(RUNS)
