@@ -89,7 +89,10 @@ class Checkpoints:
 
 
 def _manager(folder: Path, *, create: bool) -> ocp.CheckpointManager:
-    options = ocp.CheckpointManagerOptions(create=create, step_prefix="checkpoint", cleanup_tmp_directories=create)
+    # Reading leaves the folder untouched: it may be an installed package or somebody else's bucket.
+    options = ocp.CheckpointManagerOptions(
+        create=create, read_only=not create, step_prefix="checkpoint", cleanup_tmp_directories=create
+    )
     return ocp.CheckpointManager(folder.absolute(), options=options, item_names=("params", "opt_state", "meta"))
 
 

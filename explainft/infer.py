@@ -13,6 +13,7 @@ from tqdm import tqdm
 from explainft import checkpoint, decoding, listops
 from explainft.errors import UserError
 from explainft.listops.configs import CONFIGS, Config
+from explainft.listops.release import read_release
 from explainft.vocabulary import EOS_ID, Vocabulary
 
 PRETRAINED = Path(__file__).parent / "pretrained" / "medium_tiny"  # made by `make pretrained`
@@ -100,8 +101,13 @@ def _parse(expression: str, config: Config | None) -> listops.Tree:
 
 
 def read_expressions(path: Path) -> list[str]:
-    """One expression a line; empty lines are skipped. A line that is none is named by its number."""
+    """The expressions of a file: one a line, or the sources of a released TSV file (*.tsv).
+
+    Raises UserError that names the line of the first that cannot be read.
+    """
     try:
+        if path.suffix == ".tsv":
+            return [listops.format(example.tree) for example in read_release(path)]
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as e:
         raise UserError(f"cannot read {path} ({e}); give a text file with one expression a line") from e

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from explainft import __version__, runtime
@@ -123,89 +124,100 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="explainft", description="Fine-tune T5 to explain, then answer.")
     top.add_argument("--version", action="version", version=__version__)
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _data_commands(commands)
+    _problem_commands(commands)
+    _run_commands(commands)
+    return top
 
-    def command(name: str, function, help: str, parent=commands) -> argparse.ArgumentParser:
-        sub = parent.add_parser(name, help=help, description=help)
-        sub.set_defaults(function=function, gin_bindings=[])
-        return sub
 
-    def expressions(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument(
-            "expression", nargs="*", help="such as '[MAX 2 9 [MIN 4 7 ] 0 ]'; none: one a line from standard input"
-        )
+def _command(commands, name: str, function: Callable[[argparse.Namespace], None], help: str) -> argparse.ArgumentParser:
+    sub = commands.add_parser(name, help=help[0].lower() + help[1:-1], description=help)
+    sub.set_defaults(function=function)
+    return sub
 
-    def data_dir(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument(
-            "--tfds_data_dir", help="where datasets are; default: TensorFlow Datasets' own, ~/tensorflow_datasets"
-        )
 
-    def saved_step(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--step", type=int, help="the checkpoint's step; default: the newest")
-        sub.add_argument("--batch_size", type=_positive, default=256)
-
-    sub = commands.add_parser(
-        "data", help="build the dataset, or look at it", description="Build the dataset, or look at it."
-    )
-    data = sub.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    sub = command("build", data_build, "Make a config of explained_listops.", data)
+def _data_commands(commands) -> None:
+    help = "Build the dataset, or look at it."
+    data = commands.add_parser("data", help=help[0].lower() + help[1:-1], description=help)
+    below = data.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    sub = _command(below, "build", data_build, "Make a config of explained_listops.")
     sub.add_argument(
         "--config", action="append", required=True, help="listops10, listops30, ..., tiny; may be repeated"
     )
     sub.add_argument("--processes", type=_positive, help="default: one a core")
     sub.add_argument("--shards", type=_positive, help="files a split; the content is the same for any number")
-    data_dir(sub)
-    sub = command("show", data_show, "Print a few examples with their explanations and trees.", data)
+    _data_dir(sub)
+    sub = _command(below, "show", data_show, "Print a few examples with their explanations and trees.")
     sub.add_argument("--config", default="tiny")
     sub.add_argument("--split", default="train")
     sub.add_argument("-n", type=_positive, default=3)
-    data_dir(sub)
+    _data_dir(sub)
 
-    sub = command("explain", explain, "Write the right explanation of expressions.")
-    expressions(sub)
-    sub.add_argument("--style", default="medium", help="none, short, medium or long")
-    sub.add_argument("--modulus", type=_positive, default=10)
 
-    sub = command("check", check, "Check an explanation step by step; exit code 1 where it is not valid.")
+def _problem_commands(commands) -> None:
+    sub = _command(commands, "explain", explain, "Write the right explanation of expressions.")
+    _expressions(sub)
+    _style(sub)
+    sub = _command(commands, "check", check, "Check an explanation step by step; exit code 1 where it is not valid.")
     sub.add_argument("expression")
     sub.add_argument("--text", help="the explanation; default: standard input")
-    sub.add_argument("--style", default="medium", help="none, short, medium or long")
-    sub.add_argument("--modulus", type=_positive, default=10)
+    _style(sub)
+    sub = _command(commands, "solve", solve, "Answer expressions with the model that ships with the package.")
+    _expressions(sub)
 
-    sub = command("solve", solve, "Answer expressions with the model that ships with the package.")
-    expressions(sub)
 
-    sub = command("train", train, "Train from a recipe; any macro is set with --gin.NAME=VALUE.")
+def _run_commands(commands) -> None:
+    sub = _command(commands, "train", train, "Train from a recipe; --gin.NAME=VALUE sets any macro.")
     sub.add_argument("--gin_file", action="append", help="a recipe; may be repeated")
     sub.add_argument("--gin_search_paths", help="folders to look for included files in, separated by commas")
-    data_dir(sub)
+    _data_dir(sub)
 
-    sub = command("eval", evaluate, "Score a trained run by decoding the evaluation tasks.")
+    sub = _command(commands, "eval", evaluate, "Score a trained run by decoding the evaluation tasks.")
     sub.add_argument("run", help="the MODEL_DIR of a run")
     sub.add_argument("--mixture", help="task or mixture; default: the evaluation mixture of the run's own task")
     sub.add_argument("--num_examples", type=_positive, help="of each task; default: all")
     sub.add_argument("--module", default="tasks", help="the module that registers the tasks")
-    saved_step(sub)
-    data_dir(sub)
+    _saved_step(sub)
+    _data_dir(sub)
 
-    sub = command("infer", infer, "Answer expressions with a trained run.")
+    sub = _command(commands, "infer", infer, "Answer expressions with a trained run.")
     sub.add_argument("run", help="the MODEL_DIR of a run")
-    expressions(sub)
-    sub.add_argument("--input", help="a file with one expression a line")
+    _expressions(sub)
+    sub.add_argument("--input", help="a file with one expression a line, or a released .tsv file")
     sub.add_argument(
-        "--output", help="a JSONL file for answers, explanations and checks; default: text on standard output"
+        "--output", help="a JSONL file of answers, explanations and checks; default: text to standard output"
     )
-    saved_step(sub)
+    _saved_step(sub)
 
-    sub = command("export", export, "Copy a run's parameters without the optimizer into a folder of their own.")
+    sub = _command(
+        commands, "export", export, "Copy a run's parameters without the optimizer into a folder of their own."
+    )
     sub.add_argument("run", help="the MODEL_DIR of a run")
     sub.add_argument("destination")
     sub.add_argument("--step", type=int, help="the checkpoint's step; default: the newest")
     sub.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
 
-    sub = command("report", report, "Make the table and the plots from run folders.")
+    sub = _command(commands, "report", report, "Make the table and the plots from run folders.")
     sub.add_argument("runs", nargs="+", help="MODEL_DIRs")
     sub.add_argument("--output", default="report", help="the folder for table and figures")
-    return top
+
+
+def _expressions(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("expression", nargs="*", help="like '[MAX 2 9 [MIN 4 7 ] 0 ]'; none: one a line of standard input")
+
+
+def _style(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--style", default="medium", help="none, short, medium or long")
+    sub.add_argument("--modulus", type=_positive, default=10)
+
+
+def _data_dir(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--tfds_data_dir", help="where datasets are; default: that of TensorFlow Datasets")
+
+
+def _saved_step(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--step", type=int, help="the checkpoint's step; default: the newest")
+    sub.add_argument("--batch_size", type=_positive, default=256)
 
 
 def _positive(text: str) -> int:
@@ -220,6 +232,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args([word for word in argv if not word.startswith(GIN_FLAG)])
     args.gin_bindings = bindings
     try:
+        if bindings and args.function is not train:
+            raise UserError(f"{GIN_FLAG}{bindings[0]} is for explainft train alone; this command has flags of its own")
         args.function(args)
     except UserError as e:
         print(f"explainft: error: {e.line}", file=sys.stderr)

@@ -83,7 +83,7 @@ class TokenCache:
 def load(task: str, split: str, task_module: str = "tasks", data_dir: str | None = None) -> TokenCache:
     """The cached tokens of a task's split, made first where they are missing or older than what they were made from."""
     folder = _folder(task, split)
-    if not _fresh(folder):
+    if not _fresh(folder, data_dir):
         _build(task, split, task_module, data_dir, folder)
     return TokenCache(folder)
 
@@ -106,11 +106,13 @@ def _folder(task: str, split: str) -> Path:
     return cache_root() / "tokens" / task / split
 
 
-def _fresh(folder: Path) -> bool:
+def _fresh(folder: Path, data_dir: str | None) -> bool:
     meta_file = folder / "meta.json"
     if not meta_file.is_file():
         return False
     meta = json.loads(meta_file.read_text())
+    if data_dir is not None and data_dir != meta["data_dir"]:
+        return False
     return meta["format"] == FORMAT and _unchanged(meta["sources"])
 
 
@@ -172,6 +174,7 @@ def _build(name: str, split: str, task_module: str, data_dir: str | None, folder
             "format": FORMAT,
             "task": name,
             "split": split,
+            "data_dir": data_dir,
             "extra_ids": vocabulary.extra_ids,
             "postprocess": _describe(task.postprocessor),
             "metrics": [_describe(metric) for metric in task.metric_fns],

@@ -4,26 +4,31 @@ import hashlib
 from pathlib import Path
 
 import sentencepiece
+from sentencepiece import sentencepiece_model_pb2 as model_pb2
 
 from explainft.errors import UserError
 
 EOS_ID = 1
-UNK_ID = 2
 
 
 class Vocabulary:
-    """A SentencePiece model file plus `extra_ids` sentinels at the end, as in seqio.SentencePieceVocabulary."""
+    """A SentencePiece model file plus `extra_ids` sentinels at its end, as in seqio.SentencePieceVocabulary."""
 
     def __init__(self, path: str | Path, extra_ids: int = 0):
-        if not Path(path).is_file():
-            raise UserError(f"no SentencePiece model at {path}; name an existing file")
         self.path = Path(path)
         self.extra_ids = extra_ids
-        self._processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
+        if not self.path.is_file():
+            raise UserError(f"no SentencePiece model at {path}; name an existing file")
+        proto = model_pb2.ModelProto  # pyright: ignore[reportAttributeAccessIssue] (made when it is imported)
+        model = proto.FromString(self.path.read_bytes())
+        for i in reversed(range(extra_ids)):
+            sentinel = f"\N{LOWER ONE EIGHTH BLOCK}<extra_id_{i}>"
+            model.pieces.add(piece=sentinel, score=0.0, type=proto.SentencePiece.USER_DEFINED)
+        self._processor = sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString())
 
     @property
     def size(self) -> int:
-        return self._processor.vocab_size() + self.extra_ids
+        return self._processor.vocab_size()
 
     def digest(self) -> str:
         """What tells this model file from another."""
@@ -34,6 +39,5 @@ class Vocabulary:
         return self._processor.encode(text)
 
     def decode(self, ids: list[int]) -> str:
-        """The text; a sentinel reads as the unknown piece, as in SeqIO."""
-        base = self._processor.vocab_size()
-        return self._processor.decode([i if i < base else UNK_ID for i in ids])
+        """The text; an id past the end, which only a padded output layer can write, reads as the unknown piece."""
+        return self._processor.decode([i if i < self.size else self._processor.unk_id() for i in ids])

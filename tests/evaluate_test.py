@@ -44,6 +44,7 @@ def test_files_are_those_of_seqio(tmp_path, tiny_data_dir):
     predictions = [r["targets_pretokenized"] if i % 3 else "Final answer: 77" for i, r in enumerate(records)]
     metrics = metric(targets, predictions)
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    theirs.mkdir()
     evaluate.write(ours, name, 12, metrics, records, targets, predictions)
     task = seqio.get_mixture_or_task(name)
     dataset = task.get_dataset(sequence_length=None, split="test", shuffle=False)
@@ -71,5 +72,5 @@ def test_our_vocabulary_is_seqio_s(tiny_data_dir):
     sentinels = Vocabulary(theirs.sentencepiece_model_file, extra_ids=5)
     their_sentinels = seqio.SentencePieceVocabulary(theirs.sentencepiece_model_file, extra_ids=5)
     assert sentinels.size == their_sentinels.vocab_size
-    beyond = [*ids, ours.size + 2]
-    assert sentinels.decode(beyond) == their_sentinels.decode(beyond)
+    for beyond in (ours.size + 1, ours.size + 4, sentinels.size, sentinels.size + 7):
+        assert sentinels.decode([*ids, beyond]) == their_sentinels.decode([*ids, beyond])

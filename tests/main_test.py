@@ -115,6 +115,12 @@ def test_train_eval_infer_export_report(capfd, trained, tmp_path, tiny_data_dir)
     assert [line["expression"] for line in lines] == [NESTED, "[SUM 1 2 ]"]
     assert set(lines[0]) == {"expression", "answer", "explanation", "check"}
 
+    released = tmp_path / "released.tsv"
+    released.write_text('Source\tTarget\n( ( ( [SM 1 ) 2 ) ] )\t3\n[MED 1 4 ]\t"MED, 2\nFinal answer: 2"\n')
+    assert outcome(capfd, "infer", trained, "--input", released, "--output", answers)[0] == 0
+    lines = [json.loads(line) for line in answers.read_text().splitlines()]
+    assert [line["expression"] for line in lines] == ["[SUM 1 2 ]", "[MED 1 4 ]"]
+
     small = tmp_path / "small"
     assert outcome(capfd, "export", trained, small, "--dtype=bfloat16")[0] == 0
     assert outcome(capfd, "infer", small, NESTED)[0] == 0
@@ -141,6 +147,7 @@ def test_train_eval_infer_export_report(capfd, trained, tmp_path, tiny_data_dir)
         (["train"], "no recipe; give --gin_file"),
         (["train", RECIPE], "needs a value for MODEL_DIR"),
         (["train", RECIPE, "--gin.MODEL_DIR=/tmp/x", "--gin.BATCH=3"], "nothing reads the macro BATCH; did you mean"),
+        (["eval", "/nonexistent", "--gin.BATCH_SIZE=3"], "--gin.BATCH_SIZE=3 is for explainft train alone"),
         (["infer", "/nonexistent", NESTED], "/nonexistent holds no checkpoints; give the MODEL_DIR of a run"),
         (["eval", "/nonexistent"], "/nonexistent holds no checkpoints"),
         (["report", "/nonexistent"], "/nonexistent"),
@@ -167,6 +174,8 @@ def test_mistakes_about_a_run(capfd, trained, tmp_path, tiny_data_dir):
     )
     (tmp_path / "in.txt").write_text(f"{NESTED}\n[MAX 1 oops ]\n")
     assert "in.txt line 2: " in error("infer", trained, "--input", tmp_path / "in.txt")
+    (tmp_path / "in.tsv").write_text("Source\tTarget\n[MAX 1 2 ]\t2\n[MAX 1 2 ]\n")
+    assert "in.tsv, line 3: expected 2 columns" in error("infer", trained, "--input", tmp_path / "in.tsv")
     assert "cannot write" in error("infer", trained, NESTED, "--output=/nonexistent/out.jsonl")
     assert not list(tmp_path.glob("*.jsonl"))
     words = ["train", RECIPE, f"--gin.MODEL_DIR={trained}", "--gin.MIXTURE_OR_TASK_NAME=explained_tiny_short_compact"]
@@ -174,7 +183,8 @@ def test_mistakes_about_a_run(capfd, trained, tmp_path, tiny_data_dir):
 
 
 def test_progress_is_quiet_where_nobody_watches(trained, tiny_data_dir, capfd):
-    main(["train", RECIPE, f"--gin.MODEL_DIR={trained}", "--gin.TRAIN_STEPS=2", "--tfds_data_dir", tiny_data_dir])
+    finished = [f"--gin.MODEL_DIR={trained}", "--gin.TRAIN_STEPS=2", "--gin.WARMUP_STEPS=1"]
+    main(["train", RECIPE, *finished, "--tfds_data_dir", tiny_data_dir])
     assert capfd.readouterr() == ("", "")
 
 

@@ -50,6 +50,11 @@ def test_a_recipe_binds_the_arguments_of_train(monkeypatch):
     assert seen["task_module"] == "tasks"
 
 
+def test_the_other_optimizer_is_a_macro():
+    recipe.load([MEDIUM], ["MODEL_DIR=x", "OPTIMIZER=@optim.adafactor", "CLIP_NORM=None", "EARLY_STOPPING_PATIENCE=3"])
+    assert macro("OPTIMIZER").selector == "optim.adafactor"
+
+
 def test_recipes_are_found_from_another_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     recipe.load([MEDIUM], ["MODEL_DIR=x"])

@@ -6,6 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from explainft import checkpoint, optim
 from explainft.checkpoint import CheckpointConfig
@@ -80,6 +81,18 @@ def test_a_run_s_folder(undisturbed):
         f"checkpoint_{n}" for n in (10, 4, 8)
     ]
     assert list(undisturbed.glob("events.out.tfevents.*"))
+
+
+def test_tensorboard_reads_the_same_numbers(undisturbed):
+    [events] = undisturbed.glob("events.out.tfevents.*")
+    found = {}
+    for event in EventFileLoader(str(events)).Load():
+        for value in event.summary.value:
+            found[event.step, value.tag] = value.tensor.float_val[0]
+    for row in rows(undisturbed):
+        for name in row.keys() - {"step"}:
+            assert found[row["step"], name] == pytest.approx(row[name], rel=1e-6)
+    assert (10, f"inference_eval/{EVALUATION.mixture_or_task_name}/exact_match") in found
 
 
 def test_stopped_and_resumed_equals_undisturbed_bitwise(undisturbed, tmp_path, tiny_data_dir, monkeypatch):
