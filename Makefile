@@ -22,7 +22,7 @@ test: lint
 lint: .venv/installed
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
-	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 # The demo's two runs once for each seed: the spread in the README.
 seeds: .venv/installed

@@ -56,7 +56,7 @@ def test_the_shipped_model_is_small_enough_to_ship():
 def test_the_shipped_model_solves_unseen_expressions():
     from explainft.listops.configs import CONFIGS, candidates, digest, split_of
 
-    trees = [tree for chunk in range(4) for tree in candidates(CONFIGS["tiny"], "train", chunk)]
+    trees = [tree for chunk in range(20) for tree in candidates(CONFIGS["tiny"], "train", chunk)]
     texts = [listops.format(tree) for tree in trees]
     unseen = [text for text in texts if split_of("train", digest(text)) == "test"]
     predictions = infer.infer(infer.PRETRAINED, unseen)
