@@ -8,7 +8,7 @@ import dataclasses
 
 import numpy as np
 
-from explainft.errors import UserError
+from explainft.errors import UserError, require_positive
 from explainft.token_cache import Ragged, TokenCache
 
 OPEN_ROWS = 64  # how many unfinished rows packing considers at a time: more fill a little better and take longer
@@ -173,9 +173,12 @@ def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 def check_lengths(cache: TokenCache, lengths: dict[str, int]) -> None:
     """Refuses lengths that an example exceeds, with the count and the length that holds all."""
+    if not isinstance(lengths, dict) or set(lengths) != {"inputs", "targets"}:
+        raise UserError(
+            f"TASK_FEATURE_LENGTHS={lengths!r} must give the lengths of 'inputs' and 'targets', and no others"
+        )
     for feature, ragged in (("inputs", cache.inputs), ("targets", cache.targets)):
-        if feature not in lengths:
-            raise UserError(f"TASK_FEATURE_LENGTHS={lengths} lacks {feature!r}; give both 'inputs' and 'targets'")
+        require_positive(**{f"TASK_FEATURE_LENGTHS of {feature}": lengths[feature]})
         too_long = int((ragged.lengths > lengths[feature]).sum())
         if too_long:
             raise UserError(

@@ -12,6 +12,13 @@ class UserError(ValueError):
         self.line = line  # gin adds to the text of an exception that passes through it, but not to this
 
 
+def require_positive(**values: object) -> None:
+    """Refuses what is no whole number of at least 1. Names are those that the user set."""
+    for name, value in values.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise UserError(f"{name}={value!r} must be a whole number of at least 1")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The end of an error line about an unknown name: the nearest known one, or all of them."""
     known = sorted(known)

@@ -18,6 +18,8 @@ from explainft.t5 import T5, T5Config, forward
 from explainft.token_cache import TokenCache
 from explainft.vocabulary import Vocabulary
 
+Record = dict[str, Any]
+
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
@@ -72,17 +74,32 @@ def decode_and_score(
         inputs = [cache.inputs[i] for i in range(n)]
         decoded = decoding.generate(config, params, inputs, length, batch_size, progress=bar.update)
     records = cache.records()[:n]
+    metrics, targets, predictions = score(cache, records, [cache.vocabulary.decode(ids) for ids in decoded])
+    write(output_dir, cache.task, step, metrics, records, targets, predictions)
+    return metrics
+
+
+def score(cache: TokenCache, records: list[Record], texts: list[str]) -> tuple[dict[str, float], list[Any], list[Any]]:
+    """The task's metrics of decoded texts, with the postprocessed targets and predictions that they compared."""
     postprocess = cache.postprocess()
-    predictions = [
-        postprocess(cache.vocabulary.decode(ids), example=record, is_target=False)
-        for ids, record in zip(decoded, records, strict=True)
-    ]
     targets = [postprocess(record["targets_pretokenized"], example=record, is_target=True) for record in records]
+    predictions = [
+        postprocess(text, example=record, is_target=False) for text, record in zip(texts, records, strict=True)
+    ]
     metrics: dict[str, float] = {}
     for metric in cache.metrics():
         metrics.update(metric(targets, predictions))
-    write(output_dir, cache.task, step, metrics, records, targets, predictions)
-    return metrics
+    return metrics, targets, predictions
+
+
+def check_metric(caches: list[TokenCache], metric: str) -> None:
+    """Refuses a metric that the tasks do not have, before hours of training depend on it."""
+    for cache in caches:
+        records = cache.records()[:1]
+        known, _, _ = score(cache, records, [record["targets_pretokenized"] for record in records])
+        if metric not in known:
+            overall = [name for name in known if "/" not in name]
+            raise UserError(f"EVAL_METRIC={metric!r} is no metric of {cache.task}{nearest(metric, overall)}")
 
 
 def decode_all(
@@ -94,10 +111,6 @@ def decode_all(
         metrics = decode_and_score(
             config, params, cache, evaluation.batch_size, evaluation.num_examples, step, run.path / "inference_eval"
         )
-        if evaluation.metric not in metrics:
-            raise UserError(
-                f"EVAL_METRIC={evaluation.metric!r} is no metric of {cache.task}{nearest(evaluation.metric, metrics)}"
-            )
         run.tensorboard(step, {f"inference_eval/{cache.task}/{name}": value for name, value in metrics.items()})
         scores.append(metrics[evaluation.metric])
     return sum(scores) / len(scores)
@@ -137,7 +150,13 @@ def evaluation_mixture(task: str) -> str:
 
 
 def write(
-    output_dir: Path, task: str, step: int, metrics: dict[str, float], records: list, targets: list, predictions: list
+    output_dir: Path,
+    task: str,
+    step: int,
+    metrics: dict[str, float],
+    records: list[Record],
+    targets: list[Any],
+    predictions: list[Any],
 ) -> None:
     """The two files of an evaluation, as seqio.JSONLogger names and fills them. A step evaluated again is replaced."""
     output_dir.mkdir(parents=True, exist_ok=True)

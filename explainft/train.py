@@ -17,7 +17,7 @@ from tqdm import tqdm
 from explainft import evaluate, sharding, token_cache
 from explainft.checkpoint import CheckpointConfig, Checkpoints, describe
 from explainft.data import Batches
-from explainft.errors import UserError
+from explainft.errors import UserError, require_positive
 from explainft.evaluate import EvaluationConfig
 from explainft.loss import Loss
 from explainft.run_folder import Progress, RunFolder, Stopwatch
@@ -119,6 +119,15 @@ def train(
     before the save of the same step, which keeps its outcome. Raises UserError for what the user can mend.
     """
     # ---- what is trained on what
+    require_positive(TRAIN_STEPS=train_steps, MICROBATCHES=microbatches, MODEL_PARALLELISM=model_parallelism)
+    require_positive(LOG_PERIOD=log_period, CHECKPOINT_PERIOD=checkpoints.period, EVAL_PERIOD=evaluation.period)
+    require_positive(EVAL_STEPS=evaluation.eval_steps, EVAL_BATCH_SIZE=evaluation.batch_size)
+    optional = {
+        "EVALUATOR_NUM_EXAMPLES": evaluation.num_examples,
+        "EARLY_STOPPING_PATIENCE": evaluation.patience,
+        "KEEP_CHECKPOINTS": checkpoints.keep,
+    }
+    require_positive(**{name: value for name, value in optional.items() if value is not None})
     mesh = sharding.make_mesh(model_parallelism)
     sharding.check_batch(dataset.batch_size, mesh, microbatches)
     load = functools.partial(token_cache.load, task_module=dataset.module, data_dir=tfds_data_dir)
@@ -128,6 +137,7 @@ def train(
     validation = dataset.batches(load(dataset.mixture_or_task_name, "validation"))
     eval_tasks = token_cache.task_names(evaluation.mixture_or_task_name, dataset.module)
     eval_caches = [load(task, evaluation.split) for task in eval_tasks]
+    evaluate.check_metric(eval_caches, evaluation.metric)
 
     # ---- from where
     rate = schedule(train_steps=train_steps)
@@ -153,6 +163,8 @@ def train(
         bar = stack.enter_context(tqdm(total=train_steps, initial=first, desc=path.name, unit=" steps", disable=None))
         recent: list[dict[str, jax.Array]] = []
         watch.lap()
+        if first >= last:
+            print(f"{path} is complete at step {first:,}: nothing to train", file=sys.stderr)
         for step in range(first, last):
             state, sums = update(state, sharding.put_batch(batches[step], mesh))
             recent.append(sums)

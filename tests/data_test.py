@@ -125,5 +125,8 @@ def test_examples_longer_than_their_row_are_counted_never_cut(cache):
     ):
         Batches(cache, {"inputs": 30, "targets": 40}, 4, 0, packed=True)
     check_lengths(cache, {"inputs": 30, "targets": longest})
-    with pytest.raises(UserError, match="lacks 'targets'"):
-        check_lengths(cache, {"inputs": 30})
+    for wrong in ({"inputs": 30}, 3, {"inputs": 30, "targets": 50, "labels": 1}):
+        with pytest.raises(UserError, match="must give the lengths of 'inputs' and 'targets'"):
+            check_lengths(cache, wrong)
+    with pytest.raises(UserError, match="TASK_FEATURE_LENGTHS of targets='50' must be a whole number"):
+        check_lengths(cache, {"inputs": 30, "targets": "50"})

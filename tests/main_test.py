@@ -185,7 +185,7 @@ def test_mistakes_about_a_run(capfd, trained, tmp_path, tiny_data_dir):
 def test_progress_is_quiet_where_nobody_watches(trained, tiny_data_dir, capfd):
     finished = [f"--gin.MODEL_DIR={trained}", "--gin.TRAIN_STEPS=2", "--gin.WARMUP_STEPS=1"]
     main(["train", RECIPE, *finished, "--tfds_data_dir", tiny_data_dir])
-    assert capfd.readouterr() == ("", "")
+    assert capfd.readouterr() == ("", f"{trained} is complete at step 2: nothing to train\n")
 
 
 def test_the_console_script_is_installed():

@@ -148,6 +148,14 @@ def test_a_folder_of_another_model_or_task_is_refused(undisturbed, tiny_data_dir
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"steps": 0}, "TRAIN_STEPS=0 must be a whole number of at least 1"),
+        ({"log_period": 0}, "LOG_PERIOD=0 must be"),
+        ({"checkpoints": CheckpointConfig(keep=0)}, "KEEP_CHECKPOINTS=0 must be"),
+        (
+            {"dataset": DatasetConfig(TASK, {"inputs": 32, "targets": 48}, 0)},
+            "BATCH_SIZE=0 must be a positive multiple",
+        ),
+        ({"evaluation": EvaluationConfig(EVALUATION.mixture_or_task_name, metric="exact_mach")}, "mean 'exact_match'"),
         ({"microbatches": 3}, r"BATCH_SIZE=8 must be a positive multiple of 3 .*try 6"),
         ({"model_parallelism": 2}, "MODEL_PARALLELISM=2 must divide the 1 devices"),
         ({"model": T5Config(**{**vars(MODEL), "vocab_size": 50})}, "vocab_size=50 is smaller than the 159 pieces"),
@@ -163,7 +171,7 @@ def test_a_folder_of_another_model_or_task_is_refused(undisturbed, tiny_data_dir
 )
 def test_mistakes_are_found_before_anything_is_written(tmp_path, tiny_data_dir, changes, message):
     with pytest.raises(UserError, match=message):
-        run(tmp_path / "run", tiny_data_dir, 2, **changes)
+        run(tmp_path / "run", tiny_data_dir, **{"steps": 2, **changes})
     assert not (tmp_path / "run").exists()
 
 
@@ -240,6 +248,22 @@ def test_packed_and_unpacked_losses_and_updates_agree(batches):
     for name in ("loss_sum", "correct_sum", "weight_sum", "examples", "tokens"):
         assert packed_sums[name] == pytest.approx(loose_sums[name], rel=1e-5)
     assert_close(gradients(packed_state), gradients(loose_state))
+
+
+def test_dropout_is_drawn_anew_at_each_step_from_seed_and_step_alone(batches):
+    config = T5Config(**{**vars(MODEL), "dropout_rate": 0.5})
+    tx = optim.adamw(lambda _: 0.0)  # nothing is learnt: only dropout tells two steps apart
+    batch = batches(12, True)[0]
+
+    def losses(seed):
+        step, state, found = make_step(config, tx, UNSMOOTHED, seed), init_state(config, tx, 0), []
+        for _ in range(2):
+            state, sums = step(state, batch)
+            found.append(float(sums["loss_sum"]))
+        return found
+
+    assert losses(0) == losses(0)
+    assert len({*losses(0), *losses(1)}) == 4
 
 
 @pytest.mark.parametrize("factor", ["NUM_REAL_TARGET_TOKENS", "NUM_TOTAL_TARGET_TOKENS", 100.0])
