@@ -36,8 +36,10 @@ seeds: .venv/installed
 
 # The model behind `explainft solve`: the demo's medium run.
 pretrained: .venv/installed
+	rm -rf $(RUNS)/export
+	$(BIN)/explainft export $(RUNS)/medium $(RUNS)/export
 	rm -rf explainft/pretrained/medium_tiny
-	$(BIN)/explainft export $(RUNS)/medium explainft/pretrained/medium_tiny
+	mv $(RUNS)/export explainft/pretrained/medium_tiny
 
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = "%d.%d" % sys.version_info[:2]; sys.exit(None if v in ("3.11", "3.12") else \

@@ -1,21 +1,25 @@
 """Checkpoints of a run: orbax, one folder a step, with items params, opt_state and meta."""
 
+import contextlib
 import dataclasses
 import logging
+import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 
-from explainft.errors import UserError
+from explainft.errors import UserError, require_positive
 from explainft.t5 import T5Config
 from explainft.token_cache import TokenCache
+from explainft.vocabulary import Vocabulary
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # orbax narrates every save
 
-META_SAME_RUN = ("model", "task")  # what must agree before a run is resumed
+META_SAME_RUN = ("model", "task", "data")  # what must agree before a run is resumed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +29,11 @@ class CheckpointConfig:
     period: int = 1000
     keep: int | None = 1
     keep_best: bool = False
+
+    def __post_init__(self):
+        require_positive(CHECKPOINT_PERIOD=self.period)
+        if self.keep is not None:
+            require_positive(KEEP_CHECKPOINTS=self.keep)
 
 
 class Checkpoints:
@@ -46,13 +55,11 @@ class Checkpoints:
         self._manager = _manager(folder, create=True)
         self.latest = self._manager.latest_step()
         if self.latest is not None:
-            found = self._meta(self.latest)
-            for key in META_SAME_RUN:
-                if found[key] != meta[key]:
-                    self._manager.close()
-                    raise UserError(
-                        f"{model_dir} holds a run with {key} {found[key]}, not {meta[key]}; choose another MODEL_DIR"
-                    )
+            try:
+                self._check_same_run(model_dir, self._read_meta(self.latest))
+            except UserError:
+                self._manager.close()
+                raise
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -61,8 +68,15 @@ class Checkpoints:
         self._manager.wait_until_finished()
         self._manager.close()
 
-    def _meta(self, step: int) -> dict[str, Any]:
-        return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+    def _check_same_run(self, model_dir: Path, found: dict[str, Any]) -> None:
+        for key in META_SAME_RUN:
+            if found.get(key) != self._described[key]:
+                differing = _difference(found.get(key), self._described[key])
+                raise UserError(f"{model_dir} holds a run with another {key}: {differing}; choose another MODEL_DIR")
+
+    def _read_meta(self, step: int) -> dict[str, Any]:
+        with _readable(self._manager.directory, step):
+            return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
 
     def save(self, step: int, params: Any, opt_state: Any, progress: dict[str, Any]) -> None:
         items = {
@@ -75,8 +89,9 @@ class Checkpoints:
     def restore(self, step: int, params: Any, opt_state: Any) -> tuple[Any, Any, dict[str, Any]]:
         """Parameters and optimizer state like the given ones, which may be mere shapes; and the run's progress."""
         items = {"params": ocp.args.StandardRestore(params), "opt_state": ocp.args.StandardRestore(opt_state)}
-        restored = self._manager.restore(step, args=ocp.args.Composite(**items))
-        return restored["params"], restored["opt_state"], self._meta(step)["progress"]
+        with _readable(self._manager.directory, step, ", or it was trained with another OPTIMIZER or CLIP_NORM"):
+            restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+        return restored["params"], restored["opt_state"], self._read_meta(step)["progress"]
 
     def prune(self, best_step: int | None) -> None:
         """Deletes what the configuration does not keep."""
@@ -88,6 +103,24 @@ class Checkpoints:
                 self._manager.delete(step)
 
 
+def _difference(found: Any, wanted: Any) -> str:
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        names = [name for name in wanted if found.get(name) != wanted[name]]
+        return ", ".join(f"{name} {found.get(name)!r} there, {wanted[name]!r} here" for name in names)
+    return f"{found!r} there, {wanted!r} here"
+
+
+@contextlib.contextmanager
+def _readable(folder: os.PathLike[str], step: int, or_else: str = "") -> Iterator[None]:
+    """orbax reports what is missing or damaged in many ways and many lines."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise UserError(
+            f"checkpoint {step} in {folder} is damaged{or_else}; choose another one, or copy it again"
+        ) from e
+
+
 def _manager(folder: Path, *, create: bool) -> ocp.CheckpointManager:
     # Reading leaves the folder untouched: it may be an installed package or somebody else's bucket.
     options = ocp.CheckpointManagerOptions(
@@ -96,39 +129,53 @@ def _manager(folder: Path, *, create: bool) -> ocp.CheckpointManager:
     return ocp.CheckpointManager(folder.absolute(), options=options, item_names=("params", "opt_state", "meta"))
 
 
-def load(run: Path, step: int | None = None) -> tuple[dict[str, Any], Any, int]:
-    """Meta, parameters (float32) and step of a run's checkpoint, the newest where no step is given."""
+def load(run: Path, step: int | str | None = None) -> tuple[dict[str, Any], Any, int]:
+    """Meta, parameters (float32) and step of a run's checkpoint: a step's, the "best", or the newest (None)."""
     folder = run / "checkpoints"
     if not folder.is_dir():
         raise UserError(f"{run} holds no checkpoints; give the MODEL_DIR of a run")
     manager = _manager(folder, create=False)
     steps = sorted(manager.all_steps())
-    if step is None and steps:
-        step = steps[-1]
-    if step not in steps:
-        raise UserError(f"{run} has no checkpoint of step {step}; it has {steps or 'none'}")
-    meta = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
-    # Restored onto this machine's first device, wherever the run had put them.
-    local = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    saved = manager.item_metadata(step)["params"]
-    abstract = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=local), saved)
-    params = manager.restore(step, args=ocp.args.Composite(params=ocp.args.StandardRestore(abstract)))["params"]
-    manager.close()
-    assert step is not None
-    return meta, jax.tree.map(lambda x: x.astype("float32"), params), step
+    if not steps:
+        raise UserError(f"{run} holds no checkpoints yet")
+    read_meta = ocp.args.Composite(meta=ocp.args.JsonRestore())
+    if step == "best":
+        with _readable(folder, steps[-1]):
+            step = manager.restore(steps[-1], args=read_meta)["meta"]["progress"]["best_step"]
+    chosen = steps[-1] if step is None else step
+    if chosen not in steps:
+        raise UserError(f"{run} has no checkpoint of step {chosen}; it has {steps}")
+    with _readable(folder, chosen):
+        meta = manager.restore(chosen, args=read_meta)["meta"]
+        # Restored onto this machine's first device, wherever the run had put them.
+        local = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        saved = manager.item_metadata(chosen)["params"]
+        abstract = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=local), saved)
+        params = manager.restore(chosen, args=ocp.args.Composite(params=ocp.args.StandardRestore(abstract)))["params"]
+        manager.close()
+        return meta, jax.tree.map(lambda x: x.astype("float32"), params), chosen
 
 
-def export(run: Path, destination: Path, step: int | None, dtype: str) -> None:
+def export(run: Path, destination: Path, step: int | str | None, dtype: str) -> None:
     """Writes a run's parameters and meta alone, as `dtype`, into a run folder of their own: what inference needs."""
-    meta, params, step = load(run, step)
     if destination.exists():
         raise UserError(f"{destination} exists; name a new folder")
-    manager = _manager(destination / "checkpoints", create=True)
-    shutil.copyfile(run / "vocabulary.model", destination / "vocabulary.model")
+    meta, params, chosen = load(run, step)
+    vocabulary = Vocabulary(run / "vocabulary.model")
     params = jax.tree.map(lambda x: x.astype(dtype), params)
-    manager.save(step, args=ocp.args.Composite(params=ocp.args.StandardSave(params), meta=ocp.args.JsonSave(meta)))
-    manager.wait_until_finished()
-    manager.close()
+    scratch = destination.with_name(f"{destination.name}.{os.getpid()}.incomplete")
+    try:
+        scratch.mkdir(parents=True)
+        shutil.copyfile(vocabulary.path, scratch / "vocabulary.model")
+        with contextlib.closing(_manager(scratch / "checkpoints", create=True)) as manager:
+            items = ocp.args.Composite(params=ocp.args.StandardSave(params), meta=ocp.args.JsonSave(meta))
+            manager.save(chosen, args=items)
+            manager.wait_until_finished()
+        scratch.rename(destination)
+    except OSError as e:
+        raise UserError(f"cannot write {destination} ({e.strerror}); name a new folder in a writable one") from e
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def describe(model: T5Config, cache: TokenCache) -> dict[str, Any]:
@@ -138,7 +185,7 @@ def describe(model: T5Config, cache: TokenCache) -> dict[str, Any]:
         "task": cache.task,
         "extra_ids": cache.vocabulary.extra_ids,
         "lengths": cache.lengths(),
-        "postprocess": cache.meta["postprocess"]["kwargs"],
+        "postprocess": (cache.meta["postprocess"] or {}).get("kwargs", {}),
     }
 
 

@@ -79,14 +79,12 @@ class Batches:
         seed: int,
         *,
         packed: bool,
-        shuffled: bool = True,
     ):
         check_lengths(cache, lengths)
         self.cache = cache
         self.lengths = lengths
         self.batch_size = batch_size
         self.seed = seed
-        self.shuffled = shuffled
         n_inputs, n_targets = cache.inputs.lengths, cache.targets.lengths
         self.packing = (
             pack(n_inputs, n_targets, lengths["inputs"], lengths["targets"], seed)
@@ -94,15 +92,6 @@ class Batches:
             else one_to_a_row(len(cache))
         )
         self._epoch_order: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
-
-    @property
-    def examples_per_row(self) -> float:
-        return len(self.cache) / len(self.packing)
-
-    def padding_share(self) -> float:
-        """The share of padding among all tokens of an epoch, encoder and decoder together."""
-        tokens = self.cache.inputs.lengths.sum() + self.cache.targets.lengths.sum()
-        return 1.0 - float(tokens) / (len(self.packing) * (self.lengths["inputs"] + self.lengths["targets"]))
 
     def __getitem__(self, step: int) -> Batch:
         first = step * self.batch_size
@@ -122,8 +111,6 @@ class Batches:
         return self.assemble(rows)
 
     def _order(self, epoch: int) -> np.ndarray:
-        if not self.shuffled:
-            return np.arange(len(self.packing))
         if self._epoch_order[0] != epoch:
             rng = np.random.default_rng([self.seed, 1, epoch])
             self._epoch_order = (epoch, rng.permutation(len(self.packing)))

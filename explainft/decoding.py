@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from explainft.t5 import T5, T5Config
-
-EOS_ID = 1
+from explainft.vocabulary import EOS_ID
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))

@@ -19,6 +19,18 @@ def require_positive(**values: object) -> None:
             raise UserError(f"{name}={value!r} must be a whole number of at least 1")
 
 
+def require_at_least_zero(**values: object) -> None:
+    for name, value in values.items():
+        if not isinstance(value, int | float) or isinstance(value, bool) or not value >= 0:
+            raise UserError(f"{name}={value!r} must be a number of at least 0")
+
+
+def require_name(**values: object) -> None:
+    for name, value in values.items():
+        if not isinstance(value, str) or not value:
+            raise UserError(f"{name}={value!r} is no name")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The end of an error line about an unknown name: the nearest known one, or all of them."""
     known = sorted(known)

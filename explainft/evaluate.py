@@ -11,14 +11,12 @@ from tqdm import tqdm
 
 from explainft import checkpoint, decoding, sharding, token_cache
 from explainft.data import Batches
-from explainft.errors import UserError, nearest
+from explainft.errors import UserError, nearest, require_name, require_positive
 from explainft.loss import Loss
 from explainft.run_folder import RunFolder
 from explainft.t5 import T5, T5Config, forward
-from explainft.token_cache import TokenCache
+from explainft.token_cache import Record, TokenCache
 from explainft.vocabulary import Vocabulary
-
-Record = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +36,12 @@ class EvaluationConfig:
     split: str = "validation"
     metric: str = "exact_match"
     patience: int | None = None
+
+    def __post_init__(self):
+        require_name(EVAL_MIXTURE=self.mixture_or_task_name, EVAL_METRIC=self.metric)
+        require_positive(EVAL_PERIOD=self.period, EVAL_STEPS=self.eval_steps, EVAL_BATCH_SIZE=self.batch_size)
+        optional = {"EVALUATOR_NUM_EXAMPLES": self.num_examples, "EARLY_STOPPING_PATIENCE": self.patience}
+        require_positive(**{name: value for name, value in optional.items() if value is not None})
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -73,7 +77,7 @@ def decode_and_score(
     with tqdm(total=n, desc=f"decoding {cache.task}", unit=" examples", disable=None, leave=False) as bar:
         inputs = [cache.inputs[i] for i in range(n)]
         decoded = decoding.generate(config, params, inputs, length, batch_size, progress=bar.update)
-    records = cache.records()[:n]
+    records = cache.records[:n]
     metrics, targets, predictions = score(cache, records, [cache.vocabulary.decode(ids) for ids in decoded])
     write(output_dir, cache.task, step, metrics, records, targets, predictions)
     return metrics
@@ -95,7 +99,7 @@ def score(cache: TokenCache, records: list[Record], texts: list[str]) -> tuple[d
 def check_metric(caches: list[TokenCache], metric: str) -> None:
     """Refuses a metric that the tasks do not have, before hours of training depend on it."""
     for cache in caches:
-        records = cache.records()[:1]
+        records = cache.records[:1]
         known, _, _ = score(cache, records, [record["targets_pretokenized"] for record in records])
         if metric not in known:
             overall = [name for name in known if "/" not in name]
@@ -119,7 +123,7 @@ def decode_all(
 def evaluate_run(
     run: Path,
     mixture_or_task: str | None,
-    step: int | None,
+    step: int | str | None,
     batch_size: int,
     num_examples: int | None,
     module: str,

@@ -48,14 +48,22 @@ class Prediction:
         }
 
 
-def infer(run: Path, expressions: Sequence[str], step: int | None = None, batch_size: int = 256) -> list[Prediction]:
+def infer(
+    run: Path, expressions: Sequence[str], step: int | str | None = None, batch_size: int = 256
+) -> list[Prediction]:
     """Greedy explanations of the expressions, in their order.
 
     Raises UserError for an expression that cannot be read or holds values that the run was not trained on. An
     expression longer than trained on is answered, with a note on standard error.
     """
+    if not expressions:
+        raise UserError("no expressions; give some as arguments, in --input or on standard input")
     meta, params, _ = checkpoint.load(run, step)
+    if not {"style", "modulus"} <= meta["postprocess"].keys():
+        raise UserError(f"{run} was trained on {meta['task']}, which is no task of ListOps explanations")
     style, modulus = meta["postprocess"]["style"], meta["postprocess"]["modulus"]
+    if style not in listops.STYLES:
+        style = "none"  # the steps of the control stand in no order: the answer alone is checked
     config = _config(meta["task"])
     trees = [_parse(expression, config) for expression in expressions]
     vocabulary = Vocabulary(run / "vocabulary.model", meta["extra_ids"])
@@ -69,7 +77,8 @@ def infer(run: Path, expressions: Sequence[str], step: int | None = None, batch_
             file=sys.stderr,
         )
     # Room for the right explanation, so that a long one is not cut off.
-    length = 1 + max(len(vocabulary.encode(listops.explain(tree, style, modulus))) for tree in trees)
+    fullest = "medium" if style == "none" else style
+    length = 1 + max(len(vocabulary.encode(listops.explain(tree, fullest, modulus))) for tree in trees)
     length = max(length, meta["lengths"]["targets"])
     rows = min(batch_size, len(inputs))
     with tqdm(total=len(inputs), desc="decoding", unit=" examples", disable=None, leave=False) as bar:
@@ -127,4 +136,11 @@ def write_jsonl(predictions: Sequence[Prediction], path: Path) -> None:
         scratch.write_text("".join(json.dumps(p.json()) + "\n" for p in predictions), encoding="utf-8")
         scratch.replace(path)
     except OSError as e:
+        scratch.unlink(missing_ok=True)
         raise UserError(f"cannot write {path} ({e.strerror}); name a file in a writable folder") from e
+
+
+def check_writable(path: Path) -> None:
+    """Before hours of decoding, not after."""
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise UserError(f"cannot write {path}; name a file in a writable folder")

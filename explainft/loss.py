@@ -29,6 +29,8 @@ class Loss:
             raise UserError(
                 f"LOSS_NORMALIZING_FACTOR={name!r} is neither a number nor a known rule{nearest(name, NORMALIZERS)}"
             )
+        if not isinstance(self.normalizing_factor, str | None) and not self.normalizing_factor > 0:
+            raise UserError(f"LOSS_NORMALIZING_FACTOR={self.normalizing_factor} must be above 0")
 
     def denominator(self, decoder_target_tokens: jax.Array) -> jax.Array:
         """What the loss of this batch, int32 [B, T], is divided by."""

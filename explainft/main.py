@@ -1,6 +1,7 @@
 """The command line: one sub-command, one function. Nothing heavy is imported before a sub-command needs it."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,13 @@ from explainft import __version__, runtime
 from explainft.errors import UserError
 
 GIN_FLAG = "--gin."
+
+
+class Parser(argparse.ArgumentParser):
+    """One line for a mistake, as everywhere else."""
+
+    def error(self, message: str):
+        raise UserError(f"{message}; see {self.prog} --help")
 
 
 def data_build(args: argparse.Namespace) -> None:
@@ -67,7 +75,11 @@ def infer(args: argparse.Namespace) -> None:
     expressions = list(args.expression)
     if args.input:
         expressions += infer.read_expressions(Path(args.input))
-    predictions = infer.infer(Path(args.run), _texts(expressions), args.step, args.batch_size)
+    elif not expressions:
+        expressions = _texts([])
+    if args.output:
+        infer.check_writable(Path(args.output))
+    predictions = infer.infer(Path(args.run), expressions, args.step, args.batch_size)
     if args.output:
         infer.write_jsonl(predictions, Path(args.output))
     else:
@@ -98,7 +110,10 @@ def report(args: argparse.Namespace) -> None:
 
 def _texts(expressions: list[str]) -> list[str]:
     """The expressions, or the lines of standard input where none are given."""
-    return expressions or [line.strip() for line in sys.stdin if line.strip()]
+    expressions = expressions or [line.strip() for line in sys.stdin if line.strip()]
+    if not expressions:
+        raise UserError("no expressions; give some as arguments or on standard input")
+    return expressions
 
 
 def _dataset():
@@ -121,7 +136,7 @@ def _recipe(args: argparse.Namespace):
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="explainft", description="Fine-tune T5 to explain, then answer.")
+    top = Parser(prog="explainft", description="Fine-tune T5 to explain, then answer.")
     top.add_argument("--version", action="version", version=__version__)
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _data_commands(commands)
@@ -194,7 +209,7 @@ def _run_commands(commands) -> None:
     )
     sub.add_argument("run", help="the MODEL_DIR of a run")
     sub.add_argument("destination")
-    sub.add_argument("--step", type=int, help="the checkpoint's step; default: the newest")
+    sub.add_argument("--step", type=_step, help="a checkpoint's step, or best; default: the newest")
     sub.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
 
     sub = _command(commands, "report", report, "Make the table and the plots from run folders.")
@@ -216,8 +231,12 @@ def _data_dir(sub: argparse.ArgumentParser) -> None:
 
 
 def _saved_step(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--step", type=int, help="the checkpoint's step; default: the newest")
+    sub.add_argument("--step", type=_step, help="a checkpoint's step, or best; default: the newest")
     sub.add_argument("--batch_size", type=_positive, default=256)
+
+
+def _step(text: str) -> int | str:
+    return text if text == "best" else _positive(text)
 
 
 def _positive(text: str) -> int:
@@ -229,12 +248,17 @@ def _positive(text: str) -> int:
 def main(argv: list[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
     bindings = [word.removeprefix(GIN_FLAG) for word in argv if word.startswith(GIN_FLAG)]
-    args = parser().parse_args([word for word in argv if not word.startswith(GIN_FLAG)])
-    args.gin_bindings = bindings
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # MIXTURE_OR_TASK_MODULE may be a module beside the user's recipe
     try:
+        args = parser().parse_args([word for word in argv if not word.startswith(GIN_FLAG)])
+        args.gin_bindings = bindings
         if bindings and args.function is not train:
             raise UserError(f"{GIN_FLAG}{bindings[0]} is for explainft train alone; this command has flags of its own")
         args.function(args)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of a pipe has seen enough; Python would complain once more at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except UserError as e:
         print(f"explainft: error: {e.line}", file=sys.stderr)
         sys.exit(2)

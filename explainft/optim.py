@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from explainft.errors import UserError, nearest
+from explainft.errors import UserError, nearest, require_at_least_zero
 
 SCHEDULES = ("constant", "rsqrt", "cosine")
 
@@ -16,10 +16,12 @@ def learning_rate(
 ) -> Callable[[jax.typing.ArrayLike], jax.Array]:
     """The learning rate of update k (the first is k = 0): a linear warm-up to the base, then the schedule.
 
-    "constant" stays there; "rsqrt" falls as sqrt(warmup_steps / k) (Raffel et al. 2020), "cosine" to 0 at the end.
+    "constant" stays there; "rsqrt" falls as sqrt(warmup_steps / k), T5X's rsqrt_normalized_decay; "cosine" falls
+    to 0 at the end.
     """
     if schedule not in SCHEDULES:
         raise UserError(f"SCHEDULE={schedule!r} is unknown{nearest(schedule, SCHEDULES)}")
+    require_at_least_zero(LEARNING_RATE=base_learning_rate, WARMUP_STEPS=warmup_steps)
     if schedule == "cosine" and warmup_steps >= train_steps:
         raise UserError(
             f"WARMUP_STEPS={warmup_steps} leaves nothing of TRAIN_STEPS={train_steps} to the cosine; lower it"
@@ -64,4 +66,6 @@ def adafactor(
 
 
 def _clipped(clip_norm: float | None, tx: optax.GradientTransformation) -> optax.GradientTransformation:
+    if clip_norm is not None and not clip_norm > 0:
+        raise UserError(f"CLIP_NORM={clip_norm} must be above 0; None clips nothing")
     return tx if clip_norm is None else optax.chain(optax.clip_by_global_norm(clip_norm), tx)

@@ -35,11 +35,11 @@ def load(files: Sequence[str], bindings: Sequence[str], search_paths: Sequence[s
     try:
         with contextlib.chdir(WIRING), _silent_logging():
             gin.parse_config_files_and_bindings([str(path) for path in paths], [], finalize_config=False)
-            before = _macros()
+            before, read_before = _macros(), _read_macros()
             gin.parse_config([quoted(b) for b in bindings])
     except (ValueError, SyntaxError, OSError, ImportError, TypeError, AttributeError, RuntimeError, TokenError) as e:
         raise UserError(f"recipe {', '.join(files)}: {_one_line(e)}") from e
-    _check_macros()
+    _check_macros(read_before)
     _check_types(before)
 
 
@@ -59,6 +59,8 @@ def quoted(binding: str) -> str:
     if not equals:
         raise UserError(f"--gin.{binding} lacks a value; write --gin.{name}=VALUE")
     value = value.strip()
+    if not value:
+        raise UserError(f"--gin.{name}= has no value; an unset shell variable? Write --gin.{name}=VALUE")
     if value[:1] in ("@", "%"):
         return f"{name} = {value}"
     try:
@@ -73,13 +75,19 @@ def _macros() -> dict[str, Any]:
     return {scope: bound["value"] for (scope, selector), bound in config.items() if selector == "gin.macro"}
 
 
-def _check_macros() -> None:
-    """Every macro that is set must be read, and every macro that is read must be set. Gin checks neither."""
-    defined = _macros()
+def _read_macros() -> set[str]:
     references = gin_config.iterate_references(gin_config._CONFIG, to=gin.get_configurable(gin_config.macro))
-    read = {reference.config_key[0] for reference in references} - {"gin.REQUIRED"}
+    return {reference.config_key[0] for reference in references} - {"gin.REQUIRED"}
+
+
+def _check_macros(read_before: set[str]) -> None:
+    """Every macro that is set must be read, and every macro that is read must be set. Gin checks neither.
+
+    `read_before`: what the files alone read; a binding of the command line may have taken a macro's place.
+    """
+    defined, read = _macros(), _read_macros()
     for name in defined:
-        if name not in read:
+        if name not in read | read_before:
             raise UserError(f"nothing reads the macro {name}{nearest(name, read)}")
     missing = [name for name in sorted(read) if name not in defined or _is_required(defined[name])]
     if missing:
@@ -87,19 +95,26 @@ def _check_macros() -> None:
 
 
 def _check_types(before: dict[str, Any]) -> None:
-    """A macro that the recipe sets to a number stays one, or None. Gin would fail far from the mistake."""
+    """A macro keeps the kind of value that the recipe gave it, or is None. Gin would fail far from the mistake."""
     for name, value in _macros().items():
         old = before.get(name)
-        if (
-            isinstance(old, int | float)
-            and not isinstance(old, bool)
-            and not _is_reference(value)
-            and value is not None
-        ):
-            whole = isinstance(old, int)
-            if not isinstance(value, int if whole else int | float):
-                kind = "whole number" if whole else "number"
-                raise UserError(f"{name}={value!r} is no {kind}; the recipe has {old}")
+        if old is None or value is None or _is_reference(value) or _is_required(old):
+            continue
+        kinds: tuple[tuple[Any, str], ...] = (
+            (gin_config.ConfigurableReference, "reference like @optim.adamw"),
+            (bool, "True or False"),
+            (int, "whole number"),
+            (float, "number"),
+            (str, "text"),
+            (dict, "dictionary"),
+        )
+        kind, words = next(((kind, words) for kind, words in kinds if isinstance(old, kind)), (object, ""))
+        accepted = (int, float) if kind is float else kind
+        # LOSS_NORMALIZING_FACTOR is a number or the name of a rule; its own check tells.
+        if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+            if name == "LOSS_NORMALIZING_FACTOR":
+                continue
+            raise UserError(f"{name}={value!r} is no {words}; the recipe has {old}")
 
 
 def _is_reference(value: Any) -> bool:

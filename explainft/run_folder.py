@@ -90,8 +90,12 @@ class RunFolder:
             return
         # A line that was cut off by a kill has no newline and is no JSON.
         lines = [line for line in self.metrics_file.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        try:
+            kept = [line for line in lines if json.loads(line)["step"] <= step]
+        except (ValueError, KeyError, TypeError) as e:
+            raise UserError(f"{self.metrics_file} is damaged ({e}); mend or delete it") from e
         scratch = self.metrics_file.with_suffix(".tmp")
-        scratch.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
+        scratch.write_text("".join(kept))
         scratch.rename(self.metrics_file)
 
     def __enter__(self) -> "RunFolder":

@@ -7,16 +7,10 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from explainft.errors import UserError
 
 
-def make_mesh(model_parallelism: int = 1) -> Mesh:
-    """A ("data", "model") mesh over all devices."""
-    devices = jax.device_count()
-    if devices % model_parallelism:
-        fits = [n for n in range(1, devices + 1) if devices % n == 0]
-        raise UserError(f"MODEL_PARALLELISM={model_parallelism} must divide the {devices} devices; possible: {fits}")
+def make_mesh() -> Mesh:
+    """A ("data", "model") mesh over all devices, which share the rows of a batch."""
     # Auto, not today's default of Explicit axes, under which Linen modules fail.
-    return jax.make_mesh(
-        (devices // model_parallelism, model_parallelism), ("data", "model"), axis_types=(AxisType.Auto,) * 2
-    )
+    return jax.make_mesh((jax.device_count(), 1), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
 
 
 def check_batch(batch_size: int, mesh: Mesh, microbatches: int = 1) -> None:

@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from explainft.errors import UserError
+
 NEG_INF = -1e10  # what T5X adds to a masked score: exp() of it is zero, and a row of them alone stays finite
 RELPOS_BUCKETS = 32
 RELPOS_MAX_DISTANCE = 128
@@ -38,6 +40,10 @@ class T5Config:
     dropout_rate: float = 0.0
     logits_via_embedding: bool = True
     dtype: str = "float32"
+
+    def __post_init__(self):
+        if not 0.0 <= self.dropout_rate < 1.0:
+            raise UserError(f"DROPOUT_RATE={self.dropout_rate} must be at least 0 and below 1")
 
 
 def relative_position_bucket(relative_position: np.ndarray, *, bidirectional: bool) -> np.ndarray:

@@ -29,6 +29,9 @@ def cache_root() -> Path:
     return Path(os.environ.get("EXPLAINFT_CACHE_DIR", "~/.cache/explainft")).expanduser()
 
 
+Record = dict[str, Any]  # the fields of an example beside its tokens, for postprocessing and metrics
+
+
 class Ragged:
     """Sequences of different lengths in one flat int32 array: sequence i is tokens[starts[i]:starts[i + 1]]."""
 
@@ -55,6 +58,8 @@ class TokenCache:
         self.inputs = self._ragged("inputs")
         self.targets = self._ragged("targets")
         self.vocabulary = Vocabulary(folder / "vocabulary.model", self.meta["extra_ids"])
+        with open(folder / "records.jsonl", encoding="utf-8") as lines:
+            self.records: list[Record] = [json.loads(line) for line in lines]  # none for the split "train"
 
     def _ragged(self, feature: str) -> Ragged:
         starts = np.load(self.folder / f"{feature}_starts.npy")
@@ -67,11 +72,6 @@ class TokenCache:
         """The longest sequence of each feature."""
         return {"inputs": int(self.inputs.lengths.max(initial=0)), "targets": int(self.targets.lengths.max(initial=0))}
 
-    def records(self) -> list[dict[str, Any]]:
-        """The examples' other fields, for postprocessing and metrics; not kept for the split "train"."""
-        with open(self.folder / "records.jsonl", encoding="utf-8") as lines:
-            return [json.loads(line) for line in lines]
-
     def postprocess(self) -> Callable[..., Any]:
         described = self.meta["postprocess"]
         return _import_function(described) if described else _unchanged_text
@@ -82,38 +82,44 @@ class TokenCache:
 
 def load(task: str, split: str, task_module: str = "tasks", data_dir: str | None = None) -> TokenCache:
     """The cached tokens of a task's split, made first where they are missing or older than what they were made from."""
-    folder = _folder(task, split)
-    if not _fresh(folder, data_dir):
-        _build(task, split, task_module, data_dir, folder)
+    folder = cache_root() / "tokens" / task / split
+    asked = _asked(task_module, data_dir)
+    if not _fresh(folder / "meta.json", asked):
+        _build(task, split, asked, folder)
     return TokenCache(folder)
 
 
 def task_names(mixture_or_task: str, task_module: str = "tasks") -> list[str]:
     """The tasks of a mixture, or the task itself; remembered, so that the next run asks without TensorFlow."""
     memory = cache_root() / "mixtures" / f"{mixture_or_task}.json"
-    if memory.is_file():
-        known = json.loads(memory.read_text())
-        if _unchanged(known["sources"]):
-            return known["tasks"]
+    asked = _asked(task_module, None)
+    if _fresh(memory, asked):
+        return json.loads(memory.read_text())["tasks"]
     provider = _provider(mixture_or_task, task_module)
     names = sorted(t.name for t in provider.tasks) if hasattr(provider, "tasks") else [mixture_or_task]
-    memory.parent.mkdir(parents=True, exist_ok=True)
-    _write_atomically(memory, json.dumps({"tasks": names, "sources": _sources(task_module)}))
+    remembered = {"format": FORMAT, "tasks": names, "asked": asked, "sources": _sources(task_module)}
+    try:
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        scratch = memory.with_name(f"{memory.name}.{uuid.uuid4().hex}")
+        scratch.write_text(json.dumps(remembered))
+        scratch.replace(memory)
+    except OSError as e:
+        raise _unwritable(memory, e) from e
     return names
 
 
-def _folder(task: str, split: str) -> Path:
-    return cache_root() / "tokens" / task / split
+def _asked(task_module: str, data_dir: str | None) -> dict[str, str | None]:
+    """What the user's settings say of a task beside its name: with others, the same name means other tokens."""
+    return {"module": task_module, "data_dir": data_dir, "t5_vocabulary": os.environ.get("EXPLAINFT_T5_VOCAB")}
 
 
-def _fresh(folder: Path, data_dir: str | None) -> bool:
-    meta_file = folder / "meta.json"
-    if not meta_file.is_file():
-        return False
-    meta = json.loads(meta_file.read_text())
-    if data_dir is not None and data_dir != meta["data_dir"]:
-        return False
-    return meta["format"] == FORMAT and _unchanged(meta["sources"])
+def _fresh(memory: Path, asked: dict[str, str | None]) -> bool:
+    """Whether the file was written for the same question from the same sources."""
+    try:
+        known = json.loads(memory.read_text())
+        return known["format"] == FORMAT and known["asked"] == asked and _unchanged(known["sources"])
+    except (OSError, ValueError, KeyError):
+        return False  # absent, or damaged and to be made again
 
 
 def _unchanged(sources: dict[str, str]) -> bool:
@@ -149,12 +155,14 @@ def _sources(task_module: str, *files: Path) -> dict[str, str]:
     return {str(path): _digest(path) for path in [*found, *files] if path.is_file()}
 
 
-def _build(name: str, split: str, task_module: str, data_dir: str | None, folder: Path) -> None:
+def _build(name: str, split: str, asked: dict[str, str | None], folder: Path) -> None:
     quiet.import_tensorflow()
     import seqio
 
-    if data_dir is not None:
-        seqio.set_tfds_data_dir_override(data_dir)
+    if asked["data_dir"] is not None:
+        seqio.set_tfds_data_dir_override(asked["data_dir"])
+    task_module = asked["module"]
+    assert task_module is not None
     task = _provider(name, task_module)
     if not isinstance(task, seqio.Task):
         raise UserError(
@@ -174,22 +182,32 @@ def _build(name: str, split: str, task_module: str, data_dir: str | None, folder
             "format": FORMAT,
             "task": name,
             "split": split,
-            "data_dir": data_dir,
+            "asked": asked,
             "extra_ids": vocabulary.extra_ids,
             "postprocess": _describe(task.postprocessor),
             "metrics": [_describe(metric) for metric in task.metric_fns],
             "sources": _sources(task_module, Path(vocabulary.sentencepiece_model_file), *_dataset_files(task)),
         }
         (scratch / "meta.json").write_text(json.dumps(meta, indent=1))
+        # The old one is moved away, not emptied: a run that trains on it keeps its files open.
         if folder.exists():
-            shutil.rmtree(folder)
-        scratch.rename(folder)
+            folder.rename(scratch.with_suffix(".old"))
+        try:
+            scratch.rename(folder)
+        except OSError:
+            if not _fresh(folder / "meta.json", asked):  # nobody else was faster with the same
+                raise
     except OSError as e:
-        raise UserError(
-            f"cannot write the token cache {folder} ({e.strerror}); set EXPLAINFT_CACHE_DIR to a writable folder"
-        ) from e
+        raise _unwritable(folder, e) from e
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(scratch.with_suffix(".old"), ignore_errors=True)
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(
+        f"cannot write the token cache {path} ({error.strerror}); set EXPLAINFT_CACHE_DIR to a writable folder"
+    )
 
 
 def _write_examples(task: Any, split: str, folder: Path) -> None:
@@ -267,9 +285,3 @@ def _unchanged_text(text: str, **_: Any) -> str:
 def _import_function(described: dict[str, Any]) -> Callable[..., Any]:
     function = getattr(importlib.import_module(described["module"]), described["name"])
     return functools.partial(function, **described["kwargs"])
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    scratch = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
-    scratch.write_text(text)
-    scratch.rename(path)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from explainft import evaluate, sharding, token_cache
 from explainft.checkpoint import CheckpointConfig, Checkpoints, describe
 from explainft.data import Batches
-from explainft.errors import UserError, require_positive
+from explainft.errors import UserError, require_at_least_zero, require_name, require_positive
 from explainft.evaluate import EvaluationConfig
 from explainft.loss import Loss
 from explainft.run_folder import Progress, RunFolder, Stopwatch
@@ -42,6 +42,11 @@ class DatasetConfig:
     module: str = "tasks"
     seed: int = 0
     pack: bool = True
+
+    def __post_init__(self):
+        require_name(MIXTURE_OR_TASK_NAME=self.mixture_or_task_name, MIXTURE_OR_TASK_MODULE=self.module)
+        require_positive(BATCH_SIZE=self.batch_size)
+        require_at_least_zero(RANDOM_SEED=self.seed)
 
     def batches(self, cache: TokenCache) -> Batches:
         return Batches(cache, self.task_feature_lengths, self.batch_size, self.seed, packed=self.pack)
@@ -107,7 +112,6 @@ def train(
     loss: Loss,
     train_steps: int,
     microbatches: int = 1,
-    model_parallelism: int = 1,
     random_seed: int = 0,
     log_period: int = 100,
     config_text: Callable[[], str] = str,
@@ -119,16 +123,10 @@ def train(
     before the save of the same step, which keeps its outcome. Raises UserError for what the user can mend.
     """
     # ---- what is trained on what
-    require_positive(TRAIN_STEPS=train_steps, MICROBATCHES=microbatches, MODEL_PARALLELISM=model_parallelism)
-    require_positive(LOG_PERIOD=log_period, CHECKPOINT_PERIOD=checkpoints.period, EVAL_PERIOD=evaluation.period)
-    require_positive(EVAL_STEPS=evaluation.eval_steps, EVAL_BATCH_SIZE=evaluation.batch_size)
-    optional = {
-        "EVALUATOR_NUM_EXAMPLES": evaluation.num_examples,
-        "EARLY_STOPPING_PATIENCE": evaluation.patience,
-        "KEEP_CHECKPOINTS": checkpoints.keep,
-    }
-    require_positive(**{name: value for name, value in optional.items() if value is not None})
-    mesh = sharding.make_mesh(model_parallelism)
+    if not isinstance(model_dir, str) or not model_dir:
+        raise UserError(f"MODEL_DIR={model_dir!r} is no folder's name; give --gin.MODEL_DIR=FOLDER")
+    require_positive(TRAIN_STEPS=train_steps, MICROBATCHES=microbatches, LOG_PERIOD=log_period)
+    mesh = sharding.make_mesh()
     sharding.check_batch(dataset.batch_size, mesh, microbatches)
     load = functools.partial(token_cache.load, task_module=dataset.module, data_dir=tfds_data_dir)
     cache = load(dataset.mixture_or_task_name, "train")
@@ -147,24 +145,27 @@ def train(
     watch = Stopwatch()
     path = Path(model_dir)
     with contextlib.ExitStack() as stack:
-        keeper = stack.enter_context(Checkpoints(path, checkpoints, describe(model, cache)))
-        run = stack.enter_context(RunFolder(path, config_text(), cache.vocabulary.path))
+        description = {**describe(model, cache), "data": dataclasses.asdict(dataset)}
+        keeper = stack.enter_context(Checkpoints(path, checkpoints, description))
         if keeper.latest is not None:
             params, opt_state, past = keeper.restore(keeper.latest, state.params, state.opt_state)
             state = TrainState(jnp.int32(keeper.latest), params, opt_state)
             progress = Progress(**past)
-            run.forget_after(keeper.latest)
         state = jax.device_put(state, sharding.replicated(mesh))
         update = make_step(model, tx, loss, random_seed, microbatches)
 
-        # ---- training
         first = int(state.step)
         last = first if out_of_patience(evaluation, progress) else train_steps
+        if first >= last:
+            print(f"{path} is complete at step {first:,}: nothing to train", file=sys.stderr)
+            return
+        run = stack.enter_context(RunFolder(path, config_text(), cache.vocabulary.path))
+        run.forget_after(first)
+
+        # ---- training
         bar = stack.enter_context(tqdm(total=train_steps, initial=first, desc=path.name, unit=" steps", disable=None))
         recent: list[dict[str, jax.Array]] = []
         watch.lap()
-        if first >= last:
-            print(f"{path} is complete at step {first:,}: nothing to train", file=sys.stderr)
         for step in range(first, last):
             state, sums = update(state, sharding.put_batch(batches[step], mesh))
             recent.append(sums)
@@ -172,14 +173,17 @@ def train(
             at_end = done == train_steps
             bar.update()
 
-            if done % log_period == 0 or at_end:
+            evaluate_now = done % evaluation.period == 0 or at_end
+            save_now = done % checkpoints.period == 0 or at_end
+            # Before an evaluation or a save too: what is counted here must not be lost between two saves.
+            if done % log_period == 0 or evaluate_now or save_now:
                 row = summarise(recent, watch.lap(), dataset, progress)
                 run.log({"step": done, **row, "learning_rate": float(rate(step))})
                 bar.set_postfix_str(f"loss {row['loss']:.3f}, {row['examples_per_second']:,.0f} examples/s")
                 recent = []
 
             watch.pause()
-            if done % evaluation.period == 0 or at_end:
+            if evaluate_now:
                 scores = evaluate.teacher_forced(model, loss, state.params, validation, mesh, evaluation.eval_steps)
                 run.log({"step": done, **{f"eval/{name}": value for name, value in scores.items()}})
                 score = evaluate.decode_all(model, state.params, eval_caches, evaluation, done, run)
@@ -187,7 +191,7 @@ def train(
                 bar.set_description_str(f"{path.name}, {evaluation.metric} {score:.3f}")
             stop = out_of_patience(evaluation, progress)
             new_best = checkpoints.keep_best and progress.best_step == done
-            if done % checkpoints.period == 0 or at_end or stop or new_best:
+            if save_now or stop or new_best:
                 keeper.save(done, state.params, state.opt_state, dataclasses.asdict(progress))
                 keeper.prune(progress.best_step)
             watch.resume()

@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 
 import sentencepiece
+from google.protobuf.message import DecodeError
 from sentencepiece import sentencepiece_model_pb2 as model_pb2
 
 from explainft.errors import UserError
@@ -20,7 +21,10 @@ class Vocabulary:
         if not self.path.is_file():
             raise UserError(f"no SentencePiece model at {path}; name an existing file")
         proto = model_pb2.ModelProto  # pyright: ignore[reportAttributeAccessIssue] (made when it is imported)
-        model = proto.FromString(self.path.read_bytes())
+        try:
+            model = proto.FromString(self.path.read_bytes())
+        except (OSError, DecodeError) as e:
+            raise UserError(f"{path} is no SentencePiece model ({e}); copy it again") from e
         for i in reversed(range(extra_ids)):
             sentinel = f"\N{LOWER ONE EIGHTH BLOCK}<extra_id_{i}>"
             model.pieces.add(piece=sentinel, score=0.0, type=proto.SentencePiece.USER_DEFINED)

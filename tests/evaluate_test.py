@@ -39,7 +39,7 @@ def test_files_are_those_of_seqio(tmp_path, tiny_data_dir):
     """The same targets and predictions, written by seqio.JSONLogger and by us."""
     name = "explained_tiny_medium_eval_test_compact"
     cache = token_cache.load(name, "validation", data_dir=tiny_data_dir)
-    records, postprocess, [metric] = cache.records(), cache.postprocess(), cache.metrics()
+    records, postprocess, [metric] = cache.records, cache.postprocess(), cache.metrics()
     targets = [postprocess(r["targets_pretokenized"], example=r, is_target=True) for r in records]
     predictions = [r["targets_pretokenized"] if i % 3 else "Final answer: 77" for i, r in enumerate(records)]
     metrics = metric(targets, predictions)

@@ -1,6 +1,7 @@
 """Inference's edges; its way through a real run is in main_test."""
 
 import json
+import shutil
 
 import pytest
 
@@ -62,6 +63,14 @@ def test_the_shipped_model_solves_unseen_expressions():
     predictions = infer.infer(infer.PRETRAINED, unseen)
     assert len(unseen) > 20
     assert sum(p.check.valid for p in predictions) / len(predictions) > 0.85
+
+
+def test_the_control_is_checked_by_its_answer(tmp_path):
+    shutil.copytree(infer.PRETRAINED, tmp_path / "run")
+    [meta] = (tmp_path / "run").rglob("meta/metadata")
+    meta.write_text(meta.read_text().replace('"style": "medium"', '"style": "shuffled"'))
+    [answered] = infer.infer(tmp_path / "run", ["[MAX 2 9 ]"])
+    assert answered.check.answer_correct and answered.check.steps_total == 0
 
 
 def test_a_long_expression_is_answered_with_a_note(capsys):

@@ -1,6 +1,8 @@
 """The command line as its users meet it."""
 
+import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ from explainft import __version__
 from explainft.main import main
 
 ROOT = Path(__file__).parent.parent
+PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 RECIPE = f"--gin_file={ROOT / 'gin' / 'medium_tiny.gin'}"
 NESTED = "[MAX 2 9 [MIN 4 7 ] 0 ]"
 MEDIUM = "Min, smallest number of [4, 7] is 4\nMax, largest number of [2, 9, 4, 0] is 9\nFinal answer: 9"
@@ -152,6 +155,8 @@ def test_train_eval_infer_export_report(capfd, trained, tmp_path, tiny_data_dir)
         (["eval", "/nonexistent"], "/nonexistent holds no checkpoints"),
         (["report", "/nonexistent"], "/nonexistent"),
         (["solve", "( ( [MAX 2 ) 3 )"], "at character"),
+        (["explain", "--modulus=0", NESTED], "'0' is no positive whole number; see explainft explain --help"),
+        (["exlain", NESTED], "exlain"),
     ],
 )
 def test_a_mistake_gets_one_line_and_exit_code_2(capfd, words, message):
@@ -179,7 +184,37 @@ def test_mistakes_about_a_run(capfd, trained, tmp_path, tiny_data_dir):
     assert "cannot write" in error("infer", trained, NESTED, "--output=/nonexistent/out.jsonl")
     assert not list(tmp_path.glob("*.jsonl"))
     words = ["train", RECIPE, f"--gin.MODEL_DIR={trained}", "--gin.MIXTURE_OR_TASK_NAME=explained_tiny_short_compact"]
-    assert "holds a run with task explained_tiny_medium_compact" in error(*words, "--tfds_data_dir", tiny_data_dir)
+    assert "holds a run with another task: 'explained_tiny_medium_compact' there" in error(
+        *words, "--tfds_data_dir", tiny_data_dir
+    )
+
+
+def test_nothing_to_answer(capfd, trained, tmp_path, monkeypatch):
+    (tmp_path / "empty.txt").write_text("\n")
+    assert "no expressions" in outcome(capfd, "infer", trained, "--input", tmp_path / "empty.txt")[2]
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    for command in ("solve", "explain"):
+        code, out, err = outcome(capfd, command)
+        assert (code, out, err.count("\n")) == (2, "", 1) and "no expressions" in err
+
+
+def test_the_best_checkpoint_has_a_name(capfd, trained):
+    assert outcome(capfd, "infer", trained, NESTED, "--step=best")[0] == 0
+    assert "no positive whole number" in outcome(capfd, "infer", trained, NESTED, "--step=bets")[2]
+
+
+def test_a_closed_pipe_is_no_mistake():
+    program = f"explainft explain {' '.join(repr(NESTED) for _ in range(3000))} | head -1"
+    run = subprocess.run(["bash", "-c", program], capture_output=True, text=True, env={**os.environ, "PATH": PATH})
+    assert run.stdout == MEDIUM.split("\n")[0] + "\n" and run.stderr == ""
+
+
+def test_a_module_beside_the_recipe(tmp_path, tiny_data_dir):
+    (tmp_path / "my_tasks.py").write_text("import tasks\n")
+    flags = "MODEL_DIR=run MIXTURE_OR_TASK_MODULE=my_tasks TRAIN_STEPS=1 WARMUP_STEPS=0 EVALUATOR_NUM_EXAMPLES=1"
+    words = [RECIPE, *(f"--gin.{flag}" for flag in flags.split()), "--tfds_data_dir", tiny_data_dir]
+    subprocess.run(["explainft", "train", *words], cwd=tmp_path, check=True, env={**os.environ, "PATH": PATH})
+    assert (tmp_path / "run" / "checkpoints" / "checkpoint_1").is_dir()
 
 
 def test_progress_is_quiet_where_nobody_watches(trained, tiny_data_dir, capfd):

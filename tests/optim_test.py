@@ -68,6 +68,26 @@ def _states(state):
         yield state
 
 
+def test_adafactor_is_its_algorithm_over_several_steps():
+    """Shazeer and Stern 2018, algorithms 4 and 5, in numpy: factored moments, clipped updates, relative steps."""
+    rng = np.random.default_rng(0)
+    w = rng.normal(size=(130, 140))
+    tx, params = optim.adafactor(lambda _: 0.05), {"w": jnp.asarray(w, jnp.float32)}
+    state, rows, columns = tx.init(params), np.zeros(130), np.zeros(140)
+    for t in range(1, 6):
+        g = rng.normal(size=w.shape) * 10.0**-t
+        decay = 1 - t**-0.8
+        squares = g**2 + 1e-30
+        rows = decay * rows + (1 - decay) * squares.mean(axis=1)
+        columns = decay * columns + (1 - decay) * squares.mean(axis=0)
+        update = g / np.sqrt(np.outer(rows, columns) / rows.mean())
+        update /= max(1.0, np.sqrt((update**2).mean()))
+        w = w - 0.05 * max(1e-3, np.sqrt((w**2).mean())) * update
+        updates, state = tx.update({"w": jnp.asarray(g, jnp.float32)}, state, params)
+        params = optax.apply_updates(params, updates)
+        np.testing.assert_allclose(params["w"], w, atol=2e-5)
+
+
 def test_adafactor_steps_relative_to_the_scale_of_the_parameter():
     # Shazeer and Stern 2018, algorithm 4: the first update is sign(g) * max(1e-3, rms(w)) * rate, for equal gradients.
     params, grads = {"w": jnp.full((200, 150), 0.5)}, {"w": jnp.full((200, 150), 7.0)}

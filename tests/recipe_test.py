@@ -55,6 +55,11 @@ def test_the_other_optimizer_is_a_macro():
     assert macro("OPTIMIZER").selector == "optim.adafactor"
 
 
+def test_an_argument_can_be_bound_itself():
+    recipe.load([MEDIUM], ["MODEL_DIR=x", "loss.Loss.z_loss=0.1"])
+    assert gin.query_parameter("loss.Loss.z_loss") == 0.1
+
+
 def test_recipes_are_found_from_another_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     recipe.load([MEDIUM], ["MODEL_DIR=x"])
@@ -87,6 +92,11 @@ def test_bare_words_are_quoted(binding, value):
         (["MODEL_DIR=x", "TRAIN_STEP=3"], "nothing reads the macro TRAIN_STEP; did you mean 'TRAIN_STEPS'"),
         ([], "needs a value for MODEL_DIR; give --gin.MODEL_DIR=VALUE"),
         (["MODEL_DIR"], "--gin.MODEL_DIR lacks a value"),
+        (["MODEL_DIR="], "--gin.MODEL_DIR= has no value; an unset shell variable?"),
+        (["MODEL_DIR=x", "OPTIMIZER=adamw"], "OPTIMIZER='adamw' is no reference like @optim.adamw"),
+        (["MODEL_DIR=x", "KEEP_BEST=no"], "KEEP_BEST='no' is no True or False; the recipe has False"),
+        (["MODEL_DIR=x", "MIXTURE_OR_TASK_NAME=3"], "MIXTURE_OR_TASK_NAME=3 is no text"),
+        (["MODEL_DIR=x", "TASK_FEATURE_LENGTHS=3"], "TASK_FEATURE_LENGTHS=3 is no dictionary"),
         (["MODEL_DIR=x", "LEARNING_RATE=fast"], "LEARNING_RATE='fast' is no number; the recipe has 0.003"),
         (["MODEL_DIR=x", "BATCH_SIZE=1.5"], "BATCH_SIZE=1.5 is no whole number; the recipe has 32"),
         (["MODEL_DIR=x", "train.train.steps=3"], "doesn't have a parameter named 'steps'"),

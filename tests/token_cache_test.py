@@ -21,7 +21,7 @@ def data_dir(tiny_data_dir):
 
 def test_tokens_are_the_task_s_texts(data_dir):
     cache = token_cache.load(EVAL_TASK, "validation", data_dir=data_dir)
-    records = cache.records()
+    records = cache.records
     assert len(cache) == len(records) == 40
     for i, record in enumerate(records):
         tree = listops.parse(record["expression"])
@@ -34,7 +34,7 @@ def test_tokens_are_the_task_s_texts(data_dir):
 def test_the_task_s_own_metrics_come_with_it(data_dir):
     cache = token_cache.load(EVAL_TASK, "validation", data_dir=data_dir)
     postprocess, [metric] = cache.postprocess(), cache.metrics()
-    records = cache.records()
+    records = cache.records
     targets = [postprocess(r["targets_pretokenized"], example=r, is_target=True) for r in records]
     assert metric(targets, [r["targets_pretokenized"] for r in records])["valid"] == 1.0
     assert metric(targets, ["Final answer: 99"] * 40)["exact_match"] == 0.0
@@ -46,7 +46,8 @@ def test_a_warm_cache_needs_no_tensorflow(data_dir, cache_dir):
     assert len(token_cache.task_names(mixture)) == 4
     program = (
         "import sys; from explainft import token_cache; "
-        f"print(len(token_cache.load({TASK!r}, 'train'))); print(len(token_cache.task_names({mixture!r}))); "
+        f"print(len(token_cache.load({TASK!r}, 'train', data_dir={data_dir!r}))); "
+        f"print(len(token_cache.task_names({mixture!r}))); "
         "print('tensorflow' in sys.modules or 'seqio' in sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -58,10 +59,37 @@ def test_a_cache_older_than_its_sources_is_made_again(data_dir, cache_dir):
     meta = json.loads((folder / "meta.json").read_text())
     sources = {Path(source).name for source in meta["sources"]}
     assert {"__init__.py", "preprocessors.py", "compact.model", "dataset_info.json"} <= sources
-    assert token_cache.load(TASK, "validation").meta == meta  # fresh
+    assert token_cache.load(TASK, "validation", data_dir=data_dir).meta == meta  # fresh
     meta["sources"][next(iter(meta["sources"]))] = "another digest"
     (folder / "meta.json").write_text(json.dumps({**meta, "task": "stale"}))
     assert token_cache.load(TASK, "validation", data_dir=data_dir).task == TASK
+
+
+def test_other_settings_make_other_tokens(data_dir, monkeypatch, tmp_path):
+    built = []
+    monkeypatch.setattr(token_cache, "_build", lambda name, split, asked, folder: built.append(asked))
+    token_cache.load(TASK, "validation", data_dir=data_dir)
+    assert not built
+    token_cache.load(TASK, "validation", data_dir=str(tmp_path))
+    token_cache.load(TASK, "validation", "my_tasks", data_dir)
+    monkeypatch.setenv("EXPLAINFT_T5_VOCAB", "/another/sentencepiece.model")
+    token_cache.load(TASK, "validation", data_dir=data_dir)
+    assert [asked["data_dir"] for asked in built] == [str(tmp_path), data_dir, data_dir]
+    assert [asked["module"] for asked in built] == ["tasks", "my_tasks", "tasks"]
+
+
+def test_a_damaged_cache_is_made_again(data_dir):
+    folder = token_cache.load(TASK, "validation", data_dir=data_dir).folder
+    (folder / "meta.json").write_text("{")
+    assert token_cache.load(TASK, "validation", data_dir=data_dir).task == TASK
+
+
+def test_an_unwritable_cache(data_dir, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("EXPLAINFT_CACHE_DIR", str(tmp_path / "file"))
+    for ask in (lambda: token_cache.load(TASK, "train", data_dir=data_dir), lambda: token_cache.task_names(TASK)):
+        with pytest.raises(UserError, match="cannot write the token cache .*set EXPLAINFT_CACHE_DIR"):
+            ask()
 
 
 @pytest.mark.parametrize(

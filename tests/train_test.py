@@ -1,14 +1,16 @@
 """Training on the real tasks with a network of a few thousand parameters."""
 
+import dataclasses
 import functools
 import json
+import shutil
 
 import jax
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-from explainft import checkpoint, optim
+from explainft import checkpoint, optim, token_cache
 from explainft.checkpoint import CheckpointConfig
 from explainft.data import Batches
 from explainft.errors import UserError
@@ -22,20 +24,21 @@ MODEL = T5Config(
     vocab_size=160, emb_dim=8, num_heads=1, num_encoder_layers=1, num_decoder_layers=1, head_dim=8, mlp_dim=16
 )
 TASK = "explained_tiny_short_compact"
+UNDISTURBED_DATA = DatasetConfig(TASK, {"inputs": 32, "targets": 48}, batch_size=8, seed=1)
 EVALUATION = EvaluationConfig("explained_tiny_short_eval_validation_compact", period=6, batch_size=16, num_examples=8)
 
 
 def run(folder, data_dir, steps, **changes):
     settings = dict(
-        model=MODEL,
+        model=dataclasses.replace(MODEL, dropout_rate=0.1),
         optimizer=optim.adamw,
         schedule=functools.partial(optim.learning_rate, "constant", 1e-2, 2),
-        dataset=DatasetConfig(TASK, {"inputs": 32, "targets": 48}, batch_size=8, seed=1),
+        dataset=UNDISTURBED_DATA,
         evaluation=EVALUATION,
         checkpoints=CheckpointConfig(period=4, keep=None),
         loss=Loss(),
         random_seed=1,
-        log_period=2,
+        log_period=3,  # so that saves fall between two log lines
         tfds_data_dir=data_dir,
     )
     train(model_dir=str(folder), train_steps=steps, **{**settings, **changes})
@@ -66,11 +69,15 @@ def undisturbed(tmp_path_factory, tiny_data_dir):
     return folder
 
 
-def test_a_run_s_folder(undisturbed):
+def test_a_run_s_folder(undisturbed, tiny_data_dir):
     train_rows = [row for row in rows(undisturbed) if "loss" in row]
-    assert [row["step"] for row in train_rows] == [2, 4, 6, 8, 10]
+    assert [row["step"] for row in train_rows] == [3, 4, 6, 8, 9, 10]
     assert train_rows[-1]["loss"] < train_rows[0]["loss"]
-    assert train_rows[-1]["examples"] > train_rows[0]["examples"] > 0
+    batches = [UNDISTURBED_DATA.batches(token_cache.load(TASK, "train", data_dir=tiny_data_dir))[i] for i in range(3)]
+    tokens = np.concatenate([b[k].ravel() for b in batches for k in ("encoder_input_tokens", "decoder_target_tokens")])
+    assert train_rows[0]["padding_share"] == pytest.approx((tokens == 0).mean(), abs=1e-6)
+    assert train_rows[0]["examples"] == sum(b["decoder_segment_ids"].max(axis=1).sum() for b in batches)
+    assert train_rows[-1]["examples"] > train_rows[0]["examples"]
     assert [row["step"] for row in rows(undisturbed) if "eval/loss" in row] == [6, 10]
     evaluations = (undisturbed / "inference_eval" / f"{EVALUATION.mixture_or_task_name}-metrics.jsonl").read_text()
     assert [json.loads(line)["step"] for line in evaluations.splitlines()] == [6, 10]
@@ -125,24 +132,80 @@ def test_another_seed_is_another_run(undisturbed, tmp_path, tiny_data_dir):
     assert rows(tmp_path)[0]["loss"] != rows(undisturbed)[0]["loss"]
 
 
-def test_a_finished_run_is_left_as_it_is(undisturbed, tiny_data_dir):
-    before = (undisturbed / "metrics.jsonl").read_text()
+def test_a_finished_run_is_left_as_it_is(undisturbed, tiny_data_dir, capsys):
+    def content():
+        return {path: path.read_bytes() for path in undisturbed.rglob("*") if path.is_file()}
+
+    before = content()
     run(undisturbed, tiny_data_dir, 10)
-    assert (undisturbed / "metrics.jsonl").read_text() == before
+    run(undisturbed, tiny_data_dir, 5)
+    assert content() == before
+    assert capsys.readouterr().err == f"{undisturbed} is complete at step 10: nothing to train\n" * 2
 
 
-def test_a_folder_of_another_model_or_task_is_refused(undisturbed, tiny_data_dir):
-    with pytest.raises(
-        UserError, match="holds a run with task explained_tiny_short_compact, not explained_tiny_none_compact"
-    ):
-        run(
-            undisturbed,
-            tiny_data_dir,
-            12,
-            dataset=DatasetConfig("explained_tiny_none_compact", {"inputs": 32, "targets": 8}, 8),
-        )
-    with pytest.raises(UserError, match=r"holds a run with model .*'emb_dim': 8.*choose another MODEL_DIR"):
-        run(undisturbed, tiny_data_dir, 12, model=T5Config(**{**vars(MODEL), "emb_dim": 16}))
+def test_a_run_killed_before_its_first_save_starts_anew(tmp_path, undisturbed, tiny_data_dir):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 2, "loss": 9.0}\n{"step": 3, "lo')
+    run(tmp_path, tiny_data_dir, 3)
+    assert [row["step"] for row in rows(tmp_path) if "loss" in row] == [3]
+    assert rows(tmp_path)[0]["loss"] == rows(undisturbed)[0]["loss"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"dataset": DatasetConfig("explained_tiny_none_compact", {"inputs": 32, "targets": 8}, 8)},
+            "another task: 'expl",
+        ),
+        (
+            {"model": dataclasses.replace(MODEL, emb_dim=16, dropout_rate=0.1)},
+            "another model: emb_dim 8 there, 16 here; choose another MODEL",
+        ),
+        ({"dataset": dataclasses.replace(UNDISTURBED_DATA, batch_size=4)}, "another data: batch_size 8 there, 4 here"),
+        ({"optimizer": optim.adafactor}, "checkpoint 10 in .* is damaged, or it was trained with another OPTIMIZER"),
+    ],
+)
+def test_a_folder_of_another_run_is_refused(undisturbed, tiny_data_dir, changes, message):
+    before = (undisturbed / "config.gin").read_text()
+    with pytest.raises(UserError, match=message):
+        run(undisturbed, tiny_data_dir, 12, **{"model": dataclasses.replace(MODEL, dropout_rate=0.1), **changes})
+    assert (undisturbed / "config.gin").read_text() == before
+
+
+def test_a_damaged_checkpoint(undisturbed, tmp_path, tiny_data_dir):
+    shutil.copytree(undisturbed, tmp_path / "run")
+    (tmp_path / "run" / "checkpoints" / "checkpoint_10" / "meta" / "metadata").write_text('{"model"')
+    for read in (lambda: checkpoint.load(tmp_path / "run"), lambda: run(tmp_path / "run", tiny_data_dir, 12)):
+        with pytest.raises(UserError, match="checkpoint 10 in .* is damaged") as caught:
+            read()
+        assert "\n" not in caught.value.line
+    assert checkpoint.load(tmp_path / "run", 8)[2] == 8
+    (tmp_path / "run" / "vocabulary.model").write_text("junk")
+    with pytest.raises(UserError, match="is no SentencePiece model"):
+        checkpoint.export(tmp_path / "run", tmp_path / "small", 8, "float32")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: CheckpointConfig(keep=0), "KEEP_CHECKPOINTS=0 must be a whole number of at least 1"),
+        (lambda: CheckpointConfig(period=0), "CHECKPOINT_PERIOD=0"),
+        (lambda: EvaluationConfig("a_task", period=0), "EVAL_PERIOD=0"),
+        (lambda: EvaluationConfig("a_task", num_examples=-1), "EVALUATOR_NUM_EXAMPLES=-1"),
+        (lambda: EvaluationConfig(None), "EVAL_MIXTURE=None is no name"),
+        (lambda: DatasetConfig(3, {}, 8), "MIXTURE_OR_TASK_NAME=3 is no name"),
+        (lambda: DatasetConfig(TASK, {}, 0), "BATCH_SIZE=0 must be"),
+        (lambda: DatasetConfig(TASK, {}, 8, seed=-1), "RANDOM_SEED=-1 must be a number of at least 0"),
+        (lambda: dataclasses.replace(MODEL, dropout_rate=2), "DROPOUT_RATE=2 must be at least 0 and below 1"),
+        (lambda: optim.learning_rate("constant", -1.0, 0, 1), "LEARNING_RATE=-1.0 must be"),
+        (lambda: optim.adamw(lambda _: 0.1, clip_norm=0), "CLIP_NORM=0 must be above 0"),
+        (lambda: Loss(normalizing_factor=0), "LOSS_NORMALIZING_FACTOR=0 must be above 0"),
+    ],
+)
+def test_settings_out_of_range(make, message):
+    with pytest.raises(UserError, match=message):
+        make()
 
 
 @pytest.mark.parametrize(
@@ -150,14 +213,8 @@ def test_a_folder_of_another_model_or_task_is_refused(undisturbed, tiny_data_dir
     [
         ({"steps": 0}, "TRAIN_STEPS=0 must be a whole number of at least 1"),
         ({"log_period": 0}, "LOG_PERIOD=0 must be"),
-        ({"checkpoints": CheckpointConfig(keep=0)}, "KEEP_CHECKPOINTS=0 must be"),
-        (
-            {"dataset": DatasetConfig(TASK, {"inputs": 32, "targets": 48}, 0)},
-            "BATCH_SIZE=0 must be a positive multiple",
-        ),
         ({"evaluation": EvaluationConfig(EVALUATION.mixture_or_task_name, metric="exact_mach")}, "mean 'exact_match'"),
         ({"microbatches": 3}, r"BATCH_SIZE=8 must be a positive multiple of 3 .*try 6"),
-        ({"model_parallelism": 2}, "MODEL_PARALLELISM=2 must divide the 1 devices"),
         ({"model": T5Config(**{**vars(MODEL), "vocab_size": 50})}, "vocab_size=50 is smaller than the 159 pieces"),
         (
             {"dataset": DatasetConfig(TASK, {"inputs": 32, "targets": 9}, 8)},
@@ -214,9 +271,7 @@ def batches(tmp_path_factory):
     inputs = [np.append(rng.integers(3, 150, rng.integers(2, 14)), 1) for _ in range(60)]
     targets = [np.append(rng.integers(3, 150, rng.integers(1, 20)), 1) for _ in range(60)]
     cache = write_cache(tmp_path_factory.mktemp("tokens"), inputs, targets)
-    return lambda size, packed: Batches(
-        cache, {"inputs": 30, "targets": 50}, size, seed=0, packed=packed, shuffled=False
-    )
+    return lambda size, packed: Batches(cache, {"inputs": 30, "targets": 50}, size, seed=0, packed=packed)
 
 
 UNSMOOTHED = Loss()
