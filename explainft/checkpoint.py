@@ -171,6 +171,8 @@ def export(run: Path, destination: Path, step: int | str | None, dtype: str) -> 
             items = ocp.args.Composite(params=ocp.args.StandardSave(params), meta=ocp.args.JsonSave(meta))
             manager.save(chosen, args=items)
             manager.wait_until_finished()
+        for marker in scratch.rglob("commit_success.txt"):
+            marker.write_text("")  # orbax notes the folder's path in it, which is about to change
         scratch.rename(destination)
     except OSError as e:
         raise UserError(f"cannot write {destination} ({e.strerror}); name a new folder in a writable one") from e

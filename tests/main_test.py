@@ -127,6 +127,7 @@ def test_train_eval_infer_export_report(capfd, trained, tmp_path, tiny_data_dir)
     small = tmp_path / "small"
     assert outcome(capfd, "export", trained, small, "--dtype=bfloat16")[0] == 0
     assert outcome(capfd, "infer", small, NESTED)[0] == 0
+    assert not [path for path in small.rglob("*") if path.is_file() and str(tmp_path).encode() in path.read_bytes()]
     assert "exists; name a new folder" in outcome(capfd, "export", trained, small)[2]
 
     code, out, _ = outcome(capfd, "report", trained, "--output", tmp_path / "report")
