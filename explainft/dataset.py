@@ -29,8 +29,8 @@ from tqdm import tqdm
 from explainft.errors import UserError, nearest
 from explainft.listops.configs import CONFIGS, SPLITS, STREAMS, VERSION, Config, candidates, digest, split_of
 from explainft.listops.draw import draw
-from explainft.listops.explain import STYLES, explain
-from explainft.listops.expression import Tree, depth, evaluate, format, length, operators, parse
+from explainft.listops.explain import STYLES, explain_in
+from explainft.listops.expression import Tree, depth, format, length, operators, parse
 
 with epy.lazy_imports():  # The workers import this module, and do without.
     import tensorflow as tf
@@ -167,10 +167,11 @@ def keyed_records(config: Config, stream: str, chunk: int) -> list[tuple[int, by
 
 def example(config: Config, tree: Tree) -> dict[str, Any]:
     """The features of one expression, as TFDS nests them."""
+    answer, *explanations = explain_in(tree, ("none", *EXPLANATIONS), config.modulus).values()
     return {
         "expression": format(tree),
-        "answer": evaluate(tree, config.modulus),
-        "explanation": {style: explain(tree, style, config.modulus) for style in EXPLANATIONS},
+        "answer": int(answer),
+        "explanation": dict(zip(EXPLANATIONS, explanations, strict=True)),
         "length": length(tree),
         "depth": depth(tree),
         "operators": " ".join(operators(tree)),

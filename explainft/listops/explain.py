@@ -5,7 +5,7 @@ of templates writes and reads them. `medium` is that of Explained-ListOps-30 (ar
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import accumulate, zip_longest
 from typing import NamedTuple
 
@@ -143,12 +143,21 @@ def steps(tree: Tree, style: str = "long", modulus: int = 10) -> list[Step]:
 
 def explain(tree: Tree, style: str, modulus: int = 10) -> str:
     """The explanation, one line a step, and the last line `Final answer: N`; for style "none" the answer alone, `N`."""
-    lines = _lines(style)
-    if not lines:
-        return str(evaluate(tree, modulus))
-    gold = steps(tree, style, modulus)
-    written = [lines[step.operator].write(step) for step in gold]
-    return "\n".join([*written, f"Final answer: {gold[-1].answer if gold else tree}"])
+    return explain_in(tree, (style,), modulus)[style]
+
+
+def explain_in(tree: Tree, styles: Iterable[str], modulus: int = 10) -> dict[str, str]:
+    """The explanation in each of the styles, from one evaluation of the tree."""
+    applied = list(applications(tree, modulus))
+    answer = applied[-1][2] if applied else tree
+    texts = {}
+    for style in styles:
+        lines = _lines(style)
+        written = (
+            [lines[name].write(lines[name].step(values, value)) for name, values, value in applied] if lines else []
+        )
+        texts[style] = "\n".join([*written, f"Final answer: {answer}"]) if lines else str(answer)
+    return texts
 
 
 def read(text: str, style: str) -> Explanation:
