@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 
 from explainft.errors import UserError, require_positive
+from explainft.orbax_tree import OrbaxTree
 from explainft.t5 import T5Config
 from explainft.token_cache import TokenCache
-from explainft.vocabulary import Vocabulary
+from explainft.weights import Weights
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # orbax narrates every save
 
@@ -86,12 +89,16 @@ class Checkpoints:
         }
         self._manager.save(step, args=ocp.args.Composite(**items))
 
-    def restore(self, step: int, params: Any, opt_state: Any) -> tuple[Any, Any, dict[str, Any]]:
-        """Parameters and optimizer state like the given ones, which may be mere shapes; and the run's progress."""
+    def progress(self, step: int) -> dict[str, Any]:
+        """What the run knew of its past at that step."""
+        return self._read_meta(step)["progress"]
+
+    def restore(self, step: int, params: Any, opt_state: Any) -> tuple[Any, Any]:
+        """Parameters and optimizer state like the given ones, which may be mere shapes."""
         items = {"params": ocp.args.StandardRestore(params), "opt_state": ocp.args.StandardRestore(opt_state)}
         with _readable(self._manager.directory, step, ", or it was trained with another OPTIMIZER or CLIP_NORM"):
             restored = self._manager.restore(step, args=ocp.args.Composite(**items))
-        return restored["params"], restored["opt_state"], self._read_meta(step)["progress"]
+        return restored["params"], restored["opt_state"]
 
     def prune(self, best_step: int | None) -> None:
         """Deletes what the configuration does not keep."""
@@ -129,8 +136,11 @@ def _manager(folder: Path, *, create: bool) -> ocp.CheckpointManager:
     return ocp.CheckpointManager(folder.absolute(), options=options, item_names=("params", "opt_state", "meta"))
 
 
-def load(run: Path, step: int | str | None = None) -> tuple[dict[str, Any], Any, int]:
-    """Meta, parameters (float32) and step of a run's checkpoint: a step's, the "best", or the newest (None)."""
+_READ_META = ocp.args.Composite(meta=ocp.args.JsonRestore())
+
+
+def _open(run: Path, step: int | str | None) -> tuple[ocp.CheckpointManager, int]:
+    """A run's checkpoints, and which of them is meant."""
     folder = run / "checkpoints"
     if not folder.is_dir():
         raise UserError(f"{run} holds no checkpoints; give the MODEL_DIR of a run")
@@ -138,38 +148,65 @@ def load(run: Path, step: int | str | None = None) -> tuple[dict[str, Any], Any,
     steps = sorted(manager.all_steps())
     if not steps:
         raise UserError(f"{run} holds no checkpoints yet")
-    read_meta = ocp.args.Composite(meta=ocp.args.JsonRestore())
     if step == "best":
         with _readable(folder, steps[-1]):
-            step = manager.restore(steps[-1], args=read_meta)["meta"]["progress"]["best_step"]
+            step = manager.restore(steps[-1], args=_READ_META)["meta"]["progress"]["best_step"]
     chosen = steps[-1] if step is None else step
     if chosen not in steps:
         raise UserError(f"{run} has no checkpoint of step {chosen}; it has {steps}")
-    with _readable(folder, chosen):
-        meta = manager.restore(chosen, args=read_meta)["meta"]
-        # Restored onto this machine's first device, wherever the run had put them.
-        local = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        saved = manager.item_metadata(chosen)["params"]
-        abstract = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=local), saved)
-        params = manager.restore(chosen, args=ocp.args.Composite(params=ocp.args.StandardRestore(abstract)))["params"]
-        manager.close()
-        return meta, jax.tree.map(lambda x: x.astype("float32"), params), chosen
+    assert isinstance(chosen, int)
+    return manager, chosen
+
+
+def weights(run: Path, step: int | str | None = None) -> Weights:
+    """A run's checkpoint, to be read one array at a time: a step's, the "best", or the newest (None)."""
+    manager, chosen = _open(run, step)
+    with _readable(run / "checkpoints", chosen), contextlib.closing(manager):
+        meta = manager.restore(chosen, args=_READ_META)["meta"]
+    folder = epath.Path(run / "checkpoints" / f"checkpoint_{chosen}").absolute()
+    params, opt_state = OrbaxTree(folder / "params"), OrbaxTree(folder / "opt_state")
+    with _readable(run / "checkpoints", chosen):
+        shapes = params.shapes
+        # Adafactor's state lies somewhere in a chain of transformations; an exported checkpoint has none.
+        saved = opt_state.shapes if opt_state.folder.is_dir() else {}
+    prefix = next((name.partition("v_row/")[0] for name in saved if "v_row/" in name), None)
+
+    def read(name: str) -> np.ndarray:
+        with _readable(run / "checkpoints", chosen):
+            return params.read(name)
+
+    def read_slot(name: str, slot: str) -> np.ndarray:
+        with _readable(run / "checkpoints", chosen):
+            return opt_state.read(f"{prefix}{slot}/{name}")
+
+    return Weights(
+        origin=f"run {run}, step {chosen}",
+        parameters=shapes,
+        read=read,
+        step=chosen,
+        read_slot=None if prefix is None else read_slot,
+        vocabulary=run / "vocabulary.model",
+        extra_ids=meta["extra_ids"],
+        config=model_of(meta),
+        meta=meta,
+    )
 
 
 def export(run: Path, destination: Path, step: int | str | None, dtype: str) -> None:
     """Writes a run's parameters and meta alone, as `dtype`, into a run folder of their own: what inference needs."""
     if destination.exists():
         raise UserError(f"{destination} exists; name a new folder")
-    meta, params, chosen = load(run, step)
-    vocabulary = Vocabulary(run / "vocabulary.model")
-    params = jax.tree.map(lambda x: x.astype(dtype), params)
+    found = weights(run, step)
+    vocabulary = found.tokenizer()
+    assert found.step is not None
+    params = jax.tree.map(lambda x: x.astype(dtype), found.tree())
     scratch = destination.with_name(f"{destination.name}.{os.getpid()}.incomplete")
     try:
         scratch.mkdir(parents=True)
         shutil.copyfile(vocabulary.path, scratch / "vocabulary.model")
         with contextlib.closing(_manager(scratch / "checkpoints", create=True)) as manager:
-            items = ocp.args.Composite(params=ocp.args.StandardSave(params), meta=ocp.args.JsonSave(meta))
-            manager.save(chosen, args=items)
+            items = ocp.args.Composite(params=ocp.args.StandardSave(params), meta=ocp.args.JsonSave(dict(found.meta)))
+            manager.save(found.step, args=items)
             manager.wait_until_finished()
         for marker in scratch.rglob("commit_success.txt"):
             marker.write_text("")  # orbax notes the folder's path in it, which is about to change

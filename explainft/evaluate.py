@@ -9,14 +9,14 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
-from explainft import checkpoint, decoding, sharding, token_cache
+from explainft import checkpoint, convert, decoding, sharding, token_cache
 from explainft.data import Batches
 from explainft.errors import UserError, nearest, require_name, require_positive
 from explainft.loss import Loss
 from explainft.run_folder import RunFolder
 from explainft.t5 import T5, T5Config, forward
 from explainft.token_cache import Record, TokenCache
-from explainft.vocabulary import Vocabulary
+from explainft.weights import Weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,14 +73,19 @@ def decode_and_score(
 ) -> dict[str, float]:
     """Decodes one task greedily, scores it with its metrics and writes its two files."""
     n = len(cache) if num_examples is None else min(num_examples, len(cache))
+    records = cache.records[:n]
+    metrics, targets, predictions = score(cache, records, decode(config, params, cache, batch_size, n))
+    write(output_dir, cache.task, step, metrics, records, targets, predictions)
+    return metrics
+
+
+def decode(config: T5Config, params: Any, cache: TokenCache, batch_size: int, n: int) -> list[str]:
+    """Greedy texts of the first n examples, each up to the length of the longest right one."""
     length = int(cache.targets.lengths[:n].max())
     with tqdm(total=n, desc=f"decoding {cache.task}", unit=" examples", disable=None, leave=False) as bar:
         inputs = [cache.inputs[i] for i in range(n)]
         decoded = decoding.generate(config, params, inputs, length, batch_size, progress=bar.update)
-    records = cache.records[:n]
-    metrics, targets, predictions = score(cache, records, [cache.vocabulary.decode(ids) for ids in decoded])
-    write(output_dir, cache.task, step, metrics, records, targets, predictions)
-    return metrics
+    return [cache.vocabulary.decode(ids) for ids in decoded]
 
 
 def score(cache: TokenCache, records: list[Record], texts: list[str]) -> tuple[dict[str, float], list[Any], list[Any]]:
@@ -120,6 +125,38 @@ def decode_all(
     return sum(scores) / len(scores)
 
 
+def evaluate(
+    model: T5Config,
+    checkpoint_path: str,
+    output_dir: str,
+    mixture_or_task_name: str,
+    module: str = "tasks",
+    batch_size: int = 256,
+    num_examples: int | None = None,
+    split: str = "test",
+    tfds_data_dir: str | None = None,
+) -> None:
+    """Scores a checkpoint of any format on a task or on each task of a mixture.
+
+    Prints a line for each task and adds to `output_dir`/inference_eval/.
+    """
+    require_name(CHECKPOINT_PATH=checkpoint_path, EVAL_OUTPUT_DIR=output_dir, MIXTURE_OR_TASK_NAME=mixture_or_task_name)
+    require_positive(BATCH_SIZE=batch_size)
+    weights = convert.open_weights(checkpoint_path)
+    names = token_cache.task_names(mixture_or_task_name, module)
+    caches = [token_cache.load(name, split, module, tfds_data_dir) for name in names]
+    for cache in caches:
+        check_vocabulary(model, cache, weights)
+    params = weights.tree(model)
+    for cache in caches:
+        step = weights.step or 0
+        metrics = decode_and_score(
+            model, params, cache, batch_size, num_examples, step, Path(output_dir) / "inference_eval"
+        )
+        shown = {name: value for name, value in metrics.items() if "/" not in name}
+        print(f"{cache.task} step {step}: " + "  ".join(f"{name} {value:.4g}" for name, value in shown.items()))
+
+
 def evaluate_run(
     run: Path,
     mixture_or_task: str | None,
@@ -129,22 +166,27 @@ def evaluate_run(
     module: str,
     tfds_data_dir: str | None,
 ) -> None:
-    """Scores a checkpoint of a run on a task or mixture, by default all evaluation tasks of its own config and style.
+    """Scores a run's checkpoint into its own folder, by default on all evaluation tasks of its config and style."""
+    weights = checkpoint.weights(run, step)
+    mixture = mixture_or_task or evaluation_mixture(weights.meta["task"])
+    path = str(run / "checkpoints" / f"checkpoint_{weights.step}")
+    model = weights.architecture()
+    evaluate(model, path, str(run), mixture, module, batch_size, num_examples, "validation", tfds_data_dir)
 
-    Prints a line for each task and adds to the run's `inference_eval/`.
-    """
-    meta, params, step = checkpoint.load(run, step)
-    names = token_cache.task_names(mixture_or_task or evaluation_mixture(meta["task"]), module)
-    caches = [token_cache.load(name, "validation", module, tfds_data_dir) for name in names]
-    for cache in caches:
-        if cache.vocabulary.digest() != Vocabulary(run / "vocabulary.model").digest():
+
+def check_vocabulary(model: T5Config, cache: TokenCache, weights: Weights | None = None) -> None:
+    """Refuses a task whose vocabulary is larger than the network's, or is not the one that the checkpoint brings."""
+    if cache.vocabulary.size > model.vocab_size:
+        raise UserError(
+            f"the network's vocab_size={model.vocab_size} is smaller than the {cache.vocabulary.size} pieces "
+            f"of {cache.task}'s vocabulary; choose the gin/models file that goes with the task"
+        )
+    if weights is not None and weights.vocabulary is not None:
+        difference = cache.vocabulary.difference(weights.tokenizer())
+        if difference:
             raise UserError(
-                f"{cache.task} has another vocabulary than {run} was trained on; name a task of the same one"
+                f"{cache.task} has another vocabulary than {weights.origin}: {difference}; name a task of the same one"
             )
-        config = checkpoint.model_of(meta)
-        metrics = decode_and_score(config, params, cache, batch_size, num_examples, step, run / "inference_eval")
-        shown = {name: value for name, value in metrics.items() if "/" not in name}
-        print(f"{cache.task} step {step}: " + "  ".join(f"{name} {value:.4g}" for name, value in shown.items()))
 
 
 def evaluation_mixture(task: str) -> str:

@@ -10,11 +10,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from explainft import checkpoint, decoding, listops
-from explainft.errors import UserError
+from explainft import checkpoint, convert, decoding, evaluate, listops, token_cache
+from explainft.errors import UserError, require_name, require_positive
 from explainft.listops.configs import CONFIGS, Config
 from explainft.listops.release import read_release
-from explainft.vocabulary import EOS_ID, Vocabulary
+from explainft.t5 import T5Config
+from explainft.vocabulary import EOS_ID
 
 PRETRAINED = Path(__file__).parent / "pretrained" / "medium_tiny"  # made by `make pretrained`
 
@@ -58,7 +59,8 @@ def infer(
     """
     if not expressions:
         raise UserError("no expressions; give some as arguments, in --input or on standard input")
-    meta, params, _ = checkpoint.load(run, step)
+    found = checkpoint.weights(run, step)
+    meta = found.meta
     if not {"style", "modulus"} <= meta["postprocess"].keys():
         raise UserError(f"{run} was trained on {meta['task']}, which is no task of ListOps explanations")
     style, modulus = meta["postprocess"]["style"], meta["postprocess"]["modulus"]
@@ -66,7 +68,7 @@ def infer(
         style = "none"  # the steps of the control stand in no order: the answer alone is checked
     config = _config(meta["task"])
     trees = [_parse(expression, config) for expression in expressions]
-    vocabulary = Vocabulary(run / "vocabulary.model", meta["extra_ids"])
+    vocabulary = found.tokenizer()
     # The model reads what it was trained on: the bracket form, whatever form was typed.
     texts = [listops.format(tree) for tree in trees]
     inputs = [[*vocabulary.encode(text), EOS_ID] for text in texts]
@@ -82,12 +84,51 @@ def infer(
     length = max(length, meta["lengths"]["targets"])
     rows = min(batch_size, len(inputs))
     with tqdm(total=len(inputs), desc="decoding", unit=" examples", disable=None, leave=False) as bar:
-        decoded = decoding.generate(checkpoint.model_of(meta), params, inputs, length, rows, progress=bar.update)
+        decoded = decoding.generate(found.architecture(), found.tree(), inputs, length, rows, progress=bar.update)
     explanations = [vocabulary.decode(ids) for ids in decoded]
     return [
         Prediction(text, explanation, listops.check(explanation, tree, style, modulus), modulus)
         for text, explanation, tree in zip(texts, explanations, trees, strict=True)
     ]
+
+
+def write_inferences(
+    model: T5Config,
+    checkpoint_path: str,
+    output_dir: str,
+    mixture_or_task_name: str,
+    module: str = "tasks",
+    batch_size: int = 256,
+    split: str = "test",
+    tfds_data_dir: str | None = None,
+) -> None:
+    """Decodes a task, or each task of a mixture, with a checkpoint of any format.
+
+    Writes `output_dir`/<task>-predict.jsonl-00000-of-00001, named and filled as T5X's infer.py does.
+    """
+    require_name(
+        CHECKPOINT_PATH=checkpoint_path, INFER_OUTPUT_DIR=output_dir, MIXTURE_OR_TASK_NAME=mixture_or_task_name
+    )
+    require_positive(BATCH_SIZE=batch_size)
+    weights = convert.open_weights(checkpoint_path)
+    names = token_cache.task_names(mixture_or_task_name, module)
+    caches = [token_cache.load(name, split, module, tfds_data_dir) for name in names]
+    for cache in caches:
+        evaluate.check_vocabulary(model, cache, weights)
+    params = weights.tree(model)
+    try:
+        Path(output_dir).mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise UserError(f"cannot write INFER_OUTPUT_DIR={output_dir!r} ({e.strerror}); name a writable folder") from e
+    for cache in caches:
+        texts = evaluate.decode(model, params, cache, batch_size, len(cache))
+        lines = [
+            {"inputs": {k: v for k, v in record.items() if k.endswith("_pretokenized")}, "prediction": text}
+            for record, text in zip(cache.records, texts, strict=True)
+        ]
+        file = Path(output_dir) / f"{cache.task}-predict.jsonl-00000-of-00001"
+        _write_lines(lines, file)
+        print(file)
 
 
 def _config(task: str) -> Config | None:
@@ -131,9 +172,13 @@ def read_expressions(path: Path) -> list[str]:
 
 def write_jsonl(predictions: Sequence[Prediction], path: Path) -> None:
     """One JSON object a line; the file appears whole or not at all."""
+    _write_lines([prediction.json() for prediction in predictions], path)
+
+
+def _write_lines(lines: Sequence[dict[str, Any]], path: Path) -> None:
     scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        scratch.write_text("".join(json.dumps(p.json()) + "\n" for p in predictions), encoding="utf-8")
+        scratch.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
         scratch.replace(path)
     except OSError as e:
         scratch.unlink(missing_ok=True)

@@ -56,10 +56,23 @@ def train(args: argparse.Namespace) -> None:
     recipe = _recipe(args)
     from explainft import train
 
-    recipe.configured(train.train)(config_text=recipe.operative, tfds_data_dir=args.tfds_data_dir)
+    recipe.configured(train.train)(
+        config_text=recipe.operative,
+        tfds_data_dir=args.tfds_data_dir,
+        seqio_additional_cache_dirs=_list(args.seqio_additional_cache_dirs),
+    )
 
 
 def evaluate(args: argparse.Namespace) -> None:
+    if args.gin_file:
+        _no_run(args.run)
+        recipe = _recipe(args)
+        from explainft import evaluate
+
+        recipe.configured(evaluate.evaluate)(tfds_data_dir=args.tfds_data_dir)
+        return
+    if args.run is None:
+        raise UserError("give the MODEL_DIR of a run, or a recipe with --gin_file=gin/eval_small.gin")
     runtime.prepare()
     from explainft import evaluate
 
@@ -69,6 +82,15 @@ def evaluate(args: argparse.Namespace) -> None:
 
 
 def infer(args: argparse.Namespace) -> None:
+    if args.gin_file:
+        _no_run(args.run)
+        recipe = _recipe(args)
+        from explainft import infer
+
+        recipe.configured(infer.write_inferences)(tfds_data_dir=args.tfds_data_dir)
+        return
+    if args.run is None:
+        raise UserError("give the MODEL_DIR of a run, or a recipe with --gin_file=gin/infer_small.gin")
     runtime.prepare()
     from explainft import infer
 
@@ -102,6 +124,14 @@ def export(args: argparse.Namespace) -> None:
     print(args.destination)
 
 
+def convert(args: argparse.Namespace) -> None:
+    runtime.prepare()
+    from explainft import convert
+
+    vocabulary = Path(args.vocabulary) if args.vocabulary else None
+    print(convert.convert(args.source, Path(args.destination), args.to, args.step, args.dtype, vocabulary))
+
+
 def report(args: argparse.Namespace) -> None:
     from explainft import report
 
@@ -125,13 +155,22 @@ def _dataset():
     return dataset
 
 
+def _no_run(run: str | None) -> None:
+    if run is not None:
+        raise UserError(f"{run}: a recipe names its checkpoint itself; give either a run or --gin_file")
+
+
+def _list(text: str | None) -> list[str]:
+    return [part for part in (text or "").split(",") if part]
+
+
 def _recipe(args: argparse.Namespace):
     runtime.prepare()
     from explainft import recipe
 
     if not args.gin_file:
         raise UserError("no recipe; give --gin_file=gin/medium_tiny.gin or another file of gin/")
-    recipe.load(args.gin_file, args.gin_bindings, [p for p in (args.gin_search_paths or "").split(",") if p])
+    recipe.load(args.gin_file, args.gin_bindings, _list(args.gin_search_paths))
     return recipe
 
 
@@ -183,26 +222,29 @@ def _problem_commands(commands) -> None:
 
 def _run_commands(commands) -> None:
     sub = _command(commands, "train", train, "Train from a recipe; --gin.NAME=VALUE sets any macro.")
-    sub.add_argument("--gin_file", action="append", help="a recipe; may be repeated")
-    sub.add_argument("--gin_search_paths", help="folders to look for included files in, separated by commas")
+    _gin(sub)
+    sub.add_argument("--seqio_additional_cache_dirs", help="folders that seqio_cache_tasks wrote, separated by commas")
     _data_dir(sub)
 
-    sub = _command(commands, "eval", evaluate, "Score a trained run by decoding the evaluation tasks.")
-    sub.add_argument("run", help="the MODEL_DIR of a run")
+    sub = _command(commands, "eval", evaluate, "Score a run, or with a recipe any checkpoint, on evaluation tasks.")
+    sub.add_argument("run", nargs="?", help="the MODEL_DIR of a run")
+    _gin(sub)
     sub.add_argument("--mixture", help="task or mixture; default: the evaluation mixture of the run's own task")
     sub.add_argument("--num_examples", type=_positive, help="of each task; default: all")
     sub.add_argument("--module", default="tasks", help="the module that registers the tasks")
     _saved_step(sub)
     _data_dir(sub)
 
-    sub = _command(commands, "infer", infer, "Answer expressions with a trained run.")
-    sub.add_argument("run", help="the MODEL_DIR of a run")
+    sub = _command(commands, "infer", infer, "Answer expressions with a run, or with a recipe a task's examples.")
+    sub.add_argument("run", nargs="?", help="the MODEL_DIR of a run")
+    _gin(sub)
     _expressions(sub)
     sub.add_argument("--input", help="a file with one expression a line, or a released .tsv file")
     sub.add_argument(
         "--output", help="a JSONL file of answers, explanations and checks; default: text to standard output"
     )
     _saved_step(sub)
+    _data_dir(sub)
 
     sub = _command(
         commands, "export", export, "Copy a run's parameters without the optimizer into a folder of their own."
@@ -212,9 +254,22 @@ def _run_commands(commands) -> None:
     sub.add_argument("--step", type=_step, help="a checkpoint's step, or best; default: the newest")
     sub.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
 
+    sub = _command(commands, "convert", convert, "Write a checkpoint of any format in another one.")
+    sub.add_argument("source", help="a run, a T5X checkpoint or a Hugging Face folder; also gs://")
+    sub.add_argument("destination")
+    sub.add_argument("--to", required=True, choices=("hf", "t5x"))
+    sub.add_argument("--step", type=_step, help="a checkpoint's step, or best for a run; default: the newest")
+    sub.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: as it is stored")
+    sub.add_argument("--vocabulary", help="a SentencePiece model for the tokenizer of a Hugging Face folder")
+
     sub = _command(commands, "report", report, "Make the table and the plots from run folders.")
     sub.add_argument("runs", nargs="+", help="MODEL_DIRs")
     sub.add_argument("--output", default="report", help="the folder for table and figures")
+
+
+def _gin(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--gin_file", action="append", help="a recipe; may be repeated")
+    sub.add_argument("--gin_search_paths", help="folders to look for included files in, separated by commas")
 
 
 def _expressions(sub: argparse.ArgumentParser) -> None:
@@ -253,8 +308,8 @@ def main(argv: list[str] | None = None) -> None:
     try:
         args = parser().parse_args([word for word in argv if not word.startswith(GIN_FLAG)])
         args.gin_bindings = bindings
-        if bindings and args.function is not train:
-            raise UserError(f"{GIN_FLAG}{bindings[0]} is for explainft train alone; this command has flags of its own")
+        if bindings and not getattr(args, "gin_file", None) and args.function is not train:
+            raise UserError(f"{GIN_FLAG}{bindings[0]} sets a macro of a recipe, and this command was given none")
         args.function(args)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of a pipe has seen enough; Python would complain once more at exit

@@ -19,6 +19,7 @@ from explainft.errors import UserError
 class Progress:
     """What a run knows of its past; saved with each checkpoint, so that a resumed run goes on counting."""
 
+    first_step: int = 0  # where the count began: at the initial checkpoint's step
     examples: int = 0
     seconds: float = 0.0  # spent on training, compilation included, evaluation and saving left out
     best_step: int | None = None

@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +80,21 @@ class TokenCache:
         return [_import_function(described) for described in self.meta["metrics"]]
 
 
-def load(task: str, split: str, task_module: str = "tasks", data_dir: str | None = None) -> TokenCache:
-    """The cached tokens of a task's split, made first where they are missing or older than what they were made from."""
+def load(
+    task: str,
+    split: str,
+    task_module: str = "tasks",
+    data_dir: str | None = None,
+    use_cached: bool = False,
+    seqio_additional_cache_dirs: Sequence[str] = (),
+) -> TokenCache:
+    """The tokens of a task's split, made first where they are missing or older than what they were made from.
+
+    use_cached makes them from what seqio_cache_tasks wrote into one of seqio_additional_cache_dirs, without the task's
+    data; a task without a place for caching is made from its data all the same, as SeqIO does it.
+    """
     folder = cache_root() / "tokens" / task / split
-    asked = _asked(task_module, data_dir)
+    asked = _asked(task_module, data_dir, [_absolute(d) for d in seqio_additional_cache_dirs] if use_cached else None)
     if not _fresh(folder / "meta.json", asked):
         _build(task, split, asked, folder)
     return TokenCache(folder)
@@ -108,12 +119,22 @@ def task_names(mixture_or_task: str, task_module: str = "tasks") -> list[str]:
     return names
 
 
-def _asked(task_module: str, data_dir: str | None) -> dict[str, str | None]:
+def _asked(task_module: str, data_dir: str | None, offline_caches: list[str] | None = None) -> dict[str, Any]:
     """What the user's settings say of a task beside its name: with others, the same name means other tokens."""
-    return {"module": task_module, "data_dir": data_dir, "t5_vocabulary": os.environ.get("EXPLAINFT_T5_VOCAB")}
+    return {
+        "module": task_module,
+        "data_dir": data_dir,
+        "t5_vocabulary": os.environ.get("EXPLAINFT_T5_VOCAB"),
+        "offline_caches": offline_caches,  # the folders where one must be; None: made from the task's data
+    }
 
 
-def _fresh(memory: Path, asked: dict[str, str | None]) -> bool:
+def _absolute(folder: str) -> str:
+    """The same relative name from elsewhere is another folder; a bucket has one name."""
+    return folder if "://" in folder else str(Path(folder).expanduser().absolute())
+
+
+def _fresh(memory: Path, asked: dict[str, Any]) -> bool:
     """Whether the file was written for the same question from the same sources."""
     try:
         known = json.loads(memory.read_text())
@@ -155,14 +176,13 @@ def _sources(task_module: str, *files: Path) -> dict[str, str]:
     return {str(path): _digest(path) for path in [*found, *files] if path.is_file()}
 
 
-def _build(name: str, split: str, asked: dict[str, str | None], folder: Path) -> None:
+def _build(name: str, split: str, asked: dict[str, Any], folder: Path) -> None:
     quiet.import_tensorflow()
     import seqio
 
     if asked["data_dir"] is not None:
         seqio.set_tfds_data_dir_override(asked["data_dir"])
     task_module = asked["module"]
-    assert task_module is not None
     task = _provider(name, task_module)
     if not isinstance(task, seqio.Task):
         raise UserError(
@@ -170,6 +190,7 @@ def _build(name: str, split: str, asked: dict[str, str | None], folder: Path) ->
         )
     if split not in task.splits:
         raise UserError(f"task {name!r} has no split {split!r}{nearest(split, task.splits)}")
+    offline = _offline_cache(task, split, asked)
     vocabulary = _shared_vocabulary(task)
     vocabulary.load_model()  # a missing file is reported by the task's own words, before anything is written
     # A folder of its own and one rename: two runs that build the same cache at once do not see each other's halves.
@@ -177,7 +198,7 @@ def _build(name: str, split: str, asked: dict[str, str | None], folder: Path) ->
     try:
         scratch.mkdir(parents=True)
         _copy(vocabulary.sentencepiece_model_file, scratch / "vocabulary.model")
-        _write_examples(task, split, scratch)
+        _write_examples(task, split, scratch, bool(offline))
         meta = {
             "format": FORMAT,
             "task": name,
@@ -186,7 +207,9 @@ def _build(name: str, split: str, asked: dict[str, str | None], folder: Path) ->
             "extra_ids": vocabulary.extra_ids,
             "postprocess": _describe(task.postprocessor),
             "metrics": [_describe(metric) for metric in task.metric_fns],
-            "sources": _sources(task_module, Path(vocabulary.sentencepiece_model_file), *_dataset_files(task)),
+            "sources": _sources(
+                task_module, Path(vocabulary.sentencepiece_model_file), *(offline or _dataset_files(task))
+            ),
         }
         (scratch / "meta.json").write_text(json.dumps(meta, indent=1))
         # The old one is moved away, not emptied: a run that trains on it keeps its files open.
@@ -210,17 +233,44 @@ def _unwritable(path: Path, error: OSError) -> UserError:
     )
 
 
-def _write_examples(task: Any, split: str, folder: Path) -> None:
+def _offline_cache(task: Any, split: str, asked: dict[str, Any]) -> list[Path]:
+    """The files that describe what seqio_cache_tasks wrote for the split; none where it is not asked for."""
+    import seqio
+    import tensorflow as tf
+
+    dirs = asked["offline_caches"]
+    if dirs is None and task.requires_caching:
+        raise UserError(f"task {task.name!r} can be read from an offline cache only; set USE_CACHED_TASKS=True")
+    if dirs is None or not task.supports_caching:
+        return []
+    seqio.add_global_cache_dirs(dirs)
+    if task.cache_dir is not None:
+        described = [
+            seqio.get_cached_info_path(task.cache_dir, split),
+            seqio.get_cached_stats_path(task.cache_dir, split),
+        ]
+        if all(tf.io.gfile.exists(path) for path in described):
+            return [Path(path) for path in described]
+    looked_in = ", ".join(seqio.get_global_cache_dirs()) or "any folder: --seqio_additional_cache_dirs names none"
+    command = f"seqio_cache_tasks --tasks={task.name} --output_cache_dir={dirs[0] if dirs else 'FOLDER'}"
+    data_dir = f" --tfds_data_dir={asked['data_dir']}" if asked["data_dir"] else ""
+    raise UserError(
+        f"USE_CACHED_TASKS=True, but split {split!r} of task {task.name!r} is not cached in {looked_in}; "
+        f"run: {command} --module_import={asked['module']}{data_dir}, or set it to False"
+    )
+
+
+def _write_examples(task: Any, split: str, folder: Path, use_cached: bool) -> None:
     tokens: dict[str, list[np.ndarray]] = {"inputs": [], "targets": []}
     lengths: dict[str, list[np.ndarray]] = {"inputs": [], "targets": []}
-    dataset = task.get_dataset(sequence_length=None, split=split, shuffle=False)
+    dataset = task.get_dataset(sequence_length=None, split=split, shuffle=False, use_cached=use_cached)
+    # Of an offline cache without asking the source, whose data need not be there.
+    n = task.get_cached_stats(split)["examples"] if use_cached else task.num_input_examples(split)
     if split == "train":  # nobody scores it: its other fields are not kept
         dataset = dataset.map(lambda example: {feature: example[feature] for feature in tokens})
     with (
         open(folder / "records.jsonl", "w", encoding="utf-8") as records,
-        tqdm(
-            total=task.num_input_examples(split), desc=f"tokens of {task.name}", unit=" examples", disable=None
-        ) as bar,
+        tqdm(total=n, desc=f"tokens of {task.name}", unit=" examples", disable=None) as bar,
     ):
         for batch in dataset.ragged_batch(BATCH):
             for feature in tokens:

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 from tqdm import tqdm
 
-from explainft import evaluate, sharding, token_cache
+from explainft import convert, evaluate, sharding, token_cache
 from explainft.checkpoint import CheckpointConfig, Checkpoints, describe
 from explainft.data import Batches
 from explainft.errors import UserError, require_at_least_zero, require_name, require_positive
@@ -23,6 +23,7 @@ from explainft.loss import Loss
 from explainft.run_folder import Progress, RunFolder, Stopwatch
 from explainft.t5 import T5, T5Config, forward
 from explainft.token_cache import TokenCache
+from explainft.weights import Weights, has_adafactor, parameters_like, slots_like
 
 
 @flax.struct.dataclass
@@ -57,6 +58,82 @@ def init_state(config: T5Config, tx: optax.GradientTransformation, seed: int) ->
     tokens = jnp.ones((1, 1), jnp.int32)
     params = T5(config).init(jax.random.key(seed), tokens, tokens, tokens)["params"]
     return TrainState(jnp.int32(0), params, tx.init(params))
+
+
+def abstract_state(config: T5Config, tx: optax.GradientTransformation, mesh: jax.sharding.Mesh) -> TrainState:
+    """Shapes, types and places of a state, for restoring one without computing another first."""
+    shapes = jax.eval_shape(functools.partial(init_state, config, tx, 0))
+    places = sharding.places(shapes, shapes.params, mesh)
+    return jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, places)
+
+
+def starting_point(
+    keeper: Checkpoints, initial_checkpoint: str | None, initial_step: int | None, relative: bool
+) -> tuple[Weights | None, Progress]:
+    """The checkpoint that a new run starts from, and how far a run has come.
+
+    Raises UserError where neither checkpoint nor setting tells the step at which an absolute TRAIN_STEPS begins.
+    """
+    if keeper.latest is not None:
+        return None, Progress(**keeper.progress(keeper.latest))
+    if initial_checkpoint is None:
+        return None, Progress()
+    weights = convert.open_weights(initial_checkpoint)
+    step = initial_step if weights.step is None else weights.step
+    if step is None and not relative:
+        raise UserError(
+            f"{weights.origin} does not tell its step, and TRAIN_STEPS counts from pre-training on; "
+            "give --gin.INITIAL_STEP=1000000, or what it is, or the updates alone as --gin.TRAIN_STEPS_RELATIVE=N"
+        )
+    return weights, Progress(first_step=step or 0)
+
+
+def last_step(progress: Progress, train_steps: int, relative: int | None) -> int:
+    """Where training ends. Raises UserError for a TRAIN_STEPS that the initial checkpoint has behind it."""
+    first = progress.first_step
+    if relative is not None:
+        require_positive(TRAIN_STEPS_RELATIVE=relative)
+        return first + relative
+    if first >= train_steps:
+        raise UserError(
+            f"TRAIN_STEPS={train_steps} includes the {first} steps that the initial checkpoint has behind it; "
+            f"give --gin.TRAIN_STEPS={first + train_steps} or --gin.TRAIN_STEPS_RELATIVE={train_steps}"
+        )
+    return train_steps
+
+
+def restore_or_init(
+    keeper: Checkpoints,
+    weights: Weights | None,
+    step: int,
+    model: T5Config,
+    tx: optax.GradientTransformation,
+    seed: int,
+    mesh: jax.sharding.Mesh,
+) -> TrainState:
+    """The newest checkpoint of the run, else the initial one's parameters, else fresh ones."""
+    like = abstract_state(model, tx, mesh)
+    if keeper.latest is not None:
+        params, opt_state = keeper.restore(keeper.latest, like.params, like.opt_state)
+        return TrainState(jax.device_put(jnp.int32(keeper.latest), like.step.sharding), params, opt_state)
+    if weights is not None:
+        return state_from(weights, like, tx, step)
+    return jax.device_put(init_state(model, tx, seed), jax.tree.map(lambda x: x.sharding, like))
+
+
+def state_from(weights: Weights, like: TrainState, tx: optax.GradientTransformation, step: int) -> TrainState:
+    """The parameters of a checkpoint at a step, with its Adafactor slots where it has them, else with fresh ones.
+
+    Says on standard error what was restored. Raises UserError where the parameters are another network's.
+    """
+    params = parameters_like(weights, like.params)
+    places = jax.tree.map(lambda x: x.sharding, like.opt_state)
+    opt_state = slots_like(weights, jax.jit(tx.init, out_shardings=places)(params), step)
+    n = sum(x.size for x in jax.tree.leaves(params))
+    restored = has_adafactor(like.opt_state) and weights.read_slot is not None
+    slots = "its optimizer slots" if restored else "fresh optimizer slots"
+    print(f"starting at step {step:,} from {weights.origin}: {n:,} parameters, {slots}", file=sys.stderr)
+    return TrainState(jax.device_put(jnp.int32(step), like.step.sharding), params, opt_state)
 
 
 def make_step(
@@ -114,10 +191,20 @@ def train(
     microbatches: int = 1,
     random_seed: int = 0,
     log_period: int = 100,
+    initial_checkpoint_path: str | None = None,
+    initial_step: int | None = None,
+    train_steps_relative: int | None = None,
+    model_parallelism: int = 1,
+    use_cached_tasks: bool = False,
     config_text: Callable[[], str] = str,
     tfds_data_dir: str | None = None,
+    seqio_additional_cache_dirs: Sequence[str] = (),
 ) -> None:
     """Trains to `train_steps` updates, or goes on from the newest checkpoint in `model_dir`.
+
+    A new run starts from `initial_checkpoint_path` (any format that convert.open_weights reads; None: from scratch) and
+    counts on from its step, or from `initial_step` where the format does not tell. So `train_steps` includes
+    pre-training, as in T5X; `train_steps_relative` counts from the start of this run instead.
 
     Writes config.gin, metrics.jsonl, TensorBoard events, checkpoints/ and inference_eval/ there. An evaluation comes
     before the save of the same step, which keeps its outcome. Raises UserError for what the user can mend.
@@ -126,11 +213,19 @@ def train(
     if not isinstance(model_dir, str) or not model_dir:
         raise UserError(f"MODEL_DIR={model_dir!r} is no folder's name; give --gin.MODEL_DIR=FOLDER")
     require_positive(TRAIN_STEPS=train_steps, MICROBATCHES=microbatches, LOG_PERIOD=log_period)
-    mesh = sharding.make_mesh()
+    require_at_least_zero(INITIAL_STEP=initial_step or 0)
+    mesh = sharding.make_mesh(model_parallelism)
+    sharding.check_model(model, mesh)
     sharding.check_batch(dataset.batch_size, mesh, microbatches)
-    load = functools.partial(token_cache.load, task_module=dataset.module, data_dir=tfds_data_dir)
+    load = functools.partial(
+        token_cache.load,
+        task_module=dataset.module,
+        data_dir=tfds_data_dir,
+        use_cached=use_cached_tasks,
+        seqio_additional_cache_dirs=seqio_additional_cache_dirs,
+    )
     cache = load(dataset.mixture_or_task_name, "train")
-    check_vocabulary(model, cache)
+    evaluate.check_vocabulary(model, cache)
     batches = dataset.batches(cache)
     validation = dataset.batches(load(dataset.mixture_or_task_name, "validation"))
     eval_tasks = token_cache.task_names(evaluation.mixture_or_task_name, dataset.module)
@@ -138,23 +233,23 @@ def train(
     evaluate.check_metric(eval_caches, evaluation.metric)
 
     # ---- from where
-    rate = schedule(train_steps=train_steps)
-    tx = optimizer(rate)
-    state = init_state(model, tx, random_seed)
-    progress = Progress()
-    watch = Stopwatch()
     path = Path(model_dir)
     with contextlib.ExitStack() as stack:
         description = {**describe(model, cache), "data": dataclasses.asdict(dataset)}
         keeper = stack.enter_context(Checkpoints(path, checkpoints, description))
-        if keeper.latest is not None:
-            params, opt_state, past = keeper.restore(keeper.latest, state.params, state.opt_state)
-            state = TrainState(jnp.int32(keeper.latest), params, opt_state)
-            progress = Progress(**past)
-        state = jax.device_put(state, sharding.replicated(mesh))
+        weights, progress = starting_point(
+            keeper, initial_checkpoint_path, initial_step, train_steps_relative is not None
+        )
+        if weights is not None:
+            evaluate.check_vocabulary(model, cache, weights)
+        train_steps = last_step(progress, train_steps, train_steps_relative)
+        rate = schedule(train_steps=train_steps)
+        tx = optimizer(rate)
+        state = restore_or_init(keeper, weights, progress.first_step, model, tx, random_seed, mesh)
         update = make_step(model, tx, loss, random_seed, microbatches)
 
         first = int(state.step)
+        watch = Stopwatch()
         last = first if out_of_patience(evaluation, progress) else train_steps
         if first >= last:
             print(f"{path} is complete at step {first:,}: nothing to train", file=sys.stderr)
@@ -167,7 +262,7 @@ def train(
         recent: list[dict[str, jax.Array]] = []
         watch.lap()
         for step in range(first, last):
-            state, sums = update(state, sharding.put_batch(batches[step], mesh))
+            state, sums = update(state, sharding.put_batch(batches[step - progress.first_step], mesh))
             recent.append(sums)
             done = step + 1
             at_end = done == train_steps
@@ -223,11 +318,3 @@ def summarise(
         "target_tokens_per_second": total["weight_sum"] / seconds,
         "padding_share": 1.0 - total["tokens"] / places,
     }
-
-
-def check_vocabulary(model: T5Config, cache: TokenCache) -> None:
-    if cache.vocabulary.size > model.vocab_size:
-        raise UserError(
-            f"the network's vocab_size={model.vocab_size} is smaller than the {cache.vocabulary.size} pieces "
-            f"of {cache.task}'s vocabulary; choose the gin/models file that goes with the task"
-        )

@@ -1,29 +1,70 @@
 """The two vocabularies of every task. Neither opens its file before the first text is coded."""
 
 import os
+import threading
 
 import seqio
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
+from explainft import quiet
 from explainft.errors import UserError
 from explainft.vocab import COMPACT
 
 # T5's own vocabulary, whose file already holds the 100 sentinels: with extra_ids left at 0 it equals the VOCABULARY of
 # T5X's gin files, and T5X refuses to train where task and model differ.
-T5_VOCAB = os.environ.get("EXPLAINFT_T5_VOCAB", "gs://t5-data/vocabs/cc_all.32000.100extra/sentencepiece.model")
+PUBLIC_T5_VOCAB = "gs://t5-data/vocabs/cc_all.32000.100extra/sentencepiece.model"
+T5_VOCAB = os.environ.get("EXPLAINFT_T5_VOCAB") or PUBLIC_T5_VOCAB  # an empty setting is none
+CURE = "set EXPLAINFT_T5_VOCAB to the path of a copy of T5's sentencepiece.model, or take the task's twin _compact"
+# How long a bucket may take to say whether it has the file. TensorFlow itself tries again for minutes where connections
+# are refused or packets are dropped. With its import, about 6 s of an idle machine, the wait stays below ten seconds.
+ANSWER_SECONDS = 3.0
+_asking = threading.Lock()  # holding back native messages is a matter of the whole process
 
 
 class T5Vocabulary(seqio.SentencePieceVocabulary):
     """A SentencePiece vocabulary whose missing file is the user's mistake."""
 
     def _model_context(self):  # the one place through which seqio opens the file
+        if self._model is not None:
+            return self._model
+        path = self.sentencepiece_model_file
         try:
+            if "://" in path:
+                _ask_for(path)
             return super()._model_context()
+        except (tf.errors.OpError, TimeoutError) as error:
+            raise UserError(f"cannot read T5's vocabulary {path} ({_reason(error)}); {CURE}") from error
+        except (DecodeError, RuntimeError) as error:  # protobuf's and SentencePiece's own
+            raise UserError(f"{path} is no SentencePiece model, which T5's vocabulary must be; {CURE}") from error
+
+
+def _ask_for(path: str) -> None:
+    """Raises TimeoutError or OpError where a remote file is not there in ANSWER_SECONDS; reading it may take longer."""
+    answer: list[tf.errors.OpError | None] = []
+
+    def ask() -> None:
+        try:
+            tf.io.gfile.stat(path)
+            answer.append(None)
         except tf.errors.OpError as error:
-            raise UserError(
-                f"cannot read T5's vocabulary {self.sentencepiece_model_file}; set EXPLAINFT_T5_VOCAB to the path of a "
-                "copy of its sentencepiece.model, or take the task with the suffix _compact"
-            ) from error
+            answer.append(error)
+
+    # A daemon: the process ends although TensorFlow still waits. Its messages would bury the one line for the user.
+    thread = threading.Thread(target=ask, daemon=True)
+    with _asking, quiet.native_stderr_held():
+        thread.start()
+        thread.join(ANSWER_SECONDS)
+    if not answer:
+        raise TimeoutError(f"no answer in {ANSWER_SECONDS:g} s")
+    if answer[0] is not None:
+        raise answer[0]
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, tf.errors.NotFoundError):
+        return "no such file"
+    return " ".join(str(error).split(", error details")[0].split())
 
 
 T5 = T5Vocabulary(T5_VOCAB)

@@ -151,7 +151,10 @@ def test_train_eval_infer_export_report(capfd, trained, tmp_path, tiny_data_dir)
         (["train"], "no recipe; give --gin_file"),
         (["train", RECIPE], "needs a value for MODEL_DIR"),
         (["train", RECIPE, "--gin.MODEL_DIR=/tmp/x", "--gin.BATCH=3"], "nothing reads the macro BATCH; did you mean"),
-        (["eval", "/nonexistent", "--gin.BATCH_SIZE=3"], "--gin.BATCH_SIZE=3 is for explainft train alone"),
+        (
+            ["eval", "/nonexistent", "--gin.BATCH_SIZE=3"],
+            "--gin.BATCH_SIZE=3 sets a macro of a recipe, and this command was given none",
+        ),
         (["infer", "/nonexistent", NESTED], "/nonexistent holds no checkpoints; give the MODEL_DIR of a run"),
         (["eval", "/nonexistent"], "/nonexistent holds no checkpoints"),
         (["report", "/nonexistent"], "/nonexistent"),

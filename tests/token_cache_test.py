@@ -1,11 +1,16 @@
 """Token caches made from the real tasks, and their use without TensorFlow."""
 
+import functools
+import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import seqio
+import tensorflow as tf
+import tensorflow_datasets as tfds
 
 from explainft import listops, token_cache
 from explainft.errors import UserError
@@ -114,3 +119,118 @@ def test_a_failed_build_leaves_nothing(data_dir, cache_dir, monkeypatch):
     with pytest.raises(RuntimeError, match="stopped"):
         token_cache.load("explained_tiny_long_compact", "train", data_dir=data_dir)
     assert list((cache_dir / "tokens" / "explained_tiny_long_compact").iterdir()) == []
+
+
+# ---- what seqio_cache_tasks has written
+
+
+@pytest.fixture
+def seqio_unchanged():
+    """seqio keeps the folders it was told of for the whole process."""
+    yield
+    seqio.set_tfds_data_dir_override(None)
+    seqio.set_global_cache_dirs([])
+
+
+def write_offline_cache(folder, name, data_dir):
+    """seqio_cache_tasks without Beam, in seqio's own encoding and file names; backwards, as Beam's order is another."""
+    seqio.set_tfds_data_dir_override(data_dir)
+    task = seqio.TaskRegistry.get(name)
+    cache = folder / name
+    cache.mkdir(parents=True)
+    for split in task.splits:
+        dataset = task.preprocess_precache(task.source.get_dataset(split, shuffle=False))
+        rows = list(tfds.as_numpy(dataset))[::-1]
+        with tf.io.TFRecordWriter(f"{seqio.get_cached_tfrecord_prefix(cache, split)}-00000-of-00001") as records:
+            for row in rows:
+                records.write(seqio.dict_to_tfexample(row).SerializeToString())
+        kinds = {
+            key: {"shape": [None] * len(spec.shape), "dtype": spec.dtype.name}
+            for key, spec in dataset.element_spec.items()
+        }
+        info = {"features": kinds, "num_shards": 1, "seqio_version": seqio.__version__}
+        Path(seqio.get_cached_info_path(cache, split)).write_text(json.dumps(info))
+        Path(seqio.get_cached_stats_path(cache, split)).write_text(json.dumps({"examples": len(rows)}))
+    (cache / "COMPLETED").write_text("")
+
+
+def examples_of(cache):
+    records = cache.records or [None] * len(cache)
+    return [(cache.inputs[i].tolist(), cache.targets[i].tolist(), records[i]) for i in range(len(cache))]
+
+
+@pytest.mark.usefixtures("seqio_unchanged")
+def test_an_offline_cache_holds_the_same_examples_and_needs_no_data(data_dir, tmp_path):
+    for name, split in ((TASK, "train"), (EVAL_TASK, "test")):
+        directly = examples_of(token_cache.load(name, split, data_dir=data_dir))
+        write_offline_cache(tmp_path, name, data_dir)
+        cache = token_cache.load(
+            name, split, data_dir="/nowhere", use_cached=True, seqio_additional_cache_dirs=[str(tmp_path)]
+        )
+        assert examples_of(cache) == directly[::-1]
+        assert cache.meta["asked"]["offline_caches"] == [str(tmp_path)]
+        assert str(tmp_path / name / f"info.{split}.json") in cache.meta["sources"]
+    postprocess, [metric] = cache.postprocess(), cache.metrics()
+    gold = [record["targets_pretokenized"] for record in cache.records]
+    targets = [postprocess(text, example=r, is_target=True) for text, r in zip(gold, cache.records, strict=True)]
+    assert metric(targets, gold)["valid"] == 1.0
+    # The same name asked for without the cache is another question.
+    assert examples_of(token_cache.load(EVAL_TASK, "test", data_dir=data_dir)) == directly
+
+
+@pytest.mark.usefixtures("seqio_unchanged")
+def test_an_offline_cache_that_is_not_there(data_dir, tmp_path, monkeypatch):
+    name = "explained_tiny_none_eval_longer_compact"
+    use = functools.partial(token_cache.load, name, "validation", data_dir=data_dir, use_cached=True)
+    with pytest.raises(UserError, match="not cached in any folder: --seqio_additional_cache_dirs names none") as raised:
+        use()
+    assert "\n" not in raised.value.line
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as raised:
+        use(seqio_additional_cache_dirs=["offline"])
+    assert raised.value.line == (
+        f"USE_CACHED_TASKS=True, but split 'validation' of task {name!r} is not cached in {tmp_path}/offline; "
+        f"run: seqio_cache_tasks --tasks={name} --output_cache_dir={tmp_path}/offline --module_import=tasks "
+        f"--tfds_data_dir={data_dir}, or set it to False"
+    )
+    write_offline_cache(tmp_path / "offline", name, data_dir)
+    (tmp_path / "offline" / name / "info.validation.json").unlink()
+    with pytest.raises(UserError, match="split 'validation' .* is not cached in"):
+        use(seqio_additional_cache_dirs=["offline"])
+
+
+@pytest.mark.skipif(importlib.util.find_spec("apache_beam") is None, reason="needs the extra `cache`")
+@pytest.mark.usefixtures("seqio_unchanged")
+def test_what_seqio_cache_tasks_writes_is_read(data_dir, tmp_path):
+    """The real command, in a process of its own."""
+    name = "explained_tiny_long_eval_test_compact"
+    command = [
+        *(Path(sys.executable).with_name("seqio_cache_tasks"), f"--tasks={name}", f"--output_cache_dir={tmp_path}"),
+        *("--module_import=tasks", f"--tfds_data_dir={data_dir}", "--min_shards=2"),
+    ]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    options = {"use_cached": True, "seqio_additional_cache_dirs": [str(tmp_path)]}
+    cached = examples_of(token_cache.load(name, "validation", data_dir="/nowhere", **options))
+    directly = examples_of(token_cache.load(name, "validation", data_dir=data_dir))
+    assert sorted(json.dumps(e, sort_keys=True) for e in cached) == sorted(
+        json.dumps(e, sort_keys=True) for e in directly
+    )
+
+
+@pytest.mark.usefixtures("seqio_unchanged")
+def test_tasks_that_are_always_or_never_cached(data_dir, tmp_path):
+    task = seqio.TaskRegistry.get(TASK)
+    others = [step for step in task.preprocessors if not isinstance(step, seqio.CacheDatasetPlaceholder)]
+    for name, steps in (
+        ("explained_always", [*others[:2], seqio.CacheDatasetPlaceholder(required=True), others[2]]),
+        ("explained_never", others),
+    ):
+        seqio.TaskRegistry.add(name, task.source, preprocessors=steps, output_features=task.output_features)
+    try:
+        with pytest.raises(UserError, match="'explained_always' .* offline cache only; set USE_CACHED_TASKS=True"):
+            token_cache.load("explained_always", "validation", data_dir=data_dir)
+        uncached = token_cache.load("explained_never", "validation", data_dir=data_dir, use_cached=True)
+        assert examples_of(uncached) == examples_of(token_cache.load(TASK, "validation", data_dir=data_dir))
+    finally:
+        for name in ("explained_always", "explained_never"):
+            seqio.TaskRegistry.remove(name)

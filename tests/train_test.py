@@ -175,11 +175,11 @@ def test_a_folder_of_another_run_is_refused(undisturbed, tiny_data_dir, changes,
 def test_a_damaged_checkpoint(undisturbed, tmp_path, tiny_data_dir):
     shutil.copytree(undisturbed, tmp_path / "run")
     (tmp_path / "run" / "checkpoints" / "checkpoint_10" / "meta" / "metadata").write_text('{"model"')
-    for read in (lambda: checkpoint.load(tmp_path / "run"), lambda: run(tmp_path / "run", tiny_data_dir, 12)):
+    for read in (lambda: checkpoint.weights(tmp_path / "run"), lambda: run(tmp_path / "run", tiny_data_dir, 12)):
         with pytest.raises(UserError, match="checkpoint 10 in .* is damaged") as caught:
             read()
         assert "\n" not in caught.value.line
-    assert checkpoint.load(tmp_path / "run", 8)[2] == 8
+    assert checkpoint.weights(tmp_path / "run", 8).step == 8
     (tmp_path / "run" / "vocabulary.model").write_text("junk")
     with pytest.raises(UserError, match="is no SentencePiece model"):
         checkpoint.export(tmp_path / "run", tmp_path / "small", 8, "float32")

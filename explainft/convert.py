@@ -1,0 +1,149 @@
+"""Checkpoints in and out: what lies in a folder is recognised, and any of it can become any other."""
+
+import dataclasses
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from etils import epath
+from tqdm import tqdm
+
+from explainft import checkpoint, hugging_face, quiet, t5x_checkpoint
+from explainft.errors import UserError
+from explainft.t5 import parameter_shapes
+from explainft.vocabulary import Vocabulary
+from explainft.weights import Weights, check_shapes
+
+WRITERS = {"hf": hugging_face.write, "t5x": t5x_checkpoint.write}
+EXPECTED = (
+    "a run of explainft (checkpoints/), a T5X checkpoint (a msgpack file `checkpoint` or a folder state/), "
+    "or a Hugging Face folder (config.json with model.safetensors or pytorch_model.bin)"
+)
+
+
+def open_weights(path: str, step: int | str | None = None) -> Weights:
+    """The checkpoint at a local path or gs:// address, whatever its format.
+
+    The folder of a run of ours or of T5X stands for its newest checkpoint, unless a step is given. Raises UserError
+    where it is none of the known formats.
+    """
+    folder, inside = _list(path)
+    try:
+        found = _recognise(path, folder, inside, step)
+    except UserError:
+        raise
+    except Exception as e:  # every library has its own error for a damaged file
+        raise UserError(f"cannot read {path} ({_line(e)}); copy the checkpoint again") from e
+    return _guarded(found)
+
+
+def _recognise(path: str, folder: epath.Path, inside: list[str], step: int | str | None) -> Weights:
+    if "checkpoints" in inside:
+        return checkpoint.weights(Path(folder), step)
+    if {"params", "meta"} <= set(inside):  # checkpoint_<step> of ours
+        return checkpoint.weights(Path(folder).parent.parent, int(folder.name.rpartition("_")[2]))
+    if hugging_face.recognises(Path(folder)):
+        return hugging_face.read(Path(folder))
+    steps = sorted(int(name.removeprefix("checkpoint_")) for name in inside if _is_step(name))
+    if steps and not t5x_checkpoint.recognises(folder):
+        chosen = steps[-1] if step is None else step
+        if chosen not in steps:
+            raise UserError(f"{path} has no checkpoint of step {chosen}; it has {steps}")
+        folder /= f"checkpoint_{chosen}"
+    if t5x_checkpoint.recognises(folder):
+        return t5x_checkpoint.read(folder)
+    found = ", ".join(inside[:6]) + (", ..." if len(inside) > 6 else "") if inside else "nothing"
+    hint = "; a TensorFlow checkpoint must be converted by T5X first" if "model.ckpt" in found else ""
+    raise UserError(f"{path} holds {found}{hint}; expected is {EXPECTED}")
+
+
+def _guarded(weights: Weights) -> Weights:
+    """The same, but an array that cannot be read is named."""
+
+    def guard(read: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+        def guarded(*name: str) -> np.ndarray:
+            try:
+                return read(*name)
+            except UserError:
+                raise
+            except Exception as e:  # as above
+                raise UserError(f"{weights.origin}: cannot read {'/'.join(name)} ({_line(e)}); copy it again") from e
+
+        return guarded
+
+    read_slot = None if weights.read_slot is None else guard(weights.read_slot)
+    return dataclasses.replace(weights, read=guard(weights.read), read_slot=read_slot)
+
+
+def _list(path: str) -> tuple[epath.Path, list[str]]:
+    """The folder that is meant, and the names in it."""
+    if path.startswith("gs://"):
+        quiet.import_tensorflow()  # which reads buckets
+    folder = epath.Path(path)
+    try:
+        if not folder.exists():
+            raise UserError(f"no checkpoint at {path}; expected is {EXPECTED}")
+        if not folder.is_dir():  # T5X also takes the msgpack file itself
+            folder = folder.parent
+        return folder, sorted(entry.name for entry in folder.iterdir())
+    except UserError:
+        raise
+    except Exception as e:  # TensorFlow has errors of its own for a bucket that cannot be reached
+        raise UserError(f"cannot read {path} ({_line(e)}); give a folder that this machine can reach") from e
+
+
+def _is_step(name: str) -> bool:
+    return name.startswith("checkpoint_") and name.removeprefix("checkpoint_").isdecimal()
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def convert(
+    source: str,
+    destination: Path,
+    to: str,
+    step: int | str | None = None,
+    dtype: str | None = None,
+    vocabulary: Path | None = None,
+) -> Path:
+    """Writes a checkpoint in another format, "hf" or "t5x"; returns the path to give to its readers.
+
+    Few parameters are held at a time, however many there are. `dtype`: "float32", "bfloat16" or None, which keeps what
+    is stored. `vocabulary`: a SentencePiece model for the tokenizer of a Hugging Face folder, where the checkpoint does
+    not bring its own.
+    """
+    if destination.exists():
+        raise UserError(f"{destination} exists; name a new folder")
+    found = open_weights(source, step)
+    check_shapes(found, parameter_shapes(found.architecture()))
+    if vocabulary is not None:
+        found = dataclasses.replace(found, vocabulary=Vocabulary(vocabulary).path, extra_ids=0)
+    if to == "hf" and found.vocabulary is None:
+        print(
+            "note: no tokenizer is written; --vocabulary names a SentencePiece model to make it from", file=sys.stderr
+        )
+    with tqdm(total=len(found.parameters), desc=f"{to} of {source}", unit=" arrays", disable=None) as bar:
+        scratch = destination.with_name(f"{destination.name}.{os.getpid()}.incomplete")
+        # T5X takes the step from the folder's name, so the checkpoint stands in one below the destination.
+        below = scratch / f"checkpoint_{t5x_checkpoint.written_step(found)}" if to == "t5x" else scratch
+        try:
+            WRITERS[to](epath.Path(below), _counted(found, bar), dtype)
+            scratch.rename(destination)
+        except OSError as e:
+            raise UserError(f"cannot write {destination} ({_line(e)}); name a folder with room for it") from e
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    return destination / below.name if to == "t5x" else destination
+
+
+def _counted(weights: Weights, bar: tqdm) -> Weights:
+    def read(name: str) -> np.ndarray:
+        bar.update()
+        return weights.read(name)
+
+    return dataclasses.replace(weights, read=read)

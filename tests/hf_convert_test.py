@@ -1,0 +1,151 @@
+"""Folders that transformers writes and reads, against our conversion."""
+
+import io
+import random
+
+import numpy as np
+import pytest
+
+from explainft import convert, decoding, hugging_face, listops, t5, tokenizer_json
+from explainft.errors import UserError
+from explainft.infer import PRETRAINED
+from explainft.listops.configs import CONFIGS
+from explainft.vocab import COMPACT
+from explainft.vocabulary import EOS_ID, Vocabulary
+from tests.t5_vocabulary_test import write_t5_like
+
+pytestmark = [
+    pytest.mark.hf,
+    # torch and transformers warn of their own future; what they compute is compared below.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+torch = pytest.importorskip("torch", reason="compares with Hugging Face: needs torch")
+transformers = pytest.importorskip("transformers", reason="compares with Hugging Face: needs transformers")
+
+FAMILIES = {"1.0": ("relu", True), "1.1": ("gated-gelu", False), "silu": ("gated-silu", False)}
+
+
+def random_model(family):
+    feed_forward, tied = FAMILIES[family]
+    settings = transformers.T5Config(
+        vocab_size=160, d_model=64, d_kv=16, num_heads=4, d_ff=96, num_layers=2, num_decoder_layers=3,
+        feed_forward_proj=feed_forward, tie_word_embeddings=tied, decoder_start_token_id=0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = transformers.T5ForConditionalGeneration(settings).eval()
+    if not tied:  # transformers 5 ties a new model of any family; the public checkpoints of 1.1 are not
+        model.lm_head.weight = torch.nn.Parameter(torch.randn(160, 64))
+    return model
+
+
+def logits(model):
+    rng = np.random.default_rng(0)
+    inputs, targets = rng.integers(2, 160, (3, 20)), rng.integers(2, 160, (3, 15))
+    shifted = np.roll(targets, 1, axis=1)
+    shifted[:, 0] = 0
+    if isinstance(model, torch.nn.Module):
+        with torch.no_grad():
+            return model(input_ids=torch.tensor(inputs), decoder_input_ids=torch.tensor(shifted)).logits.numpy()
+    return np.asarray(t5.T5(model.architecture()).apply({"params": model.tree()}, inputs, shifted, targets))
+
+
+@pytest.mark.parametrize("files", ["safetensors", "shards", "bin"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_reads_what_transformers_saved(family, files, tmp_path):
+    model = random_model(family)
+    model.save_pretrained(tmp_path, **({"max_shard_size": "100KB"} if files == "shards" else {}))
+    if files == "bin":  # as transformers before 5 saved
+        (tmp_path / "model.safetensors").unlink()
+        torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    assert (len(list(tmp_path.glob("model-*.safetensors"))) > 2) == (files == "shards")
+    theirs = logits(model)
+    np.testing.assert_allclose(logits(convert.open_weights(str(tmp_path))), theirs, atol=1e-5 * np.abs(theirs).max())
+
+
+def test_a_pytorch_file_with_code_is_not_run(tmp_path):
+    model = random_model("1.0")
+    model.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save({"shared.weight": io.StringIO}, tmp_path / "pytorch_model.bin")  # a class is code
+    with pytest.raises(UserError, match="cannot read .* as weights alone"):
+        convert.open_weights(str(tmp_path))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_transformers_loads_what_is_written(family, tmp_path):
+    model = random_model(family)
+    model.save_pretrained(tmp_path / "theirs")
+    t5x = convert.convert(str(tmp_path / "theirs"), tmp_path / "t5x", "t5x")
+    if family == "silu":  # shapes alone say gelu: a T5X checkpoint cannot tell
+        return
+    convert.convert(str(t5x), tmp_path / "back", "hf")
+    again = transformers.T5ForConditionalGeneration.from_pretrained(tmp_path / "back")
+    wanted = model.state_dict()
+    assert again.state_dict().keys() == wanted.keys()
+    for name, tensor in again.state_dict().items():
+        assert torch.equal(tensor, wanted[name]), name
+    np.testing.assert_array_equal(logits(again.eval()), logits(model))
+
+
+def test_the_shipped_model_writes_the_same_text_there(tmp_path):
+    rng = random.Random(1)
+    expressions = [listops.format(CONFIGS["tiny"].train.tree(rng)) for _ in range(40)]
+    weights = convert.open_weights(str(PRETRAINED))
+    vocabulary = weights.tokenizer()
+    inputs = [[*vocabulary.encode(text), EOS_ID] for text in expressions]
+    mine = decoding.generate(weights.architecture(), weights.tree(), inputs, 100, 8)
+    convert.convert(str(PRETRAINED), tmp_path / "hf", "hf")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "hf")
+    model = transformers.T5ForConditionalGeneration.from_pretrained(tmp_path / "hf").eval()
+    batch = tokenizer(expressions, return_tensors="pt", padding=True)
+    with torch.no_grad():
+        theirs = model.generate(**batch, max_new_tokens=100)
+    texts = tokenizer.batch_decode(theirs, skip_special_tokens=True)
+    assert texts == [vocabulary.decode(ids) for ids in mine]
+    assert all(text.rpartition("\n")[2].startswith("Final answer: ") for text in texts)
+
+
+def texts():
+    rng = random.Random(2)
+    for tree in (CONFIGS["listops30"].train.tree(rng) for _ in range(50)):
+        yield listops.format(tree)
+        for style in listops.STYLES:
+            yield listops.explain(tree, style)
+    yield "  two  spaces\nand a line \t tab ½ ﬁ é "
+
+
+def test_the_tokenizer_of_the_compact_vocabulary(tmp_path):
+    check_tokenizer(Vocabulary(COMPACT), 0, tmp_path)
+
+
+def test_the_tokenizer_of_a_vocabulary_like_t5_s(tmp_path, t5_like_vocabulary):
+    check_tokenizer(Vocabulary(t5_like_vocabulary), 0, tmp_path)
+
+
+@pytest.fixture
+def t5_like_vocabulary(tmp_path):
+    return write_t5_like(tmp_path / "t5-like.model")
+
+
+def check_tokenizer(vocabulary, extra_ids, folder):
+    tokenizer_json.write(folder, vocabulary, extra_ids)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    assert len(tokenizer) == vocabulary.size
+    for text in texts():
+        ids = tokenizer(text).input_ids
+        assert ids == [*vocabulary.encode(text), EOS_ID], text
+        if tokenizer_json.UNK not in ids:  # theirs drops it with the special tokens, SentencePiece writes a sign
+            assert tokenizer.decode(ids, skip_special_tokens=True) == vocabulary.decode(ids[:-1])
+
+
+def test_hugging_face_s_names_are_all_known():
+    for family in FAMILIES:
+        model = random_model(family)
+        known = {
+            theirs
+            for theirs, _ in hugging_face.tensor_names(
+                hugging_face._config(PRETRAINED, model.config.to_dict(), tied=FAMILIES[family][1])
+            ).values()
+        }
+        assert set(model.state_dict()) - known <= {*hugging_face.EMBEDDING, hugging_face.OUTPUT}
