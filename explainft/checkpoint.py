@@ -22,6 +22,7 @@ from explainft.weights import Weights
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # orbax narrates every save
 
+COMPILATION = ("remat_policy", "scan_layers")  # of T5Config: how it is compiled, not what it is
 META_SAME_RUN = ("model", "task", "data")  # what must agree before a run is resumed
 
 
@@ -219,8 +220,11 @@ def export(run: Path, destination: Path, step: int | str | None, dtype: str) -> 
 
 def describe(model: T5Config, cache: TokenCache) -> dict[str, Any]:
     """The meta of a run's checkpoints: the network, and what it was trained to read and write."""
+    network = {**dataclasses.asdict(model), "mlp_activations": list(model.mlp_activations)}
+    for choice in COMPILATION:
+        del network[choice]
     return {
-        "model": {**dataclasses.asdict(model), "mlp_activations": list(model.mlp_activations)},
+        "model": network,
         "task": cache.task,
         "extra_ids": cache.vocabulary.extra_ids,
         "lengths": cache.lengths(),

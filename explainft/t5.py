@@ -9,6 +9,7 @@ F feed-forward, V vocabulary.
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -16,18 +17,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from explainft.errors import UserError
+from explainft.errors import UserError, nearest
 
 NEG_INF = -1e10  # what T5X adds to a masked score: exp() of it is zero, and a row of them alone stays finite
 RELPOS_BUCKETS = 32
 RELPOS_MAX_DISTANCE = 128
+
+REMAT_POLICIES = {
+    "none": None,
+    "minimal": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
 
 Cache = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class T5Config:
-    """Sizes of one T5. `mlp_activations` are ("relu",) in 1.0 and ("gelu", "linear") in 1.1; `dtype`: activations."""
+    """Sizes of one T5. `mlp_activations` are ("relu",) in 1.0 and ("gelu", "linear") in 1.1; `dtype`: activations.
+
+    The last two choose how the layers are compiled and change neither parameters nor results. `remat_policy`, in
+    T5X's words: "none" keeps all activations for the backward pass, "minimal" the matrix products, "full" each layer's
+    input alone and computes the rest again. `scan_layers` compiles one layer and loops over it.
+    """
 
     vocab_size: int
     emb_dim: int
@@ -40,8 +52,14 @@ class T5Config:
     dropout_rate: float = 0.0
     logits_via_embedding: bool = True
     dtype: str = "float32"
+    remat_policy: str = "none"
+    scan_layers: bool = False
 
     def __post_init__(self):
+        if self.remat_policy not in REMAT_POLICIES:
+            raise UserError(
+                f"REMAT_POLICY={self.remat_policy!r} is unknown{nearest(self.remat_policy, REMAT_POLICIES)}"
+            )
         if not 0.0 <= self.dropout_rate < 1.0:
             raise UserError(f"DROPOUT_RATE={self.dropout_rate} must be at least 0 and below 1")
 
@@ -197,7 +215,11 @@ class DecoderLayer(nn.Module):
     def cross_keys_values(self, encoded_BSD: jax.Array) -> tuple[jax.Array, jax.Array]:
         return self.encoder_decoder_attention.keys_values(encoded_BSD)
 
-    def __call__(
+    def __call__(self, y_BTD, self_bias_BHTT, encoded_BSD, cross_bias_B1TS, deterministic: bool) -> jax.Array:
+        cross_kv = self.cross_keys_values(encoded_BSD)
+        return self.step(y_BTD, self_bias_BHTT, cross_kv, cross_bias_B1TS, deterministic)[0]
+
+    def step(
         self,
         y_BTD: jax.Array,
         self_bias_BHTT: jax.Array,
@@ -221,22 +243,68 @@ class DecoderLayer(nn.Module):
         return y_BTD + self.dropout(self.mlp(h_BTD, deterministic), deterministic), {"key": k, "value": v}
 
 
+def apply_layers(
+    stack: nn.Module,
+    layers: Sequence[nn.Module],
+    x_BLD: jax.Array,
+    arguments: tuple[jax.Array, ...],
+    deterministic: bool,
+) -> jax.Array:
+    """x_BLD after the layers of a stack, alike but for their parameters, each called with the same further arguments.
+
+    Each layer draws its dropout from a key of its own number, so that a loop and a scan draw the same.
+    """
+    config = stack.config  # pyright: ignore[reportAttributeAccessIssue]
+    if stack.is_initializing():
+        for layer in layers:
+            x_BLD = layer(x_BLD, *arguments, deterministic)  # pyright: ignore[reportCallIssue]
+        return x_BLD
+    dropout = not deterministic and config.dropout_rate > 0
+    key = stack.make_rng("dropout") if dropout else jax.random.key(0)
+    layer = type(layers[0])(config, parent=None)  # pyright: ignore[reportCallIssue]
+
+    def apply(x_BLD: jax.Array, params: Any, i: jax.typing.ArrayLike) -> jax.Array:
+        rngs = {"dropout": jax.random.fold_in(key, i)} if dropout else None
+        return over_data(layer.apply({"params": params}, x_BLD, *arguments, deterministic, rngs=rngs))
+
+    if config.remat_policy != "none":
+        # Without prevent_cse a compiler may merge what is computed again with what was; a scan keeps them apart anyway.
+        policy = REMAT_POLICIES[config.remat_policy]
+        apply = jax.checkpoint(apply, policy=policy, prevent_cse=not config.scan_layers)
+    params = [layer.variables["params"] for layer in layers]
+    if not config.scan_layers:
+        for i, layer_params in enumerate(params):
+            x_BLD = apply(x_BLD, layer_params, i)
+        return x_BLD
+    # In the type that they are multiplied in: the stack is a copy, and may as well be the smaller one.
+    stacked = jax.tree.map(lambda *leaves: jnp.stack([leaf.astype(config.dtype) for leaf in leaves]), *params)
+    numbers = jnp.arange(len(params))
+    return jax.lax.scan(lambda x, layer: (apply(x, *layer), None), x_BLD, (stacked, numbers))[0]
+
+
+def over_data(x: jax.Array) -> jax.Array:
+    """Keeps the rows of a batch apart over the mesh axis `data`, where jax.set_mesh has set a mesh that has it."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return jax.lax.with_sharding_constraint(x, jax.P("data")) if "data" in mesh.axis_names else x
+
+
 class Encoder(nn.Module):
     config: T5Config
 
-    @nn.compact
-    def __call__(self, x_BSD: jax.Array, mask_BSS: jax.Array, deterministic: bool) -> jax.Array:
+    def setup(self):
         cfg = self.config
+        self.relpos_bias = RelativePositionBiases(cfg.num_heads, True, cfg.dtype)
+        self.layers = [EncoderLayer(cfg) for _ in range(cfg.num_encoder_layers)]
+        self.encoder_norm = RMSNorm(cfg.dtype)
+        self.dropout = Dropout(cfg.dropout_rate)
+
+    def __call__(self, x_BSD: jax.Array, mask_BSS: jax.Array, deterministic: bool) -> jax.Array:
         positions = np.arange(x_BSD.shape[1])
-        relpos_HSS = RelativePositionBiases(cfg.num_heads, True, cfg.dtype, name="relpos_bias")(
-            positions[None] - positions[:, None]
-        )
-        bias_BHSS = relpos_HSS + mask_bias(mask_BSS, cfg.dtype)
-        x_BSD = Dropout(cfg.dropout_rate)(x_BSD, deterministic)
-        for i in range(cfg.num_encoder_layers):
-            x_BSD = EncoderLayer(cfg, name=f"layers_{i}")(x_BSD, bias_BHSS, deterministic)
-        x_BSD = RMSNorm(cfg.dtype, name="encoder_norm")(x_BSD)
-        return Dropout(cfg.dropout_rate)(x_BSD, deterministic)
+        relpos_HSS = self.relpos_bias(positions[None] - positions[:, None])
+        bias_BHSS = relpos_HSS + mask_bias(mask_BSS, self.config.dtype)
+        x_BSD = self.dropout(over_data(x_BSD), deterministic)
+        x_BSD = apply_layers(self, self.layers, x_BSD, (bias_BHSS,), deterministic)
+        return self.dropout(self.encoder_norm(x_BSD), deterministic)
 
 
 class Decoder(nn.Module):
@@ -257,10 +325,9 @@ class Decoder(nn.Module):
         positions = np.arange(y_BTD.shape[1])
         self_bias_BHTT = self.relpos_bias(positions[None] - positions[:, None]) + mask_bias(self_mask_BTT, cfg.dtype)
         cross_bias_B1TS = mask_bias(cross_mask_BTS, cfg.dtype)
-        y_BTD = self.dropout(y_BTD, deterministic)
-        for layer in self.layers:
-            cross_kv = layer.cross_keys_values(encoded_BSD)
-            y_BTD, _ = layer(y_BTD, self_bias_BHTT, cross_kv, cross_bias_B1TS, deterministic)
+        y_BTD = self.dropout(over_data(y_BTD), deterministic)
+        arguments = (self_bias_BHTT, encoded_BSD, cross_bias_B1TS)
+        y_BTD = apply_layers(self, self.layers, y_BTD, arguments, deterministic)
         return self.dropout(self.decoder_norm(y_BTD), deterministic)
 
     def init_cache(self, encoded_BSD: jax.Array, source_mask_BS: jax.Array, length: int) -> Cache:
@@ -282,7 +349,7 @@ class Decoder(nn.Module):
         self_bias_H1L = jax.lax.dynamic_slice_in_dim(cache["relpos"], length - 1 - position, length, axis=1)[:, None, :]
         new = []
         for layer, own, cross_kv in zip(self.layers, cache["self"], cache["cross"], strict=True):
-            y_B1D, own = layer(y_B1D, self_bias_H1L, cross_kv, cache["cross_bias"], True, (own, position))
+            y_B1D, own = layer.step(y_B1D, self_bias_H1L, cross_kv, cache["cross_bias"], True, (own, position))
             new.append(own)
         return self.decoder_norm(y_B1D), {**cache, "self": new}
 
