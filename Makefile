@@ -6,7 +6,7 @@ BIN := .venv/bin
 RUNS := demo
 SEEDS := 0 1 2
 
-.PHONY: demo test lint seeds pretrained clean
+.PHONY: demo test lint survival seeds pretrained clean
 
 demo: .venv/installed
 	$(BIN)/explainft data build --config tiny
@@ -23,6 +23,10 @@ lint: .venv/installed
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
+
+# A short run, killed a hundred times, ends as if nothing had happened; the short version is part of `test`.
+survival: .venv/installed
+	$(BIN)/python -m tests.survival --kills 100
 
 # The demo's two runs once for each seed: the spread in the README.
 seeds: .venv/installed

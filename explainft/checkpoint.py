@@ -1,11 +1,17 @@
-"""Checkpoints of a run: orbax, one folder a step, with items params, opt_state and meta."""
+"""Checkpoints of a run: orbax, one folder a step, with items params, opt_state and meta.
+
+The meta of a step holds a checksum of each of its arrays and one of itself, so that damage shows whatever orbax or the
+disk makes of it, and no second file has to be kept in step with the first.
+"""
 
 import contextlib
 import dataclasses
+import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +19,33 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
+from jax.experimental import multihost_utils
 
+from explainft import integrity
 from explainft.errors import UserError, require_positive
+from explainft.integrity import DamagedCheckpoint, sealed
 from explainft.orbax_tree import OrbaxTree
 from explainft.t5 import T5Config
 from explainft.token_cache import TokenCache
-from explainft.weights import Weights
+from explainft.weights import Weights, named_leaves
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # orbax narrates every save
 
 COMPILATION = ("remat_policy", "scan_layers")  # of T5Config: how it is compiled, not what it is
 META_SAME_RUN = ("model", "task", "data")  # what must agree before a run is resumed
+ITEMS = ("params", "opt_state")
+CURE_OF_NAN = "lower LEARNING_RATE or set CLIP_NORM, and give the same command again"
 
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointConfig:
-    """When to save, and what to keep: the newest `keep`, and with `keep_best` the best by the evaluation's metric."""
+    """When to save, and what to keep: the newest `keep`, and with `keep_best` the best by the evaluation's metric.
+
+    Of two, one is left where the other is found damaged.
+    """
 
     period: int = 1000
-    keep: int | None = 1
+    keep: int | None = 2
     keep_best: bool = False
 
     def __post_init__(self):
@@ -43,72 +57,195 @@ class CheckpointConfig:
 class Checkpoints:
     """The checkpoints of one MODEL_DIR. Saving is asynchronous; a checkpoint appears when it is complete.
 
-    `meta` describes the run (see `describe`). Raises UserError where the folder holds another run or cannot be written.
+    `meta` describes the run (see `describe`). A damaged checkpoint is named on standard error, and the one before it is
+    the newest. Raises UserError where all are damaged, where the folder holds another run or cannot be written.
     """
 
     def __init__(self, model_dir: Path, config: CheckpointConfig, meta: dict[str, Any]):
         self.config = config
         self._described = meta
+        self._model_dir = model_dir
+        self._damaged: list[int] = []
+        self.latest: int | None = None
+        self._latest_meta: dict[str, Any] = {}
         folder = model_dir / "checkpoints"
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            self._manager = _manager(folder, create=True)
         except OSError as e:
             raise UserError(
                 f"cannot write MODEL_DIR={str(model_dir)!r} ({e.strerror}); choose a writable folder"
             ) from e
-        self._manager = _manager(folder, create=True)
-        self.latest = self._manager.latest_step()
-        if self.latest is not None:
-            try:
-                self._check_same_run(model_dir, self._read_meta(self.latest))
-            except UserError:
-                self._manager.close()
-                raise
+        try:
+            self._choose(sorted(self._manager.all_steps()))
+        except UserError:
+            self._manager.close()
+            raise
 
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._manager.wait_until_finished()
-        self._manager.close()
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        try:
+            with self._writing():
+                self._manager.wait_until_finished()
+        except UserError:
+            if error is None:  # of two errors the first is the telling one
+                raise
+        else:
+            self._manager.close()
 
-    def _check_same_run(self, model_dir: Path, found: dict[str, Any]) -> None:
+    # ---- reading
+
+    def progress(self) -> dict[str, Any]:
+        """What the run knew of its past at the newest checkpoint."""
+        return self._latest_meta["progress"]
+
+    def restore(self, params: Any, opt_state: Any) -> tuple[Any, Any]:
+        """Parameters and optimizer state of the newest checkpoint, like the given ones, which may be mere shapes.
+
+        `latest` says afterwards which that was: a damaged one is set aside under another name.
+        """
+        like = {"params": params, "opt_state": opt_state}
+        while True:
+            assert self.latest is not None
+            self._check_same_optimizer(opt_state)
+            try:
+                restored = self._restore(self.latest, like)
+                break
+            except DamagedCheckpoint as damage:
+                self._pass_over(damage)
+        self._set_damaged_aside()
+        return restored["params"], restored["opt_state"]
+
+    def _choose(self, steps: list[int]) -> None:
+        """Makes the last of the steps the newest checkpoint."""
+        if not steps:
+            return
+        self.latest = steps[-1]
+        try:
+            self._latest_meta = _read_meta(self._manager, self.latest)
+        except DamagedCheckpoint as damage:
+            self._pass_over(damage)
+        else:
+            self._check_same_run(self._latest_meta)
+
+    def _pass_over(self, damage: DamagedCheckpoint) -> None:
+        earlier = [step for step in sorted(self._manager.all_steps()) if step < damage.step]
+        if not earlier:
+            raise damage
+        print(f"{damage.what}: going on from checkpoint {earlier[-1]}", file=sys.stderr)
+        self._damaged.append(damage.step)
+        self._choose(earlier)
+
+    def _check_same_run(self, found: dict[str, Any]) -> None:
         for key in META_SAME_RUN:
             if found.get(key) != self._described[key]:
                 differing = _difference(found.get(key), self._described[key])
-                raise UserError(f"{model_dir} holds a run with another {key}: {differing}; choose another MODEL_DIR")
+                raise UserError(
+                    f"{self._model_dir} holds a run with another {key}: {differing}; choose another MODEL_DIR"
+                )
 
-    def _read_meta(self, step: int) -> dict[str, Any]:
-        with _readable(self._manager.directory, step):
-            return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+    def _check_same_optimizer(self, opt_state: Any) -> None:
+        found = self._latest_meta.get("checksums", {}).get("opt_state")
+        if found is not None and set(found) != set(named_leaves(opt_state)):
+            raise UserError(
+                f"{self._model_dir} holds a run with another OPTIMIZER or CLIP_NORM; choose another MODEL_DIR"
+            )
+
+    def _restore(self, step: int, like: Mapping[str, Any]) -> Any:
+        args = ocp.args.Composite(**{item: ocp.args.StandardRestore(tree) for item, tree in like.items()})
+        restored, damage = None, None
+        try:
+            with integrity.reading(self._manager.directory, step):
+                restored = self._manager.restore(step, args=args)
+                for item in ITEMS:
+                    for name, array in integrity.summaries(restored[item]).items():
+                        integrity.check_array(self._latest_meta, item, name, array.checksum)
+        except DamagedCheckpoint as e:
+            damage = e
+        # A host that reads its own part without trouble must not go on with a step that another gives up.
+        if np.any(multihost_utils.process_allgather(np.array(damage is not None))):
+            raise damage or DamagedCheckpoint(self._manager.directory, step, "on another host")
+        return restored
+
+    def _set_damaged_aside(self) -> None:
+        """Makes room for the same steps; only after an earlier one was restored, so that nothing else is the matter."""
+        if not self._damaged:
+            return
+        if jax.process_index() == 0:
+            with self._writing():
+                for step in self._damaged:
+                    aside = self._manager.directory / f"damaged_checkpoint_{step}"
+                    if aside.exists():
+                        aside.rmtree()
+                    (self._manager.directory / f"checkpoint_{step}").rename(aside)
+        multihost_utils.sync_global_devices("damaged checkpoints are set aside")
+        self._damaged = []
+        self._manager.reload()
+
+    # ---- writing
 
     def save(self, step: int, params: Any, opt_state: Any, progress: dict[str, Any]) -> None:
+        """Begins to save. At the step of the newest checkpoint only the progress is new: its meta is replaced.
+
+        Raises UserError where an array holds NaN or infinity, and where the disk is full.
+        """
+        if step == self.latest:
+            self._replace_meta({**self._latest_meta, "progress": progress})
+            return
+        found = {"params": integrity.summaries(params), "opt_state": integrity.summaries(opt_state)}
+        bad = [name for item in found.values() for name, array in item.items() if not array.finite]
+        if bad:
+            raise UserError(f"{bad[0]} is not finite after step {step}; {self.last_good()}; {CURE_OF_NAN}")
+        sums = {item: {name: array.checksum for name, array in arrays.items()} for item, arrays in found.items()}
+        meta = sealed({**self._described, "progress": progress, "checksums": sums})
         items = {
             "params": ocp.args.StandardSave(params),
             "opt_state": ocp.args.StandardSave(opt_state),
-            "meta": ocp.args.JsonSave({**self._described, "progress": progress}),
+            "meta": ocp.args.JsonSave(meta),
         }
-        self._manager.save(step, args=ocp.args.Composite(**items))
+        with self._writing():
+            saved = self._manager.save(step, args=ocp.args.Composite(**items))
+        assert saved, step
+        self.latest, self._latest_meta = step, meta
 
-    def progress(self, step: int) -> dict[str, Any]:
-        """What the run knew of its past at that step."""
-        return self._read_meta(step)["progress"]
-
-    def restore(self, step: int, params: Any, opt_state: Any) -> tuple[Any, Any]:
-        """Parameters and optimizer state like the given ones, which may be mere shapes."""
-        items = {"params": ocp.args.StandardRestore(params), "opt_state": ocp.args.StandardRestore(opt_state)}
-        with _readable(self._manager.directory, step, ", or it was trained with another OPTIMIZER or CLIP_NORM"):
-            restored = self._manager.restore(step, args=ocp.args.Composite(**items))
-        return restored["params"], restored["opt_state"]
+    def _replace_meta(self, meta: dict[str, Any]) -> None:
+        assert self.latest is not None
+        self._manager.wait_until_finished()
+        self._latest_meta = sealed(meta)
+        if jax.process_index() == 0:
+            file = self._manager.directory / f"checkpoint_{self.latest}" / "meta" / "metadata"  # where JsonSave has it
+            scratch = file.with_name("metadata.tmp")
+            with self._writing():
+                scratch.write_text(json.dumps(self._latest_meta))
+                scratch.replace(file)
+        multihost_utils.sync_global_devices("meta is replaced")
 
     def prune(self, best_step: int | None) -> None:
         """Deletes what the configuration does not keep."""
         if self.config.keep is None:
             return
-        self._manager.wait_until_finished()
-        for step in sorted(self._manager.all_steps())[: -self.config.keep]:
-            if not (self.config.keep_best and step == best_step):
-                self._manager.delete(step)
+        with self._writing():
+            self._manager.wait_until_finished()
+            for step in sorted(self._manager.all_steps())[: -self.config.keep]:
+                if not (self.config.keep_best and step == best_step):
+                    self._manager.delete(step)
+
+    def last_good(self) -> str:
+        """For an error's line: where a repaired run can go on."""
+        steps = self._manager.all_steps()
+        return f"the last good checkpoint is {max(steps)}" if steps else "no checkpoint was saved before"
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as e:  # orbax, tensorstore and the operating system report a full disk in different ways
+            raise UserError(
+                f"cannot write a checkpoint in {self._manager.directory} ({integrity.reason(e)}); {self.last_good()}: "
+                "make the folder writable or make room, and give the same command again"
+            ) from e
 
 
 def _difference(found: Any, wanted: Any) -> str:
@@ -118,15 +255,12 @@ def _difference(found: Any, wanted: Any) -> str:
     return f"{found!r} there, {wanted!r} here"
 
 
-@contextlib.contextmanager
-def _readable(folder: os.PathLike[str], step: int, or_else: str = "") -> Iterator[None]:
-    """orbax reports what is missing or damaged in many ways and many lines."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError, TypeError) as e:
-        raise UserError(
-            f"checkpoint {step} in {folder} is damaged{or_else}; choose another one, or copy it again"
-        ) from e
+def _read_meta(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
+    """A checkpoint's meta as it was written. What ships with the package has neither digest nor checksums."""
+    with integrity.reading(manager.directory, step):
+        meta = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        integrity.check_seal(meta)
+    return meta
 
 
 def _manager(folder: Path, *, create: bool) -> ocp.CheckpointManager:
@@ -135,9 +269,6 @@ def _manager(folder: Path, *, create: bool) -> ocp.CheckpointManager:
         create=create, read_only=not create, step_prefix="checkpoint", cleanup_tmp_directories=create
     )
     return ocp.CheckpointManager(folder.absolute(), options=options, item_names=("params", "opt_state", "meta"))
-
-
-_READ_META = ocp.args.Composite(meta=ocp.args.JsonRestore())
 
 
 def _open(run: Path, step: int | str | None) -> tuple[ocp.CheckpointManager, int]:
@@ -150,8 +281,7 @@ def _open(run: Path, step: int | str | None) -> tuple[ocp.CheckpointManager, int
     if not steps:
         raise UserError(f"{run} holds no checkpoints yet")
     if step == "best":
-        with _readable(folder, steps[-1]):
-            step = manager.restore(steps[-1], args=_READ_META)["meta"]["progress"]["best_step"]
+        step = _read_meta(manager, steps[-1])["progress"]["best_step"]
     chosen = steps[-1] if step is None else step
     if chosen not in steps:
         raise UserError(f"{run} has no checkpoint of step {chosen}; it has {steps}")
@@ -162,23 +292,27 @@ def _open(run: Path, step: int | str | None) -> tuple[ocp.CheckpointManager, int
 def weights(run: Path, step: int | str | None = None) -> Weights:
     """A run's checkpoint, to be read one array at a time: a step's, the "best", or the newest (None)."""
     manager, chosen = _open(run, step)
-    with _readable(run / "checkpoints", chosen), contextlib.closing(manager):
-        meta = manager.restore(chosen, args=_READ_META)["meta"]
+    with contextlib.closing(manager):
+        meta = _read_meta(manager, chosen)
     folder = epath.Path(run / "checkpoints" / f"checkpoint_{chosen}").absolute()
     params, opt_state = OrbaxTree(folder / "params"), OrbaxTree(folder / "opt_state")
-    with _readable(run / "checkpoints", chosen):
+    with integrity.reading(run / "checkpoints", chosen):
         shapes = params.shapes
         # Adafactor's state lies somewhere in a chain of transformations; an exported checkpoint has none.
         saved = opt_state.shapes if opt_state.folder.is_dir() else {}
     prefix = next((name.partition("v_row/")[0] for name in saved if "v_row/" in name), None)
 
+    def verified(item: str, saved: OrbaxTree, name: str) -> np.ndarray:
+        with integrity.reading(run / "checkpoints", chosen):
+            array = saved.read(name)
+            integrity.check_array(meta, item, name, integrity.checksum(array))
+            return array
+
     def read(name: str) -> np.ndarray:
-        with _readable(run / "checkpoints", chosen):
-            return params.read(name)
+        return verified("params", params, name)
 
     def read_slot(name: str, slot: str) -> np.ndarray:
-        with _readable(run / "checkpoints", chosen):
-            return opt_state.read(f"{prefix}{slot}/{name}")
+        return verified("opt_state", opt_state, f"{prefix}{slot}/{name}")
 
     return Weights(
         origin=f"run {run}, step {chosen}",
@@ -206,7 +340,9 @@ def export(run: Path, destination: Path, step: int | str | None, dtype: str) -> 
         scratch.mkdir(parents=True)
         shutil.copyfile(vocabulary.path, scratch / "vocabulary.model")
         with contextlib.closing(_manager(scratch / "checkpoints", create=True)) as manager:
-            items = ocp.args.Composite(params=ocp.args.StandardSave(params), meta=ocp.args.JsonSave(dict(found.meta)))
+            sums = {name: array.checksum for name, array in integrity.summaries(params).items()}
+            meta = sealed({**found.meta, "checksums": {"params": sums}})
+            items = ocp.args.Composite(params=ocp.args.StandardSave(params), meta=ocp.args.JsonSave(meta))
             manager.save(found.step, args=items)
             manager.wait_until_finished()
         for marker in scratch.rglob("commit_success.txt"):

@@ -12,7 +12,7 @@ from etils import epath
 from tqdm import tqdm
 
 from explainft import checkpoint, hugging_face, quiet, t5x_checkpoint
-from explainft.errors import UserError
+from explainft.errors import UserError, require_name
 from explainft.t5 import parameter_shapes
 from explainft.vocabulary import Vocabulary
 from explainft.weights import Weights, check_shapes
@@ -30,6 +30,7 @@ def open_weights(path: str, step: int | str | None = None) -> Weights:
     The folder of a run of ours or of T5X stands for its newest checkpoint, unless a step is given. Raises UserError
     where it is none of the known formats.
     """
+    require_name(checkpoint=path)
     folder, inside = _list(path)
     try:
         found = _recognise(path, folder, inside, step)
@@ -41,12 +42,18 @@ def open_weights(path: str, step: int | str | None = None) -> Weights:
 
 
 def _recognise(path: str, folder: epath.Path, inside: list[str], step: int | str | None) -> Weights:
+    local = Path(folder).absolute()
     if "checkpoints" in inside:
-        return checkpoint.weights(Path(folder), step)
-    if {"params", "meta"} <= set(inside):  # checkpoint_<step> of ours
-        return checkpoint.weights(Path(folder).parent.parent, int(folder.name.rpartition("_")[2]))
-    if hugging_face.recognises(Path(folder)):
-        return hugging_face.read(Path(folder))
+        return checkpoint.weights(_local(path, local), step)
+    one = {"params", "meta"} <= set(inside)  # checkpoint_<step> of ours
+    if (one or hugging_face.recognises(local)) and step is not None:
+        raise UserError(f"{path} is one checkpoint; give --step with the folder of a run")
+    if one:
+        if not _is_step(local.name) or local.parent.name != "checkpoints":
+            raise UserError(f"{path} is a checkpoint outside of its run; give RUN/checkpoints/checkpoint_STEP")
+        return checkpoint.weights(_local(path, local).parent.parent, int(local.name.removeprefix("checkpoint_")))
+    if "config.json" in inside and hugging_face.recognises(_local(path, local)):
+        return hugging_face.read(local)
     steps = sorted(int(name.removeprefix("checkpoint_")) for name in inside if _is_step(name))
     if steps and not t5x_checkpoint.recognises(folder):
         chosen = steps[-1] if step is None else step
@@ -95,6 +102,12 @@ def _list(path: str) -> tuple[epath.Path, list[str]]:
         raise UserError(f"cannot read {path} ({_line(e)}); give a folder that this machine can reach") from e
 
 
+def _local(path: str, folder: Path) -> Path:
+    if "://" in path:
+        raise UserError(f"{path}: only T5X checkpoints are read from a bucket; copy the folder to this machine first")
+    return folder
+
+
 def _is_step(name: str) -> bool:
     return name.startswith("checkpoint_") and name.removeprefix("checkpoint_").isdecimal()
 
@@ -120,13 +133,18 @@ def convert(
     if destination.exists():
         raise UserError(f"{destination} exists; name a new folder")
     found = open_weights(source, step)
-    check_shapes(found, parameter_shapes(found.architecture()))
+    model = found.architecture()
+    check_shapes(found, parameter_shapes(model))
     if vocabulary is not None:
-        found = dataclasses.replace(found, vocabulary=Vocabulary(vocabulary).path, extra_ids=0)
+        size = Vocabulary(vocabulary).size
+        if to != "hf" or size > model.vocab_size:
+            why = f"{size} pieces are more than the network's {model.vocab_size}" if to == "hf" else "it is for --to hf"
+            raise UserError(f"--vocabulary={vocabulary} cannot be used: {why}; leave it out or name another")
+        found = dataclasses.replace(found, vocabulary=vocabulary, extra_ids=0)
     if to == "hf" and found.vocabulary is None:
-        print(
-            "note: no tokenizer is written; --vocabulary names a SentencePiece model to make it from", file=sys.stderr
-        )
+        _note("no tokenizer is written; --vocabulary names a SentencePiece model to make it from")
+    if to == "t5x" and found.read_slot is None:
+        _note("no Adafactor slots to write: fresh ones, at step 0; count from there with TRAIN_STEPS_RELATIVE")
     with tqdm(total=len(found.parameters), desc=f"{to} of {source}", unit=" arrays", disable=None) as bar:
         scratch = destination.with_name(f"{destination.name}.{os.getpid()}.incomplete")
         # T5X takes the step from the folder's name, so the checkpoint stands in one below the destination.
@@ -139,6 +157,10 @@ def convert(
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     return destination / below.name if to == "t5x" else destination
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)
 
 
 def _counted(weights: Weights, bar: tqdm) -> Weights:

@@ -5,12 +5,16 @@ an order of its own. Batch k is rows k*B ... (k+1)*B-1 of that endless sequence,
 """
 
 import dataclasses
+from array import array
+from bisect import insort
 
 import numpy as np
 
 from explainft.errors import UserError, require_positive
-from explainft.token_cache import Ragged, TokenCache
+from explainft.ragged import Ragged
+from explainft.token_cache import TokenCache
 
+PACK_BLOCK = 2**16  # examples whose lengths packing turns into Python's numbers at a time
 OPEN_ROWS = 64  # how many unfinished rows packing considers at a time: more fill a little better and take longer
 
 Batch = dict[str, np.ndarray]
@@ -35,27 +39,42 @@ def pack(
     Deterministic in its arguments. Every example must fit an empty row.
     """
     order = np.random.default_rng([seed, 0]).permutation(len(input_lengths))
-    # Free places of the open rows, and what they hold so far.
-    free_inputs = np.full(OPEN_ROWS, row_inputs)
-    free_targets = np.full(OPEN_ROWS, row_targets)
-    rows: list[list[int]] = [[] for _ in range(OPEN_ROWS)]
-    closed: list[list[int]] = []
-    for i in order.tolist():
-        n_inputs, n_targets = input_lengths[i], target_lengths[i]
-        slack = np.minimum(free_inputs - n_inputs, free_targets - n_targets)
-        room = free_inputs / row_inputs + free_targets / row_targets
-        room[slack < 0] = np.inf
-        r = int(np.argmin(room))
-        if slack[r] < 0:
-            r = int(np.argmin(free_inputs / row_inputs + free_targets / row_targets))
-            closed.append(rows[r])
-            rows[r], free_inputs[r], free_targets[r] = [], row_inputs, row_targets
-        rows[r].append(i)
-        free_inputs[r] -= n_inputs
-        free_targets[r] -= n_targets
-    closed += [row for row in rows if row]
-    starts = np.cumsum([0, *map(len, closed)])
-    return Packing(np.array([i for row in closed for i in row], np.int64), starts)
+    row_of = np.empty(len(order), np.int64)  # of each example in that order; rows are numbered as they are opened
+    rows = list(range(OPEN_ROWS))  # the open ones
+    free = [(row_inputs, row_targets)] * OPEN_ROWS  # their free places
+    fullest = [(2.0, slot) for slot in range(OPEN_ROWS)]  # sorted: the shares of their places that are free, summed
+    closed = array("q")  # in the order of closing
+    for block in range(0, len(order), PACK_BLOCK):
+        examples = order[block : block + PACK_BLOCK]
+        lengths = zip(input_lengths[examples].tolist(), target_lengths[examples].tolist(), strict=True)
+        for i, (n_inputs, n_targets) in enumerate(lengths, start=block):
+            place = _first_that_holds(n_inputs, n_targets, fullest, free)
+            _, slot = fullest.pop(place or 0)
+            if place is None:
+                closed.append(rows[slot])
+                rows[slot] = len(closed) + OPEN_ROWS - 1
+                free[slot] = row_inputs, row_targets
+            row_of[i] = rows[slot]
+            free_inputs, free_targets = free[slot][0] - n_inputs, free[slot][1] - n_targets
+            free[slot] = free_inputs, free_targets
+            insort(fullest, (free_inputs / row_inputs + free_targets / row_targets, slot))
+    in_the_end = np.concatenate([np.array(closed, np.int64), rows])  # the rows' numbers in their final order
+    place_of = np.empty_like(in_the_end)
+    place_of[in_the_end] = np.arange(len(in_the_end))
+    row_of = place_of[row_of]
+    counts = np.bincount(row_of)
+    starts = np.concatenate([[0], np.cumsum(counts[counts > 0])])
+    return Packing(order[np.argsort(row_of, kind="stable")], starts)
+
+
+def _first_that_holds(
+    n_inputs: int, n_targets: int, fullest: list[tuple[float, int]], free: list[tuple[int, int]]
+) -> int | None:
+    for place, (_, slot) in enumerate(fullest):
+        free_inputs, free_targets = free[slot]
+        if n_inputs <= free_inputs and n_targets <= free_targets:
+            return place
+    return None
 
 
 def one_to_a_row(n: int) -> Packing:
@@ -139,14 +158,14 @@ class Batches:
 
     def _place(self, feature: Ragged, examples: np.ndarray, row_of: np.ndarray, segment_of: np.ndarray, width: int):
         """Tokens and segment ids [B, width] of one feature, and the flat position of each segment's first token."""
-        lengths = feature.lengths[examples]
+        taken, lengths = feature.take(examples)
         before = np.cumsum(lengths) - lengths  # tokens of all earlier examples
         row_first = np.maximum.accumulate(np.where(np.diff(row_of, prepend=-1) > 0, before, 0))
         first = row_of * width + (before - row_first)
         flat = _ranges(first, lengths)
         tokens = np.zeros(self.batch_size * width, np.int32)
         segments = np.zeros(self.batch_size * width, np.int32)
-        tokens[flat] = feature.tokens[_ranges(feature.starts[examples], lengths)]
+        tokens[flat] = taken
         segments[flat] = np.repeat(segment_of, lengths)
         return tokens.reshape(-1, width), segments.reshape(-1, width), first
 
@@ -166,9 +185,10 @@ def check_lengths(cache: TokenCache, lengths: dict[str, int]) -> None:
         )
     for feature, ragged in (("inputs", cache.inputs), ("targets", cache.targets)):
         require_positive(**{f"TASK_FEATURE_LENGTHS of {feature}": lengths[feature]})
-        too_long = int((ragged.lengths > lengths[feature]).sum())
+        of_examples = ragged.lengths
+        too_long = int((of_examples > lengths[feature]).sum())
         if too_long:
             raise UserError(
                 f"TASK_FEATURE_LENGTHS {feature}={lengths[feature]} is too short for {too_long:,} of {len(ragged):,} "
-                f"examples of {cache.task}/{cache.split}; {int(ragged.lengths.max())} holds them all"
+                f"examples of {cache.task}/{cache.split}; {int(of_examples.max())} holds them all"
             )

@@ -3,18 +3,14 @@
 A build is one pass. Worker processes draw the streams of candidates chunk by chunk and turn each candidate into a
 record, both with pure functions; this process takes the chunks in order, drops duplicates, deals the records out to the
 splits and writes them. So neither the number of processes nor that of files changes what the dataset holds, or where.
+beam_build.py writes the same files from an Apache Beam pipeline.
 """
 
-import contextlib
 import dataclasses
-import multiprocessing
+import functools
 import os
-import signal
 import sys
-import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import chain, count, pairwise
 from typing import Any
@@ -31,10 +27,12 @@ from explainft.listops.configs import CONFIGS, SPLITS, STREAMS, VERSION, Config,
 from explainft.listops.draw import draw
 from explainft.listops.explain import STYLES, explain_in
 from explainft.listops.expression import Tree, depth, format, length, operators, parse
+from explainft.workers import available_cores, workers
 
 with epy.lazy_imports():  # The workers import this module, and do without.
     import tensorflow as tf
 
+FRAMING = 16  # bytes that a TFRecord file spends on each record beside its own
 EXPLANATIONS = tuple(style for style in STYLES if style != "none")
 
 
@@ -46,10 +44,15 @@ class ListopsConfig(tfds.core.BuilderConfig):
     train_examples: int = 98_000
     eval_examples: int = 2_000  # in each of the other splits
 
+    def sizes(self) -> dict[str, int]:
+        """The number of examples of each split."""
+        return {split: self.train_examples if split == "train" else self.eval_examples for split in SPLITS}
+
 
 class ExplainedListops(dataset_builder.FileReaderBuilder):
     """`explained_listops/<config>`; `num_shards` of TFDS's DownloadConfig is the number of files of each split.
 
+    `<config>-<n>` is the same with n training examples: the config's own and those that follow them, or the first n.
     One file is the default: TFDS reads several files interleaved, so only one is read in the order of the stream
     without further settings (with several, `tfds.ReadConfig(interleave_cycle_length=1)` does it).
     """
@@ -60,6 +63,10 @@ class ExplainedListops(dataset_builder.FileReaderBuilder):
 
     url_infos = None  # Nothing is downloaded, so TFDS need not look for checksums.
     processes: int | None = None  # None: one for each core
+
+    @classmethod
+    def get_builder_config(cls, name: str, version: Any = None) -> tfds.core.BuilderConfig | None:
+        return super().get_builder_config(name, version) or sized_config(name)
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
@@ -88,20 +95,38 @@ class ExplainedListops(dataset_builder.FileReaderBuilder):
     def _download_and_prepare(self, dl_manager, download_config=None):
         """Writes all splits; TFDS calls this on a temporary folder, which it renames when all is done."""
         del dl_manager
-        config = self.config
-        sizes = {split: config.train_examples if split == "train" else config.eval_examples for split in SPLITS}
-        shards = (download_config and download_config.num_shards) or 1
-        filenames = self._get_filename_template
-        writers = {split: SplitWriter(filenames(split), size, shards) for split, size in sizes.items()}
+        download_config = download_config or tfds.download.DownloadConfig()
+        shards = download_config.num_shards or 1
+        sizes = self.config.sizes()
+        writers = {split: SplitWriter(self._get_filename_template(split), sizes[split], shards) for split in SPLITS}
+        if download_config.beam_options is None and download_config.beam_runner is None:
+            self._write(writers)
+        else:
+            self._write_on_beam(writers, download_config)
+        self.info.set_splits(splits.SplitDict([writer.info() for writer in writers.values()]))
+
+    def _write(self, writers: dict[str, "SplitWriter"]) -> None:
+        listops, sizes = self.config.listops, self.config.sizes()
         # A bar with examples/s and the time left; nothing where the standard error is no terminal.
-        bar = tqdm(total=sum(sizes.values()), desc=config.name, unit=" examples", disable=None)
+        bar = tqdm(total=sum(sizes.values()), desc=self.config.name, unit=" examples", disable=None)
         with workers(self.processes or available_cores()) as run, bar:
             for stream, members in STREAMS.items():
-                keyed = chain.from_iterable(run(partial(keyed_records, config.listops, stream), count()))
+                keyed = chain.from_iterable(run(partial(keyed_records, listops, stream), count()))
                 for split, data in deal(stream, {member: sizes[member] for member in members}, keyed):
                     writers[split].write(data)
                     bar.update()
-        self.info.set_splits(splits.SplitDict([writer.info() for writer in writers.values()]))
+
+    def _write_on_beam(self, writers: dict[str, "SplitWriter"], download_config: tfds.download.DownloadConfig) -> None:
+        from explainft import beam_build
+
+        files = {split: list(zip(writer.paths, writer.shard_lengths, strict=True)) for split, writer in writers.items()}
+        beam_build.write(
+            self.config.listops,
+            files,
+            self.data_path / "scratch",
+            download_config.beam_runner,
+            download_config.beam_options,
+        )
 
     def _log_download_bytes(self):
         """Says nothing of a download on the standard output, as TFDS would: there is none."""
@@ -117,30 +142,30 @@ class SplitWriter:
         self.filenames = filenames
         ends = [round(size * shard / shards) for shard in range(shards + 1)]
         self.shard_lengths = [end - start for start, end in pairwise(ends)]
-        self.n_bytes = 0
-        self._files = iter(range(shards))
+        self.paths = [
+            os.fspath(filenames.sharded_filepath(shard_index=shard, num_shards=shards)) for shard in range(shards)
+        ]
+        self._shards = zip(self.paths, self.shard_lengths, strict=True)
         self._file = None
         self._room = 0  # records that the open file still takes
 
     def write(self, data: bytes) -> None:
         if self._file is None:
-            shard = next(self._files)
-            path = self.filenames.sharded_filepath(shard_index=shard, num_shards=len(self.shard_lengths))
-            self._file = tf.io.TFRecordWriter(os.fspath(path))
-            self._room = self.shard_lengths[shard]
+            path, self._room = next(self._shards)
+            self._file = tf.io.TFRecordWriter(path)
         self._file.write(data)
-        self.n_bytes += len(data)
         self._room -= 1
         if not self._room:
             self._file.close()
             self._file = None
 
     def info(self) -> tfds.core.SplitInfo:
+        """Of the files as they are; TFDS counts their bytes without the framing of each record."""
         assert self.filenames.split
         return tfds.core.SplitInfo(
             name=self.filenames.split,
             shard_lengths=self.shard_lengths,
-            num_bytes=self.n_bytes,
+            num_bytes=sum(tf.io.gfile.stat(path).length for path in self.paths) - FRAMING * sum(self.shard_lengths),
             filename_template=self.filenames,
         )
 
@@ -148,15 +173,38 @@ class SplitWriter:
 def deal(stream: str, sizes: dict[str, int], keyed: Iterable[tuple[int, bytes]]) -> Iterator[tuple[str, bytes]]:
     """Yields the split of each record: the first `sizes` of the stream that are the split's own and no duplicates."""
     missing = dict(sizes)
-    seen: set[int] = set()
+    seen = DigestSet()
     for key, data in keyed:
         split = split_of(stream, key)
-        if missing[split] and key not in seen:
-            seen.add(key)
+        if missing[split] and seen.add(key):
             missing[split] -= 1
             yield split, data
         if not any(missing.values()):
             return
+
+
+class DigestSet:
+    """A set of 64-bit digests at 8 bytes each, where Python's takes about 100: a sorted array, and the newest apart."""
+
+    NEWEST = 2**18
+
+    def __init__(self):
+        self._sorted = np.empty(0, np.uint64)
+        self._newest: set[int] = set()
+
+    def add(self, digest: int) -> bool:
+        """Whether it is new."""
+        if digest in self._newest:
+            return False
+        place = self._sorted.searchsorted(np.uint64(digest))
+        if place < len(self._sorted) and self._sorted[place] == digest:
+            return False
+        self._newest.add(digest)
+        if len(self._newest) == self.NEWEST:
+            self._sorted = np.concatenate([self._sorted, np.fromiter(self._newest, np.uint64, self.NEWEST)])
+            self._sorted.sort()
+            self._newest.clear()
+        return True
 
 
 def keyed_records(config: Config, stream: str, chunk: int) -> list[tuple[int, bytes]]:
@@ -194,58 +242,19 @@ def serialize(features: dict[str, Any]) -> bytes:
     return proto.SerializeToString(deterministic=True)
 
 
-@contextlib.contextmanager
-def workers(processes: int) -> Iterator[Callable[..., Iterable]]:
-    """Yields a lazy `map` over that many processes, in order; the built-in one where a single process is asked for."""
-    if processes == 1:
-        yield map
-        return
-    # Fresh interpreters: TensorFlow's threads do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, end_with_parent) as pool:
-        try:
-            yield partial(map_in_order, pool, 2 * processes)
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def end_with_parent() -> None:
-    """Leaves an interrupt to the parent, and ends this worker with it even where it was killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def wait():
-        parent.join()
-        os._exit(1)  # The main thread would wait for work for ever.
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
-def map_in_order(pool: Executor, ahead: int, function: Callable, arguments: Iterable) -> Iterator:
-    """`pool.map` for endless arguments: it is never more than `ahead` calls ahead of what is taken from it."""
-    calls = deque()
-    try:
-        for argument in arguments:
-            calls.append(pool.submit(function, argument))
-            if len(calls) > ahead:
-                yield calls.popleft().result()
-        while calls:
-            yield calls.popleft().result()
-    finally:
-        for call in calls:
-            call.cancel()
-
-
-def available_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def build(config: str, data_dir: str | None, processes: int | None = None, shards: int | None = None) -> epath.Path:
+def build(
+    config: str,
+    data_dir: str | None,
+    processes: int | None = None,
+    shards: int | None = None,
+    beam_pipeline_options: str | None = None,
+) -> epath.Path:
     """Builds a configuration under `data_dir` (None: TFDS's own) unless it is there; returns its folder.
 
-    Takes one process for each core and writes one file for each split unless told otherwise. The folder appears when it
-    is complete. Raises UserError for an unknown config, a number below 1 or a folder that cannot be written.
+    Takes one process for each core and writes one file for each split unless told otherwise. With
+    `beam_pipeline_options`, "runner=DirectRunner,direct_num_workers=4" or just "", Apache Beam does the work. The
+    folder appears when it is complete. Raises UserError for an unknown config or option, a number below 1 or a folder
+    that cannot be written.
     """
     for name, number in (("processes", processes), ("shards", shards)):
         if number is not None and number < 1:
@@ -262,7 +271,12 @@ def build(config: str, data_dir: str | None, processes: int | None = None, shard
         if shards is not None and shards > smallest:
             raise UserError(f"shards={shards} must be at most {smallest}, the examples of the smallest split")
         builder.processes = processes
-        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(num_shards=shards))
+        builder.download_and_prepare(
+            download_config=tfds.download.DownloadConfig(
+                num_shards=shards,
+                beam_options=None if beam_pipeline_options is None else _beam_options(beam_pipeline_options, processes),
+            )
+        )
     except (OSError, tf.errors.OpError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         where = getattr(error, "filename", None) or data_dir or constants.DATA_DIR
@@ -270,6 +284,18 @@ def build(config: str, data_dir: str | None, processes: int | None = None, shard
             f"cannot write the dataset to {where}: {reason}; choose another folder with --tfds_data_dir"
         ) from error
     return builder.data_path
+
+
+def _beam_options(options: str, processes: int | None) -> Any:
+    if processes is not None:
+        raise UserError(
+            f"processes={processes} is for a build without Beam; give the runner's own, direct_num_workers=N"
+        )
+    try:
+        from explainft import beam_build
+    except ModuleNotFoundError as error:
+        raise UserError(f"a build on Beam needs {error.name}; run: pip install 'explainft[beam]'") from error
+    return beam_build.pipeline_options(options)
 
 
 def show(config: str, split: str, n: int, data_dir: str | None) -> str:
@@ -288,7 +314,9 @@ def show(config: str, split: str, n: int, data_dir: str | None) -> str:
     in_order = tfds.ReadConfig(interleave_cycle_length=1)
     examples = builder.as_dataset(split=split, read_config=in_order)  # pyright: ignore[reportCallIssue] (decorated)
     rows = tfds.as_numpy(examples.take(n))
-    return "\n\n".join(_page(f"{config}/{split} {index}", CONFIGS[config], row) for index, row in enumerate(rows))
+    return "\n\n".join(
+        _page(f"{config}/{split} {index}", builder.config.listops, row) for index, row in enumerate(rows)
+    )
 
 
 def _page(title: str, config: Config, row: dict[str, Any]) -> str:
@@ -303,6 +331,15 @@ def build_command(config: str, data_dir: str | None) -> str:
     return f"explainft data build --config {config}" + (f" --tfds_data_dir {data_dir}" if data_dir else "")
 
 
+@functools.cache  # TFDS wants one name to be one object
+def sized_config(name: str) -> tfds.core.BuilderConfig | None:
+    """The config `<published name>-<n>` with n training examples; None for any other name."""
+    published, _, n = name.rpartition("-")
+    if published not in CONFIGS or not (n.isascii() and n.isdecimal()) or n.startswith("0"):
+        return None
+    return dataclasses.replace(ExplainedListops.builder_configs[published], name=name, train_examples=int(n))
+
+
 def known_config(config: str) -> None:
-    if config not in CONFIGS:
+    if ExplainedListops.get_builder_config(config) is None:
         raise UserError(f"unknown config {config!r}{nearest(config, CONFIGS)}")

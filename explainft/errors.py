@@ -31,6 +31,13 @@ def require_name(**values: object) -> None:
             raise UserError(f"{name}={value!r} is no name")
 
 
+def require_local(**values: str) -> None:
+    """Refuses a bucket where something is to be written: a path like any other would be made in the current folder."""
+    for name, value in values.items():
+        if "://" in value:
+            raise UserError(f"{name}={value} is no folder of this machine; write to one, or to a bucket mounted as one")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The end of an error line about an unknown name: the nearest known one, or all of them."""
     known = sorted(known)

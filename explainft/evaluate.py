@@ -3,20 +3,24 @@
 import dataclasses
 import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
+from flax import traverse_util
+from jax.sharding import NamedSharding
 from tqdm import tqdm
 
 from explainft import checkpoint, convert, decoding, sharding, token_cache
 from explainft.data import Batches
-from explainft.errors import UserError, nearest, require_name, require_positive
+from explainft.errors import UserError, nearest, require_local, require_name, require_positive
 from explainft.loss import Loss
-from explainft.run_folder import RunFolder
-from explainft.t5 import T5, T5Config, forward
+from explainft.run_folder import RunFolder, writing
+from explainft.t5 import T5, T5Config, forward, parameter_shapes
 from explainft.token_cache import Record, TokenCache
-from explainft.weights import Weights
+from explainft.weights import Weights, parameters_like
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,11 +54,18 @@ def _loss_sums(config: T5Config, loss: Loss, params: Any, batch: dict[str, jax.A
 
 
 def teacher_forced(
-    config: T5Config, loss: Loss, params: Any, batches: Batches, mesh: jax.sharding.Mesh, steps: int
+    config: T5Config,
+    loss: Loss,
+    params: Any,
+    batches: Batches,
+    mesh: jax.sharding.Mesh,
+    steps: int,
+    between_batches: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """Loss and token accuracy on the first `steps` batches of one pass in order."""
     totals: dict[str, float] = {}
     for i in range(min(steps, batches.epoch_batches())):
+        between_batches()
         sums = _loss_sums(config, loss, params, sharding.put_batch(batches.ordered(i), mesh))
         for name, value in sums.items():
             totals[name] = totals.get(name, 0.0) + float(value)
@@ -70,21 +81,36 @@ def decode_and_score(
     num_examples: int | None,
     step: int,
     output_dir: Path,
+    between_batches: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """Decodes one task greedily, scores it with its metrics and writes its two files."""
     n = len(cache) if num_examples is None else min(num_examples, len(cache))
     records = cache.records[:n]
-    metrics, targets, predictions = score(cache, records, decode(config, params, cache, batch_size, n))
+    texts = decode(config, params, cache, batch_size, n, between_batches)
+    metrics, targets, predictions = score(cache, records, texts)
     write(output_dir, cache.task, step, metrics, records, targets, predictions)
     return metrics
 
 
-def decode(config: T5Config, params: Any, cache: TokenCache, batch_size: int, n: int) -> list[str]:
+def decode(
+    config: T5Config,
+    params: Any,
+    cache: TokenCache,
+    batch_size: int,
+    n: int,
+    between_batches: Callable[[], None] = lambda: None,
+) -> list[str]:
     """Greedy texts of the first n examples, each up to the length of the longest right one."""
     length = int(cache.targets.lengths[:n].max())
     with tqdm(total=n, desc=f"decoding {cache.task}", unit=" examples", disable=None, leave=False) as bar:
+
+        def progress(decoded: int) -> None:
+            bar.update(decoded)
+            between_batches()
+
+        between_batches()
         inputs = [cache.inputs[i] for i in range(n)]
-        decoded = decoding.generate(config, params, inputs, length, batch_size, progress=bar.update)
+        decoded = decoding.generate(config, params, inputs, length, batch_size, progress)
     return [cache.vocabulary.decode(ids) for ids in decoded]
 
 
@@ -112,13 +138,26 @@ def check_metric(caches: list[TokenCache], metric: str) -> None:
 
 
 def decode_all(
-    config: T5Config, params: Any, caches: list[TokenCache], evaluation: EvaluationConfig, step: int, run: RunFolder
+    config: T5Config,
+    params: Any,
+    caches: list[TokenCache],
+    evaluation: EvaluationConfig,
+    step: int,
+    run: RunFolder,
+    between_batches: Callable[[], None] = lambda: None,
 ) -> float:
     """Decodes and scores each task into the run's `inference_eval/`; returns the mean of the metric that counts."""
     scores = []
     for cache in caches:
         metrics = decode_and_score(
-            config, params, cache, evaluation.batch_size, evaluation.num_examples, step, run.path / "inference_eval"
+            config,
+            params,
+            cache,
+            evaluation.batch_size,
+            evaluation.num_examples,
+            step,
+            run.path / "inference_eval",
+            between_batches,
         )
         run.tensorboard(step, {f"inference_eval/{cache.task}/{name}": value for name, value in metrics.items()})
         scores.append(metrics[evaluation.metric])
@@ -134,6 +173,7 @@ def evaluate(
     batch_size: int = 256,
     num_examples: int | None = None,
     split: str = "test",
+    model_parallelism: int = 1,
     tfds_data_dir: str | None = None,
 ) -> None:
     """Scores a checkpoint of any format on a task or on each task of a mixture.
@@ -141,13 +181,16 @@ def evaluate(
     Prints a line for each task and adds to `output_dir`/inference_eval/.
     """
     require_name(CHECKPOINT_PATH=checkpoint_path, EVAL_OUTPUT_DIR=output_dir, MIXTURE_OR_TASK_NAME=mixture_or_task_name)
-    require_positive(BATCH_SIZE=batch_size)
+    require_positive(
+        BATCH_SIZE=batch_size, **({} if num_examples is None else {"EVALUATOR_NUM_EXAMPLES": num_examples})
+    )
+    make_folder(EVAL_OUTPUT_DIR=output_dir)
     weights = convert.open_weights(checkpoint_path)
     names = token_cache.task_names(mixture_or_task_name, module)
     caches = [token_cache.load(name, split, module, tfds_data_dir) for name in names]
     for cache in caches:
         check_vocabulary(model, cache, weights)
-    params = weights.tree(model)
+    params = placed_parameters(weights, model, model_parallelism)
     for cache in caches:
         step = weights.step or 0
         metrics = decode_and_score(
@@ -155,6 +198,28 @@ def evaluate(
         )
         shown = {name: value for name, value in metrics.items() if "/" not in name}
         print(f"{cache.task} step {step}: " + "  ".join(f"{name} {value:.4g}" for name, value in shown.items()))
+
+
+def make_folder(**named: str) -> None:
+    """Makes the folder where results go: before hours of decoding, not after."""
+    for name, folder in named.items():
+        require_local(**{name: folder})
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise UserError(f"cannot write {name}={folder!r} ({e.strerror}); name a writable folder") from e
+
+
+def placed_parameters(weights: Weights, model: T5Config, model_parallelism: int) -> Any:
+    """A checkpoint's parameters on all devices, read one at a time."""
+    mesh = sharding.make_mesh(model_parallelism)
+    sharding.check_model(model, mesh)
+    places = {name: NamedSharding(mesh, sharding.partition(name)) for name in parameter_shapes(model)}
+    like = {
+        name: jax.ShapeDtypeStruct(shape, np.float32, sharding=places[name])
+        for name, shape in parameter_shapes(model).items()
+    }
+    return parameters_like(weights, traverse_util.unflatten_dict(like, sep="/"))
 
 
 def evaluate_run(
@@ -171,7 +236,7 @@ def evaluate_run(
     mixture = mixture_or_task or evaluation_mixture(weights.meta["task"])
     path = str(run / "checkpoints" / f"checkpoint_{weights.step}")
     model = weights.architecture()
-    evaluate(model, path, str(run), mixture, module, batch_size, num_examples, "validation", tfds_data_dir)
+    evaluate(model, path, str(run), mixture, module, batch_size, num_examples, "validation", 1, tfds_data_dir)
 
 
 def check_vocabulary(model: T5Config, cache: TokenCache, weights: Weights | None = None) -> None:
@@ -205,7 +270,8 @@ def write(
     predictions: list[Any],
 ) -> None:
     """The two files of an evaluation, as seqio.JSONLogger names and fills them. A step evaluated again is replaced."""
-    output_dir.mkdir(parents=True, exist_ok=True)
+    with writing(output_dir):
+        output_dir.mkdir(parents=True, exist_ok=True)
     metrics_file = output_dir / f"{task}-metrics.jsonl"
     lines = metrics_file.read_text().splitlines() if metrics_file.is_file() else []
     lines = [line for line in lines if json.loads(line)["step"] != step] + [json.dumps({"step": step, **metrics})]
@@ -222,5 +288,6 @@ def write(
 
 def _replace(path: Path, lines: list[str]) -> None:
     scratch = path.with_name(path.name + ".tmp")
-    scratch.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-    scratch.rename(path)
+    with writing(path):
+        scratch.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        scratch.rename(path)

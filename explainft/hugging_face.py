@@ -70,8 +70,14 @@ def recognises(folder: Path) -> bool:
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    """The files of one format; safetensors where a folder has both."""
-    return sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+    """The files of one format; safetensors where a folder has both. An index says which belong to it."""
+    for stem, suffix in (("model", "safetensors"), ("pytorch_model", "bin")):
+        index = folder / f"{stem}.{suffix}.index.json"
+        if index.is_file():
+            return [folder / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+        if (folder / f"{stem}.{suffix}").is_file():
+            return [folder / f"{stem}.{suffix}"]
+    return []
 
 
 def read(folder: Path) -> Weights:
@@ -81,12 +87,18 @@ def read(folder: Path) -> Weights:
     """
     settings = json.loads((folder / "config.json").read_text())
     files = _weight_files(folder)
+    for file in files:
+        if not file.is_file():
+            raise UserError(f"{folder} lacks {file.name}, which its index names; copy the folder again")
     tensors = dict(t for file in files for t in (_safetensors(file) if file.suffix != ".bin" else _pytorch(file)))
     embedding = next((name for name in EMBEDDING if name in tensors), None)
     if embedding is None:
         raise UserError(f"{folder} has no tensor {EMBEDDING[0]!r}; give the folder of a whole T5, not of its encoder")
     # Releases from 5 on write tie_word_embeddings=true always, and tell the family by this scale instead.
     scaled = settings.get("scale_decoder_outputs", settings.get("tie_word_embeddings", True) is not False)
+    # A T5 1.1 that transformers 5 made anew shares its embedding with the output layer, and says so.
+    if not scaled and OUTPUT not in tensors and not settings.get("tie_word_embeddings"):
+        raise UserError(f"{folder} has no tensor {OUTPUT!r}, which a T5 1.1 has; copy the folder again")
     output = OUTPUT if OUTPUT in tensors else embedding
     if scaled and output != embedding and not np.array_equal(tensors[output][1](), tensors[embedding][1]()):
         raise UserError(f"{folder} scales its outputs and has an {OUTPUT} of its own; neither T5 1.0 nor 1.1 does")

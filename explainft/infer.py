@@ -100,6 +100,7 @@ def write_inferences(
     module: str = "tasks",
     batch_size: int = 256,
     split: str = "test",
+    model_parallelism: int = 1,
     tfds_data_dir: str | None = None,
 ) -> None:
     """Decodes a task, or each task of a mixture, with a checkpoint of any format.
@@ -110,16 +111,13 @@ def write_inferences(
         CHECKPOINT_PATH=checkpoint_path, INFER_OUTPUT_DIR=output_dir, MIXTURE_OR_TASK_NAME=mixture_or_task_name
     )
     require_positive(BATCH_SIZE=batch_size)
+    evaluate.make_folder(INFER_OUTPUT_DIR=output_dir)
     weights = convert.open_weights(checkpoint_path)
     names = token_cache.task_names(mixture_or_task_name, module)
     caches = [token_cache.load(name, split, module, tfds_data_dir) for name in names]
     for cache in caches:
         evaluate.check_vocabulary(model, cache, weights)
-    params = weights.tree(model)
-    try:
-        Path(output_dir).mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise UserError(f"cannot write INFER_OUTPUT_DIR={output_dir!r} ({e.strerror}); name a writable folder") from e
+    params = evaluate.placed_parameters(weights, model, model_parallelism)
     for cache in caches:
         texts = evaluate.decode(model, params, cache, batch_size, len(cache))
         lines = [

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from explainft import __version__, runtime
-from explainft.errors import UserError
+from explainft.errors import UserError, require_local
 
 GIN_FLAG = "--gin."
+BATCH_SIZE = 256  # of decoding, where no recipe says
 
 
 class Parser(argparse.ArgumentParser):
@@ -21,9 +22,9 @@ class Parser(argparse.ArgumentParser):
 
 def data_build(args: argparse.Namespace) -> None:
     dataset = _dataset()
+    beam = "" if args.beam and args.beam_pipeline_options is None else args.beam_pipeline_options
     for config in args.config:
-        folder = dataset.build(config, args.tfds_data_dir, processes=args.processes, shards=args.shards)
-        print(folder)
+        print(dataset.build(config, args.tfds_data_dir, args.processes, args.shards, beam))
 
 
 def data_show(args: argparse.Namespace) -> None:
@@ -65,7 +66,7 @@ def train(args: argparse.Namespace) -> None:
 
 def evaluate(args: argparse.Namespace) -> None:
     if args.gin_file:
-        _no_run(args.run)
+        _recipe_alone(args, "mixture", "num_examples", "module", "step", "batch_size")
         recipe = _recipe(args)
         from explainft import evaluate
 
@@ -77,13 +78,19 @@ def evaluate(args: argparse.Namespace) -> None:
     from explainft import evaluate
 
     evaluate.evaluate_run(
-        Path(args.run), args.mixture, args.step, args.batch_size, args.num_examples, args.module, args.tfds_data_dir
+        Path(args.run),
+        args.mixture,
+        args.step,
+        args.batch_size or BATCH_SIZE,
+        args.num_examples,
+        args.module or "tasks",
+        args.tfds_data_dir,
     )
 
 
 def infer(args: argparse.Namespace) -> None:
     if args.gin_file:
-        _no_run(args.run)
+        _recipe_alone(args, "expression", "input", "output", "step", "batch_size")
         recipe = _recipe(args)
         from explainft import infer
 
@@ -101,7 +108,7 @@ def infer(args: argparse.Namespace) -> None:
         expressions = _texts([])
     if args.output:
         infer.check_writable(Path(args.output))
-    predictions = infer.infer(Path(args.run), expressions, args.step, args.batch_size)
+    predictions = infer.infer(Path(args.run), expressions, args.step, args.batch_size or BATCH_SIZE)
     if args.output:
         infer.write_jsonl(predictions, Path(args.output))
     else:
@@ -128,8 +135,18 @@ def convert(args: argparse.Namespace) -> None:
     runtime.prepare()
     from explainft import convert
 
+    require_local(DESTINATION=args.destination)
     vocabulary = Path(args.vocabulary) if args.vocabulary else None
     print(convert.convert(args.source, Path(args.destination), args.to, args.step, args.dtype, vocabulary))
+
+
+def plan(args: argparse.Namespace) -> None:
+    os.environ["JAX_PLATFORMS"] = "cpu"  # with the TPU's compiler installed, JAX would look for a TPU
+    args.gin_bindings = ["MODEL_DIR=plan", *args.gin_bindings]
+    recipe = _recipe(args)
+    from explainft import plan, train
+
+    print(plan.plan(recipe.bindings(train.train), args.topology))
 
 
 def report(args: argparse.Namespace) -> None:
@@ -155,9 +172,11 @@ def _dataset():
     return dataset
 
 
-def _no_run(run: str | None) -> None:
-    if run is not None:
-        raise UserError(f"{run}: a recipe names its checkpoint itself; give either a run or --gin_file")
+def _recipe_alone(args: argparse.Namespace, *flags: str) -> None:
+    """With a recipe, everything is a macro: refuses what would be ignored. Unset flags are None or empty."""
+    for name in ("run", *flags):
+        if getattr(args, name) not in (None, []):
+            raise UserError(f"{name} and --gin_file do not go together; the recipe's macros say it all")
 
 
 def _list(text: str | None) -> list[str]:
@@ -196,10 +215,15 @@ def _data_commands(commands) -> None:
     below = data.add_subparsers(title="commands", metavar="COMMAND", required=True)
     sub = _command(below, "build", data_build, "Make a config of explained_listops.")
     sub.add_argument(
-        "--config", action="append", required=True, help="listops10, listops30, ..., tiny; may be repeated"
+        "--config",
+        action="append",
+        required=True,
+        help="listops10, listops30, ..., tiny, or listops30-1000000: with that many training examples; may be repeated",
     )
     sub.add_argument("--processes", type=_positive, help="default: one a core")
     sub.add_argument("--shards", type=_positive, help="files a split; the content is the same for any number")
+    sub.add_argument("--beam", action="store_true", help="build the same files on Apache Beam")
+    sub.add_argument("--beam_pipeline_options", help="NAME=VALUE,NAME=VALUE of Beam, such as runner=DirectRunner")
     _data_dir(sub)
     sub = _command(below, "show", data_show, "Print a few examples with their explanations and trees.")
     sub.add_argument("--config", default="tiny")
@@ -231,7 +255,7 @@ def _run_commands(commands) -> None:
     _gin(sub)
     sub.add_argument("--mixture", help="task or mixture; default: the evaluation mixture of the run's own task")
     sub.add_argument("--num_examples", type=_positive, help="of each task; default: all")
-    sub.add_argument("--module", default="tasks", help="the module that registers the tasks")
+    sub.add_argument("--module", help="the module that registers the tasks; default: tasks")
     _saved_step(sub)
     _data_dir(sub)
 
@@ -255,12 +279,16 @@ def _run_commands(commands) -> None:
     sub.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
 
     sub = _command(commands, "convert", convert, "Write a checkpoint of any format in another one.")
-    sub.add_argument("source", help="a run, a T5X checkpoint or a Hugging Face folder; also gs://")
+    sub.add_argument("source", help="a run, a Hugging Face folder, or a T5X checkpoint, which may be in gs://")
     sub.add_argument("destination")
     sub.add_argument("--to", required=True, choices=("hf", "t5x"))
     sub.add_argument("--step", type=_step, help="a checkpoint's step, or best for a run; default: the newest")
     sub.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: as it is stored")
     sub.add_argument("--vocabulary", help="a SentencePiece model for the tokenizer of a Hugging Face folder")
+
+    sub = _command(commands, "plan", plan, "Compile a recipe for a machine that is not here: does it fit, how fast?")
+    _gin(sub)
+    sub.add_argument("--topology", required=True, help="v5e:4x4, v4-8, v5e-16, ... or cpu:8")
 
     sub = _command(commands, "report", report, "Make the table and the plots from run folders.")
     sub.add_argument("runs", nargs="+", help="MODEL_DIRs")
@@ -287,7 +315,7 @@ def _data_dir(sub: argparse.ArgumentParser) -> None:
 
 def _saved_step(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--step", type=_step, help="a checkpoint's step, or best; default: the newest")
-    sub.add_argument("--batch_size", type=_positive, default=256)
+    sub.add_argument("--batch_size", type=_positive, help=f"default: {BATCH_SIZE}")
 
 
 def _step(text: str) -> int | str:

@@ -66,6 +66,6 @@ def adafactor(
 
 
 def _clipped(clip_norm: float | None, tx: optax.GradientTransformation) -> optax.GradientTransformation:
-    if clip_norm is not None and not clip_norm > 0:
+    if clip_norm is not None and (not isinstance(clip_norm, int | float) or not clip_norm > 0):
         raise UserError(f"CLIP_NORM={clip_norm} must be above 0; None clips nothing")
     return tx if clip_norm is None else optax.chain(optax.clip_by_global_norm(clip_norm), tx)

@@ -48,6 +48,11 @@ def configured(function: Callable[..., Any]) -> Callable[..., Any]:
     return gin.get_configurable(function)
 
 
+def bindings(function: Callable[..., Any]) -> dict[str, Any]:
+    """The arguments that the recipe binds, macros and references resolved."""
+    return gin.get_bindings(gin.get_configurable(function), resolve_references=True)
+
+
 def operative() -> str:
     """The settings that were read so far, as a recipe."""
     return gin.operative_config_str()

@@ -1,11 +1,16 @@
 """What a run writes beside its checkpoints: config.gin, metrics.jsonl, TensorBoard events; and how far it has come."""
 
+import contextlib
 import dataclasses
+import fcntl
 import json
 import math
+import os
 import shutil
 import socket
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
@@ -25,12 +30,14 @@ class Progress:
     best_step: int | None = None
     best_score: float | None = None
     evaluations_without_gain: int = 0
+    evaluation_owed: bool = False  # the run was told to stop before the evaluation of this step had ended
 
     def evaluated(self, step: int, score: float) -> None:
         if self.best_score is None or score > self.best_score:
             self.best_step, self.best_score, self.evaluations_without_gain = step, score, 0
         else:
             self.evaluations_without_gain += 1
+        self.evaluation_owed = False
 
 
 class Stopwatch:
@@ -53,19 +60,62 @@ class Stopwatch:
         return seconds
 
 
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What the operating system refuses below `path` is told in one line."""
+    try:
+        yield
+    except OSError as e:
+        raise UserError(
+            f"cannot write {path} ({e.strerror}); make it writable or make room, and give the same command again"
+        ) from e
+
+
+@contextlib.contextmanager
+def locked(model_dir: Path) -> Iterator[None]:
+    """Keeps a second training process out of MODEL_DIR; readers come and go.
+
+    The kernel takes the lock back when the process ends, however it ends. It reaches as far as the file system carries
+    it: processes of one machine always, several machines on NFS 4 or Lustre, not on buckets.
+    """
+    try:
+        model_dir.mkdir(parents=True, exist_ok=True)
+        file = open(model_dir / "lock", "a+", encoding="utf-8")  # noqa: SIM115  closed below
+    except OSError as e:
+        raise UserError(f"cannot write MODEL_DIR={str(model_dir)!r} ({e.strerror}); choose a writable folder") from e
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            file.seek(0)
+            raise UserError(
+                f"MODEL_DIR={str(model_dir)!r} is being trained by {file.read() or 'another process'}; "
+                "stop that one first, or choose another MODEL_DIR"
+            ) from e
+        except OSError as e:  # not every file system has locks
+            print(f"note: {model_dir} cannot be locked ({e.strerror}); train it once at a time", file=sys.stderr)
+        with writing(model_dir):
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.flush()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                file.truncate(0)
+
+
 class RunFolder:
-    """MODEL_DIR of one run."""
+    """MODEL_DIR of one run. Raises UserError where it cannot be written, or is gone."""
 
     def __init__(self, path: Path, config_text: str, vocabulary: Path):
         self.path = path
-        try:
+        with writing(path):
             path.mkdir(parents=True, exist_ok=True)
-            (path / "config.gin").write_text(config_text)
+            self._config.write_text(config_text)
             shutil.copyfile(vocabulary, path / "vocabulary.model")  # inference needs nothing but this folder
             events = path / f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}"
             self._events = open(events, "ab")  # noqa: SIM115  closed in __exit__
-        except OSError as e:
-            raise UserError(f"cannot write MODEL_DIR={str(path)!r} ({e.strerror}); choose a writable folder") from e
         self._event_writer = RecordWriter(self._events)
         self._event_writer.write(Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
 
@@ -73,17 +123,27 @@ class RunFolder:
     def metrics_file(self) -> Path:
         return self.path / "metrics.jsonl"
 
+    @property
+    def _config(self) -> Path:
+        return self.path / "config.gin"
+
     def log(self, row: dict[str, float]) -> None:
         """One line of metrics.jsonl, and the same to TensorBoard."""
-        with open(self.metrics_file, "a", encoding="utf-8") as file:
+        # Of a disk that was unmounted the empty mount point is left, which could be written.
+        if not self._config.is_file():
+            raise UserError(
+                f"MODEL_DIR={str(self.path)!r} has vanished; bring it back, and give the same command again"
+            )
+        with writing(self.metrics_file), open(self.metrics_file, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         self.tensorboard(int(row["step"]), {k: v for k, v in row.items() if k != "step"})
 
     def tensorboard(self, step: int, values: dict[str, float]) -> None:
         tags = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items() if math.isfinite(value)]
         event = Event(wall_time=time.time(), step=step, summary=Summary(value=tags))
-        self._event_writer.write(event.SerializeToString())
-        self._event_writer.flush()
+        with writing(self.path):
+            self._event_writer.write(event.SerializeToString())
+            self._event_writer.flush()
 
     def forget_after(self, step: int) -> None:
         """Drops the lines of updates that a resumed run makes again."""
@@ -96,11 +156,14 @@ class RunFolder:
         except (ValueError, KeyError, TypeError) as e:
             raise UserError(f"{self.metrics_file} is damaged ({e}); mend or delete it") from e
         scratch = self.metrics_file.with_suffix(".tmp")
-        scratch.write_text("".join(kept))
-        scratch.rename(self.metrics_file)
+        with writing(self.metrics_file):
+            scratch.write_text("".join(kept))
+            scratch.rename(self.metrics_file)
 
     def __enter__(self) -> "RunFolder":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._events.close()
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        # What could not be written a moment ago is tried once more; it was told already.
+        with contextlib.suppress(OSError) if error else writing(self.path):
+            self._events.close()

@@ -23,8 +23,11 @@ LOGICAL_AXES = {
     "wi_1/kernel": ("embed", "mlp"),
     "wo/kernel": ("mlp", "embed"),
     "logits_dense/kernel": ("embed", "vocab"),
+    "*/scale": ("embed",),
 }
-OVER_MODEL = ("vocab", "heads", "joined_kv", "mlp")
+# T5X's standard rules; with fsdp its rule of two-dimensional parameters too.
+MODEL_RULES = {"vocab": "model", "heads": "model", "joined_kv": "model", "mlp": "model"}
+FSDP_RULES = {**MODEL_RULES, "embed": "data"}
 
 
 def make_mesh(model_parallelism: int = 1) -> Mesh:
@@ -52,21 +55,29 @@ def check_batch(batch_size: int, mesh: Mesh, microbatches: int = 1) -> None:
         )
 
 
-def check_model(config: T5Config, mesh: Mesh) -> None:
-    """Refuses a network whose heads, feed-forward width or vocabulary do not divide over `model`."""
+def check_model(config: T5Config, mesh: Mesh, fsdp: bool = False) -> None:
+    """Refuses a network that does not divide over the mesh, with the numbers of devices that would do."""
     n = mesh.shape["model"]
     for name in ("num_heads", "mlp_dim", "vocab_size"):
         size = getattr(config, name)
         if size % n:
-            fits = [d for d in range(1, n) if size % d == 0]
-            raise UserError(f"{name}={size} does not divide by MODEL_PARALLELISM={n}; it divides by {fits}")
+            raise UserError(f"{name}={size} does not divide by MODEL_PARALLELISM={n}; {_divisors(size, mesh.size)} do")
+    if fsdp and config.emb_dim % mesh.shape["data"]:
+        fits = _divisors(config.emb_dim, mesh.size)
+        raise UserError(
+            f"FSDP=True splits emb_dim={config.emb_dim} over {mesh.shape['data']} data-parallel devices; {fits} do"
+        )
 
 
-def places(tree: Any, parameters: Any, mesh: Mesh) -> Any:
+def _divisors(size: int, largest: int) -> str:
+    return ", ".join(str(n) for n in range(1, largest + 1) if size % n == 0 and largest % n == 0)
+
+
+def places(tree: Any, parameters: Any, mesh: Mesh, fsdp: bool = False) -> Any:
     """Where each array of a state goes: like the parameter at the end of its path if it has its shape, else everywhere.
 
     `parameters` is the tree of parameters, or of their shapes; `tree` may be that tree, or hold it several times, as an
-    optimizer's state does.
+    optimizer's state does. With `fsdp` what is alike on all devices of `data` is split over them too.
     """
     shapes = {name: leaf.shape for name, leaf in named_leaves(parameters).items()}
 
@@ -74,15 +85,17 @@ def places(tree: Any, parameters: Any, mesh: Mesh) -> Any:
         parts = leaf_name(path).split("/")
         ends = ("/".join(parts[i:]) for i in range(len(parts)))
         name = next((end for end in ends if shapes.get(end) == leaf.shape), None)
-        return NamedSharding(mesh, partition(name) if name else PartitionSpec())
+        return NamedSharding(mesh, partition(name, fsdp) if name else PartitionSpec())
 
     return jax.tree_util.tree_map_with_path(place, tree)
 
 
-def partition(parameter: str) -> PartitionSpec:
-    """How a parameter is split: its wide axis over `model`; the axis of the residual stream stays whole."""
-    axes = LOGICAL_AXES.get("/".join(parameter.split("/")[-2:]), ())
-    return PartitionSpec(*("model" if axis in OVER_MODEL else None for axis in axes))
+def partition(parameter: str, fsdp: bool = False) -> PartitionSpec:
+    """How a parameter is split: its wide axis over `model`, with `fsdp` that of the residual stream over `data`."""
+    above, last = parameter.split("/")[-2:]
+    axes = LOGICAL_AXES.get(f"{above}/{last}") or LOGICAL_AXES[f"*/{last}"]
+    rules = FSDP_RULES if fsdp else MODEL_RULES
+    return PartitionSpec(*(rules.get(axis) for axis in axes))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -92,3 +105,12 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """The batch on the devices, its rows split over `data`."""
     return jax.device_put(batch, NamedSharding(mesh, PartitionSpec("data")))
+
+
+def put_rows_like(params: Any, rows: np.ndarray) -> jax.Array:
+    """Rows on the devices of the parameters: split over `data` where their number divides, else all everywhere."""
+    place = getattr(jax.tree.leaves(params)[0], "sharding", None)  # none where NumPy's arrays are given
+    if not isinstance(place, NamedSharding):
+        return jax.device_put(rows, place)
+    divides = len(rows) % place.mesh.shape["data"] == 0
+    return jax.device_put(rows, NamedSharding(place.mesh, PartitionSpec("data" if divides else None)))

@@ -265,7 +265,9 @@ def apply_layers(
 
     def apply(x_BLD: jax.Array, params: Any, i: jax.typing.ArrayLike) -> jax.Array:
         rngs = {"dropout": jax.random.fold_in(key, i)} if dropout else None
-        return over_data(layer.apply({"params": params}, x_BLD, *arguments, deterministic, rngs=rngs))
+        y_BLD = layer.apply({"params": params}, x_BLD, *arguments, deterministic, rngs=rngs)
+        assert isinstance(y_BLD, jax.Array)
+        return over_data(y_BLD)
 
     if config.remat_policy != "none":
         # Without prevent_cse a compiler may merge what is computed again with what was; a scan keeps them apart anyway.

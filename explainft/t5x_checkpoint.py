@@ -95,7 +95,9 @@ def _open(folder: epath.Path, path: str, **create: Any) -> Any:
         store = {"driver": "gcs", "bucket": bucket, "path": inside}
     else:
         store = {"driver": "file", "path": where}
-    return ts.open({"driver": "zarr", "kvstore": store}, **create).result()
+    # A chunk that was lost on the way must not be read as zeros; so chunks of zeros are written like any other.
+    strict = {"fill_missing_data_reads": False, "store_data_equal_to_fill_value": True}
+    return ts.open({"driver": "zarr", "kvstore": store, **strict}, **create).result()
 
 
 def write(folder: epath.Path, weights: Weights, dtype: str | None = None) -> None:

@@ -1,5 +1,6 @@
 """A task's examples as token ids on disk: SeqIO makes them once, every later run maps them without TensorFlow."""
 
+import contextlib
 import functools
 import hashlib
 import importlib
@@ -16,12 +17,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from explainft import quiet
+from explainft import quiet, ragged
 from explainft.errors import UserError, nearest
 from explainft.vocabulary import Vocabulary
 
+FEATURES = ("inputs", "targets")
 BATCH = 256  # examples taken from TensorFlow at a time
-FORMAT = 1  # raise it when what is written below changes
+FORMAT = 2  # raise it when what is written below changes
 
 
 def cache_root() -> Path:
@@ -32,21 +34,6 @@ def cache_root() -> Path:
 Record = dict[str, Any]  # the fields of an example beside its tokens, for postprocessing and metrics
 
 
-class Ragged:
-    """Sequences of different lengths in one flat int32 array: sequence i is tokens[starts[i]:starts[i + 1]]."""
-
-    def __init__(self, tokens: np.ndarray, starts: np.ndarray):
-        self.tokens = tokens
-        self.starts = starts
-        self.lengths = np.diff(starts)
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __getitem__(self, i: int) -> np.ndarray:
-        return self.tokens[self.starts[i] : self.starts[i + 1]]
-
-
 class TokenCache:
     """One split of one task: `inputs` and `targets` as token ids, EOS included, nothing cut; what metrics need."""
 
@@ -55,15 +42,11 @@ class TokenCache:
         self.meta: dict[str, Any] = json.loads((folder / "meta.json").read_text())
         self.task: str = self.meta["task"]
         self.split: str = self.meta["split"]
-        self.inputs = self._ragged("inputs")
-        self.targets = self._ragged("targets")
+        self.inputs = ragged.Ragged(folder, "inputs")
+        self.targets = ragged.Ragged(folder, "targets")
         self.vocabulary = Vocabulary(folder / "vocabulary.model", self.meta["extra_ids"])
         with open(folder / "records.jsonl", encoding="utf-8") as lines:
             self.records: list[Record] = [json.loads(line) for line in lines]  # none for the split "train"
-
-    def _ragged(self, feature: str) -> Ragged:
-        starts = np.load(self.folder / f"{feature}_starts.npy")
-        return Ragged(np.load(self.folder / f"{feature}.npy", mmap_mode="r"), starts)
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -261,29 +244,23 @@ def _offline_cache(task: Any, split: str, asked: dict[str, Any]) -> list[Path]:
 
 
 def _write_examples(task: Any, split: str, folder: Path, use_cached: bool) -> None:
-    tokens: dict[str, list[np.ndarray]] = {"inputs": [], "targets": []}
-    lengths: dict[str, list[np.ndarray]] = {"inputs": [], "targets": []}
     dataset = task.get_dataset(sequence_length=None, split=split, shuffle=False, use_cached=use_cached)
     # Of an offline cache without asking the source, whose data need not be there.
     n = task.get_cached_stats(split)["examples"] if use_cached else task.num_input_examples(split)
     if split == "train":  # nobody scores it: its other fields are not kept
-        dataset = dataset.map(lambda example: {feature: example[feature] for feature in tokens})
-    with (
-        open(folder / "records.jsonl", "w", encoding="utf-8") as records,
-        tqdm(total=n, desc=f"tokens of {task.name}", unit=" examples", disable=None) as bar,
-    ):
+        dataset = dataset.map(lambda example: {feature: example[feature] for feature in FEATURES})
+    with contextlib.ExitStack() as files:
+        write = {feature: files.enter_context(ragged.writer(folder, feature)) for feature in FEATURES}
+        records = files.enter_context(open(folder / "records.jsonl", "w", encoding="utf-8"))
+        bar = files.enter_context(tqdm(total=n, desc=f"tokens of {task.name}", unit=" examples", disable=None))
         for batch in dataset.ragged_batch(BATCH):
-            for feature in tokens:
-                ragged = batch.pop(feature)
-                tokens[feature].append(ragged.values.numpy().astype(np.int32))
-                lengths[feature].append(ragged.row_lengths().numpy())
+            bar.update(int(batch["inputs"].nrows()))
+            for feature in FEATURES:
+                rows = batch.pop(feature)
+                write[feature](rows.values.numpy(), rows.row_lengths().numpy())
             columns = {key: _plain(values.numpy()) for key, values in batch.items()}
             for fields in zip(*columns.values(), strict=True):
                 records.write(json.dumps(dict(zip(columns, fields, strict=True))) + "\n")
-            bar.update(len(lengths["inputs"][-1]))
-    for feature in tokens:
-        np.save(folder / f"{feature}.npy", np.concatenate(tokens[feature]))
-        np.save(folder / f"{feature}_starts.npy", np.cumsum(np.concatenate([[0], *lengths[feature]]), dtype=np.int64))
 
 
 def _plain(value: Any) -> Any:

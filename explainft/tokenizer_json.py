@@ -5,14 +5,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+from explainft.errors import UserError
 from explainft.vocabulary import EOS_ID, Vocabulary
 
 PAD, EOS, UNK = 0, EOS_ID, 2
+UNIGRAM = 1  # in SentencePiece's TrainerSpec.ModelType
 
 
 def write(folder: Path, vocabulary: Vocabulary, extra_ids: int) -> None:
     """tokenizer.json and tokenizer_config.json for a vocabulary of the unigram kind, which T5's and ours are."""
     model = vocabulary.proto
+    if model.trainer_spec.model_type != UNIGRAM:
+        raise UserError(f"{vocabulary.path} is no unigram model; give a vocabulary of the kind that T5 has")
     pieces = [_piece(piece.piece) for piece in model.pieces]
     special = [PAD, EOS, UNK, *(i for i, piece in enumerate(pieces) if piece.startswith("<extra_id_"))]
     spaces = model.normalizer_spec

@@ -3,34 +3,27 @@
 import contextlib
 import dataclasses
 import functools
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
 from tqdm import tqdm
 
-from explainft import convert, evaluate, sharding, token_cache
-from explainft.checkpoint import CheckpointConfig, Checkpoints, describe
+from explainft import evaluate, sharding, token_cache
+from explainft.checkpoint import CURE_OF_NAN, CheckpointConfig, Checkpoints, describe
 from explainft.data import Batches
-from explainft.errors import UserError, require_at_least_zero, require_name, require_positive
+from explainft.errors import UserError, require_at_least_zero, require_local, require_name, require_positive
 from explainft.evaluate import EvaluationConfig
 from explainft.loss import Loss
-from explainft.run_folder import Progress, RunFolder, Stopwatch
+from explainft.preemption import Stopped, StopSignal
+from explainft.run_folder import Progress, RunFolder, Stopwatch, locked
 from explainft.t5 import T5, T5Config, forward
 from explainft.token_cache import TokenCache
-from explainft.weights import Weights, has_adafactor, parameters_like, slots_like
-
-
-@flax.struct.dataclass
-class TrainState:
-    step: jax.Array
-    params: Any
-    opt_state: Any
+from explainft.train_state import TrainState, abstract_state, last_step, restore_or_init, starting_point
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,93 +46,8 @@ class DatasetConfig:
         return Batches(cache, self.task_feature_lengths, self.batch_size, self.seed, packed=self.pack)
 
 
-def init_state(config: T5Config, tx: optax.GradientTransformation, seed: int) -> TrainState:
-    """Fresh parameters from the seed, fresh optimizer slots, step 0."""
-    tokens = jnp.ones((1, 1), jnp.int32)
-    params = T5(config).init(jax.random.key(seed), tokens, tokens, tokens)["params"]
-    return TrainState(jnp.int32(0), params, tx.init(params))
-
-
-def abstract_state(config: T5Config, tx: optax.GradientTransformation, mesh: jax.sharding.Mesh) -> TrainState:
-    """Shapes, types and places of a state, for restoring one without computing another first."""
-    shapes = jax.eval_shape(functools.partial(init_state, config, tx, 0))
-    places = sharding.places(shapes, shapes.params, mesh)
-    return jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, places)
-
-
-def starting_point(
-    keeper: Checkpoints, initial_checkpoint: str | None, initial_step: int | None, relative: bool
-) -> tuple[Weights | None, Progress]:
-    """The checkpoint that a new run starts from, and how far a run has come.
-
-    Raises UserError where neither checkpoint nor setting tells the step at which an absolute TRAIN_STEPS begins.
-    """
-    if keeper.latest is not None:
-        return None, Progress(**keeper.progress(keeper.latest))
-    if initial_checkpoint is None:
-        return None, Progress()
-    weights = convert.open_weights(initial_checkpoint)
-    step = initial_step if weights.step is None else weights.step
-    if step is None and not relative:
-        raise UserError(
-            f"{weights.origin} does not tell its step, and TRAIN_STEPS counts from pre-training on; "
-            "give --gin.INITIAL_STEP=1000000, or what it is, or the updates alone as --gin.TRAIN_STEPS_RELATIVE=N"
-        )
-    return weights, Progress(first_step=step or 0)
-
-
-def last_step(progress: Progress, train_steps: int, relative: int | None) -> int:
-    """Where training ends. Raises UserError for a TRAIN_STEPS that the initial checkpoint has behind it."""
-    first = progress.first_step
-    if relative is not None:
-        require_positive(TRAIN_STEPS_RELATIVE=relative)
-        return first + relative
-    if first >= train_steps:
-        raise UserError(
-            f"TRAIN_STEPS={train_steps} includes the {first} steps that the initial checkpoint has behind it; "
-            f"give --gin.TRAIN_STEPS={first + train_steps} or --gin.TRAIN_STEPS_RELATIVE={train_steps}"
-        )
-    return train_steps
-
-
-def restore_or_init(
-    keeper: Checkpoints,
-    weights: Weights | None,
-    step: int,
-    model: T5Config,
-    tx: optax.GradientTransformation,
-    seed: int,
-    mesh: jax.sharding.Mesh,
-) -> TrainState:
-    """The newest checkpoint of the run, else the initial one's parameters, else fresh ones."""
-    like = abstract_state(model, tx, mesh)
-    if keeper.latest is not None:
-        params, opt_state = keeper.restore(keeper.latest, like.params, like.opt_state)
-        return TrainState(jax.device_put(jnp.int32(keeper.latest), like.step.sharding), params, opt_state)
-    if weights is not None:
-        return state_from(weights, like, tx, step)
-    return jax.device_put(init_state(model, tx, seed), jax.tree.map(lambda x: x.sharding, like))
-
-
-def state_from(weights: Weights, like: TrainState, tx: optax.GradientTransformation, step: int) -> TrainState:
-    """The parameters of a checkpoint at a step, with its Adafactor slots where it has them, else with fresh ones.
-
-    Says on standard error what was restored. Raises UserError where the parameters are another network's.
-    """
-    params = parameters_like(weights, like.params)
-    places = jax.tree.map(lambda x: x.sharding, like.opt_state)
-    opt_state = slots_like(weights, jax.jit(tx.init, out_shardings=places)(params), step)
-    n = sum(x.size for x in jax.tree.leaves(params))
-    restored = has_adafactor(like.opt_state) and weights.read_slot is not None
-    slots = "its optimizer slots" if restored else "fresh optimizer slots"
-    print(f"starting at step {step:,} from {weights.origin}: {n:,} parameters, {slots}", file=sys.stderr)
-    return TrainState(jax.device_put(jnp.int32(step), like.step.sharding), params, opt_state)
-
-
-def make_step(
-    config: T5Config, tx: optax.GradientTransformation, loss: Loss, seed: int, microbatches: int = 1
-) -> Callable:
-    """A jitted update (state, batch) -> (state, sums). The old state's memory is reused: do not read it afterwards."""
+def gradient_sums(config: T5Config, loss: Loss, microbatches: int = 1) -> Callable:
+    """(params, batch, rng) -> gradients of the summed loss, and its sums; in parts that run after each other."""
     model = T5(config)
 
     def loss_sum(params, batch, rng):
@@ -163,7 +71,24 @@ def make_step(
         )
         return jax.lax.scan(add, zeros, (parts, jax.random.split(rng, microbatches)))[0]
 
-    @functools.partial(jax.jit, donate_argnums=0)
+    return gradients
+
+
+def make_step(
+    config: T5Config,
+    tx: optax.GradientTransformation,
+    loss: Loss,
+    seed: int,
+    microbatches: int = 1,
+    places: TrainState | None = None,
+) -> Callable:
+    """A jitted update (state, batch) -> (state, sums). The old state's memory is reused: do not read it afterwards.
+
+    `places`: the shardings that the state keeps; None leaves them to the compiler.
+    """
+    gradients = gradient_sums(config, loss, microbatches)
+
+    @functools.partial(jax.jit, donate_argnums=0, out_shardings=None if places is None else (places, None))
     def step(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, dict[str, jax.Array]]:
         rng = jax.random.fold_in(jax.random.key(seed), state.step)
         grads, sums = gradients(state.params, batch, rng)
@@ -195,6 +120,7 @@ def train(
     initial_step: int | None = None,
     train_steps_relative: int | None = None,
     model_parallelism: int = 1,
+    fsdp: bool = False,
     use_cached_tasks: bool = False,
     config_text: Callable[[], str] = str,
     tfds_data_dir: str | None = None,
@@ -203,8 +129,10 @@ def train(
     """Trains to `train_steps` updates, or goes on from the newest checkpoint in `model_dir`.
 
     A new run starts from `initial_checkpoint_path` (any format that convert.open_weights reads; None: from scratch) and
-    counts on from its step, or from `initial_step` where the format does not tell. So `train_steps` includes
+    counts on from its step, or from `initial_step` where that is given. So `train_steps` includes
     pre-training, as in T5X; `train_steps_relative` counts from the start of this run instead.
+
+    SIGTERM and Ctrl-C end the update in progress, or give up the evaluation in progress, save, and return.
 
     Writes config.gin, metrics.jsonl, TensorBoard events, checkpoints/ and inference_eval/ there. An evaluation comes
     before the save of the same step, which keeps its outcome. Raises UserError for what the user can mend.
@@ -212,10 +140,11 @@ def train(
     # ---- what is trained on what
     if not isinstance(model_dir, str) or not model_dir:
         raise UserError(f"MODEL_DIR={model_dir!r} is no folder's name; give --gin.MODEL_DIR=FOLDER")
+    require_local(MODEL_DIR=model_dir)
     require_positive(TRAIN_STEPS=train_steps, MICROBATCHES=microbatches, LOG_PERIOD=log_period)
     require_at_least_zero(INITIAL_STEP=initial_step or 0)
     mesh = sharding.make_mesh(model_parallelism)
-    sharding.check_model(model, mesh)
+    sharding.check_model(model, mesh, fsdp)
     sharding.check_batch(dataset.batch_size, mesh, microbatches)
     load = functools.partial(
         token_cache.load,
@@ -235,6 +164,9 @@ def train(
     # ---- from where
     path = Path(model_dir)
     with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(StopSignal())
+        if jax.process_index() == 0:
+            stack.enter_context(locked(path))
         description = {**describe(model, cache), "data": dataclasses.asdict(dataset)}
         keeper = stack.enter_context(Checkpoints(path, checkpoints, description))
         weights, progress = starting_point(
@@ -245,13 +177,19 @@ def train(
         train_steps = last_step(progress, train_steps, train_steps_relative)
         rate = schedule(train_steps=train_steps)
         tx = optimizer(rate)
-        state = restore_or_init(keeper, weights, progress.first_step, model, tx, random_seed, mesh)
-        update = make_step(model, tx, loss, random_seed, microbatches)
+        stack.enter_context(jax.set_mesh(mesh))
+        like = abstract_state(model, tx, mesh, fsdp)
+        state = restore_or_init(keeper, weights, progress.first_step, model, tx, random_seed, like)
+        places = jax.tree.map(lambda x: x.sharding, like)
+        update = make_step(model, tx, loss, random_seed, microbatches, places)
+
+        if keeper.latest is not None:  # a damaged one may have been passed over
+            progress = Progress(**keeper.progress())
 
         first = int(state.step)
         watch = Stopwatch()
         last = first if out_of_patience(evaluation, progress) else train_steps
-        if first >= last:
+        if first >= last and not progress.evaluation_owed:
             print(f"{path} is complete at step {first:,}: nothing to train", file=sys.stderr)
             return
         run = stack.enter_context(RunFolder(path, config_text(), cache.vocabulary.path))
@@ -261,40 +199,60 @@ def train(
         bar = stack.enter_context(tqdm(total=train_steps, initial=first, desc=path.name, unit=" steps", disable=None))
         recent: list[dict[str, jax.Array]] = []
         watch.lap()
-        for step in range(first, last):
-            state, sums = update(state, sharding.put_batch(batches[step - progress.first_step], mesh))
-            recent.append(sums)
-            done = step + 1
-            at_end = done == train_steps
-            bar.update()
+        # An evaluation that was cut off by a signal is made up for before the next update.
+        for done in range(first if progress.evaluation_owed else first + 1, last + 1):
+            if done > first:
+                state, sums = update(state, sharding.put_batch(batches[done - 1 - progress.first_step], mesh))
+                recent.append(sums)
+                jax.block_until_ready(recent[-3:][0])  # a signal must not wait for a queue of updates
+                bar.update()
 
-            evaluate_now = done % evaluation.period == 0 or at_end
+            at_end = done == train_steps
+            told_to_stop = stop.requested()
+            evaluate_now = done % evaluation.period == 0 or at_end or progress.evaluation_owed
             save_now = done % checkpoints.period == 0 or at_end
             # Before an evaluation or a save too: what is counted here must not be lost between two saves.
-            if done % log_period == 0 or evaluate_now or save_now:
+            if recent and (done % log_period == 0 or evaluate_now or save_now or told_to_stop):
+                check_loss(recent, done, keeper)
                 row = summarise(recent, watch.lap(), dataset, progress)
-                run.log({"step": done, **row, "learning_rate": float(rate(step))})
+                run.log({"step": done, **row, "learning_rate": float(rate(done - 1))})
                 bar.set_postfix_str(f"loss {row['loss']:.3f}, {row['examples_per_second']:,.0f} examples/s")
                 recent = []
 
             watch.pause()
             if evaluate_now:
-                scores = evaluate.teacher_forced(model, loss, state.params, validation, mesh, evaluation.eval_steps)
-                run.log({"step": done, **{f"eval/{name}": value for name, value in scores.items()}})
-                score = evaluate.decode_all(model, state.params, eval_caches, evaluation, done, run)
-                progress.evaluated(done, score)
-                bar.set_description_str(f"{path.name}, {evaluation.metric} {score:.3f}")
-            stop = out_of_patience(evaluation, progress)
+                progress.evaluation_owed = True
+                with contextlib.suppress(Stopped):
+                    scores = evaluate.teacher_forced(
+                        model, loss, state.params, validation, mesh, evaluation.eval_steps, stop.check
+                    )
+                    score = evaluate.decode_all(model, state.params, eval_caches, evaluation, done, run, stop.check)
+                    run.log({"step": done, **{f"eval/{name}": value for name, value in scores.items()}})
+                    progress.evaluated(done, score)
+                    bar.set_description_str(f"{path.name}, {evaluation.metric} {score:.3f}")
+            told_to_stop = told_to_stop or progress.evaluation_owed
+            no_gain = out_of_patience(evaluation, progress)
             new_best = checkpoints.keep_best and progress.best_step == done
-            if save_now or stop or new_best:
+            if save_now or told_to_stop or no_gain or new_best:
                 keeper.save(done, state.params, state.opt_state, dataclasses.asdict(progress))
                 keeper.prune(progress.best_step)
             watch.resume()
-            if stop:
+            if told_to_stop:
+                bar.write(f"{stop.name}: step {done:,} is saved; the same command goes on from it", file=sys.stderr)
+                break
+            if no_gain:
                 bar.write(
                     f"{evaluation.metric} has not risen in {evaluation.patience} evaluations: stopped", file=sys.stderr
                 )
                 break
+
+
+def check_loss(sums: list[dict[str, jax.Array]], done: int, keeper: Checkpoints) -> None:
+    """Raises UserError for the first of the last updates, `done` the last of them, whose loss is no number."""
+    for step, of_step in enumerate(sums, done - len(sums) + 1):
+        loss_sum = float(of_step["loss_sum"])
+        if not math.isfinite(loss_sum):
+            raise UserError(f"the loss is {loss_sum} at step {step}; {keeper.last_good()}; {CURE_OF_NAN}")
 
 
 def out_of_patience(evaluation: EvaluationConfig, progress: Progress) -> bool:

@@ -123,15 +123,27 @@ def slots_like(weights: Weights, opt_state: Any, step: int) -> Any:
         if isinstance(state, optax.ScaleByScheduleState):
             return state._replace(count=_put(np.int32(step), state.count))
         if isinstance(state, optax.FactoredState) and weights.read_slot is not None:
-            slots = {slot: _slot_tree(weights.read_slot, slot, getattr(state, slot)) for slot in SLOTS}
-            return state._replace(count=_put(np.int32(step), state.count), **slots)
+            slots = {slot: _slot_tree(weights, slot, getattr(state, slot)) for slot in SLOTS}
+            # The steps that the slots have seen, wherever this run begins to count.
+            seen = step if weights.step is None else weights.step
+            return state._replace(count=_put(np.int32(seen), state.count), **slots)
         return state
 
     return jax.tree.map(restore, opt_state, is_leaf=_is_transformation)
 
 
-def _slot_tree(read_slot: Callable[[str, str], np.ndarray], slot: str, like: Any) -> Any:
-    return jax.tree_util.tree_map_with_path(lambda path, leaf: _put(read_slot(leaf_name(path), slot), leaf), like)
+def _slot_tree(weights: Weights, slot: str, like: Any) -> Any:
+    def place(path: jax.tree_util.KeyPath, leaf: Any) -> jax.Array:
+        assert weights.read_slot is not None
+        value = weights.read_slot(leaf_name(path), slot)
+        if value.shape != leaf.shape:
+            raise UserError(
+                f"{weights.origin}: Adafactor's {slot} of {leaf_name(path)!r} has shape {value.shape}, here it is "
+                f"{leaf.shape}; convert the checkpoint to a Hugging Face folder to leave its slots behind"
+            )
+        return _put(value, leaf)
+
+    return jax.tree_util.tree_map_with_path(place, like)
 
 
 def _put(value: Any, like: Any) -> jax.Array:

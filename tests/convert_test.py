@@ -16,10 +16,11 @@ from flax import traverse_util
 from safetensors.numpy import load_file, save_file
 
 from explainft import checkpoint, convert, hugging_face, optim, t5x_checkpoint
-from explainft.errors import UserError
+from explainft.errors import UserError, require_local
 from explainft.infer import PRETRAINED
 from explainft.t5 import T5Config, parameter_shapes
-from explainft.train import TrainState, init_state
+from explainft.train_state import TrainState, init_state
+from explainft.vocab import COMPACT
 from explainft.weights import SLOTS, Weights, architecture, named_leaves, parameters_like, slots_like
 from tests.train_test import run as train_run
 
@@ -210,6 +211,47 @@ def test_damage_is_told_in_one_line(tmp_path):
     (tmp_path / "hf" / "model.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match="copy the checkpoint again"):
         convert.open_weights(str(tmp_path / "hf"))
+
+
+def test_what_was_lost_on_the_way_is_not_read_as_something_else(tmp_path, monkeypatch):
+    t5x_checkpoint.write(epath.Path(tmp_path / "checkpoint_0"), weights(SMALL))
+    next((tmp_path / "checkpoint_0" / "target.token_embedder.embedding").glob("0.*")).unlink()
+    with pytest.raises(UserError, match="cannot read token_embedder/embedding .*missing"):
+        convert.open_weights(str(tmp_path)).read("token_embedder/embedding")
+    monkeypatch.setattr(hugging_face, "SHARD_BYTES", 200_000)
+    hugging_face.write(tmp_path / "hf", weights(FAMILIES["1.1"]))
+    last = sorted((tmp_path / "hf").glob("*.safetensors"))[-1]
+    last.unlink()
+    with pytest.raises(UserError, match=f"lacks {last.name}, which its index names"):
+        convert.open_weights(str(tmp_path / "hf"))
+
+
+def test_slots_of_other_shapes_are_refused():
+    tx = optim.adafactor(lambda _: 1e-3)
+    odd = dataclasses.replace(weights(SMALL, slots=True), read_slot=lambda name, slot: np.zeros(1, np.float32))
+    with pytest.raises(UserError, match=r"v_row of 'decoder/.*' has shape \(1,\), here it is \(128,\)"):
+        slots_like(odd, init_state(SMALL, tx, 0).opt_state, 7)
+
+
+def test_where_nothing_can_be_read_or_written(tmp_path, capsys):
+    with pytest.raises(UserError, match="is no folder of this machine"):
+        require_local(DESTINATION="gs://bucket/out")
+    t5x_checkpoint.write(epath.Path(tmp_path / "checkpoint_0"), weights(SMALL))
+    for flags, message in (
+        ({"to": "hf", "step": 5}, "has no checkpoint of step 5"),
+        ({"to": "t5x", "vocabulary": COMPACT}, "it is for --to hf"),
+        ({"to": "hf", "vocabulary": tmp_path / "none.model"}, "no SentencePiece model at"),
+    ):
+        with pytest.raises(UserError, match=message):
+            convert.convert(str(tmp_path), tmp_path / "out", **flags)
+    hugging_face.write(tmp_path / "hf", weights(SMALL))
+    with pytest.raises(UserError, match="is one checkpoint; give --step with the folder of a run"):
+        convert.open_weights(str(tmp_path / "hf"), 5)
+    shutil.copytree(next((PRETRAINED / "checkpoints").glob("checkpoint_*")), tmp_path / "alone")
+    with pytest.raises(UserError, match="is a checkpoint outside of its run"):
+        convert.open_weights(str(tmp_path / "alone"))
+    convert.convert(str(tmp_path / "hf"), tmp_path / "t5x", "t5x")
+    assert "fresh ones, at step 0" in capsys.readouterr().err
 
 
 def test_steps_of_a_t5x_run(tmp_path):

@@ -2,11 +2,16 @@
 
 import json
 import shutil
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from explainft.data import Batches, check_lengths, pack
+from explainft import data, ragged
+from explainft.data import OPEN_ROWS, Batches, check_lengths, pack
 from explainft.errors import UserError
 from explainft.token_cache import TokenCache
 from explainft.vocab import COMPACT
@@ -18,10 +23,16 @@ def write_cache(folder, inputs, targets):
     """The files of a token cache as token_cache writes them."""
     folder.mkdir(parents=True, exist_ok=True)
     for feature, rows in (("inputs", inputs), ("targets", targets)):
-        np.save(folder / f"{feature}.npy", np.concatenate(rows).astype(np.int32))
-        np.save(folder / f"{feature}_starts.npy", np.cumsum([0, *map(len, rows)]))
+        with ragged.writer(folder, feature) as write:
+            for row in rows:
+                write(row, np.array([len(row)]))
+    add_meta(folder)
+    return TokenCache(folder)
+
+
+def add_meta(folder):
     meta = {
-        "format": 1,
+        "format": 2,
         "task": "a_task",
         "split": "train",
         "extra_ids": 0,
@@ -32,7 +43,6 @@ def write_cache(folder, inputs, targets):
     (folder / "meta.json").write_text(json.dumps(meta))
     (folder / "records.jsonl").write_text("")
     shutil.copy(COMPACT, folder / "vocabulary.model")
-    return TokenCache(folder)
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +117,91 @@ def test_packing_fills_rows():
         assert per_row.max() <= room
     filled = max(n_inputs.sum() / 96, n_targets.sum() / 192)
     assert filled / len(packing) > 0.9  # of the scarcer feature's places
+
+
+def packed_by_hand(n_inputs, n_targets, row_inputs, row_targets, seed):
+    """The rows as lists: each example goes into the fullest open row that holds it, else the fullest one is closed."""
+    rows, closed = [[] for _ in range(OPEN_ROWS)], []
+
+    def free(row):
+        return row_inputs - sum(n_inputs[row]), row_targets - sum(n_targets[row])
+
+    def emptiness(row):
+        return free(row)[0] / row_inputs + free(row)[1] / row_targets
+
+    for i in np.random.default_rng([seed, 0]).permutation(len(n_inputs)).tolist():
+        holding = [row for row in rows if free(row)[0] >= n_inputs[i] and free(row)[1] >= n_targets[i]]
+        if not holding:
+            row = min(rows, key=emptiness)
+            closed.append(row.copy())
+            row.clear()
+            holding = [row]
+        min(holding, key=emptiness).append(i)
+    return closed + [row for row in rows if row]
+
+
+@pytest.mark.parametrize(("row_inputs", "row_targets"), [(30, 50), (24, 200), (97, 64), (400, 400)])
+def test_examples_go_into_the_fullest_row_that_holds_them(row_inputs, row_targets):
+    rng = np.random.default_rng(0)
+    n_inputs, n_targets = rng.integers(2, 25, 700), rng.integers(1, 50, 700)
+    packing = pack(n_inputs, n_targets, row_inputs, row_targets, seed=5)
+    rows = [packing.examples[a:b].tolist() for a, b in zip(packing.starts, packing.starts[1:], strict=False)]
+    assert rows == packed_by_hand(n_inputs, n_targets, row_inputs, row_targets, seed=5)
+
+
+def test_packing_takes_little_memory(monkeypatch):
+    monkeypatch.setattr(data, "PACK_BLOCK", 2**12)
+    n = 60_000
+    rng = np.random.default_rng(0)
+    n_inputs, n_targets = rng.integers(8, 25, n), rng.integers(300, 400, n)
+    tracemalloc.start()
+    packing = pack(n_inputs, n_targets, 96, 1024, seed=0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(packing.examples) == n
+    assert peak / n < 80  # bytes an example; lists of Python's numbers would take 120
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak of memory under /proc")
+def test_memory_does_not_grow_by_the_tokens_read(tmp_path):
+    """In processes of their own: an epoch of 10 and of 100 MB of tokens."""
+
+    def peak_kb(n):
+        rng = np.random.default_rng(0)
+        for feature, length in (("inputs", 25), ("targets", 100)):
+            (tmp_path / str(n)).mkdir(exist_ok=True)
+            with ragged.writer(tmp_path / str(n), feature) as write:
+                write(rng.integers(3, 150, n * length), np.full(n, length))
+        add_meta(tmp_path / str(n))
+        program = (
+            "import sys; from pathlib import Path; from explainft.data import Batches, TokenCache; "
+            "batches = Batches(TokenCache(Path(sys.argv[1])), {'inputs': 25, 'targets': 100}, 500, 0, packed=False); "
+            "assert max(len(batches[step]) for step in range(batches.epoch_batches())) == 5; "
+            "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
+        )
+        command = [sys.executable, "-c", program, tmp_path / str(n)]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    assert peak_kb(200_000) - peak_kb(20_000) < 30_000
+
+
+def test_sequences_are_whole_and_in_order_over_several_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(ragged, "SHARD_TOKENS", 40)
+    rng = np.random.default_rng(0)
+    rows = [rng.integers(0, 2**31, rng.integers(0, 12)) for _ in range(99)]
+    with ragged.writer(tmp_path, "inputs") as write:
+        for first in range(0, len(rows), 3):
+            some = rows[first : first + 3]
+            write(np.concatenate(some), np.array([len(row) for row in some]))
+    sizes = [file.stat().st_size // 4 for file in sorted(tmp_path.glob("inputs-*.tokens"))]
+    assert len(sizes) > 10 and max(sizes) <= 40 and sum(sizes) == sum(map(len, rows))
+    read = ragged.Ragged(tmp_path, "inputs")
+    assert read.lengths.tolist() == [len(row) for row in rows]
+    assert [read[i].tolist() for i in range(len(read))] == [row.tolist() for row in rows]
+    which = rng.permutation(99)
+    tokens, lengths = read.take(which)
+    assert lengths.tolist() == [len(rows[i]) for i in which]
+    assert tokens.tolist() == np.concatenate([rows[i] for i in which]).tolist()
 
 
 def test_examples_longer_than_their_row_are_counted_never_cut(cache):

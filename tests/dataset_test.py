@@ -1,9 +1,11 @@
 import hashlib
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -11,10 +13,12 @@ import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+import explainft
 from explainft import dataset, listops
 from explainft.dataset import ExplainedListops, ListopsConfig, build, show
 from explainft.errors import UserError
 from explainft.listops.configs import CHUNK, CONFIGS, SPLITS, Config, candidates
+from tasks.sources import ExplainedListopsSource
 
 SIZES = {split: 60 for split in SPLITS} | {"train": 900}
 
@@ -78,6 +82,60 @@ def test_duplicates_are_dropped_and_full_splits_take_no_more():
     keyed = [(102 + 98, b"a"), (0, b"b"), (102 + 98, b"a"), (1, b"c"), (2, b"d"), (101, b"e"), (99, b"f"), (100, b"g")]
     dealt = dataset.deal("train", {"train": 2, "validation": 2, "test": 1}, keyed)
     assert list(dealt) == [("validation", b"a"), ("train", b"b"), ("train", b"c"), ("test", b"e"), ("validation", b"f")]
+
+
+def test_a_set_of_digests_is_a_set(monkeypatch):
+    monkeypatch.setattr(dataset.DigestSet, "NEWEST", 100)
+    rng = random.Random(0)
+    digests, seen = dataset.DigestSet(), set()
+    for digest in [0, 2**64 - 1, 0, *(rng.choice([rng.randrange(2**64), rng.randrange(500)]) for _ in range(3_000))]:
+        assert digests.add(digest) == (digest not in seen)
+        seen.add(digest)
+
+
+def test_a_set_of_digests_takes_little_memory(monkeypatch):
+    monkeypatch.setattr(dataset.DigestSet, "NEWEST", 2**10)
+    n = 100_000
+    tracemalloc.start()
+    digests = dataset.DigestSet()
+    for i in range(n):
+        digests.add(i * 0x9E3779B97F4A7C15 % 2**64)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak / n < 24  # bytes each: two arrays while a larger one is made, and the newest
+
+
+def test_other_sizes_hold_the_same_examples(built, tmp_path):
+    """More or fewer training examples: the first ones are the same, and so are the other splits."""
+    for size in (700, 1_300):
+        folder = build(f"tiny-{size}", str(tmp_path), processes=1)
+        assert folder == tmp_path / f"explained_listops/tiny-{size}/1.0.0"
+        examples = tfds.load(f"explained_listops/tiny-{size}", data_dir=tmp_path)
+        train = expressions(examples["train"])
+        assert len(train) == len(set(train)) == size
+        published = expressions(tfds.load("explained_listops/tiny", split="train", data_dir=built))
+        shared = min(size, len(published))
+        assert train[:shared] == published[:shared]
+        for split in SPLITS[1:]:
+            same = expressions(tfds.load("explained_listops/tiny", split=split, data_dir=built))
+            assert expressions(examples[split]) == same
+    assert show("tiny-700", "train", 1, str(tmp_path)).replace("tiny-700", "tiny") == show(
+        "tiny", "train", 1, str(built)
+    )
+    with pytest.raises(UserError, match="tiny-900 is not built in .*; run: explainft data build --config tiny-900 "):
+        show("tiny-900", "train", 1, str(tmp_path))
+
+
+def test_a_task_over_another_size(tmp_path):
+    build("tiny-300", str(tmp_path), processes=1)
+    source = ExplainedListopsSource("tiny-300", {"train": "train"})
+    seqio.set_tfds_data_dir_override(str(tmp_path))
+    try:
+        assert source.num_input_examples("train") == len(list(source.get_dataset("train"))) == 300
+        with pytest.raises(UserError, match="run: explainft data build --config tiny-301 "):
+            ExplainedListopsSource("tiny-301", {"train": "train"}).num_input_examples("train")
+    finally:
+        seqio.set_tfds_data_dir_override(None)
 
 
 def test_fields(built):
@@ -156,6 +214,14 @@ def test_a_build_is_quiet_without_a_terminal(tmp_path, capfd):
     output = capfd.readouterr()
     assert output.out == ""
     assert "examples" not in output.err
+
+
+def test_beam_is_asked_for_where_it_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    monkeypatch.delitem(sys.modules, "explainft.beam_build", raising=False)
+    monkeypatch.delattr(explainft, "beam_build", raising=False)
+    with pytest.raises(UserError, match=r"a build on Beam needs apache_beam; run: pip install 'explainft\[beam\]'"):
+        build("tiny", str(tmp_path), beam_pipeline_options="")
 
 
 def test_a_failed_build_leaves_no_dataset(tmp_path, monkeypatch):
@@ -261,6 +327,10 @@ def test_show_stays_in_order_over_several_files(built, tmp_path):
     ("call", "message"),
     [
         (lambda d: build("tinny", d), "unknown config 'tinny'; did you mean 'tiny'"),
+        (lambda d: build("tiny-0", d), "unknown config 'tiny-0'; did you mean 'tiny'"),
+        (lambda d: build("tiny-1e6", d), "unknown config 'tiny-1e6'"),
+        (lambda d: build("tiny-9", d, shards=10), "shards=10 must be at most 9"),
+        (lambda d: build("tiny", d, processes=2, beam_pipeline_options=""), "processes=2 is for a build without Beam"),
         (lambda d: build("tiny", d, processes=0), "processes=0 must be at least 1"),
         (lambda d: build("tiny", d, shards=0), "shards=0 must be at least 1"),
         (lambda d: build("tiny", d, shards=61), "shards=61 must be at most 60"),

@@ -1,6 +1,7 @@
 """Folders that transformers writes and reads, against our conversion."""
 
 import io
+import json
 import random
 
 import numpy as np
@@ -50,7 +51,14 @@ def logits(model):
     return np.asarray(t5.T5(model.architecture()).apply({"params": model.tree()}, inputs, shifted, targets))
 
 
-@pytest.mark.parametrize("files", ["safetensors", "shards", "bin"])
+def save_bin_shards(tensors, folder):
+    weight_map = {name: f"pytorch_model-0000{1 + i % 2}-of-00002.bin" for i, name in enumerate(tensors)}
+    for file in set(weight_map.values()):
+        torch.save({name: tensors[name] for name in tensors if weight_map[name] == file}, folder / file)
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": weight_map}))
+
+
+@pytest.mark.parametrize("files", ["safetensors", "shards", "bin", "bin shards"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_reads_what_transformers_saved(family, files, tmp_path):
     model = random_model(family)
@@ -58,6 +66,9 @@ def test_reads_what_transformers_saved(family, files, tmp_path):
     if files == "bin":  # as transformers before 5 saved
         (tmp_path / "model.safetensors").unlink()
         torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    if files == "bin shards":
+        (tmp_path / "model.safetensors").unlink()
+        save_bin_shards(model.state_dict(), tmp_path)
     assert (len(list(tmp_path.glob("model-*.safetensors"))) > 2) == (files == "shards")
     theirs = logits(model)
     np.testing.assert_allclose(logits(convert.open_weights(str(tmp_path))), theirs, atol=1e-5 * np.abs(theirs).max())
@@ -72,13 +83,11 @@ def test_a_pytorch_file_with_code_is_not_run(tmp_path):
         convert.open_weights(str(tmp_path))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["1.0", "1.1"])
 def test_transformers_loads_what_is_written(family, tmp_path):
     model = random_model(family)
     model.save_pretrained(tmp_path / "theirs")
     t5x = convert.convert(str(tmp_path / "theirs"), tmp_path / "t5x", "t5x")
-    if family == "silu":  # shapes alone say gelu: a T5X checkpoint cannot tell
-        return
     convert.convert(str(t5x), tmp_path / "back", "hf")
     again = transformers.T5ForConditionalGeneration.from_pretrained(tmp_path / "back")
     wanted = model.state_dict()

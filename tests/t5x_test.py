@@ -4,6 +4,7 @@ import functools
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,7 @@ T5_VOCAB = os.path.relpath(COMPACT, ROOT)  # any file serves: no text is coded w
 STEPS = (0, 100, 1_000_000)  # where the learning rates are compared
 TINY_RUN = {
     "BATCH_SIZE": 4, "WARMUP_STEPS": 1, "EVAL_PERIOD": 2, "CHECKPOINT_PERIOD": 2, "EVAL_STEPS": 1,
-    "EVAL_BATCH_SIZE": 8, "EVALUATOR_NUM_EXAMPLES": 8,
+    "EVAL_BATCH_SIZE": 8, "EVALUATOR_NUM_EXAMPLES": 8, "KEEP_CHECKPOINTS": 1,
 }  # fmt: skip
 VALIDATION = "explained_tiny_medium_eval_validation_compact"
 
@@ -214,3 +215,26 @@ def test_the_report_reads_a_run_of_t5x(run, tmp_path, capsys):
     report.write_report([folder], tmp_path)
     assert VALIDATION in capsys.readouterr().out
     assert (tmp_path / "accuracy.png").stat().st_size > 0
+
+
+READ_LIKE_TRAIN_PY = """
+import importlib, sys
+import gin
+from t5x import train
+import __main__
+sys.path.insert(0, {folder!r})  # as Python does for a script there
+__main__.train = train.train
+gin.add_config_file_search_path({parent!r})
+gin.parse_config_files_and_bindings([{block!r}], ["MODEL_DIR='x'", "DROPOUT_RATE=0.1"])
+module = gin.query_parameter("MIXTURE_OR_TASK_MODULE/gin.macro.value")
+print(importlib.import_module(module).__file__)
+"""
+
+
+def test_the_readme_s_gin_file_of_one_s_own_finds_our_tasks(tmp_path):
+    block = re.search(r"```gin\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (tmp_path / "own.gin").write_text(block[1])
+    folder = T5X.submodule_search_locations[0]
+    paths = {"folder": folder, "parent": str(Path(folder).parent), "block": str(tmp_path / "own.gin")}
+    printed, _ = run_t5x("-c", READ_LIKE_TRAIN_PY.format(**paths))
+    assert printed.strip() == str(ROOT / "tasks" / "__init__.py")

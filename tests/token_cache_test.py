@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from explainft import listops, token_cache
+from explainft import listops, ragged, token_cache
 from explainft.errors import UserError
 
 TASK = "explained_tiny_medium_compact"
@@ -34,6 +35,65 @@ def test_tokens_are_the_task_s_texts(data_dir):
         assert cache.vocabulary.decode(cache.inputs[i][:-1].tolist()) == listops.format(tree)
         assert cache.vocabulary.decode(cache.targets[i][:-1].tolist()) == listops.explain(tree, "medium")
         assert cache.inputs[i][:-1].tolist() == cache.vocabulary.encode(record["inputs_pretokenized"])
+
+
+@pytest.fixture
+def seqio_unchanged():
+    """seqio keeps the folders it was told of for the whole process."""
+    yield
+    seqio.set_tfds_data_dir_override(None)
+    seqio.set_global_cache_dirs([])
+
+
+@pytest.mark.usefixtures("seqio_unchanged")
+def test_tokens_stand_in_several_files_in_the_task_s_order(data_dir, monkeypatch, tmp_path):
+    monkeypatch.setenv("EXPLAINFT_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(ragged, "SHARD_TOKENS", 5_000)
+    cache = token_cache.load(TASK, "train", data_dir=data_dir)
+    assert len(list(cache.folder.glob("targets-*.tokens"))) == 3  # as many as batches of 256: each is more than a file
+    seqio.set_tfds_data_dir_override(data_dir)
+    rows = list(tfds.as_numpy(seqio.get_mixture_or_task(TASK).get_dataset(None, split="train", shuffle=False)))
+    assert len(cache) == len(rows) == 600
+    for i, row in enumerate(rows):
+        assert cache.inputs[i].tolist() == row["inputs"].tolist()
+        assert cache.targets[i].tolist() == row["targets"].tolist()
+
+
+GROWTH = """
+import sys
+from pathlib import Path
+import seqio
+import tensorflow as tf
+from explainft import token_cache
+from explainft.vocab import COMPACT
+
+def add_task(n):
+    def rows(split, shuffle_files=False, seed=None):
+        lengths = tf.data.Dataset.range(n).map(lambda i: tf.cast(i % 10, tf.int32))
+        return lengths.map(lambda i: {"inputs": tf.fill([50 + i], 3), "targets": tf.fill([400 + i], 4)})
+
+    source = seqio.FunctionDataSource(rows, splits=["train"], num_input_examples={"train": n})
+    features = {f: seqio.Feature(seqio.SentencePieceVocabulary(str(COMPACT), 0)) for f in ("inputs", "targets")}
+    seqio.TaskRegistry.add(f"rows_{n}", source, preprocessors=[], output_features=features)
+
+for n in (5_000, 50_000):
+    add_task(n)
+    cache = token_cache.load(f"rows_{n}", "train", "__main__")
+    assert len(cache) == n
+    [peak] = [line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line]
+    print(peak)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak of memory under /proc")
+def test_memory_does_not_grow_with_the_number_of_examples(tmp_path):
+    """In a process of its own: ten times the examples, 90 MB of tokens, with hardly more memory."""
+    (tmp_path / "growth.py").write_text(GROWTH)
+    environment = os.environ | {"EXPLAINFT_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, tmp_path / "growth.py"]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    small, large = map(int, run.stdout.split())
+    assert large - small < 40_000  # kB
 
 
 def test_the_task_s_own_metrics_come_with_it(data_dir):
@@ -124,14 +184,6 @@ def test_a_failed_build_leaves_nothing(data_dir, cache_dir, monkeypatch):
 # ---- what seqio_cache_tasks has written
 
 
-@pytest.fixture
-def seqio_unchanged():
-    """seqio keeps the folders it was told of for the whole process."""
-    yield
-    seqio.set_tfds_data_dir_override(None)
-    seqio.set_global_cache_dirs([])
-
-
 def write_offline_cache(folder, name, data_dir):
     """seqio_cache_tasks without Beam, in seqio's own encoding and file names; backwards, as Beam's order is another."""
     seqio.set_tfds_data_dir_override(data_dir)
@@ -199,7 +251,7 @@ def test_an_offline_cache_that_is_not_there(data_dir, tmp_path, monkeypatch):
         use(seqio_additional_cache_dirs=["offline"])
 
 
-@pytest.mark.skipif(importlib.util.find_spec("apache_beam") is None, reason="needs the extra `cache`")
+@pytest.mark.skipif(importlib.util.find_spec("apache_beam") is None, reason="needs the extra `beam`")
 @pytest.mark.usefixtures("seqio_unchanged")
 def test_what_seqio_cache_tasks_writes_is_read(data_dir, tmp_path):
     """The real command, in a process of its own."""

@@ -1,0 +1,107 @@
+"""For sharding_test: three steps on eight simulated devices in every way, as differences from one device, in JSON."""
+
+import dataclasses
+import functools
+import json
+
+import jax
+import numpy as np
+import optax
+
+from explainft import decoding, optim, sharding
+from explainft.loss import Loss
+from explainft.t5 import T5Config
+from explainft.train import make_step
+from explainft.train_state import abstract_state, init_state
+
+CONFIG = T5Config(
+    vocab_size=64, emb_dim=32, num_heads=8, num_encoder_layers=2, num_decoder_layers=2, head_dim=4, mlp_dim=64,
+    dropout_rate=0.1,
+)  # fmt: skip
+MESHES = {"8x1": 1, "4x2": 2, "2x4": 4, "1x8": 8}
+CHOICES = {
+    "plain": {},
+    "fsdp": {"fsdp": True},
+    "remat": {"remat_policy": "full"},
+    "scan": {"scan_layers": True},
+    "microbatches": {"microbatches": 2},
+    "all": {"fsdp": True, "remat_policy": "minimal", "scan_layers": True, "microbatches": 2},
+}
+
+
+def batch(seed):
+    rng = np.random.default_rng(seed)
+    inputs, targets = (rng.integers(2, 64, (16, n)).astype(np.int32) for n in (20, 12))
+    inputs[3, 10:] = targets[5, 6:] = 0
+    shifted = np.roll(targets, 1, axis=1)
+    shifted[:, 0] = 0
+    return {
+        "encoder_input_tokens": inputs,
+        "encoder_segment_ids": (inputs > 0).astype(np.int32),
+        "decoder_input_tokens": shifted,
+        "decoder_target_tokens": targets,
+        "decoder_segment_ids": (targets > 0).astype(np.int32),
+    }
+
+
+def keep_gradients():
+    """An optax transformation that changes nothing and remembers what it was given."""
+    return optax.GradientTransformation(lambda params: params, lambda grads, state, params=None: (grads, grads))
+
+
+def three_steps(mesh, fsdp=False, microbatches=1, **compilation):
+    """Losses of three steps, the gradients after them, the parameters, and how much of one of them a device holds."""
+    config = dataclasses.replace(CONFIG, **compilation)
+    tx = optax.chain(keep_gradients(), optim.adafactor(lambda _: 1e-2))
+    like = abstract_state(config, tx, mesh, fsdp)
+    places = jax.tree.map(lambda x: x.sharding, like)
+    state = jax.device_put(init_state(config, tx, 0), places)
+    with jax.set_mesh(mesh):
+        step = make_step(config, tx, Loss(z_loss=1e-4), 0, microbatches, places)
+        losses = []
+        for i in range(4):
+            ended = jax.device_get(state.params)  # after three steps, when the fourth's gradients are taken
+            state, sums = step(state, sharding.put_batch(batch(i), mesh))
+            losses.append(float(sums["loss_sum"]))
+    kernel = state.params["encoder"]["layers_0"]["mlp"]["wi"]["kernel"]
+    share = kernel.addressable_shards[0].data.size / kernel.size
+    return np.array(losses), jax.device_get(state.opt_state[0]), ended, share
+
+
+def difference(a, b):
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return max(float(np.abs(x - y).max() / np.abs(y).max()) for x, y in pairs)
+
+
+def main():
+    one = jax.make_mesh(
+        (1, 1), ("data", "model"), devices=jax.devices()[:1], axis_types=(jax.sharding.AxisType.Auto,) * 2
+    )
+    # The dropout of a microbatch is drawn for itself: compare with one device that has as many.
+    wanted = {n: three_steps(one, microbatches=n) for n in (1, 2)}
+    params = wanted[1][2]
+    texts = decoding.greedy(CONFIG, params, batch(9)["encoder_input_tokens"], 8)
+    found = {}
+    for name, model_parallelism in MESHES.items():
+        mesh = sharding.make_mesh(model_parallelism)
+        # Every choice on the mesh that has both axes; alone and all together on the others.
+        for choice, changes in CHOICES.items():
+            if name != "4x2" and choice not in ("plain", "all"):
+                continue
+            losses, gradients, ended, share = three_steps(mesh, **changes)
+            loss, their_gradients, their_end, _ = wanted[changes.get("microbatches", 1)]
+            found[f"{name} {choice}"] = {
+                "loss": float(np.abs(losses / loss - 1).max()),
+                "gradients": difference(gradients, their_gradients),
+                "parameters": difference(ended, their_end),
+                "share": share,
+            }
+        placed = jax.device_put(params, sharding.places(params, params, mesh))
+        inputs = sharding.put_batch({"x": batch(9)["encoder_input_tokens"]}, mesh)["x"]
+        decoded = functools.partial(decoding.greedy, CONFIG)(placed, inputs, 8)
+        found[f"{name} decoding"] = int(np.sum(np.asarray(decoded) != np.asarray(texts)))
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

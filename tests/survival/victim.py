@@ -1,0 +1,115 @@
+"""A short run in a process of its own, which tells in a file what it is doing.
+
+Its argument is a JSON object: `folder` (MODEL_DIR), `data` (datasets), `diary` (that file), `compiled` (JAX's cache of
+compiled programs), and `changes` to the fields of train().
+"""
+
+import functools
+import json
+import os
+import sys
+from pathlib import Path
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_CPU_ENABLE_ASYNC_DISPATCH"] = "false"
+
+import jax
+
+from explainft import evaluate, optim, train
+from explainft.checkpoint import CheckpointConfig, Checkpoints
+from explainft.data import Batches
+from explainft.evaluate import EvaluationConfig
+from explainft.loss import Loss
+from explainft.run_folder import RunFolder
+from explainft.t5 import T5Config
+from explainft.train import DatasetConfig
+
+MODEL = T5Config(
+    vocab_size=160,
+    emb_dim=32,  # so that arrays, not names, fill most of a checkpoint
+    num_heads=1,
+    num_encoder_layers=1,
+    num_decoder_layers=1,
+    head_dim=8,
+    mlp_dim=16,
+    dropout_rate=0.1,
+)
+EVAL_TASK = "explained_tiny_short_eval_validation_compact"
+STEPS = 30
+
+
+def run(folder: Path, data_dir: str, **changes) -> None:
+    settings = dict(
+        model=MODEL,
+        optimizer=optim.adamw,
+        schedule=functools.partial(optim.learning_rate, "constant", 1e-2, 2),
+        dataset=DatasetConfig("explained_tiny_short_compact", {"inputs": 32, "targets": 48}, batch_size=48, seed=1),
+        evaluation=EvaluationConfig(EVAL_TASK, period=5, eval_steps=5, batch_size=4),
+        checkpoints=CheckpointConfig(period=4, keep=2),
+        loss=Loss(),
+        train_steps=STEPS,
+        log_period=3,
+        random_seed=1,
+        tfds_data_dir=data_dir,
+    )
+    train.train(model_dir=str(folder), **{**settings, **changes})
+
+
+def telling(diary: Path) -> None:
+    """Each change of phase becomes a line of the diary: starting, training, saving, evaluating; and `resumed at STEP`.
+
+    Starting, which restores and compiles, ends with the first update.
+    """
+    lines = open(diary, "a", buffering=1)  # noqa: SIM115  open to the end
+    phase = ""
+
+    def tell(now: str) -> None:
+        nonlocal phase
+        if now != phase:
+            phase = now
+            lines.write(now + "\n")
+
+    def during(owner, name: str, now: str, afterwards: str | None = None) -> None:
+        function = getattr(owner, name)
+
+        @functools.wraps(function)
+        def wrapped(*args, **kwargs):
+            tell(now)
+            result = function(*args, **kwargs)
+            if afterwards:
+                tell(afterwards)
+            return result
+
+        setattr(owner, name, wrapped)
+
+    tell("starting")
+    asked = 0
+
+    def count(self: Batches, step: int) -> dict:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            tell("training")
+        return batch(self, step)
+
+    batch, Batches.__getitem__ = Batches.__getitem__, count
+    during(evaluate, "teacher_forced", "evaluating")
+    during(evaluate, "decode_all", "evaluating", "training")
+    during(Checkpoints, "save", "saving")
+    during(Checkpoints, "prune", "saving", "training")
+    forget_after = RunFolder.forget_after
+
+    def tell_the_step(self: RunFolder, step: int) -> None:
+        lines.write(f"resumed at {step}\n")
+        forget_after(self, step)
+
+    RunFolder.forget_after = tell_the_step
+
+
+if __name__ == "__main__":
+    settings = json.loads(sys.argv[1])
+    jax.config.update("jax_compilation_cache_dir", settings["compiled"])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    telling(Path(settings["diary"]))
+    run(Path(settings["folder"]), settings["data"], **settings.get("changes", {}))
