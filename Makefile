@@ -24,8 +24,9 @@ lint: .venv/installed
 	$(BIN)/ruff check
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
-# A short run, killed a hundred times, ends as if nothing had happened; the short version is part of `test`.
+# A short run, killed a hundred times, ends as if nothing had happened.
 survival: .venv/installed
+	$(BIN)/python -m pytest -m slow
 	$(BIN)/python -m tests.survival --kills 100
 
 # The demo's two runs once for each seed: the spread in the README.

@@ -31,6 +31,9 @@ from explainft.train_state import abstract_state
 from explainft.weights import named_leaves
 from tests.survival import suite, victim
 
+# Minutes of processes that are killed, and file systems that fill up: `make survival` runs them, and the 100 kills.
+pytestmark = pytest.mark.slow
+
 EVALUATION = EvaluationConfig(victim.EVAL_TASK, period=6, eval_steps=2, batch_size=4, num_examples=8)
 RATE = functools.partial(optim.learning_rate, "constant", 1e-2, 2)
 
