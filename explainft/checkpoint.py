@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
 
-from explainft import integrity
+from explainft import hosts, integrity
 from explainft.errors import UserError, require_positive
 from explainft.integrity import DamagedCheckpoint, sealed
 from explainft.orbax_tree import OrbaxTree
@@ -29,7 +29,7 @@ from explainft.t5 import T5Config
 from explainft.token_cache import TokenCache
 from explainft.weights import Weights, named_leaves
 
-logging.getLogger("absl").setLevel(logging.ERROR)  # orbax narrates every save
+logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax narrates every save, and each thread that a full disk ends
 
 COMPILATION = ("remat_policy", "scan_layers")  # of T5Config: how it is compiled, not what it is
 META_SAME_RUN = ("model", "task", "data")  # what must agree before a run is resumed
@@ -55,7 +55,7 @@ class CheckpointConfig:
 
 
 class Checkpoints:
-    """The checkpoints of one MODEL_DIR. Saving is asynchronous; a checkpoint appears when it is complete.
+    """The checkpoints of one MODEL_DIR. A checkpoint appears when it is complete.
 
     `meta` describes the run (see `describe`). A damaged checkpoint is named on standard error, and the one before it is
     the newest. Raises UserError where all are damaged, where the folder holds another run or cannot be written.
@@ -88,12 +88,10 @@ class Checkpoints:
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         try:
             with self._writing():
-                self._manager.wait_until_finished()
+                self._manager.close()
         except UserError:
-            if error is None:  # of two errors the first is the telling one
+            if error is None:  # a save that failed fails once more here; it was told already
                 raise
-        else:
-            self._manager.close()
 
     # ---- reading
 
@@ -173,7 +171,7 @@ class Checkpoints:
         """Makes room for the same steps; only after an earlier one was restored, so that nothing else is the matter."""
         if not self._damaged:
             return
-        if jax.process_index() == 0:
+        if hosts.writes():
             with self._writing():
                 for step in self._damaged:
                     aside = self._manager.directory / f"damaged_checkpoint_{step}"
@@ -187,7 +185,7 @@ class Checkpoints:
     # ---- writing
 
     def save(self, step: int, params: Any, opt_state: Any, progress: dict[str, Any]) -> None:
-        """Begins to save. At the step of the newest checkpoint only the progress is new: its meta is replaced.
+        """Saves. At the step of the newest checkpoint only the progress is new: its meta is replaced.
 
         Raises UserError where an array holds NaN or infinity, and where the disk is full.
         """
@@ -207,14 +205,14 @@ class Checkpoints:
         }
         with self._writing():
             saved = self._manager.save(step, args=ocp.args.Composite(**items))
+            # Training waits: what a disk refuses is told at its step, and no older checkpoint goes before this is whole
+            self._manager.wait_until_finished()
         assert saved, step
         self.latest, self._latest_meta = step, meta
 
     def _replace_meta(self, meta: dict[str, Any]) -> None:
-        assert self.latest is not None
-        self._manager.wait_until_finished()
         self._latest_meta = sealed(meta)
-        if jax.process_index() == 0:
+        if hosts.writes():
             file = self._manager.directory / f"checkpoint_{self.latest}" / "meta" / "metadata"  # where JsonSave has it
             scratch = file.with_name("metadata.tmp")
             with self._writing():
@@ -227,7 +225,6 @@ class Checkpoints:
         if self.config.keep is None:
             return
         with self._writing():
-            self._manager.wait_until_finished()
             for step in sorted(self._manager.all_steps())[: -self.config.keep]:
                 if not (self.config.keep_best and step == best_step):
                     self._manager.delete(step)
@@ -237,15 +234,13 @@ class Checkpoints:
         steps = self._manager.all_steps()
         return f"the last good checkpoint is {max(steps)}" if steps else "no checkpoint was saved before"
 
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as e:  # orbax, tensorstore and the operating system report a full disk in different ways
-            raise UserError(
-                f"cannot write a checkpoint in {self._manager.directory} ({integrity.reason(e)}); {self.last_good()}: "
-                "make the folder writable or make room, and give the same command again"
-            ) from e
+    def _writing(self) -> contextlib.AbstractContextManager[None]:
+        return integrity.in_one_line(
+            lambda error: UserError(
+                f"cannot write a checkpoint in {self._manager.directory} ({integrity.reason(error)}); "
+                f"{self.last_good()}; make the folder writable or make room, and give the same command again"
+            )
+        )
 
 
 def _difference(found: Any, wanted: Any) -> str:

@@ -87,7 +87,8 @@ class Batches:
 
     `lengths` are TASK_FEATURE_LENGTHS: the row lengths of "inputs" and "targets". Features of a batch, int32 [B, S] for
     the encoder and [B, T] for the decoder: encoder_input_tokens, encoder_segment_ids, decoder_input_tokens,
-    decoder_target_tokens, decoder_segment_ids. Raises UserError where an example is longer than its row.
+    decoder_target_tokens, decoder_segment_ids. `rows`, ascending, are those of each batch that this host feeds (None:
+    all): no other is read. Raises UserError where an example is longer than its row.
     """
 
     def __init__(
@@ -98,12 +99,14 @@ class Batches:
         seed: int,
         *,
         packed: bool,
+        rows: np.ndarray | None = None,
     ):
         check_lengths(cache, lengths)
         self.cache = cache
         self.lengths = lengths
         self.batch_size = batch_size
         self.seed = seed
+        self.rows = np.arange(batch_size) if rows is None else rows
         n_inputs, n_targets = cache.inputs.lengths, cache.targets.lengths
         self.packing = (
             pack(n_inputs, n_targets, lengths["inputs"], lengths["targets"], seed)
@@ -113,8 +116,7 @@ class Batches:
         self._epoch_order: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
 
     def __getitem__(self, step: int) -> Batch:
-        first = step * self.batch_size
-        epochs, places = np.divmod(np.arange(first, first + self.batch_size), len(self.packing))
+        epochs, places = np.divmod(step * self.batch_size + self.rows, len(self.packing))
         rows = np.array(
             [self._order(epoch)[place] for epoch, place in zip(epochs.tolist(), places.tolist(), strict=True)]
         )
@@ -126,8 +128,8 @@ class Batches:
 
     def ordered(self, batch: int) -> Batch:
         """Batch `batch` of one pass in order, for evaluation: the last one ends with empty rows."""
-        rows = np.arange(batch * self.batch_size, min((batch + 1) * self.batch_size, len(self.packing)))
-        return self.assemble(rows)
+        rows = batch * self.batch_size + self.rows
+        return self.assemble(rows[rows < len(self.packing)])
 
     def _order(self, epoch: int) -> np.ndarray:
         if self._epoch_order[0] != epoch:
@@ -136,7 +138,7 @@ class Batches:
         return self._epoch_order[1]
 
     def assemble(self, rows: np.ndarray) -> Batch:
-        """The rows' tokens; fewer rows than the batch size leave the rest empty."""
+        """The rows' tokens; fewer rows than this host feeds leave the rest empty."""
         counts = self.packing.starts[rows + 1] - self.packing.starts[rows]
         examples = self.packing.examples[_ranges(self.packing.starts[rows], counts)]
         row_of = np.repeat(np.arange(len(rows)), counts)
@@ -163,8 +165,8 @@ class Batches:
         row_first = np.maximum.accumulate(np.where(np.diff(row_of, prepend=-1) > 0, before, 0))
         first = row_of * width + (before - row_first)
         flat = _ranges(first, lengths)
-        tokens = np.zeros(self.batch_size * width, np.int32)
-        segments = np.zeros(self.batch_size * width, np.int32)
+        tokens = np.zeros(len(self.rows) * width, np.int32)
+        segments = np.zeros(len(self.rows) * width, np.int32)
         tokens[flat] = taken
         segments[flat] = np.repeat(segment_of, lengths)
         return tokens.reshape(-1, width), segments.reshape(-1, width), first

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from explainft import sharding
+from explainft import hosts, sharding
 from explainft.t5 import T5, T5Config
 from explainft.vocabulary import EOS_ID
 
@@ -56,7 +56,7 @@ def generate(
         batch_BS = np.zeros((batch_size, width), np.int32)
         for r, i in enumerate(rows):
             batch_BS[r, : len(inputs[i])] = inputs[i]
-        decoded_BT = np.asarray(greedy(config, params, sharding.put_rows_like(params, batch_BS), length))
+        decoded_BT = hosts.whole(greedy(config, params, sharding.put_rows_like(params, batch_BS), length))
         for r, i in enumerate(rows):
             ids = decoded_BT[r].tolist()
             outputs[i] = ids[: ids.index(EOS_ID)] if EOS_ID in ids else ids

@@ -13,12 +13,12 @@ from flax import traverse_util
 from jax.sharding import NamedSharding
 from tqdm import tqdm
 
-from explainft import checkpoint, convert, decoding, sharding, token_cache
+from explainft import checkpoint, convert, decoding, hosts, sharding, t5, token_cache
 from explainft.data import Batches
 from explainft.errors import UserError, nearest, require_local, require_name, require_positive
 from explainft.loss import Loss
 from explainft.run_folder import RunFolder, writing
-from explainft.t5 import T5, T5Config, forward, parameter_shapes
+from explainft.t5 import T5, T5Config, parameter_shapes
 from explainft.token_cache import Record, TokenCache
 from explainft.weights import Weights, parameters_like
 
@@ -48,9 +48,18 @@ class EvaluationConfig:
         require_positive(**{name: value for name, value in optional.items() if value is not None})
 
 
+def loss_sums(
+    model: T5, loss: Loss, params: Any, batch: dict[str, jax.Array], dropout_rng: jax.Array | None = None
+) -> dict[str, jax.Array]:
+    """The loss's sums over a batch (see data.Batches); with dropout where a key for it is given."""
+    states_BTD = t5.states(model, params, batch, dropout_rng)
+    output = t5.output_parameters(model.config, params)
+    return loss.sums_of_states(functools.partial(t5.logits, model), output, states_BTD, batch["decoder_target_tokens"])
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _loss_sums(config: T5Config, loss: Loss, params: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    return loss.sums(forward(T5(config), params, batch), batch["decoder_target_tokens"])
+    return loss_sums(T5(config), loss, params, batch)
 
 
 def teacher_forced(
@@ -197,7 +206,8 @@ def evaluate(
             model, params, cache, batch_size, num_examples, step, Path(output_dir) / "inference_eval"
         )
         shown = {name: value for name, value in metrics.items() if "/" not in name}
-        print(f"{cache.task} step {step}: " + "  ".join(f"{name} {value:.4g}" for name, value in shown.items()))
+        if hosts.writes():
+            print(f"{cache.task} step {step}: " + "  ".join(f"{name} {value:.4g}" for name, value in shown.items()))
 
 
 def make_folder(**named: str) -> None:
@@ -269,7 +279,12 @@ def write(
     targets: list[Any],
     predictions: list[Any],
 ) -> None:
-    """The two files of an evaluation, as seqio.JSONLogger names and fills them. A step evaluated again is replaced."""
+    """The two files of an evaluation, as seqio.JSONLogger names and fills them. A step evaluated again is replaced.
+
+    Of several processes one writes.
+    """
+    if not hosts.writes():
+        return
     with writing(output_dir):
         output_dir.mkdir(parents=True, exist_ok=True)
     metrics_file = output_dir / f"{task}-metrics.jsonl"

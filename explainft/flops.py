@@ -13,10 +13,11 @@ def matmul_flops(function: Callable[..., Any], *arguments: Any, while_trips: int
 
     What is computed again in a backward pass counts again. A while loop counts as `while_trips` runs of its body.
     """
-    return _count(jax.make_jaxpr(function)(*arguments).jaxpr, while_trips)
+    return products(jax.make_jaxpr(function)(*arguments).jaxpr, while_trips)
 
 
-def _count(jaxpr: Any, while_trips: int) -> int:
+def products(jaxpr: Any, while_trips: int = 1) -> int:
+    """The same of a function that is traced already."""
     total = 0
     for equation in jaxpr.eqns:
         params = equation.params
@@ -25,10 +26,10 @@ def _count(jaxpr: Any, while_trips: int) -> int:
             left = equation.invars[0].aval.shape
             total += 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[d] for d in contracted)
         elif equation.primitive.name == "cond":
-            total += max(_count(branch.jaxpr, while_trips) for branch in params["branches"])
+            total += max(products(branch.jaxpr, while_trips) for branch in params["branches"])
         else:
             times = {"scan": params.get("length", 1), "while": while_trips}.get(equation.primitive.name, 1)
-            total += times * sum(_count(inner, while_trips) for inner in _inner(params))
+            total += times * sum(products(inner, while_trips) for inner in _inner(params))
     return total
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from explainft import checkpoint, convert, decoding, evaluate, listops, token_cache
+from explainft import checkpoint, convert, decoding, evaluate, hosts, listops, token_cache
 from explainft.errors import UserError, require_name, require_positive
 from explainft.listops.configs import CONFIGS, Config
 from explainft.listops.release import read_release
@@ -124,9 +124,10 @@ def write_inferences(
             {"inputs": {k: v for k, v in record.items() if k.endswith("_pretokenized")}, "prediction": text}
             for record, text in zip(cache.records, texts, strict=True)
         ]
-        file = Path(output_dir) / f"{cache.task}-predict.jsonl-00000-of-00001"
-        _write_lines(lines, file)
-        print(file)
+        if hosts.writes():
+            file = Path(output_dir) / f"{cache.task}-predict.jsonl-00000-of-00001"
+            _write_lines(lines, file)
+            print(file)
 
 
 def _config(task: str) -> Config | None:

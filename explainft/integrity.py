@@ -15,7 +15,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -44,9 +44,9 @@ class Summary:
 
 
 def summaries(tree: Any) -> dict[str, Summary]:
-    """Of each array by its path. All are under way before the first is waited for."""
-    found = {name: _summary(leaf) for name, leaf in named_leaves(tree).items()}
-    return {name: Summary(int(total), bool(finite)) for name, (total, finite) in jax.device_get(found).items()}
+    """Of each array by its path, one after the other: hosts that sum two arrays at once may wait for each other."""
+    found = {name: jax.device_get(_summary(leaf)) for name, leaf in named_leaves(tree).items()}
+    return {name: Summary(int(total), bool(finite)) for name, (total, finite) in found.items()}
 
 
 def checksum(array: np.ndarray | jax.Array) -> int:
@@ -94,21 +94,26 @@ def check_array(meta: Mapping[str, Any], item: str, name: str, found: int) -> No
         raise ValueError(f"wrong checksum of {item}/{name}")
 
 
+def reading(folder: os.PathLike[str], step: int) -> contextlib.AbstractContextManager[None]:
+    """A context in which whatever goes wrong becomes DamagedCheckpoint."""
+    return in_one_line(lambda error: DamagedCheckpoint(folder, step, reason(error, "unreadable")))
+
+
 @contextlib.contextmanager
-def reading(folder: os.PathLike[str], step: int) -> Iterator[None]:
-    """Whatever goes wrong becomes DamagedCheckpoint: orbax and its libraries have many errors and many lines for it."""
+def in_one_line(told: Callable[[Exception], UserError]) -> Iterator[None]:
+    """Whatever goes wrong inside is told by one UserError: orbax and its libraries have many errors and many lines."""
     failure = None
     with _silence() as held:
         try:
             yield
-        except (MemoryError, jax.errors.JaxRuntimeError):  # too large for the machine: nothing is the matter with it
+        except (MemoryError, jax.errors.JaxRuntimeError):  # too large for the machine: neither disk nor files
             raise
-        except Exception as e:
-            failure = reason(e, "unreadable")
+        except Exception as error:
+            failure = told(error)
         if failure is not None:
-            gc.collect()  # now, not later, Python complains of each read that orbax has left behind
+            gc.collect()  # now, not later, Python complains of what orbax has left behind
     if failure is not None:
-        raise DamagedCheckpoint(folder, step, failure)
+        raise failure
     sys.stderr.write(held.getvalue())
 
 

@@ -1,6 +1,7 @@
 """The command line: one sub-command, one function. Nothing heavy is imported before a sub-command needs it."""
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -55,49 +56,55 @@ def check(args: argparse.Namespace) -> None:
 
 def train(args: argparse.Namespace) -> None:
     recipe = _recipe(args)
-    from explainft import train
+    with _hosts(args):
+        from explainft import train
 
-    recipe.configured(train.train)(
-        config_text=recipe.operative,
-        tfds_data_dir=args.tfds_data_dir,
-        seqio_additional_cache_dirs=_list(args.seqio_additional_cache_dirs),
-    )
+        recipe.configured(train.train)(
+            config_text=recipe.operative,
+            tfds_data_dir=args.tfds_data_dir,
+            seqio_additional_cache_dirs=_list(args.seqio_additional_cache_dirs),
+        )
 
 
 def evaluate(args: argparse.Namespace) -> None:
     if args.gin_file:
         _recipe_alone(args, "mixture", "num_examples", "module", "step", "batch_size")
         recipe = _recipe(args)
-        from explainft import evaluate
+        with _hosts(args):
+            from explainft import evaluate
 
-        recipe.configured(evaluate.evaluate)(tfds_data_dir=args.tfds_data_dir)
+            recipe.configured(evaluate.evaluate)(tfds_data_dir=args.tfds_data_dir)
         return
     if args.run is None:
         raise UserError("give the MODEL_DIR of a run, or a recipe with --gin_file=gin/eval_small.gin")
     runtime.prepare()
-    from explainft import evaluate
+    with _hosts(args):
+        from explainft import evaluate
 
-    evaluate.evaluate_run(
-        Path(args.run),
-        args.mixture,
-        args.step,
-        args.batch_size or BATCH_SIZE,
-        args.num_examples,
-        args.module or "tasks",
-        args.tfds_data_dir,
-    )
+        evaluate.evaluate_run(
+            Path(args.run),
+            args.mixture,
+            args.step,
+            args.batch_size or BATCH_SIZE,
+            args.num_examples,
+            args.module or "tasks",
+            args.tfds_data_dir,
+        )
 
 
 def infer(args: argparse.Namespace) -> None:
     if args.gin_file:
         _recipe_alone(args, "expression", "input", "output", "step", "batch_size")
         recipe = _recipe(args)
-        from explainft import infer
+        with _hosts(args):
+            from explainft import infer
 
-        recipe.configured(infer.write_inferences)(tfds_data_dir=args.tfds_data_dir)
+            recipe.configured(infer.write_inferences)(tfds_data_dir=args.tfds_data_dir)
         return
     if args.run is None:
         raise UserError("give the MODEL_DIR of a run, or a recipe with --gin_file=gin/infer_small.gin")
+    if args.multihost:
+        raise UserError("--multihost answers a task's examples; give a recipe with --gin_file=gin/infer_small.gin")
     runtime.prepare()
     from explainft import infer
 
@@ -141,12 +148,25 @@ def convert(args: argparse.Namespace) -> None:
 
 
 def plan(args: argparse.Namespace) -> None:
-    os.environ["JAX_PLATFORMS"] = "cpu"  # with the TPU's compiler installed, JAX would look for a TPU
+    if args.topology != "local":
+        os.environ["JAX_PLATFORMS"] = "cpu"  # with the TPU's compiler installed, JAX would look for a TPU
     args.gin_bindings = ["MODEL_DIR=plan", *args.gin_bindings]
+    if args.all:
+        runtime.prepare()
+        from explainft import chips, plan_table
+
+        command = " ".join(["explainft", *sys.argv[1:]])
+        files = args.gin_file or plan_table.recipes()
+        slices = [args.topology] if args.topology else list(chips.SLICES)
+        search_paths = _list(args.gin_search_paths)
+        plan_table.write(files, slices, args.gin_bindings, search_paths, args.quick, command, Path(args.output))
+        return
+    if args.topology is None:
+        raise UserError("no machine; give --topology=v5e-16 or another slice, or --all")
     recipe = _recipe(args)
     from explainft import plan, train
 
-    print(plan.plan(recipe.bindings(train.train), args.topology))
+    print(plan.text(plan.make(recipe.bindings(train.train), args.topology, args.quick)))
 
 
 def report(args: argparse.Namespace) -> None:
@@ -191,6 +211,17 @@ def _recipe(args: argparse.Namespace):
         raise UserError("no recipe; give --gin_file=gin/medium_tiny.gin or another file of gin/")
     recipe.load(args.gin_file, args.gin_bindings, _list(args.gin_search_paths))
     return recipe
+
+
+def _hosts(args: argparse.Namespace) -> contextlib.AbstractContextManager[None]:
+    named = [args.coordinator_address, args.process_count, args.process_index]
+    if not args.multihost:
+        if named != [None] * 3:
+            raise UserError("--coordinator_address, --process_count and --process_index need --multihost")
+        return contextlib.nullcontext()
+    from explainft import hosts
+
+    return hosts.connected(*named)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -247,12 +278,14 @@ def _problem_commands(commands) -> None:
 def _run_commands(commands) -> None:
     sub = _command(commands, "train", train, "Train from a recipe; --gin.NAME=VALUE sets any macro.")
     _gin(sub)
+    _several_hosts(sub)
     sub.add_argument("--seqio_additional_cache_dirs", help="folders that seqio_cache_tasks wrote, separated by commas")
     _data_dir(sub)
 
     sub = _command(commands, "eval", evaluate, "Score a run, or with a recipe any checkpoint, on evaluation tasks.")
     sub.add_argument("run", nargs="?", help="the MODEL_DIR of a run")
     _gin(sub)
+    _several_hosts(sub)
     sub.add_argument("--mixture", help="task or mixture; default: the evaluation mixture of the run's own task")
     sub.add_argument("--num_examples", type=_positive, help="of each task; default: all")
     sub.add_argument("--module", help="the module that registers the tasks; default: tasks")
@@ -262,6 +295,7 @@ def _run_commands(commands) -> None:
     sub = _command(commands, "infer", infer, "Answer expressions with a run, or with a recipe a task's examples.")
     sub.add_argument("run", nargs="?", help="the MODEL_DIR of a run")
     _gin(sub)
+    _several_hosts(sub)
     _expressions(sub)
     sub.add_argument("--input", help="a file with one expression a line, or a released .tsv file")
     sub.add_argument(
@@ -288,7 +322,12 @@ def _run_commands(commands) -> None:
 
     sub = _command(commands, "plan", plan, "Compile a recipe for a machine that is not here: does it fit, how fast?")
     _gin(sub)
-    sub.add_argument("--topology", required=True, help="v5e:4x4, v4-8, v5e-16, ... or cpu:8")
+    sub.add_argument("--topology", help="v5e:4x4, v4-8, v5e-16, ..., cpu:8, or local: this machine's own devices")
+    sub.add_argument("--quick", action="store_true", help="with XLA's least effort: a third of the time, less exact")
+    sub.add_argument(
+        "--all", action="store_true", help="a table of every recipe, or of each --gin_file, on five slices"
+    )
+    sub.add_argument("--output", default="plan.md", help="the table's file; rows that it has are kept")
 
     sub = _command(commands, "report", report, "Make the table and the plots from run folders.")
     sub.add_argument("runs", nargs="+", help="MODEL_DIRs")
@@ -298,6 +337,15 @@ def _run_commands(commands) -> None:
 def _gin(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--gin_file", action="append", help="a recipe; may be repeated")
     sub.add_argument("--gin_search_paths", help="folders to look for included files in, separated by commas")
+
+
+def _several_hosts(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--multihost", "--multiprocess_gpu", action="store_true", help="this is one of several processes, one a host"
+    )
+    sub.add_argument("--coordinator_address", help="HOST:PORT of process 0, where TPU pod or SLURM do not tell")
+    sub.add_argument("--process_count", type=_positive)
+    sub.add_argument("--process_index", type=int)
 
 
 def _expressions(sub: argparse.ArgumentParser) -> None:

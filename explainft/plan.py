@@ -4,58 +4,34 @@ The real train step and the real decoding are compiled ahead of time for the nam
 """
 
 import dataclasses
-import functools
-import os
+import math
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import topologies
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from explainft import decoding, sharding
-from explainft.errors import UserError, nearest
-from explainft.flops import matmul_flops
+from explainft import decoding, sharding, token_cache
+from explainft.chips import GIB, Chip, devices_of, mesh_of
+from explainft.data import Batches
+from explainft.errors import UserError
+from explainft.flops import products
 from explainft.hlo import Costs, costs
 from explainft.loss import Loss
+from explainft.smaller import Choice, Estimate, choices
 from explainft.t5 import T5Config
 from explainft.train import DatasetConfig, make_step
 from explainft.train_state import abstract_state
 
-GIB = 2**30
-
-
-@dataclasses.dataclass(frozen=True)
-class Chip:
-    """Peaks of one chip: bfloat16 FLOP/s, bytes of memory, and bytes/s to its memory and to its neighbours.
-
-    Source: https://cloud.google.com/tpu/docs/v4, /v5e, /v5p and /v6e, tables "system architecture"; interconnect is
-    the sum over a chip's links.
-    """
-
-    flops: float
-    memory: float
-    memory_bandwidth: float
-    interconnect: float
-
-
-CHIPS = {
-    "v4": Chip(275e12, 32 * GIB, 1228e9, 300e9),
-    "v5e": Chip(197e12, 16 * GIB, 819e9, 200e9),
-    "v5p": Chip(459e12, 95 * GIB, 2765e9, 600e9),
-    "v6e": Chip(918e12, 32 * GIB, 1640e9, 448e9),
-}
-# The names by which slices are rented; v4's and v5p's count cores, two on a chip.
-SLICES = {
-    "v4-8": "v4:2x2x1",
-    "v5e-8": "v5e:2x4",
-    "v5e-16": "v5e:4x4",
-    "v5p-8": "v5p:2x2x1",
-    "v6e-8": "v6e:2x4",
-}
+TRIES = 3  # changes that are compiled in search of one that fits
+# Of XLA's optimisations those that cost little: a third of the time, for a change that is only looked for.
+QUICK = {"exec_time_optimization_effort": -1.0}
+UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,225 +56,301 @@ class Program:
         return {
             "compute": self.flops / chip.flops,
             "memory": self.costs.bytes_accessed / chip.memory_bandwidth,
-            "interconnect": sum(self.costs.collectives.values()) / chip.interconnect,
+            "interconnect": self.costs.bytes_sent() / chip.interconnect,
         }
 
 
 @dataclasses.dataclass(frozen=True)
 class DoesNotFit:
-    """A program that the compiler refused: bytes it would need on a chip, and what there is."""
+    """A program that is too large: bytes that it needs on a chip at least, and what there is."""
 
     needed: float
     available: float
 
-
-def devices_of(topology: str) -> tuple[list[Any], Chip | None]:
-    """The devices of a topology like v5e:4x4, v5e-16 or cpu:8, and the peaks of its chips where they are known."""
-    topology = SLICES.get(topology, topology)
-    generation, _, shape = topology.partition(":")
-    if generation == "cpu":
-        if not shape.isdecimal() or int(shape) < 1:
-            raise UserError(f"--topology={topology} names no number of devices; write cpu:8")
-        if jax.device_count() < int(shape):
-            raise UserError(
-                f"--topology={topology} needs {shape} simulated devices; set "
-                f"XLA_FLAGS=--xla_force_host_platform_device_count={shape}"
-            )
-        return jax.devices()[: int(shape)], None
-    if generation not in CHIPS or not re.fullmatch(r"\d+(x\d+)+", shape):
-        known = [*SLICES, *(f"{name}:2x2" for name in CHIPS), "cpu:8"]
-        raise UserError(f"--topology={topology} is unknown{nearest(topology, known)}")
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # no metadata server is asked which TPU this machine has
-    options = {"chip_config_name": "megacore"} if generation == "v4" else {}  # both cores of a chip as one device
-    try:
-        found = topologies.get_topology_desc(platform="tpu", topology_name=topology, **options)
-    except (RuntimeError, ValueError, ImportError) as e:
-        reason = " ".join(str(e).split())[:200]
-        raise UserError(f"cannot plan for {topology} ({reason}); pip install 'explainft[tpu]'") from e
-    return list(found.devices), CHIPS[generation]
+    def __str__(self) -> str:
+        return f"it needs more than {self.needed / GIB:.2f} GiB of {self.available / GIB:.2f} GiB"
 
 
-def mesh_of(devices: list[Any], model_parallelism: int) -> Mesh:
-    n = len(devices)
-    if n % model_parallelism:
-        raise UserError(f"MODEL_PARALLELISM={model_parallelism} does not divide the {n} chips")
-    shaped = np.array(devices).reshape(n // model_parallelism, model_parallelism)
-    return Mesh(shaped, ("data", "model"), axis_types=(AxisType.Auto,) * 2)
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What was found of a recipe on a machine. `change`: of a step that does not fit, the nearest that would.
+
+    `updates` and `examples_a_row` are None where they are not known here.
+    """
+
+    topology: str
+    chips: int
+    chip: Chip | None
+    choice: Choice
+    batch_size: int
+    step: Program | DoesNotFit
+    decode: Program | DoesNotFit
+    change: tuple[Choice, Program] | None
+    updates: int | None
+    examples_a_row: float | None
+    seconds_to_plan: float
+
+    @property
+    def seconds(self) -> float | None:
+        """The roofline's time of an update, of the change where the recipe itself does not fit."""
+        program = self.change[1] if self.change else self.step
+        return max(program.seconds(self.chip).values()) if self.chip and isinstance(program, Program) else None
+
+    @property
+    def hours(self) -> float | None:
+        return self.updates * self.seconds / 3600 if self.updates and self.seconds else None
+
+
+def make(settings: dict[str, Any], topology: str, quick: bool = False) -> Plan:
+    """The plan of a recipe, whose arguments of train.train are given.
+
+    `quick`: compiled with XLA's least effort, so that memory and bytes are not those of the program that would run.
+    """
+    started = time.monotonic()
+    options = QUICK if quick else None
+    devices, chip = devices_of(topology)
+    model, dataset, evaluation = settings["model"], settings["dataset"], settings["evaluation"]
+    tx = settings["optimizer"](settings["schedule"](train_steps=settings["train_steps"]))
+    choice = Choice(
+        settings.get("model_parallelism", 1),
+        settings.get("fsdp", False),
+        settings.get("microbatches", 1),
+        model.remat_policy,
+    )
+    lengths = dataset.task_feature_lengths
+    rows = evaluation.batch_size, lengths["inputs"], lengths["targets"]
+    with ThreadPoolExecutor(1) as thread:  # each compilation keeps one core busy
+        decode = thread.submit(decode_program, devices, choice, model, *rows, options)
+        step, change = training(settings, tx, choice, devices, chip.memory if chip else math.inf, options)
+        decode = decode.result()
+    return Plan(
+        topology, len(devices), chip, choice, dataset.batch_size, step, decode, change,
+        updates(settings), examples_a_row(dataset), time.monotonic() - started,
+    )  # fmt: skip
+
+
+def training(
+    settings: dict[str, Any],
+    tx: Any,
+    choice: Choice,
+    devices: list[Any],
+    available: float,
+    options: dict[str, Any] | None,
+) -> tuple[Program | DoesNotFit, tuple[Choice, Program] | None]:
+    """The recipe's update; where it does not fit, the nearest change that does."""
+    fixed = settings["model"], tx, settings["loss"], settings["dataset"]
+    estimate = Estimate(*fixed[:3], batch_shapes(mesh_of(devices, 1), fixed[3]), devices)
+    least = estimate.state(choice)
+    # No need to compile what cannot fit.
+    step = DoesNotFit(least, available) if least > available else train_program(devices, choice, *fixed, options)
+    if isinstance(step, Program):
+        return step, None
+    return step, nearest_that_fits(
+        choice,
+        len(devices),
+        step.available,
+        estimate,
+        lambda other: train_program(devices, other, *fixed, QUICK),
+    )
 
 
 def train_program(
-    mesh: Mesh,
+    devices: list[Any],
+    choice: Choice,
     model: T5Config,
     tx: Any,
     loss: Loss,
     dataset: DatasetConfig,
-    microbatches: int,
-    fsdp: bool,
+    options: dict[str, Any] | None = None,
 ) -> Program | DoesNotFit:
-    """The recipe's update, compiled for the mesh."""
-    sharding.check_model(model, mesh, fsdp)
-    sharding.check_batch(dataset.batch_size, mesh, microbatches)
-    like = abstract_state(model, tx, mesh, fsdp)
+    """The recipe's update, compiled for the devices."""
+    mesh = mesh_of(devices, choice.model_parallelism)
+    model = dataclasses.replace(model, remat_policy=choice.remat_policy)
+    sharding.check_model(model, mesh, choice.fsdp)
+    sharding.check_batch(dataset.batch_size, mesh, choice.microbatches)
+    like = abstract_state(model, tx, mesh, choice.fsdp)
     places = jax.tree.map(lambda x: x.sharding, like)
-    batch = {
-        name: _rows(
-            mesh, dataset.batch_size, dataset.task_feature_lengths["inputs" if "encoder" in name else "targets"]
-        )
-        for name in (
-            "encoder_input_tokens",
-            "encoder_segment_ids",
-            "decoder_input_tokens",
-            "decoder_target_tokens",
-            "decoder_segment_ids",
-        )
-    }
     with jax.set_mesh(mesh):
-        step = make_step(model, tx, loss, 0, microbatches, places)
-        return compiled(lambda: step.lower(like, batch), matmul_flops(step, like, batch) / mesh.size)
+        step = make_step(model, tx, loss, 0, choice.microbatches, places)
+        return compiled(step.trace(like, batch_shapes(mesh, dataset)), mesh, options=options)
 
 
-def decode_program(mesh: Mesh, model: T5Config, batch_size: int, inputs: int, targets: int) -> Program | DoesNotFit:
-    """Greedy decoding of one batch, compiled for the mesh."""
-    import optax
-
-    like = abstract_state(model, optax.identity(), mesh).params
-    rows = _rows(mesh, batch_size, inputs)
-    greedy = functools.partial(decoding.greedy, model, length=targets)
+def decode_program(
+    devices: list[Any],
+    choice: Choice,
+    model: T5Config,
+    batch_size: int,
+    inputs: int,
+    targets: int,
+    options: dict[str, Any] | None = None,
+) -> Program | DoesNotFit:
+    """Greedy decoding of one batch to its full length, compiled for the devices."""
+    mesh = mesh_of(devices, choice.model_parallelism)
+    like = abstract_state(model, optax.identity(), mesh, choice.fsdp).params
     with jax.set_mesh(mesh):
-        flops = matmul_flops(greedy, like, rows, while_trips=targets) / mesh.size
-        return compiled(lambda: decoding.greedy.lower(model, like, rows, targets), flops)
+        traced = decoding.greedy.trace(model, like, _rows(mesh, batch_size, inputs), targets)
+        return compiled(traced, mesh, targets, options)
+
+
+def batch_shapes(mesh: Mesh, dataset: DatasetConfig) -> dict[str, jax.ShapeDtypeStruct]:
+    """The batch of an update, its rows split over `data`."""
+    lengths = {"encoder": dataset.task_feature_lengths["inputs"], "decoder": dataset.task_feature_lengths["targets"]}
+    names = ("encoder_input_tokens", "encoder_segment_ids", "decoder_input_tokens", "decoder_target_tokens",
+             "decoder_segment_ids")  # fmt: skip
+    return {name: _rows(mesh, dataset.batch_size, lengths[name.partition("_")[0]]) for name in names}
 
 
 def _rows(mesh: Mesh, rows: int, length: int) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct((rows, length), np.int32, sharding=NamedSharding(mesh, PartitionSpec("data")))
+    divides = rows % mesh.shape["data"] == 0  # as sharding.put_rows_like places them
+    place = NamedSharding(mesh, PartitionSpec("data" if divides else None))
+    return jax.ShapeDtypeStruct((rows, length), np.int32, sharding=place)
 
 
-def compiled(lower: Callable[[], Any], flops: float) -> Program | DoesNotFit:
-    """Compiles; a program that is too large is told by the compiler's own message."""
+def compiled(
+    traced: Any, mesh: Mesh, while_trips: int = 1, options: dict[str, Any] | None = None
+) -> Program | DoesNotFit:
+    """Compiles; of a program that is too large, the compiler tells the size."""
     started = time.monotonic()
-    lowered = lower()
+    lowered = traced.lower()
     try:
-        program = lowered.compile()
+        program = lowered.compile(compiler_options=options)
     except jax.errors.JaxRuntimeError as e:
-        found = re.search(r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm", str(e))
-        if not found:
+        refused = refusal(str(e))
+        if refused is None:
             raise
-        units = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-        return DoesNotFit(float(found[1]) * units[found[2]], float(found[3]) * units[found[4]])
+        return DoesNotFit(*refused)
     memory = program.memory_analysis()
     fresh_outputs = memory.output_size_in_bytes - memory.alias_size_in_bytes
     return Program(
         arguments=memory.argument_size_in_bytes,
         temporaries=memory.temp_size_in_bytes + fresh_outputs + memory.generated_code_size_in_bytes,
-        flops=flops,
-        costs=costs(program.as_text()),
+        flops=products(traced.jaxpr.jaxpr, while_trips) / mesh.size,
+        costs=costs(program.as_text(), while_trips),
         compile_seconds=time.monotonic() - started,
     )
 
 
-def changes(model: T5Config, microbatches: int, mesh: Mesh, fsdp: bool) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What would need less memory, the nearest first: macro settings, and the arguments that they change."""
-    remat = {"none": ("minimal", "full"), "minimal": ("full",), "full": ()}[model.remat_policy]
-    for policy in remat:
-        yield f"REMAT_POLICY={policy}", {"remat_policy": policy}
-    full = {"remat_policy": "full"}
-    for factor in (2, 4, 8):
-        yield f"REMAT_POLICY=full MICROBATCHES={microbatches * factor}", {**full, "microbatches": microbatches * factor}
-    if not fsdp:
-        yield "REMAT_POLICY=full FSDP=True", {**full, "fsdp": True}
-    n = mesh.shape["model"]
-    while n * 2 <= mesh.size:
-        n *= 2
-        yield f"REMAT_POLICY=full MODEL_PARALLELISM={n}", {**full, "model_parallelism": n}
-
-
-def plan(settings: dict[str, Any], topology: str) -> str:
-    """The plan of a recipe, whose arguments of train.train are given, as text."""
-    devices, chip = devices_of(topology)
-    model, dataset, evaluation = settings["model"], settings["dataset"], settings["evaluation"]
-    tx = settings["optimizer"](settings["schedule"](train_steps=settings["train_steps"]))
-    chosen = {
-        "model_parallelism": settings.get("model_parallelism", 1),
-        "fsdp": settings.get("fsdp", False),
-        "microbatches": settings.get("microbatches", 1),
-        "remat_policy": model.remat_policy,
-    }
-
-    def train(model_parallelism: int, fsdp: bool, microbatches: int, remat_policy: str) -> Program | DoesNotFit:
-        mesh = mesh_of(devices, model_parallelism)
-        network = dataclasses.replace(model, remat_policy=remat_policy)
-        return train_program(mesh, network, tx, settings["loss"], dataset, microbatches, fsdp)
-
-    mesh = mesh_of(devices, chosen["model_parallelism"])
-    step = train(**chosen)
-    lengths = dataset.task_feature_lengths
-    decode = decode_program(mesh, model, evaluation.batch_size, lengths["inputs"], lengths["targets"])
-    lines = [
-        f"{len(devices)} chips, mesh data {mesh.shape['data']} x model {mesh.shape['model']}, "
-        + ", ".join(f"{name} {value}" for name, value in chosen.items()),
-        *_table(step, decode, chip),
-        *_prediction(step, chip, settings),
-    ]
-    if isinstance(step, DoesNotFit):
-        lines.append(_nearest_that_fits(train, chosen, model, mesh))
-    return "\n".join(lines)
-
-
-def _table(step: Program | DoesNotFit, decode: Program | DoesNotFit, chip: Chip | None) -> list[str]:
-    rows: list[tuple[str, ...]] = [("a chip", "train step", "decoding a batch")]
-    programs = (step, decode)
-    for name, of in (
-        ("arguments, GiB", lambda p: p.arguments / GIB),
-        ("temporaries, GiB", lambda p: p.temporaries / GIB),
-        ("total, GiB", lambda p: p.memory / GIB),
-        ("matrix products, TFLOP", lambda p: p.flops / 1e12),
-        ("bytes accessed, GB", lambda p: p.costs.bytes_accessed / 1e9),
+def refusal(message: str) -> tuple[float, float] | None:
+    """The bytes that a program needs and those that there are, from the compiler's error; None: another error."""
+    for words in (
+        r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm",
+        r"temporaries \(([\d.]+)([KMGT])\) exceeds available HBM \(([\d.]+)([KMGT])\)",  # arguments not counted
     ):
-        rows.append((name, *(f"{of(p):.3f}" if isinstance(p, Program) else "-" for p in programs)))
+        if found := re.search(words, message):
+            return float(found[1]) * UNITS[found[2]], float(found[3]) * UNITS[found[4]]
+    return None
+
+
+def nearest_that_fits(
+    now: Choice,
+    devices: int,
+    available: float,
+    estimate: Callable[[Choice, float], float],
+    compile: Callable[[Choice], Program | DoesNotFit],
+) -> tuple[Choice, Program] | None:
+    """The first of the choices that fits; those that cannot by the estimate are not compiled, nor more than TRIES."""
+    tries = 0
+    for choice in choices(now, devices):
+        try:
+            if estimate(choice, available) > available:
+                continue
+            found = compile(choice)
+        except UserError:  # that does not divide
+            continue
+        if isinstance(found, Program):
+            return choice, found
+        tries += 1
+        if tries == TRIES:
+            break
+    return None
+
+
+def updates(settings: dict[str, Any]) -> int | None:
+    """How many updates a new run of the recipe makes; None where only its initial checkpoint can tell."""
+    if relative := settings.get("train_steps_relative"):
+        return relative
+    path, first = settings.get("initial_checkpoint_path"), settings.get("initial_step")
+    if path and first is None:
+        named = re.search(r"/checkpoint_(\d+)/?$", path)  # T5X writes the step into the name
+        first = int(named[1]) if named else None
+    return settings["train_steps"] - (first or 0) if first is not None or not path else None
+
+
+def examples_a_row(dataset: DatasetConfig) -> float | None:
+    """How many examples packing puts in a row; None where the task's tokens are not cached on this machine."""
+    folder = token_cache.cache_root() / "tokens" / dataset.mixture_or_task_name / "train"
+    if not (folder / "meta.json").is_file():
+        return None
+    try:
+        batches: Batches = dataset.batches(token_cache.TokenCache(folder))
+    except (UserError, OSError, ValueError):  # damaged, or of other lengths than the recipe's
+        return None
+    return len(batches.cache) / len(batches.packing)
+
+
+def text(plan: Plan) -> str:
+    """The plan for a reader."""
+    of_what = f"{plan.chips} chips" if plan.chip is None else f"{plan.chips} chips of {plan.chip}"
+    return "\n".join([f"{plan.topology}: {of_what}", plan.choice.words(), *_table(plan), *_verdict(plan)])
+
+
+def _table(plan: Plan) -> list[str]:
+    programs = (plan.step, plan.decode)
     kinds = sorted({kind for p in programs if isinstance(p, Program) for kind in p.costs.collectives})
-    for kind in kinds:
-        cells = (
-            f"{p.costs.collectives.get(kind, 0) / 1e9:.3f} ({p.costs.counts.get(kind, 0)} x)"
-            if isinstance(p, Program)
-            else "-"
-            for p in programs
-        )
-        rows.append((f"{kind}, GB", *cells))
-    if chip:
-        for limit in ("compute", "memory", "interconnect"):
-            cells = (f"{p.seconds(chip)[limit] * 1e3:.2f}" if isinstance(p, Program) else "-" for p in programs)
-            rows.append((f"roofline, {limit}, ms", *cells))
-    rows.append(
-        ("compiled here in, s", *(f"{p.compile_seconds:.0f}" if isinstance(p, Program) else "-" for p in programs))
-    )
+    cells: list[tuple[str, Callable[[Program], str]]] = [
+        ("arguments, GiB", lambda p: f"{p.arguments / GIB:.3f}"),
+        ("temporaries, GiB", lambda p: f"{p.temporaries / GIB:.3f}"),
+        ("total, GiB", lambda p: f"{p.memory / GIB:.3f}"),
+        ("matrix products, TFLOP", lambda p: short(p.flops / 1e12)),
+        ("bytes accessed, GB", lambda p: short(p.costs.bytes_accessed / 1e9)),
+        *((f"{kind}, GB", lambda p, kind=kind: _collective(p.costs, kind)) for kind in kinds),
+    ]
+    if chip := plan.chip:
+        cells += [
+            (f"roofline, {limit}, ms", lambda p, limit=limit: short(p.seconds(chip)[limit] * 1e3))
+            for limit in ("compute", "memory", "interconnect")
+        ]
+    cells.append(("compiled here in, s", lambda p: f"{p.compile_seconds:.0f}"))
+    rows: list[tuple[str, ...]] = [("a chip", "train step", "decoding a batch")]
+    for name, cell in cells:
+        rows.append((name, *(cell(p) if isinstance(p, Program) else "-" for p in programs)))
     width = [max(len(row[i]) for row in rows) for i in range(3)]
     return [f"  {row[0]:<{width[0]}}  {row[1]:>{width[1]}}  {row[2]:>{width[2]}}" for row in rows]
 
 
-def _prediction(step: Program | DoesNotFit, chip: Chip | None, settings: dict[str, Any]) -> list[str]:
-    if isinstance(step, DoesNotFit):
-        return [f"does not fit: needs {step.needed / GIB:.2f} GiB of {step.available / GIB:.2f} GiB"]
-    if chip is None:
-        return []
-    seconds = max(step.seconds(chip).values())
-    rows = settings["dataset"].batch_size / seconds
-    first = settings.get("initial_step") or 0
-    updates = settings.get("train_steps_relative") or settings["train_steps"] - first
-    return [
-        f"fits: {step.memory / GIB:.2f} GiB of {chip.memory / GIB:.0f} GiB",
-        f"at least {seconds * 1e3:.1f} ms an update, at most {rows:,.0f} rows/s; "
-        f"{updates:,} updates in {updates * seconds / 3600:.2f} hours",
-    ]
+def short(number: float) -> str:
+    return f"{number:,.2f}" if number >= 1 else f"{number:.3g}"
 
 
-def _nearest_that_fits(
-    train: Callable[..., Program | DoesNotFit], chosen: dict[str, Any], model: T5Config, mesh: Mesh
-) -> str:
-    for words, change in changes(model, chosen["microbatches"], mesh, chosen["fsdp"]):
-        try:
-            found = train(**{**chosen, **change})
-        except UserError:  # that does not divide
-            continue
-        if isinstance(found, Program):
-            return f"would fit: {words}, with {found.memory / GIB:.2f} GiB"
-    return "nothing tried makes it fit; take more or larger chips"
+def _collective(of: Costs, kind: str) -> str:
+    return f"{short(of.collectives.get(kind, 0) / 1e9)} ({of.counts.get(kind, 0):,} x)"
+
+
+def _verdict(plan: Plan) -> list[str]:
+    lines = []
+    for name, program in (("the train step", plan.step), ("decoding", plan.decode)):
+        if isinstance(program, DoesNotFit):
+            lines.append(f"{name} does not fit: {program}")
+        elif plan.chip:
+            lines.append(f"{name} fits: {program.memory / GIB:.2f} GiB of {plan.chip.memory / GIB:.0f} GiB")
+    if isinstance(plan.step, DoesNotFit):
+        if plan.change is None:
+            return [*lines, "nothing tried makes it fit; take more or larger chips"]
+        words, memory = plan.change[0].words(plan.choice), plan.change[1].memory
+        lines.append(f"would fit: {words}, with about {memory / GIB:.1f} GiB; plan with --gin.NAME=VALUE of these")
+    if plan.seconds is None:
+        return lines
+    rows = plan.batch_size / plan.seconds
+    speed = f"at least {short(plan.seconds * 1e3)} ms an update, at most {rows:,.0f} rows/s"
+    if plan.examples_a_row is None:
+        speed += "; how many examples a row holds is counted in the task's data, which is not on this machine"
+    else:
+        speed += f", {rows * plan.examples_a_row:,.0f} examples/s at {plan.examples_a_row:.2f} examples a row"
+    lines.append(speed)
+    if plan.hours is not None:
+        lines.append(
+            f"{plan.updates:,} updates in at least {short(plan.hours)} hours, evaluation and saving not counted"
+        )
+    else:
+        lines.append("how many updates: the initial checkpoint's step tells; give --gin.INITIAL_STEP=1000000")
+    return lines

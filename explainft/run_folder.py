@@ -106,10 +106,16 @@ def locked(model_dir: Path) -> Iterator[None]:
 
 
 class RunFolder:
-    """MODEL_DIR of one run. Raises UserError where it cannot be written, or is gone."""
+    """MODEL_DIR of one run. Raises UserError where it cannot be written, or is gone.
 
-    def __init__(self, path: Path, config_text: str, vocabulary: Path):
+    Of several processes one `writes`; for the others this does nothing.
+    """
+
+    def __init__(self, path: Path, config_text: str, vocabulary: Path, *, writes: bool = True):
         self.path = path
+        self._writes = writes
+        if not writes:
+            return
         with writing(path):
             path.mkdir(parents=True, exist_ok=True)
             self._config.write_text(config_text)
@@ -129,6 +135,8 @@ class RunFolder:
 
     def log(self, row: dict[str, float]) -> None:
         """One line of metrics.jsonl, and the same to TensorBoard."""
+        if not self._writes:
+            return
         # Of a disk that was unmounted the empty mount point is left, which could be written.
         if not self._config.is_file():
             raise UserError(
@@ -139,6 +147,8 @@ class RunFolder:
         self.tensorboard(int(row["step"]), {k: v for k, v in row.items() if k != "step"})
 
     def tensorboard(self, step: int, values: dict[str, float]) -> None:
+        if not self._writes:
+            return
         tags = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items() if math.isfinite(value)]
         event = Event(wall_time=time.time(), step=step, summary=Summary(value=tags))
         with writing(self.path):
@@ -147,7 +157,7 @@ class RunFolder:
 
     def forget_after(self, step: int) -> None:
         """Drops the lines of updates that a resumed run makes again."""
-        if not self.metrics_file.is_file():
+        if not self._writes or not self.metrics_file.is_file():
             return
         # A line that was cut off by a kill has no newline and is no JSON.
         lines = [line for line in self.metrics_file.read_text().splitlines(keepends=True) if line.endswith("\n")]
@@ -164,6 +174,8 @@ class RunFolder:
         return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if not self._writes:
+            return
         # What could not be written a moment ago is tried once more; it was told already.
         with contextlib.suppress(OSError) if error else writing(self.path):
             self._events.close()

@@ -102,15 +102,30 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def host_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
+    """Which rows of a batch this host's devices hold, ascending."""
+    return _host_rows(NamedSharding(mesh, PartitionSpec("data")), batch_size)
+
+
+def _host_rows(place: NamedSharding, batch_size: int) -> np.ndarray:
+    parts = place.addressable_devices_indices_map((batch_size,)).values()
+    return np.unique(np.concatenate([np.arange(batch_size)[part] for part in parts if part is not None]))
+
+
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """The batch on the devices, its rows split over `data`."""
-    return jax.device_put(batch, NamedSharding(mesh, PartitionSpec("data")))
+    """A batch on the devices, its rows split over `data`. Each host gives its `host_rows` alone."""
+    place = NamedSharding(mesh, PartitionSpec("data"))
+    return {name: jax.make_array_from_process_local_data(place, rows) for name, rows in batch.items()}
 
 
 def put_rows_like(params: Any, rows: np.ndarray) -> jax.Array:
-    """Rows on the devices of the parameters: split over `data` where their number divides, else all everywhere."""
+    """Rows on the devices of the parameters: split over `data` where their number divides, else all everywhere.
+
+    Every host gives all rows, and its devices get their part.
+    """
     place = getattr(jax.tree.leaves(params)[0], "sharding", None)  # none where NumPy's arrays are given
     if not isinstance(place, NamedSharding):
         return jax.device_put(rows, place)
     divides = len(rows) % place.mesh.shape["data"] == 0
-    return jax.device_put(rows, NamedSharding(place.mesh, PartitionSpec("data" if divides else None)))
+    place = NamedSharding(place.mesh, PartitionSpec("data" if divides else None))
+    return jax.make_array_from_process_local_data(place, rows[_host_rows(place, len(rows))], rows.shape)

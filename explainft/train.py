@@ -10,18 +10,19 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from tqdm import tqdm
 
-from explainft import evaluate, sharding, token_cache
+from explainft import evaluate, hosts, sharding, token_cache
 from explainft.checkpoint import CURE_OF_NAN, CheckpointConfig, Checkpoints, describe
 from explainft.data import Batches
 from explainft.errors import UserError, require_at_least_zero, require_local, require_name, require_positive
-from explainft.evaluate import EvaluationConfig
+from explainft.evaluate import EvaluationConfig, loss_sums
 from explainft.loss import Loss
 from explainft.preemption import Stopped, StopSignal
 from explainft.run_folder import Progress, RunFolder, Stopwatch, locked
-from explainft.t5 import T5, T5Config, forward
+from explainft.t5 import T5, T5Config
 from explainft.token_cache import TokenCache
 from explainft.train_state import TrainState, abstract_state, last_step, restore_or_init, starting_point
 
@@ -42,8 +43,9 @@ class DatasetConfig:
         require_positive(BATCH_SIZE=self.batch_size)
         require_at_least_zero(RANDOM_SEED=self.seed)
 
-    def batches(self, cache: TokenCache) -> Batches:
-        return Batches(cache, self.task_feature_lengths, self.batch_size, self.seed, packed=self.pack)
+    def batches(self, cache: TokenCache, rows: np.ndarray | None = None) -> Batches:
+        """`rows`: those that this host feeds (None: all)."""
+        return Batches(cache, self.task_feature_lengths, self.batch_size, self.seed, packed=self.pack, rows=rows)
 
 
 def gradient_sums(config: T5Config, loss: Loss, microbatches: int = 1) -> Callable:
@@ -51,8 +53,7 @@ def gradient_sums(config: T5Config, loss: Loss, microbatches: int = 1) -> Callab
     model = T5(config)
 
     def loss_sum(params, batch, rng):
-        logits_BTV = forward(model, params, batch, dropout_rng=rng)
-        sums = loss.sums(logits_BTV, batch["decoder_target_tokens"])
+        sums = loss_sums(model, loss, params, batch, dropout_rng=rng)
         return sums["loss_sum"], sums
 
     def gradients(params, batch, rng):
@@ -155,8 +156,9 @@ def train(
     )
     cache = load(dataset.mixture_or_task_name, "train")
     evaluate.check_vocabulary(model, cache)
-    batches = dataset.batches(cache)
-    validation = dataset.batches(load(dataset.mixture_or_task_name, "validation"))
+    rows = sharding.host_rows(mesh, dataset.batch_size)
+    batches = dataset.batches(cache, rows)
+    validation = dataset.batches(load(dataset.mixture_or_task_name, "validation"), rows)
     eval_tasks = token_cache.task_names(evaluation.mixture_or_task_name, dataset.module)
     eval_caches = [load(task, evaluation.split) for task in eval_tasks]
     evaluate.check_metric(eval_caches, evaluation.metric)
@@ -165,7 +167,7 @@ def train(
     path = Path(model_dir)
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(StopSignal())
-        if jax.process_index() == 0:
+        if hosts.writes():
             stack.enter_context(locked(path))
         description = {**describe(model, cache), "data": dataclasses.asdict(dataset)}
         keeper = stack.enter_context(Checkpoints(path, checkpoints, description))
@@ -192,7 +194,7 @@ def train(
         if first >= last and not progress.evaluation_owed:
             print(f"{path} is complete at step {first:,}: nothing to train", file=sys.stderr)
             return
-        run = stack.enter_context(RunFolder(path, config_text(), cache.vocabulary.path))
+        run = stack.enter_context(RunFolder(path, config_text(), cache.vocabulary.path, writes=hosts.writes()))
         run.forget_after(first)
 
         # ---- training

@@ -7,6 +7,7 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from explainft import convert, sharding
@@ -14,7 +15,7 @@ from explainft.checkpoint import Checkpoints
 from explainft.errors import UserError, require_positive
 from explainft.run_folder import Progress
 from explainft.t5 import T5, T5Config
-from explainft.weights import Weights, has_adafactor, parameters_like, slots_like
+from explainft.weights import Weights, has_adafactor, parameters_like, put, slots_like
 
 
 @flax.struct.dataclass
@@ -87,10 +88,12 @@ def restore_or_init(
     """The newest checkpoint of the run, else the initial one's parameters, else fresh ones; placed as `like` is."""
     if keeper.latest is not None:
         params, opt_state = keeper.restore(like.params, like.opt_state)
-        return TrainState(jax.device_put(jnp.int32(keeper.latest), like.step.sharding), params, opt_state)
+        return TrainState(put(np.int32(keeper.latest), like.step), params, opt_state)
     if weights is not None:
         return state_from(weights, like, tx, step)
-    return jax.device_put(init_state(model, tx, seed), jax.tree.map(lambda x: x.sharding, like))
+    # Compiled for the mesh, each device makes its own part: no device or host ever holds the whole of a large network.
+    places = jax.tree.map(lambda x: x.sharding, like)
+    return jax.jit(lambda: init_state(model, tx, seed), out_shardings=places)()
 
 
 def state_from(weights: Weights, like: TrainState, tx: optax.GradientTransformation, step: int) -> TrainState:
@@ -105,4 +108,4 @@ def state_from(weights: Weights, like: TrainState, tx: optax.GradientTransformat
     restored = has_adafactor(like.opt_state) and weights.read_slot is not None
     slots = "its optimizer slots" if restored else "fresh optimizer slots"
     print(f"starting at step {step:,} from {weights.origin}: {n:,} parameters, {slots}", file=sys.stderr)
-    return TrainState(jax.device_put(jnp.int32(step), like.step.sharding), params, opt_state)
+    return TrainState(put(np.int32(step), like.step), params, opt_state)

@@ -108,7 +108,7 @@ def parameters_like(weights: Weights, like: Any) -> Any:
     check_shapes(weights, {name: leaf.shape for name, leaf in named_leaves(like).items()})
 
     def place(path: jax.tree_util.KeyPath, leaf: Any) -> jax.Array:
-        return _put(weights.read(leaf_name(path)).astype(np.float32), leaf)
+        return put(weights.read(leaf_name(path)).astype(np.float32), leaf)
 
     return jax.tree_util.tree_map_with_path(place, like)
 
@@ -121,12 +121,12 @@ def slots_like(weights: Weights, opt_state: Any, step: int) -> Any:
 
     def restore(state: Any) -> Any:  # of one transformation in the chain
         if isinstance(state, optax.ScaleByScheduleState):
-            return state._replace(count=_put(np.int32(step), state.count))
+            return state._replace(count=put(np.int32(step), state.count))
         if isinstance(state, optax.FactoredState) and weights.read_slot is not None:
             slots = {slot: _slot_tree(weights, slot, getattr(state, slot)) for slot in SLOTS}
             # The steps that the slots have seen, wherever this run begins to count.
             seen = step if weights.step is None else weights.step
-            return state._replace(count=_put(np.int32(seen), state.count), **slots)
+            return state._replace(count=put(np.int32(seen), state.count), **slots)
         return state
 
     return jax.tree.map(restore, opt_state, is_leaf=_is_transformation)
@@ -141,13 +141,15 @@ def _slot_tree(weights: Weights, slot: str, like: Any) -> Any:
                 f"{weights.origin}: Adafactor's {slot} of {leaf_name(path)!r} has shape {value.shape}, here it is "
                 f"{leaf.shape}; convert the checkpoint to a Hugging Face folder to leave its slots behind"
             )
-        return _put(value, leaf)
+        return put(value, leaf)
 
     return jax.tree_util.tree_map_with_path(place, like)
 
 
-def _put(value: Any, like: Any) -> jax.Array:
-    return jax.device_put(value, like.sharding)
+def put(value: Any, like: Any) -> jax.Array:
+    """A value that every host has, placed as `like` is: of a split array each device gets its part."""
+    value = np.asarray(value)
+    return jax.make_array_from_callback(value.shape, like.sharding, lambda index: value[index])
 
 
 def _is_transformation(state: Any) -> bool:

@@ -367,6 +367,16 @@ def test_a_full_disk(tmp_path, undisturbed, tiny_data_dir, monkeypatch, owner, n
         go_on_equal(folder, tiny_data_dir, undisturbed)
 
 
+def test_a_process_that_finds_the_disk_full_says_so_in_one_line(tmp_path, tiny_data_dir):
+    (tmp_path / "run").mkdir()
+    with mounted("-t", "tmpfs", "-o", "size=1m", "none", str(tmp_path / "run")):  # of one checkpoint, not of two
+        status, errors = suite.Victim(tmp_path, "run", tiny_data_dir).end()
+        assert status == 2
+        [line] = [line for line in errors.splitlines() if line.startswith("explainft: error: cannot write")]
+        assert "No space left on device" in line and errors.endswith(line + "\n")
+        assert "Traceback" not in errors
+
+
 def test_a_folder_that_becomes_read_only(tmp_path, undisturbed, tiny_data_dir, monkeypatch):
     folder = tmp_path / "run"
     with contextlib.ExitStack() as stack:

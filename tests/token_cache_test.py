@@ -251,7 +251,9 @@ def test_an_offline_cache_that_is_not_there(data_dir, tmp_path, monkeypatch):
         use(seqio_additional_cache_dirs=["offline"])
 
 
+@pytest.mark.beam
 @pytest.mark.skipif(importlib.util.find_spec("apache_beam") is None, reason="needs the extra `beam`")
+@pytest.mark.filterwarnings("default")  # Beam's older protobuf warns where TFDS uses it
 @pytest.mark.usefixtures("seqio_unchanged")
 def test_what_seqio_cache_tasks_writes_is_read(data_dir, tmp_path):
     """The real command, in a process of its own."""

@@ -18,6 +18,7 @@ import jax
 from explainft import evaluate, optim, train
 from explainft.checkpoint import CheckpointConfig, Checkpoints
 from explainft.data import Batches
+from explainft.errors import UserError
 from explainft.evaluate import EvaluationConfig
 from explainft.loss import Loss
 from explainft.run_folder import RunFolder
@@ -112,4 +113,8 @@ if __name__ == "__main__":
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     telling(Path(settings["diary"]))
-    run(Path(settings["folder"]), settings["data"], **settings.get("changes", {}))
+    try:
+        run(Path(settings["folder"]), settings["data"], **settings.get("changes", {}))
+    except UserError as e:  # as explainft.main does it
+        print(f"explainft: error: {e.line}", file=sys.stderr)
+        sys.exit(2)

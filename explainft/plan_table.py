@@ -1,0 +1,173 @@
+"""The plans of many recipes on many slices, as a Markdown table that grows row by row and goes on where it stopped."""
+
+import hashlib
+import importlib.metadata
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from explainft import plan, recipe, workers
+from explainft.chips import GIB
+from explainft.errors import UserError
+
+STYLES = ("none", "short", "medium", "long")
+SIZES = ("tiny", "small", "base", "large", "3b")
+FAILED = "failed: "
+COLUMNS = (
+    ("recipe", ":--"),
+    ("slice", ":--"),
+    ("fits", ":--"),
+    ("training, GiB a chip", "--:"),
+    ("decoding, GiB a chip", "--:"),
+    ("TFLOP a chip and update", "--:"),
+    ("ms an update, at least", "--:"),
+    ("rows/s, at most", "--:"),
+    ("hours, at least", "--:"),
+    ("planned in, s", "--:"),
+)
+
+
+def write(
+    files: Sequence[str],
+    topologies: Sequence[str],
+    bindings: Sequence[str],
+    search_paths: Sequence[str],
+    quick: bool,
+    command: str,
+    output: Path,
+) -> None:
+    """Plans each recipe for each slice, one after the other, and prints each row.
+
+    Rows that `output` has are kept, if they were made under the same conditions; but one that says why a plan failed is
+    made again.
+    """
+    conditions = _conditions(bindings, quick)
+    head = _head(command, conditions)
+    before = output.read_text() if output.is_file() else ""
+    known = _rows(before) if f"\n{conditions}\n\n" in before else {}
+    keys = [(Path(file).stem, topology, file) for file in files for topology in topologies]
+    lines = [known.get((name, topology)) for name, topology, _ in keys]
+    output.parent.mkdir(parents=True, exist_ok=True)
+    for i, (name, topology, file) in enumerate(keys):
+        if lines[i] is None:
+            lines[i] = row(name, topology, _apart(file, topology, bindings, search_paths, quick))
+            print(lines[i], flush=True)
+            output.write_text(head + "\n".join(line for line in lines if line) + "\n")
+
+
+def recipes() -> list[str]:
+    """The recipes of the current folder's gin/, the smallest networks first."""
+    found = [f"gin/{style}_{size}.gin" for size in SIZES for style in STYLES]
+    found = [file for file in found if Path(file).is_file()]
+    if not found:
+        raise UserError(f"no recipes in {Path.cwd() / 'gin'}; run it in the repository's root, or give --gin_file")
+    return found
+
+
+def row(name: str, topology: str, found: plan.Plan | str) -> str:
+    """One line of the table; `found` is the plan, or why there is none."""
+    if isinstance(found, str):
+        return _line(name, topology, FAILED + found.replace("|", "/"), *[""] * (len(COLUMNS) - 3))
+    step = found.change[1] if found.change else found.step
+    fits = "yes"
+    if isinstance(found.step, plan.DoesNotFit):
+        fits = (
+            f"no (> {found.step.needed / GIB:.1f} GiB); {found.change[0].words(found.choice)}" if found.change else "no"
+        )
+    training = ["-"] * 2
+    if isinstance(step, plan.Program):
+        training = [f"{step.memory / GIB:.2f}", plan.short(step.flops / 1e12)]
+    seconds = found.seconds
+    return _line(
+        name,
+        topology,
+        fits,
+        training[0],
+        f"{found.decode.memory / GIB:.2f}" if isinstance(found.decode, plan.Program) else "does not fit",
+        training[1],
+        plan.short(seconds * 1e3) if seconds else "-",
+        f"{found.batch_size / seconds:,.0f}" if seconds else "-",
+        plan.short(found.hours) if found.hours is not None else "-",
+        f"{found.seconds_to_plan:.0f}",
+    )
+
+
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _conditions(bindings: Sequence[str], quick: bool) -> str:
+    """What a row depends on beside its recipe and slice."""
+    made_with = [f"{name} {_version(name)}" for name in ("jax", "libtpu")] + [f"sources {_digest()}"]
+    made_with += [f"`{binding}`" for binding in bindings if not binding.startswith("MODEL_DIR=")]
+    effort = "With `--quick`, temporaries are those of XLA's least effort, which may be a third off." if quick else ""
+    return f"Made with {', '.join(made_with)}. {effort}".rstrip()
+
+
+def _head(command: str, conditions: str) -> str:
+    return f"""# Plans of the recipes
+
+    {command}
+
+{conditions}
+
+FLOPs, times and hours are the least that the chips' peaks allow; evaluation and saving are not counted. Where a recipe
+does not fit, the macros named make it fit, and the columns of training are those of the recipe so changed.
+
+{_line(*(name for name, _ in COLUMNS))}
+|{"|".join(align for _, align in COLUMNS)}|
+"""
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "missing"
+
+
+def _digest() -> str:
+    """Eight digits that change with the package: rows of another program are not kept."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*")):
+        if path.suffix in (".py", ".gin"):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:8]
+
+
+def _rows(text: str) -> dict[tuple[str, str], str]:
+    """The rows of a table that hold a plan, by recipe and slice."""
+    lines = [(line, line.split(" | ")) for line in text.splitlines() if line.startswith("| ")]
+    return {
+        (cells[0].removeprefix("| "), cells[1]): line
+        for line, cells in lines
+        if len(cells) == len(COLUMNS) and not cells[2].startswith(FAILED)
+    }
+
+
+def _apart(
+    file: str, topology: str, bindings: Sequence[str], search_paths: Sequence[str], quick: bool
+) -> plan.Plan | str:
+    """The plan, made by a process of its own: what compiling leaves in memory goes with it. Else why there is none."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context, workers.end_with_parent) as pool:
+        try:
+            return pool.submit(_plan, file, topology, bindings, search_paths, quick).result()
+        except BrokenProcessPool:
+            return "the compiler was killed; it may need more memory than this machine has"
+
+
+def _plan(
+    file: str, topology: str, bindings: Sequence[str], search_paths: Sequence[str], quick: bool
+) -> plan.Plan | str:
+    from explainft import train
+
+    try:
+        recipe.load([file], bindings, search_paths)
+        return plan.make(recipe.bindings(train.train), topology, quick)
+    except UserError as e:
+        return e.line
+    except Exception as e:  # one recipe must not end the table
+        return f"{type(e).__name__}: {' '.join(str(e).split())[:200]}"
