@@ -17,7 +17,8 @@ from safetensors.numpy import save_file
 
 from explainft import __version__, tokenizer_json
 from explainft.errors import UserError
-from explainft.t5 import RELPOS_BUCKETS, RELPOS_MAX_DISTANCE, T5Config
+from explainft.layers import RELPOS_BUCKETS, RELPOS_MAX_DISTANCE
+from explainft.t5 import T5Config
 from explainft.vocabulary import EOS_ID, Vocabulary
 from explainft.weights import Weights
 

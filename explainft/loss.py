@@ -1,6 +1,9 @@
 """Cross entropy over a vocabulary, as sums: divide once, where the whole batch is known."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +11,7 @@ import numpy as np
 
 from explainft.errors import UserError, nearest
 
+CHUNK_LOGITS = 2**24  # at a time on a device: 64 MiB of float32
 NORMALIZERS = ("NUM_REAL_TARGET_TOKENS", "NUM_TOTAL_TARGET_TOKENS")
 
 
@@ -41,15 +45,88 @@ class Loss:
         return jnp.float32(1.0 if self.normalizing_factor is None else self.normalizing_factor)
 
     def sums(self, logits_BTV: jax.Array, decoder_target_tokens: jax.Array) -> dict[str, jax.Array]:
-        """Sums over the tokens that are no padding: loss_sum (z-loss included), correct_sum, weight_sum."""
+        """Sums over the tokens that are no padding: loss_sum (z-loss included), correct_sum, weight_sum.
+
+        A token is correct where no other has a larger logit.
+        """
         weights_BT = (decoder_target_tokens > 0).astype(jnp.float32)
         loss_BT = cross_entropy(logits_BTV, decoder_target_tokens, self.label_smoothing, self.z_loss)
-        correct_BT = jnp.argmax(logits_BTV, axis=-1) == decoder_target_tokens
+        # Not argmax, which XLA computes element by element on a CPU: a tenth of a step.
+        correct_BT = target_logits(logits_BTV, decoder_target_tokens) >= jnp.max(logits_BTV, axis=-1)
         return {
             "loss_sum": jnp.sum(loss_BT * weights_BT),
             "correct_sum": jnp.sum(correct_BT * weights_BT),
             "weight_sum": jnp.sum(weights_BT),
         }
+
+    def sums_of_states(
+        self, logits_of: Callable[[Any, jax.Array], jax.Array], output: Any, y_BTD: jax.Array, targets_BT: jax.Array
+    ) -> dict[str, jax.Array]:
+        """The same sums from the decoder's last states: the logits of a whole large batch never exist at once.
+
+        `logits_of(output, y_BTD)` are the logits, `output` the parameters of the output layer alone. loss_sum may be
+        differentiated once, by `output` and `y_BTD`.
+        """
+        B, T = targets_BT.shape
+        V = jax.eval_shape(logits_of, output, y_BTD).shape[-1]
+        devices = jax.sharding.get_abstract_mesh().shape.get("data", 1)
+        chunk = max(1, CHUNK_LOGITS * devices // (B * V))
+        if chunk >= T:
+            return self.sums(logits_of(output, y_BTD), targets_BT)
+        chunks = -(-T // chunk)
+        chunk = -(-T // chunks)
+        padding = ((0, 0), (0, chunks * chunk - T))
+        y_BTD, targets_BT = jnp.pad(y_BTD, (*padding, (0, 0))), jnp.pad(targets_BT, padding)  # padding weighs nothing
+        parts = jax.tree.map(
+            lambda x: jnp.moveaxis(x.reshape(B, chunks, chunk, *x.shape[2:]), 1, 0), (y_BTD, targets_BT)
+        )
+        return _summed(lambda output, y, targets: self.sums(logits_of(output, y), targets), output, *parts)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _summed(of_part: Callable, shared: Any, x_parts: jax.Array, targets_parts: jax.Array) -> dict[str, jax.Array]:
+    """The sum of `of_part(shared, x, targets)` over the parts. Its derivative is that of "loss_sum" alone."""
+    return _scan_sum(lambda part: of_part(shared, *part), (x_parts, targets_parts))
+
+
+def _summed_forward(of_part: Callable, shared: Any, x_parts: jax.Array, targets_parts: jax.Array):
+    # The derivative of a sum is known but for a factor: it is taken here, where a part's logits are at hand, and the
+    # backward pass neither keeps them nor computes them again.
+    def of(part):
+        def loss_sum(shared, x):
+            sums = of_part(shared, x, part[1])
+            return sums["loss_sum"], sums
+
+        (d_shared, d_x), sums = jax.grad(loss_sum, argnums=(0, 1), has_aux=True)(shared, part[0])
+        return (sums, d_shared), d_x
+
+    (sums, d_shared), d_x_parts = _scan_sum(of, (x_parts, targets_parts), has_aux=True)
+    return sums, (d_shared, d_x_parts)
+
+
+def _summed_backward(of_part: Callable, residuals: Any, d_sums: dict[str, jax.Array]):
+    d_shared, d_x_parts = jax.tree.map(lambda d: (d_sums["loss_sum"] * d).astype(d.dtype), residuals)
+    return d_shared, d_x_parts, None
+
+
+_summed.defvjp(_summed_forward, _summed_backward)
+
+
+def _scan_sum(of_part: Callable, parts: Any, has_aux: bool = False) -> Any:
+    """The sum over the leading axis of `of_part(part)`; with `has_aux` of its first output, the second is stacked."""
+    split = of_part if has_aux else lambda part: (of_part(part), None)
+
+    def add(total, part):
+        value, aux = split(part)
+        return jax.tree.map(jnp.add, total, value), aux
+
+    shapes = jax.eval_shape(lambda part: split(part)[0], jax.tree.map(lambda x: x[0], parts))
+    total, aux = jax.lax.scan(add, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), parts)
+    return (total, aux) if has_aux else total
+
+
+def target_logits(logits_BTV: jax.Array, targets_BT: jax.Array) -> jax.Array:
+    return jnp.take_along_axis(logits_BTV, targets_BT[..., None], axis=-1)[..., 0]
 
 
 def cross_entropy(
@@ -60,7 +137,7 @@ def cross_entropy(
     The z-loss adds z_loss * log(Z)^2, which keeps the softmax's normaliser near 1 (Chowdhery et al. 2022, section 5).
     """
     log_z_BT = jax.nn.logsumexp(logits_BTV, axis=-1)
-    target_logit_BT = jnp.take_along_axis(logits_BTV, targets_BT[..., None], axis=-1)[..., 0]
+    target_logit_BT = target_logits(logits_BTV, targets_BT)
     loss_BT = log_z_BT - target_logit_BT
     if label_smoothing:
         V = logits_BTV.shape[-1]

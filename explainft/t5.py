@@ -8,9 +8,8 @@ F feed-forward, V vocabulary.
 """
 
 import dataclasses
-import functools
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -18,10 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from explainft.errors import UserError, nearest
+from explainft.layers import MLP, Attention, Dense, Dropout, RelativePositionBiases, RMSNorm
 
 NEG_INF = -1e10  # what T5X adds to a masked score: exp() of it is zero, and a row of them alone stays finite
-RELPOS_BUCKETS = 32
-RELPOS_MAX_DISTANCE = 128
 
 REMAT_POLICIES = {
     "none": None,
@@ -64,125 +62,12 @@ class T5Config:
             raise UserError(f"DROPOUT_RATE={self.dropout_rate} must be at least 0 and below 1")
 
 
-def relative_position_bucket(relative_position: np.ndarray, *, bidirectional: bool) -> np.ndarray:
-    """The bucket of each distance `key position - query position`: exact when near, logarithmic to 128, one beyond."""
-    buckets = RELPOS_BUCKETS
-    side = np.zeros_like(relative_position)
-    if bidirectional:
-        buckets //= 2
-        side = (relative_position > 0) * buckets
-        distance = np.abs(relative_position)
-    else:
-        distance = np.maximum(-relative_position, 0)
-    exact = buckets // 2
-    # float32 and eps as in T5X: a distance on the edge of two buckets must fall on the side it had in pre-training.
-    log_ratio = np.log(distance.astype(np.float32) / exact + np.finfo(np.float32).eps) / np.log(
-        RELPOS_MAX_DISTANCE / exact
-    )
-    far = np.minimum(exact + (log_ratio * (buckets - exact)).astype(np.int32), buckets - 1)
-    return side + np.where(distance < exact, distance, far)
+def attention(config: T5Config, **module: Any) -> Attention:
+    return Attention(config.emb_dim, config.num_heads, config.head_dim, config.dropout_rate, config.dtype, **module)
 
 
-class Dense(nn.Module):
-    """A bias-free projection with a 2-D kernel, so that Adafactor factors it as T5X's does."""
-
-    features: int
-    dtype: str
-    init_scale: float = 1.0
-    distribution: Literal["truncated_normal", "normal"] = "truncated_normal"
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        init = nn.initializers.variance_scaling(self.init_scale, "fan_in", self.distribution)
-        kernel = self.param("kernel", init, (x.shape[-1], self.features), jnp.float32)
-        return x @ kernel.astype(self.dtype)
-
-
-class RMSNorm(nn.Module):
-    """T5's layer norm: a scale, no mean subtraction, no bias. Statistics in float32."""
-
-    dtype: str
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32)
-        x = x.astype(jnp.float32)
-        normed = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + 1e-6)
-        return normed.astype(self.dtype) * scale.astype(self.dtype)
-
-
-class Dropout(nn.Module):
-    """Dropout with one mask for all positions of a row, as in T5X: few random bits, the same expectation."""
-
-    rate: float
-
-    @nn.compact
-    def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
-        return nn.Dropout(self.rate, broadcast_dims=(-2,))(x, deterministic=deterministic)
-
-
-class RelativePositionBiases(nn.Module):
-    """A learned bias for each head and distance bucket, shared by all layers of a stack."""
-
-    num_heads: int
-    bidirectional: bool
-    dtype: str
-
-    @nn.compact
-    def __call__(self, relative_position: np.ndarray) -> jax.Array:
-        """Biases [H, *relative_position.shape]."""
-        init = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
-        table = self.param("rel_embedding", init, (self.num_heads, RELPOS_BUCKETS), jnp.float32)
-        buckets = relative_position_bucket(relative_position, bidirectional=self.bidirectional)
-        return table.astype(self.dtype)[:, buckets]
-
-
-class Attention(nn.Module):
-    """Multi-head attention whose keys and values are computed apart, so that a cache can keep them."""
-
-    config: T5Config
-
-    def setup(self):
-        cfg = self.config
-        project = functools.partial(Dense, cfg.num_heads * cfg.head_dim, cfg.dtype, distribution="normal")
-        # No 1/sqrt(K) on the scores: T5 folds it into the query's initialiser, and released checkpoints depend on it.
-        self.query = project(init_scale=1.0 / cfg.head_dim)
-        self.key = project()
-        self.value = project()
-        self.out = Dense(cfg.emb_dim, cfg.dtype, distribution="normal")
-        self.weights_dropout = Dropout(cfg.dropout_rate)
-
-    def _heads(self, x_BTD: jax.Array) -> jax.Array:
-        return x_BTD.reshape(*x_BTD.shape[:-1], self.config.num_heads, self.config.head_dim)
-
-    def keys_values(self, x_BSD: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return self._heads(self.key(x_BSD)), self._heads(self.value(x_BSD))
-
-    def __call__(self, x_BTD, k_BSHK, v_BSHK, bias_BHTS, deterministic: bool) -> jax.Array:
-        q_BTHK = self._heads(self.query(x_BTD))
-        scores_BHTS = jnp.einsum("BTHK,BSHK->BHTS", q_BTHK, k_BSHK) + bias_BHTS
-        weights_BHTS = jax.nn.softmax(scores_BHTS.astype(jnp.float32)).astype(self.config.dtype)
-        weights_BHTS = self.weights_dropout(weights_BHTS, deterministic)
-        y_BTHK = jnp.einsum("BHTS,BSHK->BTHK", weights_BHTS, v_BSHK)
-        return self.out(y_BTHK.reshape(*y_BTHK.shape[:-2], -1))
-
-
-class MLP(nn.Module):
-    """Feed-forward block; with two activations their products gate each other (1.1)."""
-
-    config: T5Config
-
-    @nn.compact
-    def __call__(self, x_BTD: jax.Array, deterministic: bool) -> jax.Array:
-        cfg = self.config
-        branches = []
-        for i, activation in enumerate(cfg.mlp_activations):
-            name = "wi" if len(cfg.mlp_activations) == 1 else f"wi_{i}"
-            h_BTF = Dense(cfg.mlp_dim, cfg.dtype, name=name)(x_BTD)
-            branches.append(h_BTF if activation == "linear" else getattr(nn, activation)(h_BTF))
-        h_BTF = functools.reduce(jnp.multiply, branches)
-        h_BTF = Dropout(cfg.dropout_rate)(h_BTF, deterministic)
-        return Dense(cfg.emb_dim, cfg.dtype, name="wo")(h_BTF)
+def mlp(config: T5Config, **module: Any) -> MLP:
+    return MLP(config.emb_dim, config.mlp_dim, config.mlp_activations, config.dropout_rate, config.dtype, **module)
 
 
 class EncoderLayer(nn.Module):
@@ -191,12 +76,12 @@ class EncoderLayer(nn.Module):
     @nn.compact
     def __call__(self, x_BSD: jax.Array, bias_BHSS: jax.Array, deterministic: bool) -> jax.Array:
         cfg = self.config
-        attention = Attention(cfg, name="attention")
+        own = attention(cfg, name="attention")
         dropout = Dropout(cfg.dropout_rate)
         h_BSD = RMSNorm(cfg.dtype, name="pre_attention_layer_norm")(x_BSD)
-        x_BSD += dropout(attention(h_BSD, *attention.keys_values(h_BSD), bias_BHSS, deterministic), deterministic)
+        x_BSD += dropout(own(h_BSD, *own.keys_values(h_BSD), bias_BHSS, deterministic), deterministic)
         h_BSD = RMSNorm(cfg.dtype, name="pre_mlp_layer_norm")(x_BSD)
-        return x_BSD + dropout(MLP(cfg, name="mlp")(h_BSD, deterministic), deterministic)
+        return x_BSD + dropout(mlp(cfg, name="mlp")(h_BSD, deterministic), deterministic)
 
 
 class DecoderLayer(nn.Module):
@@ -205,11 +90,11 @@ class DecoderLayer(nn.Module):
     def setup(self):
         cfg = self.config
         self.pre_self_attention_layer_norm = RMSNorm(cfg.dtype)
-        self.self_attention = Attention(cfg)
+        self.self_attention = attention(cfg)
         self.pre_cross_attention_layer_norm = RMSNorm(cfg.dtype)
-        self.encoder_decoder_attention = Attention(cfg)
+        self.encoder_decoder_attention = attention(cfg)
         self.pre_mlp_layer_norm = RMSNorm(cfg.dtype)
-        self.mlp = MLP(cfg)
+        self.mlp = mlp(cfg)
         self.dropout = Dropout(cfg.dropout_rate)
 
     def cross_keys_values(self, encoded_BSD: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -381,6 +266,29 @@ class T5(nn.Module):
     ) -> jax.Array:
         """Teacher forcing: logits_BTV in float32.
 
+        Arguments as for `states`."""
+        states_BTD = self.states(
+            encoder_input_tokens,
+            decoder_input_tokens,
+            decoder_target_tokens,
+            encoder_segment_ids,
+            decoder_segment_ids,
+            deterministic=deterministic,
+        )
+        return self.logits(states_BTD)
+
+    def states(
+        self,
+        encoder_input_tokens: jax.Array,
+        decoder_input_tokens: jax.Array,
+        decoder_target_tokens: jax.Array,
+        encoder_segment_ids: jax.Array | None = None,
+        decoder_segment_ids: jax.Array | None = None,
+        *,
+        deterministic: bool = True,
+    ) -> jax.Array:
+        """Teacher forcing as far as the decoder's last states, from which `logits` are made.
+
         Tokens are int32, encoder [B, S] and decoder [B, T]. Without segment ids every row holds one example. A segment
         sees itself alone; padding (segment 0) sees padding alone, so no softmax runs over nothing.
         """
@@ -390,14 +298,13 @@ class T5(nn.Module):
             decoder_segment_ids = (decoder_target_tokens > 0).astype(jnp.int32)
         encoded_BSD = self.encode(encoder_input_tokens, encoder_segment_ids, deterministic=deterministic)
         causal_TT = np.tri(decoder_input_tokens.shape[1], dtype=bool)
-        y_BTD = self.decoder(
+        return self.decoder(
             self.token_embedder(decoder_input_tokens),
             encoded_BSD,
             same_segment(decoder_segment_ids, decoder_segment_ids) & causal_TT,
             same_segment(decoder_segment_ids, encoder_segment_ids),
             deterministic,
         )
-        return self.logits(y_BTD)
 
     def encode(self, encoder_input_tokens, encoder_segment_ids=None, *, deterministic: bool = True) -> jax.Array:
         """encoded_BSD of int32 tokens [B, S]."""
@@ -433,12 +340,31 @@ def parameter_shapes(config: T5Config) -> dict[str, tuple[int, ...]]:
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape for path, leaf in leaves}
 
 
-def forward(model: T5, params: Any, batch: dict[str, jax.Array], dropout_rng: jax.Array | None = None) -> jax.Array:
-    """logits_BTV of a batch (see data.Batches); with dropout where a key for it is given."""
+def states(model: T5, params: Any, batch: dict[str, jax.Array], dropout_rng: jax.Array | None = None) -> jax.Array:
+    """The decoder's last states [B, T, D] for a batch (see data.Batches); with dropout where a key for it is given."""
     rngs = None if dropout_rng is None else {"dropout": dropout_rng}
-    logits_BTV = model.apply({"params": params}, **batch, deterministic=dropout_rng is None, rngs=rngs)  # pyright: ignore
-    assert isinstance(logits_BTV, jax.Array)
-    return logits_BTV
+    found = model.apply({"params": params}, **batch, deterministic=dropout_rng is None, rngs=rngs, method=T5.states)  # pyright: ignore
+    assert isinstance(found, jax.Array)
+    return found
+
+
+def output_parameters(config: T5Config, params: Any) -> Any:
+    """Those of `params` that turn states into logits."""
+    if config.logits_via_embedding:
+        return {"token_embedder": params["token_embedder"]}
+    return {"decoder": {"logits_dense": params["decoder"]["logits_dense"]}}
+
+
+def logits(model: T5, output: Any, states_BTD: jax.Array) -> jax.Array:
+    """logits_BTV of states, in float32, from the `output_parameters` alone."""
+    found = model.apply({"params": output}, states_BTD, method=T5.logits)
+    assert isinstance(found, jax.Array)
+    return found
+
+
+def forward(model: T5, params: Any, batch: dict[str, jax.Array], dropout_rng: jax.Array | None = None) -> jax.Array:
+    """logits_BTV of a batch, all at once."""
+    return logits(model, output_parameters(model.config, params), states(model, params, batch, dropout_rng))
 
 
 def same_segment(query_segments_BT: jax.Array, key_segments_BS: jax.Array) -> jax.Array:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from explainft import decoding
+from explainft.layers import relative_position_bucket
 from explainft.loss import Loss
-from explainft.t5 import relative_position_bucket
 from tests.golden import cases, ours
 
 pytestmark = [

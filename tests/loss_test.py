@@ -1,9 +1,11 @@
 """Cross entropy against its definition in numpy."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from explainft import loss as loss_module
 from explainft.errors import UserError
 from explainft.loss import Loss, cross_entropy
 
@@ -54,3 +56,35 @@ def test_denominator(factor, expected):
 def test_an_unknown_rule_is_refused():
     with pytest.raises(UserError, match="NUM_REAL_TARGET_TOKEN'.*did you mean 'NUM_REAL_TARGET_TOKENS'"):
         Loss(normalizing_factor="NUM_REAL_TARGET_TOKEN")
+
+
+@pytest.mark.parametrize("chunk", [7 * 2, 7 * 2 * 2, 10**6])  # of three positions: one, two and a padded one, all
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_logits_in_chunks_change_neither_sums_nor_gradients(monkeypatch, chunk, dtype):
+    rng = np.random.default_rng(1)
+    states, output = (rng.normal(size=shape).astype(np.float32) for shape in ((2, 3, 5), (5, 7)))
+    states = states.astype(dtype)
+    loss = Loss(z_loss=0.01, label_smoothing=0.1)
+    monkeypatch.setattr(loss_module, "CHUNK_LOGITS", chunk)
+
+    def whole(output, states):
+        sums = loss.sums(states @ output, TARGETS)
+        return 3 * sums["loss_sum"], sums
+
+    def chunked(output, states):
+        sums = loss.sums_of_states(lambda w, y: y @ w, output, states, TARGETS)
+        return 3 * sums["loss_sum"], sums
+
+    wanted, wanted_sums = jax.grad(whole, argnums=(0, 1), has_aux=True)(output, states)
+    found, found_sums = jax.grad(chunked, argnums=(0, 1), has_aux=True)(output, states)
+    for a, b in zip(jax.tree.leaves((found, found_sums)), jax.tree.leaves((wanted, wanted_sums)), strict=True):
+        assert a.dtype == b.dtype
+        # The factor of 3 comes after the rounding of d_states to its type in one, and before it in the other.
+        np.testing.assert_allclose(
+            np.float32(a), np.float32(b), rtol=1e-2 if a.dtype == "bfloat16" else 2e-6, atol=1e-6
+        )
+    np.testing.assert_allclose(chunked(output, states)[1]["loss_sum"], wanted_sums["loss_sum"], rtol=1e-6)
+    sizes = [
+        v.aval.size for eqn in jax.make_jaxpr(jax.grad(chunked, has_aux=True))(output, states).eqns for v in eqn.outvars
+    ]
+    assert (2 * 3 * 7 in sizes) == (chunk == 10**6)  # the logits of all, at once

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from explainft.t5 import T5, T5Config, relative_position_bucket, same_segment
+from explainft.layers import relative_position_bucket
+from explainft.t5 import T5, T5Config, same_segment
 
 SMALL = T5Config(
     vocab_size=40, emb_dim=16, num_heads=2, num_encoder_layers=2, num_decoder_layers=2, head_dim=8, mlp_dim=32

@@ -7,8 +7,8 @@ parameter or its gradient); Adafactor's second moments, all positive, are compar
 import numpy as np
 import pytest
 
+from explainft.layers import relative_position_bucket
 from explainft.loss import Loss
-from explainft.t5 import relative_position_bucket
 from tests.golden import cases, ours
 
 pytestmark = [

@@ -1,0 +1,142 @@
+"""The parts of T5's layers: projections, norms, attention, position biases. Kernels are 2-D, names are T5X's.
+
+Dimensions in names: B batch, S source length, T target length, D model, H heads, K head size, F feed-forward.
+"""
+
+import functools
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+RELPOS_BUCKETS = 32
+RELPOS_MAX_DISTANCE = 128
+
+
+def relative_position_bucket(relative_position: np.ndarray, *, bidirectional: bool) -> np.ndarray:
+    """The bucket of each distance `key position - query position`: exact when near, logarithmic to 128, one beyond."""
+    buckets = RELPOS_BUCKETS
+    side = np.zeros_like(relative_position)
+    if bidirectional:
+        buckets //= 2
+        side = (relative_position > 0) * buckets
+        distance = np.abs(relative_position)
+    else:
+        distance = np.maximum(-relative_position, 0)
+    exact = buckets // 2
+    # float32 and eps as in T5X: a distance on the edge of two buckets must fall on the side it had in pre-training.
+    log_ratio = np.log(distance.astype(np.float32) / exact + np.finfo(np.float32).eps) / np.log(
+        RELPOS_MAX_DISTANCE / exact
+    )
+    far = np.minimum(exact + (log_ratio * (buckets - exact)).astype(np.int32), buckets - 1)
+    return side + np.where(distance < exact, distance, far)
+
+
+class Dense(nn.Module):
+    """A bias-free projection with a 2-D kernel, so that Adafactor factors it as T5X's does."""
+
+    features: int
+    dtype: str
+    init_scale: float = 1.0
+    distribution: Literal["truncated_normal", "normal"] = "truncated_normal"
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        init = nn.initializers.variance_scaling(self.init_scale, "fan_in", self.distribution)
+        kernel = self.param("kernel", init, (x.shape[-1], self.features), jnp.float32)
+        return x @ kernel.astype(self.dtype)
+
+
+class RMSNorm(nn.Module):
+    """T5's layer norm: a scale, no mean subtraction, no bias. Statistics in float32."""
+
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32)
+        x = x.astype(jnp.float32)
+        normed = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + 1e-6)
+        return normed.astype(self.dtype) * scale.astype(self.dtype)
+
+
+class Dropout(nn.Module):
+    """Dropout with one mask for all positions of a row, as in T5X: few random bits, the same expectation."""
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
+        return nn.Dropout(self.rate, broadcast_dims=(-2,))(x, deterministic=deterministic)
+
+
+class RelativePositionBiases(nn.Module):
+    """A learned bias for each head and distance bucket, shared by all layers of a stack."""
+
+    num_heads: int
+    bidirectional: bool
+    dtype: str
+
+    @nn.compact
+    def __call__(self, relative_position: np.ndarray) -> jax.Array:
+        """Biases [H, *relative_position.shape]."""
+        init = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
+        table = self.param("rel_embedding", init, (self.num_heads, RELPOS_BUCKETS), jnp.float32)
+        buckets = relative_position_bucket(relative_position, bidirectional=self.bidirectional)
+        return table.astype(self.dtype)[:, buckets]
+
+
+class Attention(nn.Module):
+    """Multi-head attention whose keys and values are computed apart, so that a cache can keep them."""
+
+    emb_dim: int
+    num_heads: int
+    head_dim: int
+    dropout_rate: float
+    dtype: str
+
+    def setup(self):
+        project = functools.partial(Dense, self.num_heads * self.head_dim, self.dtype, distribution="normal")
+        # No 1/sqrt(K) on the scores: T5 folds it into the query's initialiser, and released checkpoints depend on it.
+        self.query = project(init_scale=1.0 / self.head_dim)
+        self.key = project()
+        self.value = project()
+        self.out = Dense(self.emb_dim, self.dtype, distribution="normal")
+        self.weights_dropout = Dropout(self.dropout_rate)
+
+    def _heads(self, x_BTD: jax.Array) -> jax.Array:
+        return x_BTD.reshape(*x_BTD.shape[:-1], self.num_heads, self.head_dim)
+
+    def keys_values(self, x_BSD: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return self._heads(self.key(x_BSD)), self._heads(self.value(x_BSD))
+
+    def __call__(self, x_BTD, k_BSHK, v_BSHK, bias_BHTS, deterministic: bool) -> jax.Array:
+        q_BTHK = self._heads(self.query(x_BTD))
+        scores_BHTS = jnp.einsum("BTHK,BSHK->BHTS", q_BTHK, k_BSHK) + bias_BHTS
+        weights_BHTS = jax.nn.softmax(scores_BHTS.astype(jnp.float32)).astype(self.dtype)
+        weights_BHTS = self.weights_dropout(weights_BHTS, deterministic)
+        y_BTHK = jnp.einsum("BHTS,BSHK->BTHK", weights_BHTS, v_BSHK)
+        return self.out(y_BTHK.reshape(*y_BTHK.shape[:-2], -1))
+
+
+class MLP(nn.Module):
+    """Feed-forward block; with two activations their products gate each other (1.1)."""
+
+    emb_dim: int
+    mlp_dim: int
+    activations: tuple[str, ...]
+    dropout_rate: float
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x_BTD: jax.Array, deterministic: bool) -> jax.Array:
+        branches = []
+        for i, activation in enumerate(self.activations):
+            name = "wi" if len(self.activations) == 1 else f"wi_{i}"
+            h_BTF = Dense(self.mlp_dim, self.dtype, name=name)(x_BTD)
+            branches.append(h_BTF if activation == "linear" else getattr(nn, activation)(h_BTF))
+        h_BTF = functools.reduce(jnp.multiply, branches)
+        h_BTF = Dropout(self.dropout_rate)(h_BTF, deterministic)
+        return Dense(self.emb_dim, self.dtype, name="wo")(h_BTF)
