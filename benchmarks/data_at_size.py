@@ -1,0 +1,94 @@
+"""How building, tokenising and batching grow with the number of examples: seconds, and peaks of anonymous memory.
+
+python -m benchmarks.data_at_size 10000 100000 1000000 [--tokens]     # Linux; 1.2 GB of temporary files a million
+
+Anonymous memory is what a process cannot give back: pages of files are left out. It is summed over a command's
+processes every half second.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+TASKS = """
+import tasks
+tasks.register("{config}")
+"""
+BATCHES = """
+import time
+from explainft import token_cache
+from explainft.data import Batches
+cache = token_cache.load("explained_{task}_medium_compact", "train", "tasks_at_size", data_dir="{data_dir}")
+started = time.monotonic()
+lengths = {{"inputs": 256, "targets": 1024}}
+batches = Batches(cache, lengths, 32, 0, packed=True)
+print(f"packed {{len(cache):,}} examples into {{len(batches.packing):,}} rows in {{time.monotonic() - started:.1f}} s")
+for step in range(200):
+    batches[step]
+"""
+
+
+def anonymous_kib(root: int) -> int:
+    """Of a process and all below it."""
+    parents, sizes = {}, {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                fields = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
+                parents[int(folder.name)] = int(fields["PPid"])
+                sizes[int(folder.name)] = int(fields.get("RssAnon", "0 kB").split()[0])
+            except (OSError, ValueError):  # it has ended
+                continue
+    family = {root}
+    while grown := {pid for pid, parent in parents.items() if parent in family} - family:
+        family |= grown
+    return sum(sizes.get(pid, 0) for pid in family)
+
+
+def measured(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
+    """Seconds, and the peak of anonymous memory in MiB."""
+    started, peak = time.monotonic(), 0
+    process = subprocess.Popen(command, env=environment, stdout=sys.stderr)
+    while process.poll() is None:
+        peak = max(peak, anonymous_kib(process.pid))
+        time.sleep(0.5)
+    if process.returncode:
+        sys.exit(process.returncode)
+    return time.monotonic() - started, peak / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("examples", type=int, nargs="+")
+    parser.add_argument("--tokens", action="store_true", help="token cache, packing and 200 batches too")
+    args = parser.parse_args()
+    print(
+        f"{os.cpu_count()} cores\n| examples | work | s | examples/s | peak, MiB |\n|--:|:--|--:|--:|--:|", flush=True
+    )
+    for n in args.examples:
+        config = f"listops30-{n}"
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "tasks_at_size.py").write_text(TASKS.format(config=config))
+            path = os.pathsep.join([folder, *filter(None, [os.environ.get("PYTHONPATH")])])
+            environment = {
+                **os.environ,
+                "PYTHONPATH": path,
+                "EXPLAINFT_CACHE_DIR": f"{folder}/cache",
+                "JAX_PLATFORMS": "cpu",
+            }
+            build = [sys.executable, "-m", "explainft.main", "data", "build", "--config", config]
+            work = {"build": [*build, "--tfds_data_dir", folder]}
+            if args.tokens:
+                batches = [sys.executable, "-c", BATCHES.format(task=config.replace("-", "_"), data_dir=folder)]
+                work |= {"tokenise, pack, 200 batches": batches, "pack, 200 batches": batches}
+            for name, command in work.items():
+                seconds, peak = measured(command, environment)
+                print(f"| {n:,} | {name} | {seconds:.1f} | {n / seconds:,.0f} | {peak:,.0f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

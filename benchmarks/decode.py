@@ -1,0 +1,144 @@
+"""Greedy decoding of the same weights and inputs: explainft, Hugging Face's generate, T5X, CTranslate2.
+
+    python -m benchmarks.decode --batch 16 --length 64
+
+The weights never write EOS, so every system writes `--length` tokens for each input.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from benchmarks import side_by_side
+from benchmarks.side_by_side import Result, Results, Row, System
+
+FLOATS = ("Hugging Face", "T5X", "CTranslate2 float32")  # whose texts must be ours; int8 rounds the weights
+
+
+def prepare(args: argparse.Namespace) -> None:
+    import importlib.util
+
+    from benchmarks import weights
+
+    folder = Path(args.folder)
+    weights.write_random(folder / "hf", args.size)
+    if importlib.util.find_spec("ctranslate2") and importlib.util.find_spec("transformers"):
+        from ctranslate2.converters import TransformersConverter
+
+        TransformersConverter(str(folder / "hf")).convert(str(folder / "ct2"))
+
+
+def inputs(args: argparse.Namespace, vocab_size: int) -> Any:
+    import numpy as np
+
+    return np.random.default_rng(0).integers(2, vocab_size, (args.batch, args.inputs), np.int32)
+
+
+def result(args: argparse.Namespace, texts: list[list[int]]) -> Result:
+    assert [len(ids) for ids in texts] == [args.length] * args.batch, [len(ids) for ids in texts]
+    return {"work": args.batch * args.length, "texts": texts}
+
+
+def ours(args: argparse.Namespace):
+    from explainft import runtime
+
+    runtime.prepare()
+    from benchmarks import weights
+    from explainft import decoding
+
+    config, params = weights.read(Path(args.folder, "hf"))
+    rows = list(inputs(args, config.vocab_size))
+    return lambda: result(args, decoding.generate(config, params, rows, args.length, args.batch))
+
+
+def hugging_face(args: argparse.Namespace):
+    import torch
+
+    from benchmarks import peers
+
+    model = peers.hugging_face(Path(args.folder, "hf"), args.cores)
+    rows = torch.from_numpy(inputs(args, model.config.vocab_size)).long()
+    mask = torch.ones_like(rows)
+
+    def repeat() -> Result:
+        with torch.inference_mode():
+            written = model.generate(
+                input_ids=rows, attention_mask=mask, max_new_tokens=args.length, do_sample=False, use_cache=True
+            )
+        return result(args, written[:, 1:].tolist())  # without the decoder's start token
+
+    return repeat
+
+
+def t5x(args: argparse.Namespace):
+    import jax
+    import numpy as np
+
+    from benchmarks import peers, weights
+
+    config, params = weights.read(Path(args.folder, "hf"))
+    model = peers.t5x(config)
+    batch = {
+        "encoder_input_tokens": inputs(args, config.vocab_size),
+        "decoder_input_tokens": np.zeros((args.batch, args.length), np.int32),
+    }
+    decode = jax.jit(lambda params, batch: model.predict_batch_with_aux(params, batch, num_decodes=1)[0])
+    return lambda: result(args, np.asarray(decode(params, batch)).tolist())
+
+
+def ctranslate2(args: argparse.Namespace, compute_type: str):
+    import json
+
+    import ctranslate2
+
+    folder = Path(args.folder, "ct2")
+    pieces = json.loads((folder / "shared_vocabulary.json").read_text())
+    ids = {piece: i for i, piece in enumerate(pieces)}
+    rows = [[pieces[i] for i in row] for row in inputs(args, len(pieces)).tolist()]
+    translator = ctranslate2.Translator(
+        str(folder), device="cpu", compute_type=compute_type, inter_threads=1, intra_threads=args.cores
+    )
+
+    def repeat() -> Result:
+        done = translator.translate_batch(rows, beam_size=1, max_decoding_length=args.length)
+        return result(args, [[ids[piece] for piece in one.hypotheses[0]] for one in done])
+
+    return repeat
+
+
+def check(results: Results) -> list[str]:
+    ours = results["explainft"]
+    mistakes = []
+    for name, found in results.items():
+        if name == "explainft" or name in FLOATS:
+            for turn in found:
+                differing = sum(a != b for a, b in zip(turn["texts"], ours[0]["texts"], strict=True))
+                if differing:
+                    mistakes.append(f"{name} writes {differing} of {len(turn['texts'])} texts differently")
+    return mistakes
+
+
+def facts(results: Results, args: argparse.Namespace) -> dict[str, Any]:
+    texts = {name: found[0]["texts"] for name, found in results.items()}
+    found: dict[str, Any] = {"different tokens in our texts": len({i for row in texts["explainft"] for i in row})}
+    if "CTranslate2 int8" in texts:
+        pairs = zip(texts["CTranslate2 int8"], texts["explainft"], strict=True)
+        same = sum(a == b for one, other in pairs for a, b in zip(one, other, strict=True))
+        found["CTranslate2 int8's tokens that are ours"] = same / (args.batch * args.length)
+    return found
+
+
+if __name__ == "__main__":
+    parser = side_by_side.parser(__doc__)
+    parser.add_argument("--size", default="small", choices=("small", "tiny"))
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--inputs", type=int, default=128)
+    parser.add_argument("--length", type=int, default=64)
+    systems = (
+        System("explainft", ours),
+        System("Hugging Face", hugging_face, ("torch", "transformers")),
+        System("T5X", t5x, ("t5x", "seqio"), {"JAX_CPU_ENABLE_ASYNC_DISPATCH": "false"}),  # its best setting
+        System("CTranslate2 float32", lambda a: ctranslate2(a, "float32"), ("ctranslate2", "transformers", "torch")),
+        System("CTranslate2 int8", lambda a: ctranslate2(a, "int8"), ("ctranslate2", "transformers", "torch")),
+    )
+    side_by_side.main(Row("token", systems, prepare, check, facts), parser)

@@ -1,0 +1,127 @@
+"""Evaluation end to end, texts in and metrics out: explainft, and Hugging Face's generate with its best batch size.
+
+    python -m benchmarks.evaluate
+
+The network is T5-small's size and holds the trained one that ships with the package, so its explanations have real
+lengths and ends. Both score with the task's own metrics; both may write as much as the longest right explanation has.
+"""
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks import side_by_side
+from benchmarks.side_by_side import Result, Results, Row, System
+
+TASK, SPLIT = "explained_listops30_medium_eval_test_compact", "test"
+PEER_BATCHES = (16, 32, 64, 128)
+TRIAL = 128  # examples that each batch size is tried on
+
+
+def prepare(args: argparse.Namespace) -> None:
+    from benchmarks import weights
+    from explainft import token_cache
+
+    weights.write_shipped(Path(args.folder, "hf"), args.size)
+    token_cache.load(TASK, SPLIT)
+
+
+def ours(args: argparse.Namespace):
+    from explainft import runtime
+
+    runtime.prepare()
+    from benchmarks import weights
+    from explainft import evaluate, token_cache
+    from explainft.vocabulary import EOS_ID
+
+    config, params = weights.read(Path(args.folder, "hf"))
+    cache = token_cache.load(TASK, SPLIT)
+    folder = Path(args.folder, "inference_eval")
+
+    def repeat() -> Result:
+        # The cache has the tokens already. Hugging Face has to make them from the text, so we do it once more.
+        for i, record in enumerate(cache.records[: args.examples]):
+            assert cache.inputs[i].tolist() == [*cache.vocabulary.encode(record["inputs_pretokenized"]), EOS_ID]
+        metrics = evaluate.decode_and_score(config, params, cache, args.batch, args.examples, 0, folder)
+        return {"work": args.examples, "metrics": metrics, "texts": _predictions(folder / f"{TASK}-000000.jsonl")}
+
+    return repeat
+
+
+def _predictions(file: Path) -> list[str]:
+    import json
+
+    return [json.loads(line)["prediction"] for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def hugging_face(args: argparse.Namespace):
+    import torch
+    from transformers import AutoTokenizer
+
+    from benchmarks import peers
+    from explainft import evaluate, token_cache
+
+    folder = Path(args.folder, "hf")
+    model, tokenizer = peers.hugging_face(folder, args.cores), AutoTokenizer.from_pretrained(folder)
+    cache = token_cache.load(TASK, SPLIT)
+    records = cache.records[: args.examples]
+    length = int(cache.targets.lengths[: args.examples].max())
+
+    def decode(records: list[Any], batch_size: int) -> list[str]:
+        inputs = tokenizer([record["inputs_pretokenized"] for record in records])["input_ids"]
+        order = sorted(range(len(inputs)), key=lambda i: len(inputs[i]))  # as we do: rows that end early share a batch
+        texts = [""] * len(inputs)
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            batch = tokenizer.pad({"input_ids": [inputs[i] for i in rows]}, return_tensors="pt")
+            with torch.inference_mode():
+                written = model.generate(**batch, max_new_tokens=length, do_sample=False, use_cache=True)
+            for i, text in zip(rows, tokenizer.batch_decode(written, skip_special_tokens=True), strict=True):
+                texts[i] = text
+        return texts
+
+    def repeat(batch_size: int) -> Result:
+        texts = decode(records, batch_size)
+        metrics, _, _ = evaluate.score(cache, records, texts)
+        return {"work": args.examples, "metrics": metrics, "texts": texts, "batch": batch_size}
+
+    trial = records[:: max(1, len(records) // TRIAL)][:TRIAL]
+    decode(trial, len(trial))
+    seconds = {}
+    for size in PEER_BATCHES:
+        begin = time.perf_counter()
+        decode(trial, size)
+        seconds[size] = time.perf_counter() - begin
+    best = min(PEER_BATCHES, key=lambda size: seconds[size])
+    return lambda: repeat(best)
+
+
+def check(results: Results) -> list[str]:
+    ours = results["explainft"][0]
+    mistakes = []
+    for name, found in results.items():
+        for turn in found:
+            different = sum(a != b for a, b in zip(turn["texts"], ours["texts"], strict=True))
+            if different or turn["metrics"] != ours["metrics"]:
+                mistakes.append(f"{name} writes {different} of {len(turn['texts'])} texts differently")
+    return mistakes
+
+
+def facts(results: Results, args: argparse.Namespace) -> dict[str, Any]:
+    metrics = results["explainft"][0]["metrics"]
+    characters = [len(text) for text in results["explainft"][0]["texts"]]
+    found = {"parseable": metrics["parseable"], "characters a text": sum(characters) / len(characters)}
+    return found | {f"{name}, best batch": turns[0]["batch"] for name, turns in results.items() if name != "explainft"}
+
+
+if __name__ == "__main__":
+    parser = side_by_side.parser(__doc__)
+    parser.add_argument("--size", default="small", choices=("small", "tiny"))
+    parser.add_argument("--examples", type=int, default=512)
+    parser.add_argument("--batch", type=int, default=64, help="ours; the recipes' EVAL_BATCH_SIZE")
+    systems = (
+        System("explainft", ours),
+        System("Hugging Face", hugging_face, ("torch", "transformers")),
+    )
+    side_by_side.main(Row("example", systems, prepare, check, facts), parser)

@@ -1,0 +1,36 @@
+"""Hugging Face's and T5X's T5 with a row's weights, as their own users would set them up."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+
+def hugging_face(folder: Path, cores: int, dropout: float = 0.0) -> Any:
+    import torch
+    from transformers import T5ForConditionalGeneration
+
+    torch.set_num_threads(cores)
+    return T5ForConditionalGeneration.from_pretrained(folder, dropout_rate=dropout, dtype=torch.float32).eval()
+
+
+def t5x(config: Any) -> Any:
+    """T5X's model class around its network, with the Adafactor of its recipes and greedy decoding."""
+    import functools
+
+    import seqio
+    from t5x import adafactor, decoding, models
+    from t5x.examples.t5 import network
+
+    known = {field.name for field in dataclasses.fields(network.T5Config)}
+    sizes = {name: value for name, value in dataclasses.asdict(config).items() if name in known}
+    vocabulary = seqio.PassThroughVocabulary(config.vocab_size, eos_id=1)
+    greedy: Any = functools.partial(decoding.temperature_sample, topk=1)
+    rules = adafactor.standard_logical_factor_rules()
+    return models.EncoderDecoderModel(
+        network.Transformer(network.T5Config(**sizes)),
+        vocabulary,
+        vocabulary,
+        optimizer_def=adafactor.Adafactor(decay_rate=0.8, step_offset=0, logical_factor_rules=rules),
+        decode_fn=greedy,
+        loss_normalizing_factor="NUM_REAL_TARGET_TOKENS",
+    )

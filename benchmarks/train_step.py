@@ -1,0 +1,227 @@
+"""A training step on the same weights and tokens: explainft, Hugging Face's T5 with AdamW, T5X under its own trainer.
+
+    python -m benchmarks.train_step --dropout 0.1
+
+Beside them the machine's float32 matrix products are measured, which no step can beat.
+"""
+
+import argparse
+import itertools
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks import side_by_side
+from benchmarks.side_by_side import Result, Results, Row, System
+
+LEARNING_RATE = 1e-4
+PRODUCT = 4096  # rows and columns of the matrices that measure the machine
+LOSS_TOLERANCE = 1e-3
+SYNCHRONOUS = {"JAX_CPU_ENABLE_ASYNC_DISPATCH": "false"}
+T5X_NEEDS = ("t5x", "seqio")
+
+
+def prepare(args: argparse.Namespace) -> None:
+    from benchmarks import weights
+
+    weights.write_random(Path(args.folder, "hf"), args.size)
+
+
+def tokens(args: argparse.Namespace, vocab_size: int) -> dict[str, Any]:
+    """One batch without padding, as every system reads it: inputs, the decoder's inputs, its targets."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    inputs = rng.integers(2, vocab_size, (args.batch, args.inputs), np.int32)
+    targets = rng.integers(2, vocab_size, (args.batch, args.targets), np.int32)
+    shifted = np.pad(targets, ((0, 0), (1, 0)))[:, :-1]
+    return {"encoder_input_tokens": inputs, "decoder_input_tokens": shifted, "decoder_target_tokens": targets}
+
+
+def ours(args: argparse.Namespace):
+    from explainft import runtime
+
+    runtime.prepare()
+    import dataclasses
+
+    import jax
+    import jax.numpy as jnp
+
+    from benchmarks import weights
+    from explainft import optim
+    from explainft.flops import matmul_flops
+    from explainft.loss import Loss
+    from explainft.t5 import T5, forward
+    from explainft.train import make_step
+    from explainft.train_state import TrainState
+
+    config, params = weights.read(Path(args.folder, "hf"))
+    config, loss = dataclasses.replace(config, dropout_rate=args.dropout), Loss()
+    batch = tokens(args, config.vocab_size)
+    for stack, name in (("encoder", "encoder_input_tokens"), ("decoder", "decoder_target_tokens")):
+        batch[f"{stack}_segment_ids"] = (batch[name] > 0).astype("int32")
+
+    @jax.jit
+    def loss_without_dropout(params):
+        sums = loss.sums(forward(T5(config), params, batch), batch["decoder_target_tokens"])
+        return sums["loss_sum"] / sums["weight_sum"]
+
+    before = float(loss_without_dropout(params))
+    tx = {"adafactor": optim.adafactor, "adamw": optim.adamw}[args.optimizer](lambda _: LEARNING_RATE)
+    step = make_step(config, tx, loss, seed=0)
+    state = TrainState(jnp.int32(0), params, tx.init(params))
+    flops = matmul_flops(step, state, batch)
+    del params  # the step takes their memory over
+
+    def repeat() -> Result:
+        nonlocal state
+        for _ in range(args.steps):
+            state, sums = step(state, batch)
+            jax.block_until_ready(sums)
+        jax.block_until_ready(state)
+        last = float(sums["loss_sum"] / sums["weight_sum"])
+        return {"work": args.steps, "dropout": args.dropout, "before": before, "loss": last, "flops": flops}
+
+    return repeat
+
+
+def hugging_face(args: argparse.Namespace):
+    import torch
+
+    from benchmarks import peers
+
+    model = peers.hugging_face(Path(args.folder, "hf"), args.cores, args.dropout)
+    batch = tokens(args, model.config.vocab_size)
+    inputs = torch.from_numpy(batch["encoder_input_tokens"]).long()
+    labels = torch.from_numpy(batch["decoder_target_tokens"]).long()  # the model shifts them itself
+    mask = torch.ones_like(inputs)
+    with torch.inference_mode():
+        before = model(input_ids=inputs, attention_mask=mask, labels=labels).loss.item()
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, fused=True)  # the fastest on a CPU too
+
+    def repeat() -> Result:
+        for _ in range(args.steps):
+            loss = model(input_ids=inputs, attention_mask=mask, labels=labels).loss
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+        return {"work": args.steps, "dropout": args.dropout, "before": before, "loss": loss.item()}
+
+    return repeat
+
+
+def t5x(args: argparse.Namespace):
+    import dataclasses
+
+    import jax
+    import numpy as np
+    from flax.core import freeze
+    from t5x import partitioning, trainer, utils
+
+    from benchmarks import peers, weights
+
+    config, params = weights.read(Path(args.folder, "hf"))
+    model = peers.t5x(dataclasses.replace(config, dropout_rate=args.dropout))
+    batch = tokens(args, config.vocab_size)
+    batch["decoder_loss_weights"] = np.ones_like(batch["decoder_target_tokens"])
+    before = float(jax.jit(model.eval_fn)(params, batch)[0])
+    partitioner = partitioning.PjitPartitioner(num_partitions=1)
+    shapes = {name: x.shape for name, x in batch.items()}
+    types = {name: x.dtype for name, x in batch.items()}
+    initial = utils.TrainStateInitializer(
+        model.optimizer_def, model.get_initial_variables, shapes, partitioner, input_types=types
+    )
+    state = initial.from_scratch(jax.random.PRNGKey(0)).replace_params(freeze(params))
+    del params
+    rate: Any = lambda step: LEARNING_RATE  # noqa: E731 (T5X's type for it wants an array)
+    theirs = trainer.Trainer(
+        model, state, partitioner, [], None, initial.train_state_axes, jax.random.PRNGKey(0),
+        learning_rate_fn=rate, num_microbatches=None,
+    )  # fmt: skip
+    del state
+    batches = itertools.repeat(batch)
+
+    def repeat() -> Result:
+        metrics: Any = theirs.train(batches, args.steps).result()
+        jax.block_until_ready(theirs.train_state)
+        return {"work": args.steps, "dropout": args.dropout, "before": before, "loss": float(metrics["loss"].value)}
+
+    return repeat
+
+
+def jax_products(args: argparse.Namespace):
+    from explainft import runtime
+
+    runtime.prepare()
+    import jax
+    import jax.numpy as jnp
+
+    product = jax.jit(jnp.matmul)
+    a = jax.random.normal(jax.random.key(0), (PRODUCT, PRODUCT))
+    return lambda: _work_of(lambda: product(a, a).block_until_ready())
+
+
+def torch_products(args: argparse.Namespace):
+    import torch
+
+    torch.set_num_threads(args.cores)
+    a, out = torch.randn(PRODUCT, PRODUCT), torch.empty(PRODUCT, PRODUCT)
+    return lambda: _work_of(lambda: torch.mm(a, a, out=out))
+
+
+def _work_of(product) -> Result:
+    """As many products as fit a second, so that a turn is about as long as a step."""
+    end, times = time.perf_counter() + 1.0, 0
+    while time.perf_counter() < end:
+        product()
+        times += 1
+    return {"work": times * 2 * PRODUCT**3 / 1e9}
+
+
+def check(results: Results) -> list[str]:
+    steps = {name: found for name, found in results.items() if "loss" in found[0]}
+    mistakes = []
+    ours, *_ = steps.values()
+    for name, found in steps.items():
+        keys = ["before"] + ["loss"] * (found[0]["dropout"] == 0.0 and found[0]["work"] == 1)
+        for key in keys:
+            if not abs(found[0][key] - ours[0][key]) < LOSS_TOLERANCE:
+                mistakes.append(f"{name}: {key} is {found[0][key]:.5f}, explainft's {ours[0][key]:.5f}")
+        if len(found) > 1 and not found[-1]["loss"] < found[0]["loss"]:
+            mistakes.append(f"{name}: the loss has not fallen: {found[0]['loss']:.5f}, then {found[-1]['loss']:.5f}")
+    return mistakes
+
+
+def facts(results: Results, args: argparse.Namespace) -> dict[str, Any]:
+    peaks = {
+        name: statistics.median(turn["work"] / turn["seconds"] for turn in found[1:])
+        for name, found in results.items()
+        if "loss" not in found[0]
+    }
+    ours = results["explainft"]
+    achieved = args.steps * ours[0]["flops"] / 1e9 / statistics.median(turn["seconds"] for turn in ours[1:])
+    losses = {f"loss before, {name}": found[0]["before"] for name, found in results.items() if "loss" in found[0]}
+    share = {f"explainft's share of {name}": achieved / peak for name, peak in peaks.items()}
+    return {"GFLOP of our step": ours[0]["flops"] / 1e9, "GFLOP/s of our step": achieved, **share, **losses}
+
+
+if __name__ == "__main__":
+    parser = side_by_side.parser(__doc__)
+    parser.add_argument("--size", default="small", choices=("small", "tiny"))
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--inputs", type=int, default=128)
+    parser.add_argument("--targets", type=int, default=128)
+    parser.add_argument("--dropout", type=float, default=0.0)
+    parser.add_argument("--optimizer", default="adafactor", choices=("adafactor", "adamw"), help="ours; the recipe's")
+    parser.add_argument("--steps", type=int, default=1, help="a turn")
+    systems = (
+        System("explainft", ours),
+        System("Hugging Face", hugging_face, ("torch", "transformers")),
+        System("T5X", t5x, T5X_NEEDS, {"JAX_CPU_ENABLE_ASYNC_DISPATCH": "true"}),
+        System("T5X, synchronous", t5x, T5X_NEEDS, SYNCHRONOUS),
+        System("matrix products, JAX", jax_products, unit="GFLOP"),
+        System("matrix products, torch", torch_products, ("torch",), unit="GFLOP"),
+    )
+    side_by_side.main(Row("step", systems, prepare, check, facts), parser)
