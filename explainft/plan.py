@@ -23,6 +23,7 @@ from explainft.errors import UserError
 from explainft.flops import products
 from explainft.hlo import Costs, costs
 from explainft.loss import Loss
+from explainft.runtime import cache_root
 from explainft.smaller import Choice, Estimate, choices
 from explainft.t5 import T5Config
 from explainft.train import DatasetConfig, make_step
@@ -123,6 +124,8 @@ def make(settings: dict[str, Any], topology: str, quick: bool = False) -> Plan:
         decode = thread.submit(decode_program, devices, choice, model, *rows, options)
         step, change = training(settings, tx, choice, devices, chip.memory if chip else math.inf, options)
         decode = decode.result()
+    if chip:
+        decode = within(chip.memory, decode)
     return Plan(
         topology, len(devices), chip, choice, dataset.batch_size, step, decode, change,
         updates(settings), examples_a_row(dataset), time.monotonic() - started,
@@ -142,7 +145,11 @@ def training(
     estimate = Estimate(*fixed[:3], batch_shapes(mesh_of(devices, 1), fixed[3]), devices)
     least = estimate.state(choice)
     # No need to compile what cannot fit.
-    step = DoesNotFit(least, available) if least > available else train_program(devices, choice, *fixed, options)
+    step = (
+        DoesNotFit(least, available)
+        if least > available
+        else within(available, train_program(devices, choice, *fixed, options))
+    )
     if isinstance(step, Program):
         return step, None
     return step, nearest_that_fits(
@@ -150,8 +157,15 @@ def training(
         len(devices),
         step.available,
         estimate,
-        lambda other: train_program(devices, other, *fixed, QUICK),
+        lambda other: within(available, train_program(devices, other, *fixed, QUICK)),
     )
+
+
+def within(available: float, program: Program | DoesNotFit) -> Program | DoesNotFit:
+    """The compiler for v4 holds the temporaries alone against the memory, without the arguments."""
+    if isinstance(program, Program) and program.memory > available:
+        return DoesNotFit(program.memory, available)
+    return program
 
 
 def train_program(
@@ -278,7 +292,7 @@ def updates(settings: dict[str, Any]) -> int | None:
 
 def examples_a_row(dataset: DatasetConfig) -> float | None:
     """How many examples packing puts in a row; None where the task's tokens are not cached on this machine."""
-    folder = token_cache.cache_root() / "tokens" / dataset.mixture_or_task_name / "train"
+    folder = cache_root() / "tokens" / dataset.mixture_or_task_name / "train"
     if not (folder / "meta.json").is_file():
         return None
     try:

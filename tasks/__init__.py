@@ -8,6 +8,10 @@ each on T5's vocabulary, and again with the suffix _compact on the vocabulary th
 those of explainft.listops.configs; styles are none, short, medium, long and the control shuffled, which is medium with
 its steps in random order.
 
+A config of another size, as `explainft data build --config listops30-1000000` makes it, is registered by a module of
+the user's own (MIXTURE_OR_TASK_MODULE): `tasks.register("listops30-1000000")` adds explained_listops30_1000000_medium
+and the others.
+
 An evaluation task holds one split of the dataset, the one in its name, under both split names that T5X asks for:
 "validation" (finetune.gin) and "test" (eval.gin). So every task of a mixture takes part in one seqio.Evaluator.
 """
@@ -17,6 +21,7 @@ import functools
 import seqio
 
 from explainft import metrics
+from explainft.dataset import known_config
 from explainft.listops import STYLES
 from explainft.listops.configs import CONFIGS, EVAL_SPLITS
 from tasks import preprocessors
@@ -27,7 +32,16 @@ TASK_STYLES = (*STYLES, "shuffled")
 VOCABULARIES = {"": T5, "_compact": COMPACT_VOCABULARY}
 
 
+def register(config: str) -> None:
+    """Registers the tasks and mixtures of a config: a published one's name, or `<name>-<n>` for n training examples."""
+    known_config(config)
+    for style in TASK_STYLES:
+        for suffix, vocabulary in VOCABULARIES.items():
+            _register(config, style, suffix, vocabulary)
+
+
 def _add_task(name: str, config: str, splits: dict[str, str], style: str, vocabulary: seqio.Vocabulary) -> None:
+    published = CONFIGS[config.partition("-")[0]]
     seqio.TaskRegistry.remove(name)  # importlib.reload registers anew
     seqio.TaskRegistry.add(
         name,
@@ -40,13 +54,13 @@ def _add_task(name: str, config: str, splits: dict[str, str], style: str, vocabu
             seqio.preprocessors.append_eos,
         ],
         output_features={key: seqio.Feature(vocabulary, add_eos=True) for key in ("inputs", "targets")},
-        postprocess_fn=functools.partial(metrics.postprocess, style=style, modulus=CONFIGS[config].modulus),
+        postprocess_fn=functools.partial(metrics.postprocess, style=style, modulus=published.modulus),
         metric_fns=[metrics.score],
     )
 
 
 def _register(config: str, style: str, suffix: str, vocabulary: seqio.Vocabulary) -> None:
-    prefix = f"explained_{config}_{style}"
+    prefix = f"explained_{config.replace('-', '_')}_{style}"  # SeqIO's names have no hyphens
     _add_task(f"{prefix}{suffix}", config, {"train": "train", "validation": "validation"}, style, vocabulary)
     eval_tasks = [f"{prefix}_eval_{split}{suffix}" for split in EVAL_SPLITS]
     for name, split in zip(eval_tasks, EVAL_SPLITS, strict=True):
@@ -57,6 +71,4 @@ def _register(config: str, style: str, suffix: str, vocabulary: seqio.Vocabulary
 
 
 for _config in CONFIGS:
-    for _style in TASK_STYLES:
-        for _suffix, _vocabulary in VOCABULARIES.items():
-            _register(_config, _style, _suffix, _vocabulary)
+    register(_config)

@@ -384,3 +384,11 @@ def test_plans_for_tpus_that_are_not_here(topology):
     assert "the train step fits" in result.stdout and "updates in at least" in result.stdout
     chips_ = {"v4-8": 4, "v5p-8": 4, "v5e-16": 16}.get(topology, 8)
     assert f"{topology}: {chips_} chips of " in result.stdout
+
+
+def test_a_program_larger_than_the_chip_does_not_fit_whatever_the_compiler_says():
+    GIB = chips.GIB
+    program = plan.Program(2 * GIB, GIB, 1.0, hlo.Costs(0.0, {}, {}), 1.0)
+    assert plan.within(3 * GIB, program) is program
+    assert plan.within(2.9 * GIB, program) == plan.DoesNotFit(3 * GIB, 2.9 * GIB)
+    assert plan.within(GIB, plan.DoesNotFit(5.0, 4.0)) == plan.DoesNotFit(5.0, 4.0)
