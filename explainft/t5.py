@@ -118,12 +118,14 @@ class DecoderLayer(nn.Module):
         k, v = self.self_attention.keys_values(h_BTD)
         if past is not None:
             cache, position = past
-            k = jax.lax.dynamic_update_slice_in_dim(cache["key"], k, position, axis=1)
-            v = jax.lax.dynamic_update_slice_in_dim(cache["value"], v, position, axis=1)
+            k = jax.lax.dynamic_update_slice_in_dim(cache["key"], k, position, axis=3)
+            v = jax.lax.dynamic_update_slice_in_dim(cache["value"], v, position, axis=3)
         y_BTD += self.dropout(self.self_attention(h_BTD, k, v, self_bias_BHTT, deterministic), deterministic)
         h_BTD = self.pre_cross_attention_layer_norm(y_BTD)
-        cross_BTD = self.encoder_decoder_attention(h_BTD, *cross_kv, cross_bias_B1TS, deterministic)
-        y_BTD += self.dropout(cross_BTD, deterministic)
+        # Rows that are decoded from the same input stand where positions do: they attend to one copy of its keys.
+        shared_BTD = h_BTD.reshape(cross_kv[0].shape[0], -1, h_BTD.shape[-1])
+        cross_BTD = self.encoder_decoder_attention(shared_BTD, *cross_kv, cross_bias_B1TS, deterministic)
+        y_BTD += self.dropout(cross_BTD.reshape(y_BTD.shape), deterministic)
         h_BTD = self.pre_mlp_layer_norm(y_BTD)
         return y_BTD + self.dropout(self.mlp(h_BTD, deterministic), deterministic), {"key": k, "value": v}
 
@@ -217,12 +219,12 @@ class Decoder(nn.Module):
         y_BTD = apply_layers(self, self.layers, y_BTD, arguments, deterministic)
         return self.dropout(self.decoder_norm(y_BTD), deterministic)
 
-    def init_cache(self, encoded_BSD: jax.Array, source_mask_BS: jax.Array, length: int) -> Cache:
+    def init_cache(self, encoded_BSD: jax.Array, source_mask_BS: jax.Array, length: int, copies: int) -> Cache:
         cfg = self.config
         # The bias row of step t is a window of this vector: entry j belongs to distance L-1-j, and what lies beyond is
         # the masked future.
         past_HL = self.relpos_bias(np.arange(length) - (length - 1))
-        shape = (encoded_BSD.shape[0], length, cfg.num_heads, cfg.head_dim)
+        shape = (encoded_BSD.shape[0] * copies, cfg.num_heads, cfg.head_dim, length)
         zeros = [{"key": jnp.zeros(shape, cfg.dtype), "value": jnp.zeros(shape, cfg.dtype)} for _ in self.layers]
         return {
             "self": zeros,
@@ -321,10 +323,13 @@ class T5(nn.Module):
         # The embedding has unit variance: without 1/sqrt(D) the tied logits would grow with the width.
         return (y_BTD @ self.token_embedder.embedding.T.astype(jnp.float32)) / np.sqrt(cfg.emb_dim)
 
-    def init_cache(self, encoder_input_tokens: jax.Array, length: int) -> Cache:
-        """Encodes the inputs [B, S] for decoding up to `length` tokens; cross keys and values are projected once."""
+    def init_cache(self, encoder_input_tokens: jax.Array, length: int, copies: int = 1) -> Cache:
+        """Encodes the inputs [B, S] for decoding up to `length` tokens; cross keys and values are projected once.
+
+        With `copies`, that many texts of each input are decoded, in neighbouring rows.
+        """
         encoded_BSD = self.encode(encoder_input_tokens)
-        return self.decoder.init_cache(encoded_BSD, encoder_input_tokens > 0, length)
+        return self.decoder.init_cache(encoded_BSD, encoder_input_tokens > 0, length, copies)
 
     def decode_step(self, tokens_B: jax.Array, cache: Cache, position: jax.Array) -> tuple[jax.Array, Cache]:
         """Feeds one token to each row at `position`, 0-based and the same for all; returns logits_BV and the cache."""

@@ -19,16 +19,12 @@ from tqdm import tqdm
 
 from explainft import quiet, ragged
 from explainft.errors import UserError, nearest
+from explainft.runtime import cache_root
 from explainft.vocabulary import Vocabulary
 
 FEATURES = ("inputs", "targets")
 BATCH = 256  # examples taken from TensorFlow at a time
 FORMAT = 2  # raise it when what is written below changes
-
-
-def cache_root() -> Path:
-    """EXPLAINFT_CACHE_DIR, or ~/.cache/explainft."""
-    return Path(os.environ.get("EXPLAINFT_CACHE_DIR", "~/.cache/explainft")).expanduser()
 
 
 Record = dict[str, Any]  # the fields of an example beside its tokens, for postprocessing and metrics

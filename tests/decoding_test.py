@@ -3,8 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from explainft import decoding
+from explainft.errors import UserError
 from explainft.t5 import T5
 from tests.t5_test import SMALL, params_of
 
@@ -75,3 +77,74 @@ def test_progress_counts_every_example_once():
     counts = []
     decoding.generate(SMALL, sharpened(0), [[5, 1]] * 5, LENGTH, batch_size=2, progress=counts.append)
     assert sum(counts) == 5
+
+
+INPUTS = [[5, 7, 1], [9, 30, 4, 22, 1], [8, 1]]
+
+
+def test_samples_follow_the_network_s_probabilities():
+    """The first token of many samples against softmax of the full forward pass; the second given the first."""
+    params = sharpened(0)
+    n = 4000
+    [texts] = decoding.sample(SMALL, params, [INPUTS[1]], 2, n, n, temperature=2.0, seed=3)
+    padded = np.zeros((1, 32), int)
+    padded[0, : len(INPUTS[1])] = INPUTS[1]
+
+    def probabilities(so_far):
+        decoder_inputs = np.zeros((1, LENGTH + 1), int)
+        decoder_inputs[0, 1 : len(so_far) + 1] = so_far
+        return np.asarray(jax.nn.softmax(full_forward(params, padded, decoder_inputs)[0, len(so_far)] / 2.0))
+
+    def agree(tokens, expected):
+        share = np.bincount(tokens, minlength=40) / len(tokens)
+        deviation = np.sqrt(expected * (1 - expected) / len(tokens)) + 1e-3
+        assert (np.abs(share - expected) < 4 * deviation).all()
+
+    agree([text[0] if text else decoding.EOS_ID for text in texts], probabilities([]))
+    commonest = np.bincount([text[0] for text in texts if text]).argmax()
+    seconds = [text[1] if len(text) > 1 else decoding.EOS_ID for text in texts if text and text[0] == commonest]
+    assert len(seconds) > 200
+    agree(seconds, probabilities([commonest]))
+
+
+def test_the_seed_alone_decides_the_samples():
+    params = sharpened(1)
+    together = decoding.sample(SMALL, params, INPUTS, LENGTH, batch_size=12, num_samples=4, seed=5)
+    assert [len(texts) for texts in together] == [4, 4, 4]
+    assert len({tuple(text) for text in together[0]}) > 1
+    assert decoding.sample(SMALL, params, INPUTS, LENGTH, batch_size=4, num_samples=4, seed=5) == together
+    assert decoding.sample(SMALL, params, INPUTS, LENGTH, batch_size=4, num_samples=4, seed=6) != together
+
+
+def test_the_limit_of_sampling_is_greedy():
+    params = sharpened(2)
+    greedy = decoding.generate(SMALL, params, INPUTS, LENGTH, 3)
+    for limit in ({"temperature": 1e-4}, {"top_k": 1}, {"top_p": 1e-6}):
+        samples = decoding.sample(SMALL, params, INPUTS, LENGTH, 6, 2, **limit)
+        assert samples == [[text, text] for text in greedy]
+
+
+@pytest.mark.parametrize(
+    ("top_k", "top_p", "kept"),
+    [(0, 1.0, {0: 0.1, 1: 0.4, 2: 0.2, 3: 0.3}), (2, 1.0, {1: 4 / 7, 3: 3 / 7}), (0, 0.65, {1: 4 / 7, 3: 3 / 7}),
+     (0, 0.75, {1: 4 / 9, 3: 3 / 9, 2: 2 / 9}), (3, 0.5, {1: 4 / 7, 3: 3 / 7}),
+     (9, 1.0, {0: 0.1, 1: 0.4, 2: 0.2, 3: 0.3})],
+)  # fmt: skip
+def test_what_top_k_and_top_p_keep(top_k, top_p, kept):
+    n = 20_000
+    logits = np.log(np.array([0.1, 0.4, 0.2, 0.3], np.float32))
+    uniform = (np.arange(n, dtype=np.float32) + 0.5) / n
+    tokens = decoding.drawn(np.tile(logits, (n, 1)), uniform, top_k, top_p)
+    shares = np.bincount(np.asarray(tokens), minlength=4) / n
+    np.testing.assert_allclose(shares, [kept.get(token, 0.0) for token in range(4)], atol=1e-3)
+
+
+def test_settings_that_cannot_be_sampled_with():
+    for wrong in ({"temperature": 0.0}, {"top_p": 0.0}, {"top_p": 1.1}, {"top_k": -1}, {"num_samples": 0}):
+        with pytest.raises(UserError, match=next(iter(wrong))):
+            decoding.sample(SMALL, {}, INPUTS, LENGTH, 4, **{"num_samples": 2, **wrong})
+
+
+def test_the_first_of_equal_logits_is_the_likeliest():
+    logits = np.array([[1.0, 3.0, 3.0], [-np.inf, -np.inf, 2.0], [0.0, 0.0, 0.0]], np.float32)
+    assert decoding.likeliest(logits).tolist() == np.argmax(logits, axis=-1).tolist() == [1, 2, 0]
