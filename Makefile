@@ -6,7 +6,7 @@ BIN := .venv/bin
 RUNS := demo
 SEEDS := 0 1 2
 
-.PHONY: demo test lint survival seeds pretrained clean
+.PHONY: demo test lint survival seeds pretrained bench clean
 
 demo: .venv/installed
 	$(BIN)/explainft data build --config tiny
@@ -45,6 +45,20 @@ pretrained: .venv/installed
 	$(BIN)/explainft export $(RUNS)/medium $(RUNS)/export
 	rm -rf explainft/pretrained/medium_tiny
 	mv $(RUNS)/export explainft/pretrained/medium_tiny
+
+# Speed and memory beside Hugging Face, T5X (where it is on PYTHONPATH) and CTranslate2: twenty minutes on two cores.
+# The files of benchmarks/results hold every turn; a row alone, in any size: python -m benchmarks.decode --help
+bench: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/explainft data build --config listops30
+	$(BIN)/python -m benchmarks.start
+	$(BIN)/python -m benchmarks.dataset --examples 20000
+	$(BIN)/python -m benchmarks.train_step --output benchmarks/results/train_step.json
+	$(BIN)/python -m benchmarks.train_step --dropout 0.1 --output benchmarks/results/train_step_dropout.json
+	$(BIN)/python -m benchmarks.fine_tune
+	$(BIN)/python -m benchmarks.decode
+	$(BIN)/python -m benchmarks.evaluate --warm_ups 1
+	$(BIN)/python -m benchmarks.sample --expressions 8 --warm_ups 1
 
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = "%d.%d" % sys.version_info[:2]; sys.exit(None if v in ("3.11", "3.12") else \
