@@ -63,6 +63,7 @@ def train(args: argparse.Namespace) -> None:
             config_text=recipe.operative,
             tfds_data_dir=args.tfds_data_dir,
             seqio_additional_cache_dirs=_list(args.seqio_additional_cache_dirs),
+            profile=args.profile,
         )
 
 
@@ -153,13 +154,11 @@ def plan(args: argparse.Namespace) -> None:
     args.gin_bindings = ["MODEL_DIR=plan", *args.gin_bindings]
     if args.all:
         runtime.prepare()
-        from explainft import chips, plan_table
+        from explainft import plan_table
 
+        slices, search_paths = args.topology and [args.topology], _list(args.gin_search_paths)
         command = " ".join(["explainft", *sys.argv[1:]])
-        files = args.gin_file or plan_table.recipes()
-        slices = [args.topology] if args.topology else list(chips.SLICES)
-        search_paths = _list(args.gin_search_paths)
-        plan_table.write(files, slices, args.gin_bindings, search_paths, args.quick, command, Path(args.output))
+        plan_table.write(args.gin_file, slices, args.gin_bindings, search_paths, args.quick, command, Path(args.output))
         return
     if args.topology is None:
         raise UserError("no machine; give --topology=v5e-16 or another slice, or --all")
@@ -279,6 +278,7 @@ def _run_commands(commands) -> None:
     sub = _command(commands, "train", train, "Train from a recipe; --gin.NAME=VALUE sets any macro.")
     _gin(sub)
     _several_hosts(sub)
+    sub.add_argument("--profile", action="store_true", help="write a trace of a few updates to MODEL_DIR/profile")
     sub.add_argument("--seqio_additional_cache_dirs", help="folders that seqio_cache_tasks wrote, separated by commas")
     _data_dir(sub)
 

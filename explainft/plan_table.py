@@ -9,7 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from explainft import plan, recipe, workers
-from explainft.chips import GIB
+from explainft.chips import GIB, SLICES
 from explainft.errors import UserError
 
 STYLES = ("none", "short", "medium", "long")
@@ -30,19 +30,20 @@ COLUMNS = (
 
 
 def write(
-    files: Sequence[str],
-    topologies: Sequence[str],
+    files: Sequence[str] | None,
+    topologies: Sequence[str] | None,
     bindings: Sequence[str],
     search_paths: Sequence[str],
     quick: bool,
     command: str,
     output: Path,
 ) -> None:
-    """Plans each recipe for each slice, one after the other, and prints each row.
+    """Plans each recipe (None: all) for each slice (None: all), one after the other, and prints each row.
 
     Rows that `output` has are kept, if they were made under the same conditions; but one that says why a plan failed is
     made again.
     """
+    files, topologies = files or recipes(), topologies or list(SLICES)
     conditions = _conditions(bindings, quick)
     head = _head(command, conditions)
     before = output.read_text() if output.is_file() else ""

@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from tqdm import tqdm
 
-from explainft import evaluate, hosts, sharding, token_cache
+from explainft import evaluate, hosts, profiling, sharding, token_cache
 from explainft.checkpoint import CURE_OF_NAN, CheckpointConfig, Checkpoints, describe
 from explainft.data import Batches
 from explainft.errors import UserError, require_at_least_zero, require_local, require_name, require_positive
@@ -123,6 +123,7 @@ def train(
     model_parallelism: int = 1,
     fsdp: bool = False,
     use_cached_tasks: bool = False,
+    profile: bool = False,
     config_text: Callable[[], str] = str,
     tfds_data_dir: str | None = None,
     seqio_additional_cache_dirs: Sequence[str] = (),
@@ -132,6 +133,8 @@ def train(
     A new run starts from `initial_checkpoint_path` (any format that convert.open_weights reads; None: from scratch) and
     counts on from its step, or from `initial_step` where that is given. So `train_steps` includes
     pre-training, as in T5X; `train_steps_relative` counts from the start of this run instead.
+
+    `profile` writes a trace of a few updates to profile/ there.
 
     SIGTERM and Ctrl-C end the update in progress, or give up the evaluation in progress, save, and return.
 
@@ -198,6 +201,14 @@ def train(
         run.forget_after(first)
 
         # ---- training
+        plain = dataclasses.replace(model, remat_policy="none")  # what is computed again is no work of the model
+        flops = profiling.model_flops(
+            update if plain == model else make_step(plain, tx, loss, random_seed, microbatches, places),
+            state,
+            sharding.put_batch(batches.ordered(0), mesh),
+        )
+        peak = profiling.peak_flops_per_second(model.dtype)
+        trace = stack.enter_context(profiling.Trace(path / "profile" if profile and hosts.writes() else None, first))
         bar = stack.enter_context(tqdm(total=train_steps, initial=first, desc=path.name, unit=" steps", disable=None))
         recent: list[dict[str, jax.Array]] = []
         watch.lap()
@@ -206,6 +217,7 @@ def train(
             if done > first:
                 state, sums = update(state, sharding.put_batch(batches[done - 1 - progress.first_step], mesh))
                 recent.append(sums)
+                trace.after(done, sums)
                 jax.block_until_ready(recent[-3:][0])  # a signal must not wait for a queue of updates
                 bar.update()
 
@@ -216,9 +228,13 @@ def train(
             # Before an evaluation or a save too: what is counted here must not be lost between two saves.
             if recent and (done % log_period == 0 or evaluate_now or save_now or told_to_stop):
                 check_loss(recent, done, keeper)
-                row = summarise(recent, watch.lap(), dataset, progress)
-                run.log({"step": done, **row, "learning_rate": float(rate(done - 1))})
-                bar.set_postfix_str(f"loss {row['loss']:.3f}, {row['examples_per_second']:,.0f} examples/s")
+                row = summarise(recent, watch.lap(), dataset, progress, flops)
+                row |= {"peak_flops_per_second": peak, "learning_rate": float(rate(done - 1))}
+                run.log({"step": done, **row})
+                share = row["flops_per_second"] / row["peak_flops_per_second"]
+                bar.set_postfix_str(
+                    f"loss {row['loss']:.3f}, {row['examples_per_second']:,.0f} examples/s, {share:.0%} of peak FLOP/s"
+                )
                 recent = []
 
             watch.pause()
@@ -262,9 +278,9 @@ def out_of_patience(evaluation: EvaluationConfig, progress: Progress) -> bool:
 
 
 def summarise(
-    sums: list[dict[str, jax.Array]], seconds: float, dataset: DatasetConfig, progress: Progress
+    sums: list[dict[str, jax.Array]], seconds: float, dataset: DatasetConfig, progress: Progress, flops: int
 ) -> dict[str, float]:
-    """A row of metrics.jsonl from the sums of some updates; adds them to the progress."""
+    """A row of metrics.jsonl from the sums of some updates, of `flops` each; adds them to the progress."""
     total = {name: float(sum(float(s[name]) for s in sums)) for name in sums[0]}
     progress.seconds += seconds
     progress.examples += int(total["examples"])
@@ -276,5 +292,6 @@ def summarise(
         "seconds": progress.seconds,
         "examples_per_second": total["examples"] / seconds,
         "target_tokens_per_second": total["weight_sum"] / seconds,
+        "flops_per_second": len(sums) * flops / seconds,
         "padding_share": 1.0 - total["tokens"] / places,
     }

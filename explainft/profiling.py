@@ -1,0 +1,69 @@
+"""How near a run is to the machine's limit, and traces that show where its time goes."""
+
+import contextlib
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from explainft import flops
+
+WARM_UP, TRACED = 3, 3  # updates before a trace, and in it
+PRODUCTS = 3  # of which the fastest is the peak
+
+
+def peak_flops_per_second(dtype: str) -> float:
+    """FLOP/s of all devices together in square matrix products of this type, measured now: tenths of a second."""
+    devices = jax.devices()
+    n = 2048 if devices[0].platform == "cpu" else 8192
+    place = NamedSharding(Mesh(np.array(devices), ("device",)), PartitionSpec("device"))
+    matrices = jax.jit(lambda: jnp.ones((len(devices), n, n), dtype), out_shardings=place)()
+    product = jax.jit(lambda x: x @ x, out_shardings=place)
+    jax.block_until_ready(product(matrices))
+    times = []
+    for _ in range(PRODUCTS):
+        started = time.perf_counter()
+        jax.block_until_ready(product(matrices))
+        times.append(time.perf_counter() - started)
+    return len(devices) * 2 * n**3 / min(times)
+
+
+def model_flops(update: Any, *arguments: Any) -> int:
+    """FLOPs of the matrix products of a jitted update; its trace is kept for the call that follows."""
+    return flops.products(update.trace(*arguments).jaxpr.jaxpr)
+
+
+class Trace(contextlib.AbstractContextManager):
+    """A trace of some updates after the first ones, in `folder`, for TensorBoard and Perfetto. None: no trace."""
+
+    def __init__(self, folder: Path | None, first: int):
+        self._folder = folder
+        self._begin, self._end = first + WARM_UP, first + WARM_UP + TRACED
+        self._running = False
+
+    def after(self, done: int, sums: dict[str, jax.Array]) -> None:
+        """To be told of each update, with what it returned."""
+        if self._folder is None or done not in (self._begin, self._end):
+            return
+        jax.block_until_ready(sums)
+        if done == self._begin:
+            jax.profiler.start_trace(str(self._folder), create_perfetto_trace=True)
+            self._running = True
+        elif self._running:
+            self._stop()
+
+    def _stop(self) -> None:
+        jax.profiler.stop_trace()
+        self._running = False
+        print(f"a trace of {TRACED} updates is in {self._folder}", file=sys.stderr)
+
+    def __exit__(self, *_: object) -> None:
+        if self._running:
+            self._stop()
+        elif self._folder is not None and not self._folder.exists():
+            print(f"no trace: fewer than {WARM_UP + TRACED} updates were made", file=sys.stderr)
