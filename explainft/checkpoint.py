@@ -109,6 +109,8 @@ class Checkpoints:
             assert self.latest is not None
             self._check_same_optimizer(opt_state)
             try:
+                if jax.process_count() > 1:
+                    self._examine(self.latest)
                 restored = self._restore(self.latest, like)
                 break
             except DamagedCheckpoint as damage:
@@ -153,19 +155,30 @@ class Checkpoints:
 
     def _restore(self, step: int, like: Mapping[str, Any]) -> Any:
         args = ocp.args.Composite(**{item: ocp.args.StandardRestore(tree) for item, tree in like.items()})
-        restored, damage = None, None
-        try:
-            with integrity.reading(self._manager.directory, step):
-                restored = self._manager.restore(step, args=args)
-                for item in ITEMS:
-                    for name, array in integrity.summaries(restored[item]).items():
-                        integrity.check_array(self._latest_meta, item, name, array.checksum)
-        except DamagedCheckpoint as e:
-            damage = e
-        # A host that reads its own part without trouble must not go on with a step that another gives up.
-        if np.any(multihost_utils.process_allgather(np.array(damage is not None))):
-            raise damage or DamagedCheckpoint(self._manager.directory, step, "on another host")
+        with integrity.reading(self._manager.directory, step):
+            restored = self._manager.restore(step, args=args)
+            for item in ITEMS:
+                for name, array in integrity.summaries(restored[item]).items():
+                    integrity.check_array(self._latest_meta, item, name, array.checksum)
         return restored
+
+    def _examine(self, step: int) -> None:
+        """The first host reads the whole checkpoint, and tells the others: where one alone found its part damaged and
+        gave up, the others would wait for it in orbax.
+        """
+        damage = None
+        if hosts.writes():
+            try:
+                for item in ITEMS:
+                    saved = OrbaxTree(epath.Path(self._manager.directory / f"checkpoint_{step}" / item))
+                    with integrity.reading(self._manager.directory, step):
+                        for name in saved.shapes:
+                            found = integrity.checksum(saved.read(name))
+                            integrity.check_array(self._latest_meta, item, name, found)
+            except DamagedCheckpoint as e:
+                damage = e
+        if multihost_utils.broadcast_one_to_all(np.array(damage is not None)):
+            raise damage or DamagedCheckpoint(self._manager.directory, step, "says the first host")
 
     def _set_damaged_aside(self) -> None:
         """Makes room for the same steps; only after an earlier one was restored, so that nothing else is the matter."""

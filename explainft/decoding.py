@@ -103,7 +103,8 @@ def drawn(logits_BV: jax.Array, uniform_B: jax.Array, top_k: int, top_p: float) 
         kept_BV = jax.nn.softmax(best_BV)
         before_BV = jnp.cumsum(kept_BV, axis=-1) - kept_BV
         kept_BV = jnp.where(before_BV < top_p, kept_BV, 0.0)
-    total_BV = jnp.cumsum(kept_BV, axis=-1)
+    # XLA sums in a tree, in which rounding may let a later sum fall behind an earlier one.
+    total_BV = jax.lax.cummax(jnp.cumsum(kept_BV, axis=-1), axis=1)
     place_B = jnp.sum(total_BV <= uniform_B[:, None] * total_BV[:, -1:], axis=-1)
     # Rounding may leave a number beyond the last sum.
     place_B = jnp.minimum(place_B, jnp.sum(kept_BV > 0, axis=-1) - 1 if tokens_BV is not None else V - 1)

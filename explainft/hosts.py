@@ -17,14 +17,18 @@ SHUTDOWN_TIMEOUT = 60  # seconds that the first to end waits for the others
 
 
 @contextlib.contextmanager
-def connected(coordinator_address: str | None, process_count: int | None, process_index: int | None) -> Iterator[None]:
+def connected(
+    coordinator_address: str | None, process_count: int | None, process_index: int | None, *, preemptible: bool
+) -> Iterator[None]:
     """A context in which all processes of a run see all devices.
 
-    Without the three, JAX finds them itself: on a TPU pod, under SLURM, Open MPI or Kubernetes. Raises UserError where
-    they do not fit together or the processes do not find each other. An error inside ends this process without waiting
-    for the others, which may be waiting for it: they end too, within HEARTBEAT_TIMEOUT.
+    `preemptible`: SIGTERM goes to JAX's preemption service, which a StopSignal asks; else it ends the process as ever.
+    Without the other three, JAX finds them itself: on a TPU pod, under SLURM, Open MPI or Kubernetes. Raises UserError
+    where they do not fit together or the processes do not find each other. An error inside ends this process without
+    waiting for the others, which may be waiting for it: they end too, within HEARTBEAT_TIMEOUT.
     """
     _check(coordinator_address, process_count, process_index)
+    jax.config.update("jax_enable_preemption_service", preemptible)
     try:
         jax.distributed.initialize(
             coordinator_address,
@@ -42,12 +46,17 @@ def connected(coordinator_address: str | None, process_count: int | None, proces
     try:
         yield
     except BaseException as e:
+        code = 1
         if isinstance(e, UserError):
             print(f"explainft: error: {e.line}", file=sys.stderr)
+            code = 2
+        elif isinstance(e, KeyboardInterrupt):
+            code = 130
         else:
             traceback.print_exc()
+        sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(2 if isinstance(e, UserError) else 1)
+        os._exit(code)
     jax.distributed.shutdown()
 
 
@@ -55,8 +64,8 @@ def _check(coordinator_address: str | None, process_count: int | None, process_i
     given = [coordinator_address, process_count, process_index]
     if given.count(None) not in (0, 3):
         raise UserError("--coordinator_address, --process_count and --process_index go together: give all or none")
-    if process_count is not None and process_index is not None and process_index >= process_count:
-        raise UserError(f"--process_index={process_index} must be below --process_count={process_count}")
+    if process_count is not None and process_index is not None and not 0 <= process_index < process_count:
+        raise UserError(f"--process_index={process_index} must be at least 0 and below --process_count={process_count}")
 
 
 def writes() -> bool:

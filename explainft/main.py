@@ -220,7 +220,7 @@ def _hosts(args: argparse.Namespace) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
     from explainft import hosts
 
-    return hosts.connected(*named)
+    return hosts.connected(*named, preemptible=args.function is train)
 
 
 def parser() -> argparse.ArgumentParser:

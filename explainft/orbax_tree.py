@@ -16,7 +16,15 @@ class OrbaxTree:
 
     def __init__(self, folder: epath.Path):
         self.folder = folder
-        self._checkpointer = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
+        # Of several processes each reads for itself, when it likes: orbax would let it wait for the others.
+        alone = ocp.options.MultiprocessingOptions(
+            primary_host=jax.process_index(),
+            active_processes={jax.process_index()},
+            barrier_sync_key_prefix=f"process_{jax.process_index()}",
+        )
+        self._checkpointer = ocp.Checkpointer(
+            ocp.PyTreeCheckpointHandler(multiprocessing_options=alone), multiprocessing_options=alone
+        )
 
     @cached_property
     def _saved(self) -> Any:

@@ -356,6 +356,8 @@ def _verdict(plan: Plan) -> list[str]:
         return lines
     rows = plan.batch_size / plan.seconds
     speed = f"at least {short(plan.seconds * 1e3)} ms an update, at most {rows:,.0f} rows/s"
+    if plan.change:
+        speed = f"so changed, about {speed}"
     if plan.examples_a_row is None:
         speed += "; how many examples a row holds is counted in the task's data, which is not on this machine"
     else:

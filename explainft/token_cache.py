@@ -191,13 +191,14 @@ def _build(name: str, split: str, asked: dict[str, Any], folder: Path) -> None:
             ),
         }
         (scratch / "meta.json").write_text(json.dumps(meta, indent=1))
-        # The old one is moved away, not emptied: a run that trains on it keeps its files open.
-        if folder.exists():
-            folder.rename(scratch.with_suffix(".old"))
         try:
-            scratch.rename(folder)
+            if not _fresh(folder / "meta.json", asked):  # else somebody was faster with the same, and may read it now
+                # The old one is moved away, not emptied: a run that trains on it keeps its files open.
+                if folder.exists():
+                    folder.rename(scratch.with_suffix(".old"))
+                scratch.rename(folder)
         except OSError:
-            if not _fresh(folder / "meta.json", asked):  # nobody else was faster with the same
+            if not _fresh(folder / "meta.json", asked):  # nobody was faster between the question and the renaming
                 raise
     except OSError as e:
         raise _unwritable(folder, e) from e

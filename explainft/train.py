@@ -202,11 +202,8 @@ def train(
 
         # ---- training
         plain = dataclasses.replace(model, remat_policy="none")  # what is computed again is no work of the model
-        flops = profiling.model_flops(
-            update if plain == model else make_step(plain, tx, loss, random_seed, microbatches, places),
-            state,
-            sharding.put_batch(batches.ordered(0), mesh),
-        )
+        counted = update if plain == model else make_step(plain, tx, loss, random_seed, microbatches, places)
+        flops = 0
         peak = profiling.peak_flops_per_second(model.dtype)
         trace = stack.enter_context(profiling.Trace(path / "profile" if profile and hosts.writes() else None, first))
         bar = stack.enter_context(tqdm(total=train_steps, initial=first, desc=path.name, unit=" steps", disable=None))
@@ -215,7 +212,9 @@ def train(
         # An evaluation that was cut off by a signal is made up for before the next update.
         for done in range(first if progress.evaluation_owed else first + 1, last + 1):
             if done > first:
-                state, sums = update(state, sharding.put_batch(batches[done - 1 - progress.first_step], mesh))
+                batch = sharding.put_batch(batches[done - 1 - progress.first_step], mesh)
+                flops = flops or profiling.model_flops(counted, state, batch)
+                state, sums = update(state, batch)
                 recent.append(sums)
                 trace.after(done, sums)
                 jax.block_until_ready(recent[-3:][0])  # a signal must not wait for a queue of updates

@@ -8,7 +8,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+
+from explainft.errors import UserError
 
 
 @contextlib.contextmanager
@@ -22,6 +25,11 @@ def workers(processes: int) -> Iterator[Callable[..., Iterable]]:
     with ProcessPoolExecutor(processes, context, end_with_parent) as pool:
         try:
             yield partial(map_in_order, pool, 2 * processes)
+        except BrokenProcessPool as e:
+            raise UserError(
+                f"one of {processes} worker processes was killed, perhaps for want of memory; give the same command "
+                "again, with fewer of them: --processes"
+            ) from e
         finally:
             pool.shutdown(cancel_futures=True)
 

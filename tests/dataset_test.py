@@ -282,6 +282,22 @@ def running(pid: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for processes under /proc")
+def test_a_killed_worker_is_told_in_one_line(tmp_path):
+    command = [sys.executable, "-m", "explainft.main", "data", "build", "--config", "tiny", "--processes", "2"]
+    process = subprocess.Popen(
+        [*command, "--tfds_data_dir", tmp_path], env=environment(), text=True, stderr=subprocess.PIPE
+    )
+    wait_until(lambda: list(tmp_path.glob("explained_listops/tiny/*/*-train.tfrecord*")))
+    workers = [pid for pid in children(process.pid) if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
+    os.kill(workers[0], signal.SIGKILL)
+    _, errors = process.communicate()
+    assert process.returncode == 2
+    assert errors.splitlines()[-1].startswith("explainft: error: one of 2 worker processes was killed")
+    assert "Traceback" not in errors
+    assert not (tmp_path / "explained_listops/tiny/1.0.0").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for processes under /proc")
 def test_a_killed_build_leaves_no_dataset_and_no_process(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(BUILD_OF_FULL_SIZE)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -181,20 +182,44 @@ def test_one_copy_of_the_network_over_both_hosts(place, one, tiny_data_dir):
     assert_same_run(place / "wide", one[0])
 
 
+def test_a_damaged_checkpoint_is_passed_over_by_both(place, one, two, tiny_data_dir):
+    shutil.copytree(two[0], place / "damaged")
+    newest = place / "damaged" / "checkpoints" / f"checkpoint_{STEPS}" / "params"
+    largest = max((path for path in newest.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    largest.write_bytes(bytes(len(largest.read_bytes())))
+    hosts = Hosts(place, 2, *training(place, "damaged", tiny_data_dir, "FSDP=True"))
+    codes, _, errors = hosts.end()
+    assert codes == [0, 0], errors
+    assert all(f"checkpoint {STEPS} in" in error and "is damaged" in error for error in errors)
+    assert_same_run(place / "damaged", one[0], two[1])
+
+
+def test_a_signal_ends_what_is_no_training(place, one, tiny_data_dir):
+    hosts = Hosts(place, 2, *inference(place, one[0], "stopped", tiny_data_dir))
+    while not list(place.glob("infer-stopped")) and hosts.processes[0].poll() is None:
+        time.sleep(0.05)  # the folder is made when all have met
+    hosts.processes[0].send_signal(signal.SIGTERM)
+    codes, _, _ = hosts.end(timeout=90)
+    assert codes[0] == -signal.SIGTERM and codes[1] != 0
+
+
+def inference(place, run, name, data_dir):
+    return [
+        "infer",
+        "--gin_file=gin/infer_tiny.gin",
+        f"--gin_file={place / 'network.gin'}",
+        f"--gin.CHECKPOINT_PATH={run / 'checkpoints' / f'checkpoint_{STEPS}'}",
+        f"--gin.INFER_OUTPUT_DIR={place / f'infer-{name}'}",
+        "--gin.MIXTURE_OR_TASK_NAME=explained_tiny_medium_eval_test_compact",
+        "--gin.BATCH_SIZE=16",
+        f"--tfds_data_dir={data_dir}",
+    ]
+
+
 def test_predictions_come_out_once_complete_and_in_order(place, one, tiny_data_dir):
     written = {}
     for count in (1, 2):
-        recipe = [
-            "infer",
-            "--gin_file=gin/infer_tiny.gin",
-            f"--gin_file={place / 'network.gin'}",
-            f"--gin.CHECKPOINT_PATH={one[0] / 'checkpoints' / f'checkpoint_{STEPS}'}",
-            f"--gin.INFER_OUTPUT_DIR={place / f'infer-{count}'}",
-            "--gin.MIXTURE_OR_TASK_NAME=explained_tiny_medium_eval_test_compact",
-            "--gin.BATCH_SIZE=16",
-            f"--tfds_data_dir={tiny_data_dir}",
-        ]
-        outputs = Hosts(place, count, *recipe).succeed()
+        outputs = Hosts(place, count, *inference(place, one[0], count, tiny_data_dir)).succeed()
         assert [output.count(".jsonl") for output in outputs] == [1, *[0] * (count - 1)]
         [file] = (place / f"infer-{count}").iterdir()
         written[count] = file.read_bytes()
@@ -234,7 +259,7 @@ def test_rows_of_a_batch_are_the_same_whoever_reads_them(tmp_path):
         (["--multihost", "--process_count=2"], "go together"),
         (
             ["--multihost", "--coordinator_address=localhost:1", "--process_count=2", "--process_index=2"],
-            "--process_index=2 must be below --process_count=2",
+            "--process_index=2 must be at least 0 and below --process_count=2",
         ),
     ],
 )

@@ -88,7 +88,7 @@ def on_eight_devices():
 @pytest.mark.parametrize(
     ("mesh", "choice"),
     [(mesh, choice) for mesh in ("8x1", "4x2", "2x4", "1x8") for choice in ("plain", "all")]
-    + [("4x2", choice) for choice in ("fsdp", "remat", "scan", "microbatches")],
+    + [("4x2", choice) for choice in ("fsdp", "remat", "scan", "microbatches", "chunks")],
 )
 def test_three_steps_equal_those_of_one_device(mesh, choice):
     found = on_eight_devices()[f"{mesh} {choice}"]
