@@ -29,8 +29,7 @@ def data_build(args: argparse.Namespace) -> None:
 
 
 def data_show(args: argparse.Namespace) -> None:
-    dataset = _dataset()
-    print(dataset.show(args.config, args.split, args.n, args.tfds_data_dir))
+    print(_dataset().show(args.config, args.split, args.n, args.tfds_data_dir))
 
 
 def explain(args: argparse.Namespace) -> None:

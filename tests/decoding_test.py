@@ -148,3 +148,14 @@ def test_settings_that_cannot_be_sampled_with():
 def test_the_first_of_equal_logits_is_the_likeliest():
     logits = np.array([[1.0, 3.0, 3.0], [-np.inf, -np.inf, 2.0], [0.0, 0.0, 0.0]], np.float32)
     assert decoding.likeliest(logits).tolist() == np.argmax(logits, axis=-1).tolist() == [1, 2, 0]
+
+
+def test_sums_that_fall_back_by_rounding_draw_no_other_token():
+    """Over a large vocabulary float32 sums, made in a tree, are not all ascending."""
+    logits = np.random.default_rng(0).normal(size=32128).astype(np.float32) * 3
+    total = np.asarray(jnp.cumsum(jax.nn.softmax(logits)))
+    falls = np.flatnonzero(np.diff(total) < 0)
+    assert len(falls)
+    between = ((total[falls] + total[falls + 1]) / 2 / total[-1]).astype(np.float32)
+    found = decoding.drawn(np.tile(logits, (len(falls), 1)), between, 0, 1.0)
+    assert found.tolist() == [int(np.argmax(total > u * total[-1])) for u in between]
