@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks import side_by_side
 from benchmarks.side_by_side import Result, Results, Row, System
 
-FLOATS = ("Hugging Face", "T5X", "CTranslate2 float32")  # whose texts must be ours; int8 rounds the weights
+FLOATS = ("Hugging Face", "T5X", "CTranslate2 float32")  # whose texts must be ours; fewer bits round the weights
 
 
 def prepare(args: argparse.Namespace) -> None:
@@ -39,14 +39,16 @@ def result(args: argparse.Namespace, texts: list[list[int]]) -> Result:
     return {"work": args.batch * args.length, "texts": texts}
 
 
-def ours(args: argparse.Namespace):
+def ours(args: argparse.Namespace, dtype: str = "float32"):
     from explainft import runtime
 
     runtime.prepare()
     from benchmarks import weights
     from explainft import decoding
+    from explainft.reduced import reduced
 
     config, params = weights.read(Path(args.folder, "hf"))
+    params = reduced(config, params, dtype)
     rows = list(inputs(args, config.vocab_size))
     return lambda: result(args, decoding.generate(config, params, rows, args.length, args.batch))
 
@@ -121,10 +123,10 @@ def check(results: Results) -> list[str]:
 def facts(results: Results, args: argparse.Namespace) -> dict[str, Any]:
     texts = {name: found[0]["texts"] for name, found in results.items()}
     found: dict[str, Any] = {"different tokens in our texts": len({i for row in texts["explainft"] for i in row})}
-    if "CTranslate2 int8" in texts:
-        pairs = zip(texts["CTranslate2 int8"], texts["explainft"], strict=True)
+    for name in texts.keys() - {"explainft", *FLOATS}:
+        pairs = zip(texts[name], texts["explainft"], strict=True)
         same = sum(a == b for one, other in pairs for a, b in zip(one, other, strict=True))
-        found["CTranslate2 int8's tokens that are ours"] = same / (args.batch * args.length)
+        found[f"tokens of {name} that are those of float32"] = same / (args.batch * args.length)
     return found
 
 
@@ -136,6 +138,8 @@ if __name__ == "__main__":
     parser.add_argument("--length", type=int, default=64)
     systems = (
         System("explainft", ours),
+        System("explainft bfloat16", lambda a: ours(a, "bfloat16")),
+        System("explainft int8", lambda a: ours(a, "int8")),
         System("Hugging Face", hugging_face, ("torch", "transformers")),
         System("T5X", t5x, ("t5x", "seqio"), {"JAX_CPU_ENABLE_ASYNC_DISPATCH": "false"}),  # its best setting
         System("CTranslate2 float32", lambda a: ctranslate2(a, "float32"), ("ctranslate2", "transformers", "torch")),

@@ -61,6 +61,11 @@ def _write(
     """`choose(logits_RV, position)` at each step, R = B x copies rows; the copies of an input share its encoding."""
     model = T5(config)
     variables = {"params": params}
+    pieces = params.get("output", {}).get("pieces")  # see reduced.py
+
+    def piece_of(column_R: jax.Array) -> jax.Array:
+        return column_R if pieces is None else pieces[column_R]
+
     cache = model.apply(variables, encoder_input_tokens, length, copies, method=T5.init_cache)
 
     def unfinished(state):
@@ -70,7 +75,7 @@ def _write(
     def step(state):
         position, token_R, output_RT, ended_R, cache = state
         logits_RV, cache = model.apply(variables, token_R, cache, position, method=T5.decode_step)
-        token_R = jnp.where(ended_R, 0, choose(logits_RV, position))
+        token_R = jnp.where(ended_R, 0, piece_of(choose(logits_RV, position)))
         output_RT = jax.lax.dynamic_update_slice_in_dim(output_RT, token_R[:, None], position, axis=1)
         return position + 1, token_R, output_RT, ended_R | (token_R == EOS_ID), cache
 

@@ -17,6 +17,7 @@ from explainft import checkpoint, convert, decoding, hosts, sharding, t5, token_
 from explainft.data import Batches
 from explainft.errors import UserError, nearest, require_local, require_name, require_positive
 from explainft.loss import Loss
+from explainft.reduced import FULL, Reduction
 from explainft.run_folder import RunFolder, writing
 from explainft.t5 import T5, T5Config, parameter_shapes
 from explainft.token_cache import Record, TokenCache
@@ -183,6 +184,7 @@ def evaluate(
     num_examples: int | None = None,
     split: str = "test",
     model_parallelism: int = 1,
+    reduction: Reduction = FULL,
     tfds_data_dir: str | None = None,
 ) -> None:
     """Scores a checkpoint of any format on a task or on each task of a mixture.
@@ -203,7 +205,13 @@ def evaluate(
     for cache in caches:
         step = weights.step or 0
         metrics = decode_and_score(
-            model, params, cache, batch_size, num_examples, step, Path(output_dir) / "inference_eval"
+            model,
+            reduction.of(model, params, cache),
+            cache,
+            batch_size,
+            num_examples,
+            step,
+            Path(output_dir) / "inference_eval",
         )
         shown = {name: value for name, value in metrics.items() if "/" not in name}
         if hosts.writes():
@@ -239,6 +247,7 @@ def evaluate_run(
     batch_size: int,
     num_examples: int | None,
     module: str,
+    reduction: Reduction,
     tfds_data_dir: str | None,
 ) -> None:
     """Scores a run's checkpoint into its own folder, by default on all evaluation tasks of its config and style."""
@@ -246,7 +255,9 @@ def evaluate_run(
     mixture = mixture_or_task or evaluation_mixture(weights.meta["task"])
     path = str(run / "checkpoints" / f"checkpoint_{weights.step}")
     model = weights.architecture()
-    evaluate(model, path, str(run), mixture, module, batch_size, num_examples, "validation", 1, tfds_data_dir)
+    evaluate(
+        model, path, str(run), mixture, module, batch_size, num_examples, "validation", 1, reduction, tfds_data_dir
+    )
 
 
 def check_vocabulary(model: T5Config, cache: TokenCache, weights: Weights | None = None) -> None:

@@ -14,6 +14,7 @@ from explainft import checkpoint, convert, decoding, evaluate, hosts, listops, t
 from explainft.errors import UserError, require_name, require_positive
 from explainft.listops.configs import CONFIGS, Config
 from explainft.listops.release import read_release
+from explainft.reduced import FULL, Reduction, reduced
 from explainft.t5 import T5Config
 from explainft.vocabulary import EOS_ID
 
@@ -50,9 +51,13 @@ class Prediction:
 
 
 def infer(
-    run: Path, expressions: Sequence[str], step: int | str | None = None, batch_size: int = 256
+    run: Path,
+    expressions: Sequence[str],
+    step: int | str | None = None,
+    batch_size: int = 256,
+    decode_dtype: str = "float32",
 ) -> list[Prediction]:
-    """Greedy explanations of the expressions, in their order.
+    """Greedy explanations of the expressions, in their order, with kernels of `decode_dtype` (see reduced.py).
 
     Raises UserError for an expression that cannot be read or holds values that the run was not trained on. An
     expression longer than trained on is answered, with a note on standard error.
@@ -84,7 +89,9 @@ def infer(
     length = max(length, meta["lengths"]["targets"])
     rows = min(batch_size, len(inputs))
     with tqdm(total=len(inputs), desc="decoding", unit=" examples", disable=None, leave=False) as bar:
-        decoded = decoding.generate(found.architecture(), found.tree(), inputs, length, rows, progress=bar.update)
+        model = found.architecture()
+        params = reduced(model, found.tree(), decode_dtype)
+        decoded = decoding.generate(model, params, inputs, length, rows, progress=bar.update)
     explanations = [vocabulary.decode(ids) for ids in decoded]
     return [
         Prediction(text, explanation, listops.check(explanation, tree, style, modulus), modulus)
@@ -101,6 +108,7 @@ def write_inferences(
     batch_size: int = 256,
     split: str = "test",
     model_parallelism: int = 1,
+    reduction: Reduction = FULL,
     tfds_data_dir: str | None = None,
 ) -> None:
     """Decodes a task, or each task of a mixture, with a checkpoint of any format.
@@ -119,7 +127,7 @@ def write_inferences(
         evaluate.check_vocabulary(model, cache, weights)
     params = evaluate.placed_parameters(weights, model, model_parallelism)
     for cache in caches:
-        texts = evaluate.decode(model, params, cache, batch_size, len(cache))
+        texts = evaluate.decode(model, reduction.of(model, params, cache), cache, batch_size, len(cache))
         lines = [
             {"inputs": {k: v for k, v in record.items() if k.endswith("_pretokenized")}, "prediction": text}
             for record, text in zip(cache.records, texts, strict=True)

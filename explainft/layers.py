@@ -46,7 +46,27 @@ class Dense(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         init = nn.initializers.variance_scaling(self.init_scale, "fan_in", self.distribution)
         kernel = self.param("kernel", init, (x.shape[-1], self.features), jnp.float32)
-        return x @ kernel.astype(self.dtype)
+        scale = self.get_variable("params", "scale") if self.has_variable("params", "scale") else None
+        return product(x, kernel, scale, self.dtype)
+
+
+def product(x: jax.Array, kernel: jax.Array, scale: jax.Array | None, dtype: str) -> jax.Array:
+    """x @ kernel in `dtype`; of a kernel with fewer bits (see reduced.py), as the processor multiplies such numbers.
+
+    `scale`, of int8 kernels: what a column's numbers are multiples of.
+    """
+    last_with_first = (((x.ndim - 1,), (0,)), ((), ()))
+    if scale is not None:
+        x = x.astype(jnp.float32)
+        step = jnp.maximum(jnp.max(jnp.abs(x), axis=-1, keepdims=True), np.finfo(np.float32).tiny) / 127.0
+        levels = jnp.round(x / step).astype(jnp.int8)
+        sums = jax.lax.dot_general(levels, kernel, last_with_first, preferred_element_type=jnp.int32)
+        return (sums.astype(jnp.float32) * step * scale).astype(dtype)
+    if kernel.dtype == jnp.bfloat16:
+        return jax.lax.dot_general(
+            x.astype(jnp.bfloat16), kernel, last_with_first, preferred_element_type=jnp.dtype(dtype)
+        )
+    return x @ kernel.astype(dtype)
 
 
 class RMSNorm(nn.Module):

@@ -68,7 +68,7 @@ def train(args: argparse.Namespace) -> None:
 
 def evaluate(args: argparse.Namespace) -> None:
     if args.gin_file:
-        _recipe_alone(args, "mixture", "num_examples", "module", "step", "batch_size")
+        _recipe_alone(args, "mixture", "num_examples", "module", "step", "batch_size", "decode_dtype", "output_pieces")
         recipe = _recipe(args)
         with _hosts(args):
             from explainft import evaluate
@@ -80,6 +80,7 @@ def evaluate(args: argparse.Namespace) -> None:
     runtime.prepare()
     with _hosts(args):
         from explainft import evaluate
+        from explainft.reduced import Reduction
 
         evaluate.evaluate_run(
             Path(args.run),
@@ -88,13 +89,14 @@ def evaluate(args: argparse.Namespace) -> None:
             args.batch_size or BATCH_SIZE,
             args.num_examples,
             args.module or "tasks",
+            Reduction(args.decode_dtype or "float32", args.output_pieces or "all"),
             args.tfds_data_dir,
         )
 
 
 def infer(args: argparse.Namespace) -> None:
     if args.gin_file:
-        _recipe_alone(args, "expression", "input", "output", "step", "batch_size")
+        _recipe_alone(args, "expression", "input", "output", "step", "batch_size", "decode_dtype")
         recipe = _recipe(args)
         with _hosts(args):
             from explainft import infer
@@ -115,7 +117,9 @@ def infer(args: argparse.Namespace) -> None:
         expressions = _texts([])
     if args.output:
         infer.check_writable(Path(args.output))
-    predictions = infer.infer(Path(args.run), expressions, args.step, args.batch_size or BATCH_SIZE)
+    predictions = infer.infer(
+        Path(args.run), expressions, args.step, args.batch_size or BATCH_SIZE, args.decode_dtype or "float32"
+    )
     if args.output:
         infer.write_jsonl(predictions, Path(args.output))
     else:
@@ -165,6 +169,23 @@ def plan(args: argparse.Namespace) -> None:
     from explainft import plan, train
 
     print(plan.text(plan.make(recipe.bindings(train.train), args.topology, args.quick)))
+
+
+def sweep(args: argparse.Namespace) -> None:
+    runtime.prepare()
+    from explainft import sweep
+
+    paths = _list(args.gin_search_paths)
+    sweep.run(
+        args.sweep,
+        args.gin_bindings,
+        paths,
+        Path(args.runs),
+        Path(args.results),
+        args.jobs,
+        args.dry_run,
+        args.tfds_data_dir,
+    )
 
 
 def report(args: argparse.Namespace) -> None:
@@ -288,6 +309,7 @@ def _run_commands(commands) -> None:
     sub.add_argument("--mixture", help="task or mixture; default: the evaluation mixture of the run's own task")
     sub.add_argument("--num_examples", type=_positive, help="of each task; default: all")
     sub.add_argument("--module", help="the module that registers the tasks; default: tasks")
+    sub.add_argument("--output_pieces", choices=("all", "task"), help="task: write only what its right texts hold")
     _saved_step(sub)
     _data_dir(sub)
 
@@ -328,6 +350,15 @@ def _run_commands(commands) -> None:
     )
     sub.add_argument("--output", default="plan.md", help="the table's file; rows that it has are kept")
 
+    sub = _command(commands, "sweep", sweep, "Train and score a grid of runs; what is done is not done again.")
+    sub.add_argument("sweep", help="a gin file of experiments/")
+    sub.add_argument("--gin_search_paths", help="folders to look for included files in, separated by commas")
+    sub.add_argument("--runs", default="runs", help="the folder of the runs' own folders")
+    sub.add_argument("--results", default="results", help="the folder of the results, a small file for each cell")
+    sub.add_argument("--jobs", type=_positive, help="runs at once; default: as many as cores and memory allow")
+    sub.add_argument("--dry_run", action="store_true", help="say what is to do and how long it takes, and do nothing")
+    _data_dir(sub)
+
     sub = _command(commands, "report", report, "Make the table and the plots from run folders.")
     sub.add_argument("runs", nargs="+", help="MODEL_DIRs")
     sub.add_argument("--output", default="report", help="the folder for table and figures")
@@ -363,6 +394,7 @@ def _data_dir(sub: argparse.ArgumentParser) -> None:
 def _saved_step(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--step", type=_step, help="a checkpoint's step, or best; default: the newest")
     sub.add_argument("--batch_size", type=_positive, help=f"default: {BATCH_SIZE}")
+    sub.add_argument("--decode_dtype", choices=("float32", "bfloat16", "int8"), help="fewer bits are faster on a CPU")
 
 
 def _step(text: str) -> int | str:
@@ -383,7 +415,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         args = parser().parse_args([word for word in argv if not word.startswith(GIN_FLAG)])
         args.gin_bindings = bindings
-        if bindings and not getattr(args, "gin_file", None) and args.function is not train:
+        if bindings and not getattr(args, "gin_file", None) and args.function not in (train, sweep):
             raise UserError(f"{GIN_FLAG}{bindings[0]} sets a macro of a recipe, and this command was given none")
         args.function(args)
         sys.stdout.flush()

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from explainft.errors import UserError, nearest
-from explainft.layers import MLP, Attention, Dense, Dropout, RelativePositionBiases, RMSNorm
+from explainft.layers import MLP, Attention, Dense, Dropout, RelativePositionBiases, RMSNorm, product
 
 NEG_INF = -1e10  # what T5X adds to a masked score: exp() of it is zero, and a row of them alone stays finite
 
@@ -318,6 +318,9 @@ class T5(nn.Module):
     def logits(self, y_BTD: jax.Array) -> jax.Array:
         cfg = self.config
         y_BTD = y_BTD.astype(jnp.float32)
+        if self.has_variable("params", "output"):  # see reduced.py
+            output = self.get_variable("params", "output")
+            return product(y_BTD, output["kernel"], output.get("scale"), "float32")
         if not cfg.logits_via_embedding:
             return self.decoder.logits_dense(y_BTD)
         # The embedding has unit variance: without 1/sqrt(D) the tied logits would grow with the width.

@@ -1,0 +1,74 @@
+"""Parameters for decoding with fewer bits or fewer output pieces.
+
+Each step of decoding multiplies a few rows by every kernel, so on a CPU its time is that of reading the kernels.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from explainft.errors import UserError
+from explainft.t5 import T5Config
+from explainft.token_cache import TokenCache
+
+DTYPES = ("float32", "bfloat16", "int8")
+PIECES = ("all", "task")
+
+
+@dataclasses.dataclass(frozen=True)
+class Reduction:
+    """What decoding may leave out: `dtype` of the kernels, and of the output pieces "all" or those of the "task"."""
+
+    dtype: str = "float32"
+    pieces: str = "all"
+
+    def __post_init__(self):
+        for macro, value, known in (("DECODE_DTYPE", self.dtype, DTYPES), ("OUTPUT_PIECES", self.pieces, PIECES)):
+            if value not in known:
+                raise UserError(f"{macro}={value!r} must be one of {', '.join(known)}")
+
+    def of(self, config: T5Config, params: Any, cache: TokenCache) -> Any:
+        """The parameters for decoding a task, whose pieces are those of its right texts."""
+        pieces = np.unique(cache.targets.take(np.arange(len(cache)))[0]) if self.pieces == "task" else None
+        return reduced(config, params, self.dtype, pieces)
+
+
+FULL = Reduction()
+
+
+def reduced(config: T5Config, params: Any, dtype: str = "float32", pieces: np.ndarray | None = None) -> Any:
+    """`params` for decoding.greedy and decoding.sampled, with kernels of `dtype`; embedding and norms stay as they are.
+
+    "bfloat16": products of bfloat16 numbers, summed up in float32. "int8": kernels rounded to 255 levels a column, and
+    the states to 255 levels a row when they meet them. `pieces`: the only token ids that can be written, EOS among
+    them, with the same logits as ever (None: all).
+    """
+    if dtype == "float32" and pieces is None:
+        return params
+    flat: dict[Any, Any] = traverse_util.flatten_dict(params)
+    if config.logits_via_embedding:
+        output_DV = flat["token_embedder", "embedding"].T / np.sqrt(config.emb_dim)
+    else:
+        output_DV = flat.pop(("decoder", "logits_dense", "kernel"))
+    found = {}
+    for path, leaf in flat.items():
+        if path[-1] == "kernel":
+            found |= {(*path[:-1], name): part for name, part in _rounded(leaf, dtype).items()}
+        else:
+            found[path] = leaf
+    output = {"kernel": output_DV}
+    if pieces is not None:
+        output = {"kernel": output_DV[:, pieces], "pieces": jnp.asarray(pieces, jnp.int32)}
+    found |= {("output", name): part for name, part in (output | _rounded(output["kernel"], dtype)).items()}
+    return traverse_util.unflatten_dict(found)
+
+
+def _rounded(kernel_DF: jax.Array, dtype: str) -> dict[str, jax.Array]:
+    if dtype == "int8":
+        scale_F = jnp.maximum(jnp.max(jnp.abs(kernel_DF), axis=0), np.finfo(np.float32).tiny) / 127.0
+        return {"kernel": jnp.round(kernel_DF / scale_F).astype(jnp.int8), "scale": scale_F}
+    return {"kernel": kernel_DF.astype(dtype)}

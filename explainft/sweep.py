@@ -1,0 +1,413 @@
+"""A grid of runs: each cell is trained, scored, and ends as one small JSON file; what has its file is not done again.
+
+A cell is two kinds of commands that anybody can give by hand, `explainft train` and `explainft eval`, and runs as its
+own processes on its own cores: one run on one core and another on the next take less time than both on two cores each.
+"""
+
+import dataclasses
+import itertools
+import json
+import os
+import platform
+import queue
+import shlex
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import jax
+from tqdm import tqdm
+
+from explainft import __version__, flops, plan, profiling, recipe, sharding, train
+from explainft.errors import UserError, require_name
+from explainft.report import read_run
+from explainft.run_folder import locked, writing
+from explainft.train_state import abstract_state
+from explainft.vocabulary import Vocabulary
+from explainft.workers import available_cores
+
+EXPLAINFT = (sys.executable, "-m", "explainft.main")
+RECIPE = "recipe"  # stands beside the macros of an axis's value
+MEMORY_A_RUN = 2 * 2**30  # bytes, before the first cell of a sweep has told its own
+SHARE_OF_PEAK = 0.3  # of the measured FLOP/s: what a small network reaches on a CPU, before the first cell has told
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """The cells are all combinations of the axes' values, those of the last axis next to each other.
+
+    `axes` gives for each value of each axis the macros that it stands for: {"seed": {"0": {"RANDOM_SEED": 0}, ...}}.
+    A later axis has the last word. One of them, or `recipe`, names the gin file: {"none": {"recipe": "..."}}.
+    `evaluations` are the mixtures that each cell is scored on, with axes in braces: "explained_tiny_{style}_eval".
+    `data` are configs of the dataset that are built first.
+    """
+
+    axes: dict[str, dict[str, dict[str, Any]]]
+    evaluations: Sequence[str]
+    recipe: str | None = None
+    data: Sequence[str] = ()
+
+    def __post_init__(self):
+        if not isinstance(self.axes, dict) or not self.axes:
+            raise UserError(f"axes={self.axes!r} must give the values of at least one axis")
+        for axis, values in self.axes.items():
+            if not isinstance(values, dict) or not all(isinstance(macros, dict) for macros in values.values()):
+                raise UserError(f"axis {axis!r} must give each of its values a dictionary of macros, {{}} for none")
+            require_name(**{f"axis {axis!r}, value": value for value in values})
+        if not self.evaluations:
+            raise UserError("evaluations=() is empty; name the mixture to score each cell on")
+
+    def cells(self, name: str, runs: Path) -> list["Cell"]:
+        found = []
+        for values in itertools.product(*self.axes.values()):
+            labels = dict(zip(self.axes, values, strict=True))
+            macros: dict[str, Any] = {RECIPE: self.recipe}
+            for axis, value in labels.items():
+                macros |= self.axes[axis][value]
+            gin_file = macros.pop(RECIPE)
+            if gin_file is None:
+                raise UserError(f"cell {labels} has no recipe; give one to the sweep or to the value of an axis")
+            try:
+                mixtures = [mixture.format(**labels) for mixture in self.evaluations]
+            except (KeyError, IndexError) as e:
+                raise UserError(f"evaluations={self.evaluations!r} names the axis {e}; axes: {list(self.axes)}") from e
+            run = runs / name / "-".join(values)
+            found.append(Cell(name, labels, gin_file, macros, tuple(mixtures), run))
+        return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One combination: what is trained, and on what it is scored."""
+
+    sweep: str
+    labels: dict[str, str]
+    gin_file: str
+    macros: dict[str, Any]
+    mixtures: tuple[str, ...]
+    run: Path
+
+    @property
+    def name(self) -> str:
+        return self.run.name
+
+    def commands(self) -> list[list[str]]:
+        """What to type after `explainft`, one command after the other."""
+        macros = {"MODEL_DIR": str(self.run), **self.macros}
+        bindings = [f"--gin.{name}={value}" for name, value in macros.items()]
+        return [
+            ["train", f"--gin_file={self.gin_file}", *bindings],
+            *(["eval", str(self.run), "--mixture", mixture] for mixture in self.mixtures),
+        ]
+
+    def lines(self) -> list[str]:
+        return [shlex.join(["explainft", *command]) for command in self.commands()]
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments of train.train: every macro of the cell is read now, not after hours of other cells."""
+        recipe.load([self.gin_file], [f"MODEL_DIR={self.run}", *(f"{k}={v}" for k, v in self.macros.items())])
+        return recipe.bindings(train.train)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """Of training a cell, before it is trained."""
+
+    parameters: int
+    flops: int
+
+
+def run(
+    file: str,
+    bindings: Sequence[str] = (),
+    search_paths: Sequence[str] = (),
+    runs: Path = Path("runs"),
+    results: Path = Path("results"),
+    jobs: int | None = None,
+    dry_run: bool = False,
+    tfds_data_dir: str | None = None,
+) -> None:
+    """Does what is missing of a sweep's cells, `jobs` at a time (None: as many as cores and memory allow).
+
+    Writes results/<sweep>/<cell>.json for each, and prints a line. SIGTERM and Ctrl-C let the runs save; the same
+    command goes on. Raises UserError where a cell failed, after the others were done.
+    """
+    name = Path(file).stem
+    recipe.load([file], bindings, search_paths)
+    sweep: Sweep = recipe.configured(Sweep)()
+    cells = sweep.cells(name, runs)
+    known = {cell.name: read_result(results, cell) for cell in cells}
+    missing = [cell for cell in cells if known[cell.name] is None]
+    costs = estimates(cells)
+    done = [result for result in known.values() if result is not None]
+    jobs = jobs or jobs_that_fit(done)
+    seconds = seconds_of(missing, costs, done) / min(jobs, max(1, len(missing)))
+    print(f"{name}: {len(cells)} cells, {len(missing)} to do, {jobs} at a time, about {duration(seconds)}")
+    if dry_run:
+        for cell in missing:
+            print("\n".join(cell.lines()))
+        return
+    if not missing:
+        return
+    data_flags = [f"--tfds_data_dir={tfds_data_dir}"] if tfds_data_dir else []
+    with locked(runs / name):
+        for config in sweep.data:
+            build = [*EXPLAINFT, "data", "build", "--config", config, *data_flags]
+            if subprocess.run(build, stdout=subprocess.DEVNULL).returncode:
+                raise UserError(f"the data {config!r} of the sweep cannot be built; mend what is said above")
+        failed = Runner(results, costs, jobs, data_flags).run(missing)
+    if failed:
+        raise UserError(f"{len(failed)} cells failed: {', '.join(failed)}; why stands in {runs / name}/<cell>.log")
+
+
+class Runner:
+    """Runs cells, each in one of `jobs` places that have a share of the cores of their own."""
+
+    def __init__(self, results: Path, costs: dict[str, Cost], jobs: int, data_flags: Sequence[str]):
+        self._results = results
+        self._costs = costs
+        self._jobs = jobs
+        self._data_flags = data_flags
+        self._running: set[subprocess.Popen] = set()
+        self._stopping = threading.Event()
+
+    def run(self, cells: Sequence[Cell]) -> list[str]:
+        """The names of those that failed."""
+        failed = []
+        before = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            with (
+                ThreadPoolExecutor(self._jobs, initializer=_take_cores, initargs=(_shares(self._jobs),)) as pool,
+                tqdm(total=len(cells), unit=" cells", disable=None) as bar,
+            ):
+                for future in as_completed([pool.submit(self._cell, cell) for cell in cells]):
+                    cell, line, ok = future.result()
+                    if self._stopping.is_set():
+                        continue
+                    bar.update()
+                    bar.write(f"{cell.name}: {line}", file=sys.stdout)
+                    sys.stdout.flush()
+                    if not ok:
+                        failed.append(cell.name)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if self._stopping.is_set():
+            print("stopped; the same command goes on", file=sys.stderr)
+            return []
+        return failed
+
+    def _stop(self, number: int, _: Any) -> None:
+        self._stopping.set()
+        for process in list(self._running):
+            process.send_signal(number)
+
+    def _cell(self, cell: Cell) -> tuple[Cell, str, bool]:
+        """The cell, a line about it, and whether it went well."""
+        usage = []
+        for command in cell.commands():
+            if self._stopping.is_set():
+                return cell, "", True
+            code, used = self._process(command, cell.run.with_suffix(".log"))
+            usage.append(used)
+            if code:
+                return cell, f"{command[0]} ended with {code}; see {cell.run}.log", False
+        try:
+            result = result_of(cell, self._costs[cell.name])
+        except UserError as e:
+            return cell, e.line, False
+        result["cpu_seconds"] = round(sum(u.ru_utime + u.ru_stime for u in usage), 1)
+        result["peak_bytes"] = max(u.ru_maxrss for u in usage) * 1024
+        write_result(self._results, cell, result)
+        return cell, summary(result), True
+
+    def _process(self, command: list[str], log: Path) -> tuple[int, Any]:
+        with open(log, "a", encoding="utf-8") as file:
+            file.write(shlex.join(["explainft", *command]) + "\n")
+            file.flush()
+            process = subprocess.Popen(
+                [*EXPLAINFT, *command, *self._data_flags],
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is passed on by this process, once
+            )
+            self._running.add(process)
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            self._running.discard(process)
+        return process.returncode, usage
+
+
+def _shares(jobs: int) -> "queue.SimpleQueue[set[int]]":
+    """The cores dealt out to the jobs; with more jobs than cores, some share one."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    shares: queue.SimpleQueue[set[int]] = queue.SimpleQueue()
+    for job in range(jobs):
+        shares.put(set(cores[job::jobs]) or set(cores[job % len(cores) : job % len(cores) + 1] if cores else ()))
+    return shares
+
+
+def _take_cores(shares: "queue.SimpleQueue[set[int]]") -> None:
+    """A thread's cores are those of the processes that it starts."""
+    if cores := shares.get():
+        os.sched_setaffinity(0, cores)
+
+
+# ---- what a cell has given
+
+
+def result_of(cell: Cell, cost: Cost) -> dict[str, Any]:
+    """What stands in a cell's file. Raises UserError where its run was cut off."""
+    settings = cell.settings()
+    steps = settings["train_steps"]
+    run = read_run(cell.run)
+    last = max(run.train, default=0)
+    if last < steps:
+        raise UserError(f"stopped at step {last:,} of {steps:,}; the same command goes on")
+    vocabulary = Vocabulary(cell.run / "vocabulary.model")
+    evaluations = {}
+    curve = []
+    for task, by_step in run.evaluations.items():
+        if steps in by_step:
+            predictions = cell.run / "inference_eval" / f"{task}-{steps:06d}.jsonl"
+            evaluations[task] = {
+                **{name: _rounded(value) for name, value in by_step[steps].items() if name != "step"},
+                "decoded_tokens": _rounded(_decoded_tokens(predictions, vocabulary)),
+            }
+        curve += [[step, round(run.at(step, "examples") or 0), row["exact_match"], row["n"]]
+                  for step, row in by_step.items() if task == settings["evaluation"].mixture_or_task_name]  # fmt: skip
+    return {
+        "sweep": cell.sweep,
+        "labels": cell.labels,
+        "commands": cell.lines(),
+        "parameters": cost.parameters,
+        "steps": steps,
+        "examples": round(run.train[last]["examples"]),
+        "flops": cost.flops,
+        "seconds": _rounded(run.train[last]["seconds"]),
+        "final_loss": _rounded(run.train[last]["loss"]),
+        "curve": {"columns": ["step", "examples", "exact_match", "n"], "rows": curve},
+        "evaluations": evaluations,
+        "made_with": made_with(),
+    }
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.5g}")
+
+
+def _decoded_tokens(predictions: Path, vocabulary: Vocabulary) -> float:
+    """The mean length of the decoded texts, EOS counted."""
+    with open(predictions, encoding="utf-8") as lines:
+        return statistics.mean(len(vocabulary.encode(json.loads(line)["prediction"])) + 1 for line in lines)
+
+
+def made_with() -> dict[str, Any]:
+    """The machine and the program, for a reader of the results."""
+    return {"explainft": __version__, "jax": jax.__version__, "python": platform.python_version(), "cpu": _cpu()}
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
+
+
+def summary(result: dict[str, Any]) -> str:
+    cells = []
+    for task, metrics in result["evaluations"].items():
+        low, high = 100 * metrics["exact_match_low"], 100 * metrics["exact_match_high"]
+        cells.append(f"{split_of(task)} {metrics['exact_match']:.1%} [{low:.1f}, {high:.1f}]")
+    return f"{', '.join(cells)}; {result['seconds']:,.0f} s of training"
+
+
+def split_of(task: str) -> str:
+    """The split in the name of an evaluation task: explained_tiny_medium_eval_longer_compact -> longer."""
+    return task.partition("_eval_")[2].removesuffix("_compact")
+
+
+def read_result(folder: Path, cell: Cell) -> dict[str, Any] | None:
+    """The cell's file; None where there is none, or where it is of other commands."""
+    path = _path(folder, cell)
+    if not path.is_file():
+        return None
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        return result if result["commands"] == cell.lines() else None
+    except (ValueError, KeyError) as e:
+        raise UserError(f"{path} is damaged ({e}); delete it, and the cell is done again") from e
+
+
+def write_result(folder: Path, cell: Cell, result: dict[str, Any]) -> None:
+    path = _path(folder, cell)
+    scratch = path.with_suffix(".tmp")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        scratch.rename(path)
+
+
+def _path(folder: Path, cell: Cell) -> Path:
+    return folder / cell.sweep / f"{cell.name}.json"
+
+
+# ---- how long it will take
+
+
+def estimates(cells: Sequence[Cell]) -> dict[str, Cost]:
+    """What each cell's training costs, by name: its update is traced, not compiled. Seeds cost the same."""
+    known: dict[str, Cost] = {}
+    costs = {}
+    mesh = sharding.make_mesh(1)
+    for cell in cells:
+        settings = cell.settings()
+        model, dataset = settings["model"], settings["dataset"]
+        key = repr((model, dataset.task_feature_lengths, dataset.batch_size, settings["train_steps"]))
+        if key not in known:
+            tx = settings["optimizer"](settings["schedule"](train_steps=settings["train_steps"]))
+            like = abstract_state(model, tx, mesh)
+            with jax.set_mesh(mesh):
+                step = train.make_step(model, tx, settings["loss"], 0, settings["microbatches"])
+                traced = step.trace(like, plan.batch_shapes(mesh, dataset))
+            parameters = sum(x.size for x in jax.tree.leaves(like.params))
+            known[key] = Cost(parameters, settings["train_steps"] * flops.products(traced.jaxpr.jaxpr))
+        costs[cell.name] = known[key]
+    return costs
+
+
+def seconds_of(
+    cells: Sequence[Cell],
+    costs: dict[str, Cost],
+    done: Sequence[dict[str, Any]],
+    peak: Callable[[str], float] = profiling.peak_flops_per_second,
+) -> float:
+    """Of all cells one after the other, each on one core: as the cells that are done took it, else a guess."""
+    if not cells:
+        return 0.0
+    here = [result for result in done if result["made_with"] == made_with()]
+    if here:
+        speed = sum(result["flops"] for result in here) / sum(result["cpu_seconds"] for result in here)
+    else:
+        speed = SHARE_OF_PEAK * peak("float32") / available_cores()
+    return sum(costs[cell.name].flops for cell in cells) / speed
+
+
+def jobs_that_fit(done: Sequence[dict[str, Any]]) -> int:
+    """As many runs as there are cores, and as the memory that is free has room for."""
+    need = max((result["peak_bytes"] for result in done), default=MEMORY_A_RUN)
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else need
+    return max(1, min(available_cores(), free // need))
+
+
+def duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

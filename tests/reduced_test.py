@@ -1,0 +1,141 @@
+"""Decoding with fewer bits or fewer output pieces, beside decoding with all of them."""
+
+import dataclasses
+import random
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from explainft import convert, decoding, infer, listops, token_cache
+from explainft.errors import UserError
+from explainft.layers import product
+from explainft.listops.configs import CONFIGS
+from explainft.main import main
+from explainft.reduced import Reduction, reduced
+from explainft.t5 import T5, T5Config
+from tests.decoding_test import LENGTH, sharpened
+from tests.t5_test import SMALL, params_of
+
+UNTIED = dataclasses.replace(SMALL, logits_via_embedding=False, mlp_activations=("gelu", "linear"))
+
+
+def states_and_kernel():
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(3, 5, 64)).astype(np.float32), rng.normal(size=(64, 48)).astype(np.float32)
+
+
+def rounded(kernel, dtype):
+    found = reduced(SMALL, {"token_embedder": {"embedding": kernel.T}, "layer": {"kernel": kernel}}, dtype)
+    return found["layer"]
+
+
+def test_bfloat16_kernels_multiply_bfloat16_numbers_and_sum_in_float32():
+    x, kernel = states_and_kernel()
+    found = product(jnp.asarray(x), rounded(kernel, "bfloat16")["kernel"], None, "float32")
+    factors = [np.asarray(jnp.asarray(a, jnp.bfloat16), np.float64) for a in (x, kernel)]
+    np.testing.assert_allclose(found, factors[0] @ factors[1], rtol=1e-5, atol=1e-5)
+    assert found.dtype == jnp.float32
+
+
+def test_int8_kernels_are_off_by_half_a_level_of_each_factor_at_most():
+    x, kernel = states_and_kernel()
+    parts = rounded(kernel, "int8")
+    assert parts["kernel"].dtype == jnp.int8
+    found = np.asarray(product(jnp.asarray(x), parts["kernel"], parts["scale"], "float32"))
+    of_kernel = np.abs(kernel).max(axis=0) / 127 / 2
+    of_states = np.abs(x).max(axis=-1, keepdims=True) / 127 / 2
+    bound = np.abs(x).sum(-1, keepdims=True) * of_kernel + of_states * (np.abs(kernel).sum(0) + 64 * of_kernel)
+    error = np.abs(found - x @ kernel)
+    assert (error <= bound + 1e-4).all() and error.max() > 1e-3  # and they are rounded
+
+
+def test_a_column_or_a_row_of_zeros_stays_zero_in_int8():
+    x, kernel = states_and_kernel()
+    kernel[:, 3], x[0, 0] = 0, 0
+    parts = rounded(kernel, "int8")
+    found = np.asarray(product(jnp.asarray(x), parts["kernel"], parts["scale"], "float32"))
+    assert (found[..., 3] == 0).all() and (found[0, 0] == 0).all() and np.isfinite(found).all()
+
+
+@pytest.mark.parametrize("config", [SMALL, UNTIED], ids=["tied", "untied"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_every_kernel_is_reduced_and_the_logits_stay_near(config: T5Config, dtype):
+    params = params_of(config, 0)["params"]
+    fewer = reduced(config, params, dtype)
+    kernels = [leaf for path, leaf in jax.tree_util.tree_leaves_with_path(fewer) if path[-1].key == "kernel"]
+    assert {str(kernel.dtype) for kernel in kernels} == {dtype}
+    inputs = np.array([[5, 9, 30, 1], [7, 1, 0, 0]], np.int32)
+    targets = np.array([[4, 8, 15], [16, 23, 1]], np.int32)
+    logits, near = (
+        T5(config).apply({"params": p}, inputs, np.roll(targets, 1, 1), targets, mutable=False) for p in (params, fewer)
+    )
+    difference = np.abs(np.asarray(logits) - np.asarray(near))
+    assert 0 < difference.max() < 0.1 * np.abs(np.asarray(logits)).max()
+
+
+def test_restricted_pieces_are_the_likeliest_among_themselves():
+    inputs = [[*np.random.default_rng(1).integers(2, 40, 12), 1]]
+    params = sharpened(1)
+    pieces = np.array([4, 7, 12, 20, 33])
+    everything = T5(SMALL).apply(
+        {"params": params}, np.array(inputs), np.zeros((1, 1), int), np.ones((1, 1), int), mutable=False
+    )
+    first = pieces[int(np.argmax(np.asarray(everything)[0, 0, pieces]))]
+    [written] = decoding.generate(SMALL, reduced(SMALL, params, pieces=pieces), inputs, LENGTH, batch_size=1)
+    assert set(written) <= set(pieces.tolist())
+    assert written[0] == first
+
+
+@pytest.mark.parametrize("config", [SMALL, UNTIED], ids=["tied", "untied"])
+def test_texts_are_the_same_where_their_pieces_are_among_the_restricted(config):
+    inputs = [[*np.random.default_rng(seed).integers(2, 40, 12), 1] for seed in range(6)]
+    params = sharpened(2) if config is SMALL else params_of(config, 2)["params"]
+    full = decoding.generate(config, params, inputs, LENGTH, batch_size=6)
+    pieces = np.unique([decoding.EOS_ID, *sum(full, [])])
+    assert len(pieces) < config.vocab_size
+    assert decoding.generate(config, reduced(config, params, pieces=pieces), inputs, LENGTH, batch_size=6) == full
+
+
+def test_the_shipped_model_answers_alike_with_fewer_bits():
+    rng = random.Random(0)
+    expressions = [listops.format(CONFIGS["tiny"].train.tree(rng)) for _ in range(60)]
+    right = {
+        dtype: sum(p.check.answer_correct for p in infer.infer(infer.PRETRAINED, expressions, decode_dtype=dtype))
+        for dtype in ("float32", "bfloat16", "int8")
+    }
+    assert right["float32"] >= 55
+    assert abs(right["bfloat16"] - right["float32"]) <= 2
+    assert abs(right["int8"] - right["float32"]) <= 4
+
+
+def test_a_task_s_own_pieces_are_those_of_its_right_texts(tiny_data_dir):
+    cache = token_cache.load("explained_tiny_medium_eval_test_compact", "validation", data_dir=tiny_data_dir)
+    weights = convert.open_weights(str(infer.PRETRAINED))
+    params = Reduction(pieces="task").of(weights.architecture(), weights.tree(), cache)
+    pieces = set(np.asarray(params["output"]["pieces"]).tolist())
+    assert pieces == {int(token) for i in range(len(cache)) for token in cache.targets[i]}
+    assert decoding.EOS_ID in pieces and len(pieces) < weights.architecture().vocab_size
+
+
+@pytest.mark.parametrize(
+    "settings, line", [({"dtype": "int4"}, "DECODE_DTYPE='int4'"), ({"pieces": "x"}, "OUTPUT_PIECES='x'")]
+)
+def test_unknown_reductions_are_refused(settings, line):
+    with pytest.raises(UserError, match=line):
+        Reduction(**settings)
+
+
+def test_eval_prints_the_same_scores_with_the_task_s_pieces_and_near_ones_in_int8(tiny_data_dir, tmp_path, capsys):
+    scores = {}
+    for name, flags in {"full": [], "task": ["OUTPUT_PIECES=task"], "int8": ["DECODE_DTYPE=int8"]}.items():
+        main(
+            ["eval", "--gin_file=gin/eval_tiny.gin", f"--gin.CHECKPOINT_PATH={infer.PRETRAINED}",
+             f"--gin.EVAL_OUTPUT_DIR={tmp_path / name}", f"--tfds_data_dir={tiny_data_dir}",
+             "--gin.MIXTURE_OR_TASK_NAME=explained_tiny_medium_eval_test_compact",
+             *(f"--gin.{flag}" for flag in flags)]
+        )  # fmt: skip
+        scores[name] = float(capsys.readouterr().out.split("exact_match ")[1].split()[0])
+    assert scores["full"] == scores["task"] > 0.9
+    assert abs(scores["int8"] - scores["full"]) <= 0.05

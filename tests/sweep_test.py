@@ -1,0 +1,228 @@
+"""Grids of runs: what their cells are, and that they are done once, whatever comes between."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from explainft import recipe, sweep
+from explainft.errors import UserError
+from explainft.main import main
+from explainft.report import read_run
+
+ROOT = Path(__file__).parent.parent
+TINY = {
+    "TRAIN_STEPS": 2,
+    "WARMUP_STEPS": 0,
+    "EVALUATOR_NUM_EXAMPLES": 4,
+    "EVAL_STEPS": 1,
+    "EMB_DIM": 32,
+    "LOG_PERIOD": 1,
+}
+
+
+def grid(**changed):
+    settings = {
+        "axes": {"seed": {"0": {"RANDOM_SEED": 0}}, "style": {"none": {"recipe": "gin/none_tiny.gin"}, "medium": {}}},
+        "evaluations": ("explained_tiny_{style}_eval_compact",),
+        "recipe": "gin/medium_tiny.gin",
+    }
+    return sweep.Sweep(**(settings | changed))
+
+
+def write(path, axes, recipe=str(ROOT / "gin/medium_tiny.gin")):
+    path.write_text(
+        f"from __gin__ import dynamic_registration\nfrom explainft import sweep\nsweep.Sweep.axes = {axes!r}\n"
+        f"sweep.Sweep.recipe = {recipe!r}\n"
+        "sweep.Sweep.evaluations = ('explained_tiny_medium_eval_test_compact',)\n"
+    )
+    return str(path)
+
+
+@pytest.fixture
+def in_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # of the processes that a sweep starts
+    return tmp_path
+
+
+# ---- what the cells are
+
+
+def test_cells_are_all_combinations_the_last_axis_first():
+    axes = {"seed": {"0": {}, "1": {}}, "style": {"a": {}, "b": {}}}
+    cells = grid(axes=axes).cells("name", Path("runs"))
+    assert [cell.labels for cell in cells] == [
+        {"seed": "0", "style": "a"}, {"seed": "0", "style": "b"},
+        {"seed": "1", "style": "a"}, {"seed": "1", "style": "b"},
+    ]  # fmt: skip
+    assert [cell.run for cell in cells] == [Path("runs/name", n) for n in ("0-a", "0-b", "1-a", "1-b")]
+
+
+def test_a_later_axis_has_the_last_word_and_the_command_says_all():
+    axes = {
+        "first": {"x": {"TRAIN_STEPS": 5, "EMB_DIM": 32}},
+        "style": {"none": {"TRAIN_STEPS": 7, "recipe": "other.gin"}},
+    }
+    [cell] = grid(axes=axes).cells("name", Path("runs"))
+    assert cell.lines() == [
+        "explainft train --gin_file=other.gin --gin.MODEL_DIR=runs/name/x-none --gin.TRAIN_STEPS=7 --gin.EMB_DIM=32",
+        "explainft eval runs/name/x-none --mixture explained_tiny_none_eval_compact",
+    ]
+
+
+@pytest.mark.parametrize(
+    "changed, line",
+    [
+        ({"axes": {}}, "at least one axis"),
+        ({"axes": {"seed": {"0": 0}}}, "axis 'seed' must give each of its values a dictionary"),
+        ({"axes": {"seed": {0: {}}}}, "axis 'seed', value=0 is no name"),
+        ({"evaluations": ()}, "name the mixture"),
+        ({"evaluations": ("{sise}",)}, "names the axis 'sise'; axes: \\['seed', 'style'\\]"),
+        ({"recipe": None}, "has no recipe"),
+    ],
+)  # fmt: skip
+def test_a_grid_that_cannot_be_is_refused_in_one_line(changed, line):
+    with pytest.raises(UserError, match=line):
+        grid(**changed).cells("name", Path("runs"))
+
+
+def test_every_sweep_of_the_repository_reads_all_its_macros(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    files = sorted(Path("experiments").glob("*.gin"))
+    assert files
+    for file in files:
+        recipe.load([str(file)], [])
+        found = recipe.configured(sweep.Sweep)().cells(file.stem, Path("runs"))
+        assert len({cell.name for cell in found}) == len(found)
+        for cell in found:
+            cell.settings()  # raises for a macro that nothing reads
+
+
+# ---- how long they take
+
+
+def test_twice_the_updates_cost_twice_and_a_seed_nothing(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    steps = {"short": 10, "twice": 20, "seed": 10}
+    axes = {"n": {name: {"TRAIN_STEPS": n, "WARMUP_STEPS": 0} for name, n in steps.items()}}
+    axes["n"]["seed"]["RANDOM_SEED"] = 7
+    cells = grid(axes=axes, evaluations=("x",)).cells("name", Path("runs"))
+    costs = sweep.estimates(cells)
+    assert costs["twice"].flops == 2 * costs["short"].flops > 0
+    assert costs["seed"] == costs["short"]
+    assert costs["short"].parameters == 240_512
+
+
+def test_time_is_told_from_what_is_done_on_this_machine_and_else_from_the_peak():
+    costs = {"a": sweep.Cost(1, 4 * 10**9), "b": sweep.Cost(1, 2 * 10**9)}
+    cells = [sweep.Cell("s", {}, "f", {}, (), Path(name)) for name in "ab"]
+    done = {"flops": 10**9, "cpu_seconds": 2.0, "made_with": sweep.made_with()}
+    assert sweep.seconds_of(cells, costs, [done]) == pytest.approx(12)
+    elsewhere = {**done, "made_with": {"cpu": "another"}}
+    peak = 1e9 * sweep.available_cores() / sweep.SHARE_OF_PEAK
+    assert sweep.seconds_of(cells, costs, [elsewhere], peak=lambda _: peak) == pytest.approx(6)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no cores to deal out")
+@pytest.mark.parametrize("jobs", [1, 2, 3])
+def test_each_job_has_cores_and_together_they_have_all(jobs):
+    cores = os.sched_getaffinity(0)
+    shares = sweep._shares(jobs)
+    dealt = [shares.get() for _ in range(jobs)]
+    assert all(dealt) and set().union(*dealt) == cores
+    if jobs <= len(cores):
+        assert sum(map(len, dealt)) == len(cores)
+
+
+# ---- running them
+
+
+def test_a_sweep_ends_with_a_file_for_each_cell_and_does_nothing_twice(in_folder, tiny_data_dir, capsys):
+    file = write(
+        in_folder / "grid.gin",
+        {"seed": {"0": TINY, "bad": {**TINY, "TASK_FEATURE_LENGTHS": {"inputs": 8, "targets": 8}}}},
+    )
+    command = ["sweep", file, "--tfds_data_dir", tiny_data_dir, "--jobs=2"]
+    main([*command, "--dry_run"])
+    out = capsys.readouterr().out
+    assert "grid: 2 cells, 2 to do, 2 at a time, about" in out and "TASK_FEATURE_LENGTHS={" in out
+    assert not (in_folder / "runs").exists()
+
+    with pytest.raises(SystemExit) as error:
+        main(command)
+    assert error.value.code == 2
+    captured = capsys.readouterr()
+    assert "1 cells failed: bad" in captured.err
+    assert "TASK_FEATURE_LENGTHS inputs=8 is too short" in (in_folder / "runs/grid/bad.log").read_text()
+    result = json.loads((in_folder / "results/grid/0.json").read_text())
+    assert (
+        f"0: test {100 * result['evaluations']['explained_tiny_medium_eval_test_compact']['exact_match']:.1f}%"
+        in captured.out
+    )
+    assert not (in_folder / "results/grid/bad.json").exists()
+
+    run = read_run(in_folder / "runs/grid/0")
+    [metrics] = run.evaluations["explained_tiny_medium_eval_test_compact"].values()
+    found = result["evaluations"]["explained_tiny_medium_eval_test_compact"]
+    assert found["n"] == metrics["n"] == 40 and found["exact_match"] == pytest.approx(metrics["exact_match"], rel=1e-4)
+    assert found["decoded_tokens"] >= 1
+    assert result["steps"] == 2 and result["examples"] == run.train[2]["examples"]
+    assert result["curve"]["rows"] == [[2, result["examples"], *result["curve"]["rows"][0][2:]]]
+    assert result["commands"][0].startswith("explainft train --gin_file=") and tiny_data_dir not in str(result)
+    assert result["parameters"] > 0 and result["flops"] > 0 and result["peak_bytes"] > 2**27
+
+    # Its file is what counts: with it nothing is done, without it what the run's folder holds is used.
+    (in_folder / "results/grid/0.json").rename(in_folder / "kept.json")
+    write(in_folder / "grid.gin", {"seed": {"0": TINY}})
+    main(command)
+    again = json.loads((in_folder / "results/grid/0.json").read_text())
+    assert "nothing to train" in (in_folder / "runs/grid/0.log").read_text()
+    assert again["evaluations"] == result["evaluations"]
+    capsys.readouterr()
+    main(command)
+    assert "1 cells, 0 to do" in capsys.readouterr().out
+
+
+def test_a_sweep_that_is_stopped_saves_and_goes_on(in_folder, tiny_data_dir):
+    file = write(in_folder / "grid.gin", {"seed": {"0": {**TINY, "TRAIN_STEPS": 400, "LOG_PERIOD": 5}}})
+    command = [*sweep.EXPLAINFT, "sweep", file, "--tfds_data_dir", tiny_data_dir]
+    metrics = in_folder / "runs/grid/0/metrics.jsonl"
+    first = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not metrics.exists() or not metrics.read_text():
+        assert first.poll() is None
+        time.sleep(0.1)
+    first.send_signal(signal.SIGTERM)
+    _, err = first.communicate(timeout=120)
+    assert first.returncode == 0 and "stopped; the same command goes on" in err
+    assert not (in_folder / "results").exists()
+    assert 0 < max(read_run(in_folder / "runs/grid/0").train) < 400
+
+    again = subprocess.run(
+        [*command, f"--gin.sweep.Sweep.recipe={ROOT / 'gin/medium_tiny.gin'}"], capture_output=True, text=True
+    )
+    assert again.returncode == 0, again.stderr
+    result = json.loads((in_folder / "results/grid/0.json").read_text())
+    assert result["steps"] == 400
+    assert "goes on from it" in (in_folder / "runs/grid/0.log").read_text()
+
+
+def test_a_cell_whose_run_was_cut_off_has_no_result(in_folder):
+    run = in_folder / "runs/grid/0"
+    (run / "inference_eval").mkdir(parents=True)
+    (run / "metrics.jsonl").write_text(json.dumps({"step": 1, "examples": 3, "seconds": 1.0}) + "\n")
+    cell = sweep.Cell("grid", {"seed": "0"}, str(ROOT / "gin/medium_tiny.gin"), {}, (), run)
+    with pytest.raises(UserError, match="stopped at step 1 of 4,000"):
+        sweep.result_of(cell, sweep.Cost(1, 1))
+
+
+def test_a_damaged_result_is_named(in_folder):
+    cell = sweep.Cell("grid", {"seed": "0"}, "gin/medium_tiny.gin", {}, (), Path("runs/grid/0"))
+    (in_folder / "results/grid").mkdir(parents=True)
+    (in_folder / "results/grid/0.json").write_text("{")
+    with pytest.raises(UserError, match=r"0.json is damaged .*; delete it"):
+        sweep.read_result(Path("results"), cell)
