@@ -62,6 +62,7 @@ def document(
         "policy": _policy(script),
         "style": _part("page.css") + _kind_colours(),
         "lead": _lead(splits, cells),
+        "columns": str(len(splits)),
         "heatmap": _heatmap(splits, cells, [about for about, _ in sets]),
         "mistakes": _mistakes([about for about, _ in sets], runs),
         "table": _table(header, rows),

@@ -74,7 +74,10 @@ def grid(runs: Sequence[Run]) -> tuple[list[str], list[Row]]:
         for task in run.evaluations:
             variant, split = variant_and_split(task)
             cells.setdefault(variant, {})[split] = (task, *run.last(task))
-        rows += [Row(i, run.name if len(cells) == 1 else f"{run.name} {v}", by_split) for v, by_split in cells.items()]
+        rows += [
+            Row(i, run.name if len(cells) == 1 else f"{run.name} {v}".strip(), by_split)
+            for v, by_split in cells.items()
+        ]
     return sorted({split for row in rows for split in row.cells}, key=split_order), rows
 
 

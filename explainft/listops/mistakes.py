@@ -10,7 +10,7 @@ from explainft.listops.expression import Tree
 MISTAKES = {
     "list": "a step is missing, surplus or out of turn: its list is that of another step",
     "operator": "another operator than the right one",
-    "copy": "the right operator over a list that no step has: a value changed, lost, added or moved",
+    "copy": "the right operator over a wrong list: a value changed, lost, added or moved",
     "arithmetic": "the right operator and list, and a wrong sorting, sum or result",
     "malformed": "no step of the style, or no final answer",
     "answer": "every step is right, the final answer is not",

@@ -72,7 +72,7 @@ const axisNumber = (axis, value) => (axis === "flops" ? scientific(value) : comp
 function ticks(most, count) {
   const rough = most / count;
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= rough);
+  const step = [1, 2, 2.5, 5, 10].map((factor) => factor * power).find((size) => size >= rough);
   return Array.from({ length: Math.floor(most / step + 1e-9) + 1 }, (_, i) => i * step);
 }
 
@@ -89,7 +89,7 @@ function drawCurves(axis) {
   const { chart, y } = frame(width, height, left, bottom, `Exact match on validation against ${title}`);
   const most = Math.max(...curves.flatMap((curve) => curve.points.map(place)), 1e-9);
   const x = (value) => left + (value / most) * (width - left - 12);
-  for (const tick of ticks(most, width > 600 ? 6 : 3)) {
+  for (const tick of ticks(most, width > 600 ? 6 : 4)) {
     chart.append(svg("text", { class: "tick", x: x(tick), y: height - bottom + 18, "text-anchor": "middle" }, axisNumber(axis, tick)));
   }
   chart.append(svg("text", { class: "tick", x: (left + width) / 2, y: height - 4, "text-anchor": "middle" }, title));
@@ -200,6 +200,8 @@ function parse(expression, values) {
   return open[0].children[0];
 }
 
+const GAP = 18; // between siblings; the number of an operator's step stands in it
+
 function layOut(node, left, depth) {
   node.text ??= `${node.operator} ${node.value}`;
   node.box = 8.2 * node.text.length + (node.operator ? 14 : 0);
@@ -207,9 +209,9 @@ function layOut(node, left, depth) {
   let at = left;
   for (const child of node.children) {
     layOut(child, at, depth + 1);
-    at += child.width + 10;
+    at += child.width + GAP;
   }
-  const below = at - left - 10;
+  const below = at - left - GAP;
   node.width = Math.max(node.box, below);
   if (below >= node.box) {
     node.x = (node.children[0].x + node.children.at(-1).x) / 2;
@@ -267,7 +269,8 @@ function stepRow(name, said, gold, verdict) {
   const both = said !== null && gold !== null;
   const model = said === null ? missing("nothing") : both ? marked(said, gold, "wrong") : [said];
   const right = gold === null ? missing("no such step") : both ? marked(gold, said, "right") : [gold];
-  return el("tr", { role: "row", class: verdict ? "first" : null },
+  const className = verdict ? "first" : said === gold ? "same" : null;
+  return el("tr", { role: "row", class: className },
     el("th", { role: "rowheader", scope: "row" }, name),
     el("td", { role: "cell", "data-label": "model" }, ...model, verdict ? el("span", { class: "verdict" }, `✗ first mistake: ${verdict}`) : ""),
     el("td", { role: "cell", "data-label": "right" }, ...right));
@@ -364,7 +367,7 @@ function showMore() {
 }
 
 function item(row) {
-  const answered = row.answer === row.goldAnswer ? `✓ ${row.answer}` : `✗ ${row.answer ?? "none"}, right ${row.goldAnswer}`;
+  const answered = row.answer === row.goldAnswer ? `✓ ${row.answer}` : `✗ ${row.answer ?? "none"} (right: ${row.goldAnswer})`;
   const button = el("button", { type: "button", class: "row", "aria-expanded": "false" },
     el("span", { class: "number" }, `#${row.number}`),
     el("span", { class: `label kind-${row.kind}` }, el("i", { class: "swatch" }), data.kinds[row.kind].label),
