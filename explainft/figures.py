@@ -17,8 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
-from explainft.metrics import wilson
-from explainft.runs import Metrics, Run, grid, variant_and_split
+from explainft.runs import Group, Metrics, Run, grid, group_order, groups, variant_and_split
 
 # Okabe and Ito's palette, which the colour-blind can tell apart; without its yellow, which is lost on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -126,18 +125,21 @@ def breakdown(runs: Sequence[Run]) -> Figure:
     picked = {i: last_evaluation(run) for i, run in enumerate(runs) if run.evaluations}
     evaluations = [metrics for _, _, metrics in picked.values()]
     kinds = {"operator": ("last operator", 6), "depth": ("depth", 3), "length": ("length", 6)}
-    groups = {kind: _groups(kind, evaluations) for kind in kinds}
+    names = {
+        kind: sorted({group.name for metrics in evaluations for group in groups(metrics, kind)}, key=group_order)
+        for kind in kinds
+    }
     # As wide as the groups' names need, and never so wide that the other panels have no room.
-    widths = [min(36, width * max(4, len(groups[kind]))) for kind, (_, width) in kinds.items()]
+    widths = [min(36, width * max(4, len(names[kind]))) for kind, (_, width) in kinds.items()]
 
     fig, axes = _panels(widths, 8.6, 3.6)
-    for ax, (kind, names) in zip(axes, groups.items(), strict=True):
+    for ax, (kind, ticks) in zip(axes, names.items(), strict=True):
         for place, (i, (_, _, metrics)) in enumerate(picked.items()):
             offset = (place - (len(picked) - 1) / 2) * min(0.16, 0.7 / len(picked))
-            for x, name in enumerate(names):
-                _dot(ax, x + offset, metrics, f"{kind}/{name}", _colour(i))
-        ax.set_xticks(range(len(names)), names, rotation=45 if len("".join(names)) > 30 else 0)
-        ax.set(xlabel=kinds[kind][0], xlim=(-0.6, max(len(names), 1) - 0.4))
+            for group in groups(metrics, kind):
+                _dot(ax, ticks.index(group.name) + offset, group, _colour(i))
+        ax.set_xticks(range(len(ticks)), ticks, rotation=45 if len("".join(ticks)) > 30 else 0)
+        ax.set(xlabel=kinds[kind][0], xlim=(-0.6, max(len(ticks), 1) - 0.4))
         ax.grid(visible=False, axis="x")
     axes[0].set_ylabel("exact match of the final answer")
     for place, (i, (task, step, metrics)) in enumerate(picked.items()):
@@ -154,21 +156,10 @@ def last_evaluation(run: Run) -> tuple[str, int, Metrics]:
     return task, *run.last(task)
 
 
-def _groups(kind: str, evaluations: Sequence[Metrics]) -> list[str]:
-    """The names of the groups of a kind in any of the evaluations: operators by name, depths and lengths by number."""
-    prefix = f"exact_match/{kind}/"
-    names = {key.removeprefix(prefix) for metrics in evaluations for key in metrics if key.startswith(prefix)}
-    return sorted(names, key=lambda name: (int(number) if (number := name.split("-")[0]).isdecimal() else 0, name))
-
-
-def _dot(ax: Axes, x: float, metrics: Metrics, group: str, colour: str) -> None:
-    share = metrics.get(f"exact_match/{group}")
-    if share is None:
-        return
-    n = int(metrics.get(f"n/{group}", 0))
-    ax.plot([x], [share], "o", color=colour, ms=5, clip_on=False)
-    if n:
-        ax.vlines(x, *wilson(round(share * n), n), color=colour, lw=1.4)
+def _dot(ax: Axes, x: float, group: Group, colour: str) -> None:
+    ax.plot([x], [group.share], "o", color=colour, ms=5, clip_on=False)
+    if group.n:
+        ax.vlines(x, group.low, group.high, color=colour, lw=1.4)
 
 
 # ---- accuracy by variant and split
@@ -186,9 +177,12 @@ def heatmap(runs: Sequence[Run]) -> Figure:
             fill, ink = heat(share)
             ax.add_patch(Rectangle((x, y), 1, 1, facecolor=fill, edgecolor="white", lw=2))
             text, below = ("-", "") if share is None else (f"{share:.1%}", interval(metrics))
-            style = {"ha": "center", "va": "center", "color": ink}
-            ax.text(x + 0.5, y + (0.36 if below else 0.5), text, size=13, weight="bold", **style)
-            ax.text(x + 0.5, y + 0.74, below, size=8, **style)
+            written = [
+                ax.text(x + 0.5, y + (0.36 if below else 0.5), text, size=13, weight="bold", color=ink),
+                ax.text(x + 0.5, y + 0.74, below, size=8, color=ink),
+            ]
+            for line in written:
+                line.set(ha="center", va="center")
     ax.set(xlim=(0, max(len(splits), 1)), ylim=(max(len(rows), 1), 0))
     ax.set_xticks([x + 0.5 for x in range(len(splits))], [split.replace("_", " ") for split in splits])
     ax.set_yticks([y + 0.5 for y in range(len(rows))], [row.label for row in rows], parse_math=False)

@@ -328,9 +328,9 @@ def _run_commands(commands) -> None:
     )
     sub.add_argument("--output", default="plan.md", help="the table's file; rows that it has are kept")
 
-    sub = _command(commands, "report", report, "Make the table and the plots from run folders.")
+    sub = _command(commands, "report", report, "Make a table, figures and a page from run folders.")
     sub.add_argument("runs", nargs="+", help="MODEL_DIRs")
-    sub.add_argument("--output", default="report", help="the folder for table and figures")
+    sub.add_argument("--output", default="report", help="the folder for them")
 
 
 def _gin(sub: argparse.ArgumentParser) -> None:

@@ -1,7 +1,7 @@
 """The page of a report: one HTML file that needs no other file and no network.
 
-Its tables are written here, as text for every browser; web/page.js draws the curves and lets the reader explore the
-predictions. What a model wrote reaches the page as data only: packed, and shown by JavaScript as text.
+Its tables are written here, as text for every browser; the scripts in web/ draw the curves and let the reader explore
+the predictions. What a model wrote reaches the page as data only: packed, and shown by JavaScript as text.
 """
 
 import base64
@@ -17,10 +17,11 @@ from typing import Any
 
 from explainft import listops
 from explainft.figures import COLOURS, heat, interval
-from explainft.metrics import CHECKED_STYLES, wilson
-from explainft.runs import Metrics, Predictions, Row, Run, grid, split_order, variant_and_split
+from explainft.metrics import CHECKED_STYLES
+from explainft.runs import Metrics, Predictions, Row, Run, grid, groups, split_order, variant_and_split
 
 MAX_ROWS = 2_000  # of a task's predictions in the page
+SCRIPTS = ("page.js", "charts.js", "tree.js", "explorer.js")  # in the order in which they need each other
 VALID = "valid"
 # What the reader sees of each kind; the colours are Okabe and Ito's.
 KINDS = {
@@ -57,7 +58,7 @@ def document(
         "curves": [curve for i, run in enumerate(runs) for curve in _curves(i, run)],
         "sets": [about for about, _ in sets],
     }
-    script = _part("page.js")
+    script = "\n".join(_part(name) for name in SCRIPTS)
     fields = {
         "policy": _policy(script),
         "style": _part("page.css") + _kind_colours(),
@@ -144,23 +145,9 @@ def _parts(text: str, style: str) -> tuple[list[str], str]:
 
 
 def _evaluation(row: Row, split: str, task: str, step: int, metrics: Metrics) -> Iterator[dict[str, Any]]:
-    groups = {kind: sorted(_groups(metrics, kind), key=_by_number) for kind in ("operator", "depth", "length")}
-    if any(groups.values()):
-        yield {"run": row.run, "label": row.label, "split": split, "task": task, "step": step, "groups": groups}
-
-
-def _groups(metrics: Metrics, kind: str) -> Iterator[dict[str, Any]]:
-    for key, share in metrics.items():
-        group, _, name = key.removeprefix("exact_match/").partition("/")
-        if key.startswith("exact_match/") and group == kind:
-            n = int(metrics.get(f"n/{kind}/{name}", 0))
-            low, high = wilson(round(share * n), n) if n else (share, share)
-            yield {"name": name, "share": share, "low": low, "high": high, "n": n}
-
-
-def _by_number(group: dict[str, Any]) -> tuple[int, str]:
-    number = group["name"].split("-")[0]
-    return int(number) if number.isdecimal() else 0, group["name"]
+    by_kind = {kind: [group._asdict() for group in groups(metrics, kind)] for kind in ("operator", "depth", "length")}
+    if any(by_kind.values()):
+        yield {"run": row.run, "label": row.label, "split": split, "task": task, "step": step, "groups": by_kind}
 
 
 def _curves(index: int, run: Run) -> Iterator[dict[str, Any]]:
@@ -199,8 +186,9 @@ def _lead(splits: Sequence[str], rows: Sequence[Row]) -> str:
 
 
 def _heatmap(splits: Sequence[str], rows: Sequence[Row], sets: Sequence[dict[str, Any]]) -> str:
+    # The roles stand there for a narrow screen, where the rows are laid out as no table has them.
     explored = {(about["run"], about["task"]): i for i, about in enumerate(sets)}
-    head = "".join(f'<th scope="col">{_escape(_spoken(split))}</th>' for split in splits)
+    head = "".join(f'<th role="columnheader" scope="col">{_escape(_spoken(split))}</th>' for split in splits)
     body = []
     for row in rows:
         cells = []
@@ -214,9 +202,12 @@ def _heatmap(splits: Sequence[str], rows: Sequence[Row], sets: Sequence[dict[str
                 inner = f'<a href="#explorer" data-set="{i}" aria-label="{_escape(label)}">{inner}</a>'
             below = [interval(metrics), f"n = {metrics['n']:,.0f}" if "n" in metrics else ""]
             small = "".join(f"<small>{text}</small>" for text in below if text)
-            cells.append(f'<td style="background:{fill};color:{ink}"><b>{inner}</b>{small}</td>')
-        body.append(f'<tr><th scope="row">{_escape(row.label)}</th>{"".join(cells)}</tr>')
-    return f"<thead><tr><td></td>{head}</tr></thead><tbody>{''.join(body)}</tbody>"
+            cells.append(f'<td role="cell" style="background:{fill};color:{ink}"><b>{inner}</b>{small}</td>')
+        body.append(f'<tr role="row"><th role="rowheader" scope="row">{_escape(row.label)}</th>{"".join(cells)}</tr>')
+    return (
+        f'<thead role="rowgroup"><tr role="row"><td role="cell"></td>{head}</tr></thead>'
+        f'<tbody role="rowgroup">{"".join(body)}</tbody>'
+    )
 
 
 def _mistakes(sets: Sequence[dict[str, Any]], runs: Sequence[Run]) -> str:

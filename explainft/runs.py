@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from explainft.errors import UserError
+from explainft.metrics import wilson
 
 Metrics = dict[str, float]
 
@@ -79,6 +80,33 @@ def grid(runs: Sequence[Run]) -> tuple[list[str], list[Row]]:
             for v, by_split in cells.items()
         ]
     return sorted({split for row in rows for split in row.cells}, key=split_order), rows
+
+
+class Group(NamedTuple):
+    """Exact match of the examples of one operator, depth or length, with its Wilson interval."""
+
+    name: str
+    share: float
+    low: float
+    high: float
+    n: int  # 0 where it is not known; the interval is the share alone then
+
+
+def groups(metrics: Metrics, kind: str) -> list[Group]:
+    """The groups of a kind ("operator", "depth", "length"): operators by name, depths and lengths by number."""
+    prefix = f"exact_match/{kind}/"
+    found = []
+    for name in sorted([key.removeprefix(prefix) for key in metrics if key.startswith(prefix)], key=group_order):
+        share, n = metrics[prefix + name], int(metrics.get(f"n/{kind}/{name}", 0))
+        low, high = wilson(round(share * n), n) if n else (share, share)
+        found.append(Group(name, share, low, high, n))
+    return found
+
+
+def group_order(name: str) -> tuple[int, str]:
+    """A key that sorts the names of groups."""
+    number = name.split("-")[0]
+    return int(number) if number.isdecimal() else 0, name
 
 
 def read_run(path: Path) -> Run:

@@ -164,6 +164,7 @@ def test_an_example_opens_by_keyboard_with_its_first_mistake_marked(desktop, wri
     assert desktop.value("document.querySelectorAll('.steps .first').length") == 1
     model, right = desktop.value("[...document.querySelectorAll('.steps .first mark')].map((e) => e.textContent)")
     assert model == f"9{right}"
+    desktop.value("document.activeElement.scrollIntoView({behavior: 'instant'})")
     screenshot(desktop, "example.png")
     desktop.press("Enter")
     assert desktop.value("document.querySelector('.detail')") is None
