@@ -121,17 +121,19 @@ def _prediction(target: dict[str, Any], text: str) -> dict[str, Any]:
     gold_steps, gold_final = _parts(listops.explain(tree, style, modulus), style)
     steps, final = _parts(text, style)
     operators = listops.operators(tree)
+    answer = listops.final_answer(text)
+    # Numbers as text: they may be larger than JavaScript's are exact.
     return {
         "expression": listops.format(tree),
-        "values": [step.answer for step in listops.steps(tree, "long", modulus)],
+        "values": [str(step.answer) for step in listops.steps(tree, "long", modulus)],
         "operator": operators[-1] if operators else "",
         "depth": listops.depth(tree),
         "gold": gold_steps,
         "goldFinal": gold_final,
         "steps": steps,
         "final": final,
-        "answer": listops.final_answer(text),
-        "goldAnswer": target["answer"],
+        "answer": None if answer is None else str(answer),
+        "goldAnswer": str(target["answer"]),
         "kind": mistake.kind if mistake else VALID,
         "step": mistake.step if mistake else None,
     }
@@ -175,13 +177,18 @@ def _kind_colours() -> str:
 
 
 def _lead(splits: Sequence[str], rows: Sequence[Row]) -> str:
-    """The result in a sentence: exact match of every row on the test split, or on the first that there is."""
+    """The result in a sentence: exact match of the best rows on the test split, or on the first that there is."""
     split = "test" if "test" in splits else next(iter(splits), "")
     found = [(row.label, row.cells[split][2]) for row in rows if "exact_match" in row.cells.get(split, ("", 0, {}))[2]]
     if not found:
         return "These runs have no evaluations yet."
     found.sort(key=lambda item: -item[1]["exact_match"])
-    parts = [f"<strong>{_escape(label)} {_percent(m['exact_match'])}</strong> {interval(m)}" for label, m in found]
+    parts = [
+        f"<strong>{_escape(label)} {_percent(m['exact_match'])}</strong> {interval(m)}".rstrip()
+        for label, m in found[:4]
+    ]
+    if len(found) > 4:
+        parts.append(f"and {len(found) - 4} more")
     return f"Final answers right on <em>{_escape(_spoken(split))}</em>: {', '.join(parts)}."
 
 

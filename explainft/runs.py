@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from explainft import listops
 from explainft.errors import UserError
 from explainft.metrics import wilson
 
@@ -178,7 +179,13 @@ def read_predictions(run: Run) -> list[Predictions]:
 
 def _is_listops(target: Any) -> bool:
     fields = {"expression": str, "answer": int, "style": str, "modulus": int}
-    return isinstance(target, dict) and all(isinstance(target.get(name), kind) for name, kind in fields.items())
+    if not (isinstance(target, dict) and all(isinstance(target.get(name), kind) for name, kind in fields.items())):
+        return False
+    try:
+        listops.evaluate(listops.parse(target["expression"]), target["modulus"])
+    except listops.ListOpsError:
+        return False
+    return True
 
 
 def _read_jsonl(file: Path, required: dict[str, type]) -> list[dict[str, Any]]:

@@ -152,6 +152,7 @@ def test_what_are_no_predictions_of_listops_is_left_out(t5x):
     row = prediction("[MIN 4 7 ]", 4, "4")
     write_lines(folder / "squad-000100.jsonl", [{"input": {}, "target": {"answers": ["a"]}, "prediction": "a"}])
     write_lines(folder / "rank-000100.jsonl", [row | {"prediction": 0.5}, {"input": {}}])
+    write_lines(folder / "algebra-000100.jsonl", [prediction("(x + 1)", 4, "4")])
     assert runs.read_predictions(runs.read_run(t5x)) == []
     write_lines(folder / "mixed-000100.jsonl", [{"input": {}, "target": "4", "prediction": "4"}, row])
     [found] = runs.read_predictions(runs.read_run(t5x))
