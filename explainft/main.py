@@ -359,9 +359,9 @@ def _run_commands(commands) -> None:
     sub.add_argument("--dry_run", action="store_true", help="say what is to do and how long it takes, and do nothing")
     _data_dir(sub)
 
-    sub = _command(commands, "report", report, "Make the table and the plots from run folders.")
+    sub = _command(commands, "report", report, "Make a table, figures and a page from run folders.")
     sub.add_argument("runs", nargs="+", help="MODEL_DIRs")
-    sub.add_argument("--output", default="report", help="the folder for table and figures")
+    sub.add_argument("--output", default="report", help="the folder for them")
 
 
 def _gin(sub: argparse.ArgumentParser) -> None:

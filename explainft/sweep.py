@@ -26,8 +26,8 @@ from tqdm import tqdm
 
 from explainft import __version__, flops, plan, profiling, recipe, sharding, train
 from explainft.errors import UserError, require_name
-from explainft.report import read_run
 from explainft.run_folder import locked, writing
+from explainft.runs import read_predictions, read_run, variant_and_split
 from explainft.train_state import abstract_state
 from explainft.vocabulary import Vocabulary
 from explainft.workers import available_cores
@@ -271,15 +271,14 @@ def result_of(cell: Cell, cost: Cost) -> dict[str, Any]:
     if last < steps:
         raise UserError(f"stopped at step {last:,} of {steps:,}; the same command goes on")
     vocabulary = Vocabulary(cell.run / "vocabulary.model")
+    decoded = {found.task: found.texts for found in read_predictions(run) if found.step == steps}
     evaluations = {}
     curve = []
     for task, by_step in run.evaluations.items():
         if steps in by_step:
-            predictions = cell.run / "inference_eval" / f"{task}-{steps:06d}.jsonl"
-            evaluations[task] = {
-                **{name: _rounded(value) for name, value in by_step[steps].items() if name != "step"},
-                "decoded_tokens": _rounded(_decoded_tokens(predictions, vocabulary)),
-            }
+            tokens = statistics.mean(len(vocabulary.encode(text)) + 1 for text in decoded[task])  # EOS counts
+            metrics = {**by_step[steps], "decoded_tokens": tokens}
+            evaluations[task] = {name: _rounded(value) for name, value in metrics.items() if name != "step"}
         curve += [[step, round(run.at(step, "examples") or 0), row["exact_match"], row["n"]]
                   for step, row in by_step.items() if task == settings["evaluation"].mixture_or_task_name]  # fmt: skip
     return {
@@ -302,12 +301,6 @@ def _rounded(value: float) -> float:
     return float(f"{value:.5g}")
 
 
-def _decoded_tokens(predictions: Path, vocabulary: Vocabulary) -> float:
-    """The mean length of the decoded texts, EOS counted."""
-    with open(predictions, encoding="utf-8") as lines:
-        return statistics.mean(len(vocabulary.encode(json.loads(line)["prediction"])) + 1 for line in lines)
-
-
 def made_with() -> dict[str, Any]:
     """The machine and the program, for a reader of the results."""
     return {"explainft": __version__, "jax": jax.__version__, "python": platform.python_version(), "cpu": _cpu()}
@@ -325,13 +318,8 @@ def summary(result: dict[str, Any]) -> str:
     cells = []
     for task, metrics in result["evaluations"].items():
         low, high = 100 * metrics["exact_match_low"], 100 * metrics["exact_match_high"]
-        cells.append(f"{split_of(task)} {metrics['exact_match']:.1%} [{low:.1f}, {high:.1f}]")
+        cells.append(f"{variant_and_split(task)[1]} {metrics['exact_match']:.1%} [{low:.1f}, {high:.1f}]")
     return f"{', '.join(cells)}; {result['seconds']:,.0f} s of training"
-
-
-def split_of(task: str) -> str:
-    """The split in the name of an evaluation task: explained_tiny_medium_eval_longer_compact -> longer."""
-    return task.partition("_eval_")[2].removesuffix("_compact")
 
 
 def read_result(folder: Path, cell: Cell) -> dict[str, Any] | None:

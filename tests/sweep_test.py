@@ -12,7 +12,7 @@ import pytest
 from explainft import recipe, sweep
 from explainft.errors import UserError
 from explainft.main import main
-from explainft.report import read_run
+from explainft.runs import read_run
 
 ROOT = Path(__file__).parent.parent
 TINY = {

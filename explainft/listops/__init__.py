@@ -7,6 +7,7 @@ from explainft.listops.explain import Step as Step
 from explainft.listops.explain import check as check
 from explainft.listops.explain import explain as explain
 from explainft.listops.explain import final_answer as final_answer
+from explainft.listops.explain import lines as lines
 from explainft.listops.explain import read as read
 from explainft.listops.explain import steps as steps
 from explainft.listops.expression import OPERATORS as OPERATORS
@@ -20,3 +21,6 @@ from explainft.listops.expression import length as length
 from explainft.listops.expression import operators as operators
 from explainft.listops.expression import parse as parse
 from explainft.listops.expression import values as values
+from explainft.listops.mistakes import MISTAKES as MISTAKES
+from explainft.listops.mistakes import Mistake as Mistake
+from explainft.listops.mistakes import mistake as mistake

@@ -174,6 +174,18 @@ def final_answer(text: str) -> int | None:
     return _read(_pieces(text), "none").final_answer
 
 
+def lines(text: str) -> list[str]:
+    """The text as it stands, cut where `read` cuts it: a line for each step, then that of the final answer, if any."""
+    shown = [i for i, character in enumerate(text) if not character.isspace()]  # reading changes blanks alone
+    cut, done = [], 0
+    for piece in _pieces(text):
+        size = sum(not character.isspace() for character in piece)
+        cut.append(text[shown[done] : shown[done + size - 1] + 1] if size else "")
+        done += size
+        done += text[shown[done] : shown[done] + 1] == ";" if done < len(shown) else 0
+    return cut
+
+
 def check(text: str, tree: Tree, style: str, modulus: int = 10) -> Check:
     """Compares each step that the text shows with the tree's own, so that a wrong number spoils one step only."""
     gold = steps(tree, style, modulus)

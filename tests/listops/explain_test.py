@@ -15,6 +15,7 @@ from explainft.listops import (
     evaluate,
     explain,
     final_answer,
+    lines,
     parse,
     read,
     steps,
@@ -116,6 +117,30 @@ def test_blanks_do_not_matter(style):
         assert check(spaced, RELEASED, style).valid, spaced
     joined = re.sub(r" ?([\[\],:]) ?", r"\1", written)
     assert joined != written and check(joined, RELEASED, style).valid
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_lines_stand_as_in_the_text_and_read_one_by_one(style):
+    rng = random.Random(6)
+    for _ in range(100):
+        tree = random_tree(rng)
+        written = explain(tree, style)
+        spaced = written.replace(" ", rng.choice([" ", "  ", " \t"])).replace(",", rng.choice([",", " ,"]))
+        for separator in SEPARATORS:
+            text = spaced.replace("\n", separator)
+            cut = lines(f" {text} ")
+            assert [" ".join(line.split()).replace(" ,", ",") for line in cut] == written.split("\n")
+            assert all(line in spaced for line in cut)
+            one_by_one = [step for line in cut[:-1] for step in read(line, style).steps]
+            assert one_by_one == steps(tree, style)
+
+
+@pytest.mark.parametrize("text", ["", " \n ", ";", ";;a;", "a ; ;b", "Min, 4 Min,4 Final answer:4", "x\n\n y ;\n z"])
+def test_there_is_a_line_for_each_step_and_for_the_answer(text):
+    cut = lines(text)
+    assert len(cut) == len(read(text, "short").steps) + (final_answer(text) is not None)
+    assert "".join("".join(cut).split()) == re.sub(r"[\s;]", "", text)
+    assert all(line == line.strip() for line in cut)
 
 
 @pytest.mark.parametrize("separator", ["\n", " ", ";"])

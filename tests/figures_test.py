@@ -1,0 +1,167 @@
+from pathlib import Path
+
+import pytest
+from matplotlib import colors
+
+from explainft import figures, metrics
+from explainft.runs import read_run
+from tests.run_folders import TEST, evaluation, training_row, write_lines, write_medium, write_t5x
+
+
+@pytest.fixture
+def medium(tmp_path) -> Path:
+    return write_medium(tmp_path)
+
+
+@pytest.fixture
+def t5x(tmp_path) -> Path:
+    return write_t5x(tmp_path)
+
+
+def drawn(ax) -> dict[str, list[tuple[float, float]]]:
+    return {line.get_label(): [tuple(point) for point in line.get_xydata().tolist()] for line in ax.get_lines()}
+
+
+def texts(fig) -> list[str]:
+    return [text.get_text() for ax in fig.axes for text in ax.texts]
+
+
+def test_the_curves_are_the_evaluations(medium, tmp_path):
+    other = tmp_path / "other"
+    write_lines(other / "metrics.jsonl", [training_row(100, 6400, 600)])
+    task = "explained_tiny_none_eval_validation_compact"
+    write_lines(other / f"inference_eval/{task}-metrics.jsonl", [evaluation(50, 0.25), evaluation(100, 0.5)])
+    fig = figures.figure([read_run(medium), read_run(other)])
+    examples, minutes = fig.axes
+    assert drawn(examples) == {
+        "medium": [(500, 0.25), (2000, 0.5), (5000, 0.875)],
+        "other": [(3200, 0.25), (6400, 0.5)],
+    }
+    assert drawn(minutes) == {"medium": [(0.25, 0.25), (0.75, 0.5), (1.5, 0.875)], "other": [(5, 0.25), (10, 0.5)]}
+    assert (examples.get_xlabel(), minutes.get_xlabel()) == ("training examples seen", "minutes of training")
+    assert examples.get_ylim() == minutes.get_ylim() == (0, 1)
+    assert texts(fig) == ["medium  87.5%", "other  50.0%"]
+    for ax in fig.axes:
+        assert [line.get_color() for line in ax.get_lines()] == [text.get_color() for text in minutes.texts]
+
+
+def test_the_band_is_the_interval(medium):
+    examples = figures.figure([read_run(medium)]).axes[0]
+    (band,) = examples.collections
+    corners = {tuple(point) for point in band.get_paths()[0].vertices.tolist()}
+    assert corners == {(500, 0.125), (500, 0.3125), (2000, 0.375), (2000, 0.5625), (5000, 0.75), (5000, 0.9375)}
+    assert colors.same_color(band.get_facecolor()[0, :3], examples.get_lines()[0].get_color())
+
+
+def test_an_evaluation_past_the_last_training_row_is_not_placed(medium):
+    write_lines(medium / "metrics.jsonl", [training_row(10, 1000, 30.0), training_row(20, 3000, 60.0)])
+    fig = figures.figure([read_run(medium)])
+    assert drawn(fig.axes[0]) == {"medium": [(500, 0.25), (2000, 0.5)]}
+    assert texts(fig) == ["medium  50.0%"]
+
+
+def test_without_examples_the_curves_are_drawn_against_steps(t5x):
+    fig = figures.figure([read_run(t5x)])
+    (steps,) = fig.axes
+    assert drawn(steps) == {"t5x": [(1000, 0.125), (2000, 0.375)]}
+    assert steps.get_xlabel() == "training steps"
+    assert texts(fig) == ["t5x  37.5%"]
+
+
+def test_a_run_that_cannot_be_drawn_beside_the_others_is_named(medium, t5x):
+    fig = figures.figure([read_run(t5x), read_run(medium)])
+    assert list(drawn(fig.axes[0])) == list(drawn(fig.axes[1])) == ["medium"]
+    assert [text for text in texts(fig) if "not drawn" in text and text.endswith(": t5x")]
+
+
+def test_two_validation_tasks_are_told_apart(t5x):
+    write_lines(t5x / "inference_eval/x_eval_validation-metrics.jsonl", [evaluation(10, 0.5)])
+    write_lines(t5x / "inference_eval/x_eval_test-metrics.jsonl", [evaluation(10, 0.5)])
+    lines = drawn(figures.figure([read_run(t5x)]).axes[0])
+    assert list(lines) == ["t5x explained_tiny_none_eval_validation", "t5x x_eval_validation"]
+
+
+def test_flops_have_a_panel_where_every_run_knows_them(medium, tmp_path):
+    other = tmp_path / "other"
+    write_lines(other / "metrics.jsonl", [training_row(100, 6400, 600) | {"flops_per_second": 1e9}])
+    task = "explained_tiny_none_eval_validation_compact"
+    write_lines(other / f"inference_eval/{task}-metrics.jsonl", [evaluation(50, 0.25), evaluation(100, 0.5)])
+    fig = figures.figure([read_run(other)])
+    assert [ax.get_xlabel() for ax in fig.axes][2:] == ["training FLOPs"]
+    assert drawn(fig.axes[2]) == {"other": [(3e11, 0.25), (6e11, 0.5)]}
+    assert len(figures.figure([read_run(other), read_run(medium)]).axes) == 2
+
+
+@pytest.mark.parametrize(
+    ("heights", "placed"),
+    [
+        ([0.5, 0.9], [0.5, 0.9]),
+        ([0.5, 0.5], [0.5, 0.6]),
+        ([0.97, 0.96, 0.99], [0.9, 0.8, 1.0]),
+        ([1.0, 0.2, 0.95, 0.25], [1.0, 0.2, 0.9, 0.3]),
+        ([], []),
+    ],
+)
+def test_labels_are_spread(heights, placed):
+    assert figures.spread(heights, gap=0.1) == pytest.approx(placed)
+
+
+def test_the_breakdown_shows_the_test_split(medium):
+    run = read_run(medium)
+    fig = figures.breakdown([run])
+    names = [[label.get_text() for label in ax.get_xticklabels()] for ax in fig.axes]
+    assert names == [["MAX", "SUM"], ["2", "10"], ["5-9", "20-24"]]
+    dots = [[line.get_xydata()[0].tolist() for line in ax.get_lines()] for ax in fig.axes]
+    assert dots == [[[0, 0.75], [1, 0.5]], [[0, 1.0], [1, 0.5]], [[0, 0.9], [1, 0.6]]]
+    bars = [[bar.get_segments()[0][:, 1].tolist() for bar in ax.collections] for ax in fig.axes]
+    assert bars[0] == [pytest.approx(metrics.wilson(30, 40)), pytest.approx(metrics.wilson(30, 60))]
+    assert bars[2][1] == pytest.approx(metrics.wilson(54, 90))
+    assert texts(fig) == [f"● medium: {TEST}, step 20, n = 100"]
+
+
+def test_the_breakdown_sets_runs_apart_side_by_side(medium):
+    run = read_run(medium)
+    operators = figures.breakdown([run, run]).axes[0].get_lines()
+    xs = [line.get_xdata()[0] for line in operators]
+    assert xs == pytest.approx([-0.08, 0.92, 0.08, 1.08])
+    assert len({line.get_color() for line in operators}) == 2
+
+
+def test_without_a_test_split_the_breakdown_shows_the_task_evaluated_last(t5x):
+    write_lines(t5x / "inference_eval/a-metrics.jsonl", [evaluation(1500, 0.5)])
+    run = read_run(t5x)
+    task, step, scores = figures.last_evaluation(run)
+    assert (task, step, scores["exact_match"]) == ("explained_tiny_none_eval_validation", 2000, 0.375)
+
+
+def test_the_heat_map_has_every_number(medium, t5x):
+    (ax,) = figures.heatmap([read_run(medium), read_run(t5x)]).axes
+    written = {text.get_position(): text.get_text() for text in ax.texts if text.get_text()}
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["validation", "test"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["medium", "t5x"]
+    places = {(x, int(y)): [] for x, y in written}
+    for (x, y), text in sorted(written.items()):
+        places[(x, int(y))].append(text)
+    assert places == {
+        (0.5, 0): ["87.5%", "[75.0, 93.8]"],
+        (1.5, 0): ["62.5%", "[50.0, 68.8]"],
+        (0.5, 1): ["37.5%", "[25.0, 43.8]"],
+        (1.5, 1): ["-"],
+    }
+    fills = [colors.to_hex(patch.get_facecolor()) for patch in ax.patches]
+    assert fills == [figures.heat(share)[0] for share in (0.875, 0.625, 0.375, None)]
+
+
+def luminance(colour: str) -> float:
+    """As WCAG 2.2 defines it."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colors.to_rgb(colour)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_a_larger_share_is_darker_and_its_number_can_be_read():
+    shades = [figures.heat(share / 100) for share in range(101)]
+    fills = [luminance(fill) for fill, _ in shades]
+    assert fills == sorted(fills, reverse=True) and fills[0] > 0.8 and fills[-1] < 0.06
+    for fill, ink in [*shades, figures.heat(None)]:
+        light, dark = sorted([luminance(fill), luminance(ink)], reverse=True)
+        assert (light + 0.05) / (dark + 0.05) > 4.5, fill
