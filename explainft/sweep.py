@@ -44,7 +44,8 @@ class Sweep:
 
     `axes` gives for each value of each axis the macros that it stands for: {"seed": {"0": {"RANDOM_SEED": 0}, ...}}.
     A later axis has the last word. One of them, or `recipe`, names the gin file: {"none": {"recipe": "..."}}.
-    `evaluations` are the mixtures that each cell is scored on, with axes in braces: "explained_tiny_{style}_eval".
+    `evaluations` are the mixtures that each cell is scored on. A text may hold axes in braces, to be filled in for each
+    cell: "explained_tiny_{style}_eval".
     `data` are configs of the dataset that are built first.
     """
 
@@ -70,16 +71,24 @@ class Sweep:
             macros: dict[str, Any] = {RECIPE: self.recipe}
             for axis, value in labels.items():
                 macros |= self.axes[axis][value]
+            macros = {name: _with_labels(value, labels) for name, value in macros.items()}
             gin_file = macros.pop(RECIPE)
             if gin_file is None:
                 raise UserError(f"cell {labels} has no recipe; give one to the sweep or to the value of an axis")
-            try:
-                mixtures = [mixture.format(**labels) for mixture in self.evaluations]
-            except (KeyError, IndexError) as e:
-                raise UserError(f"evaluations={self.evaluations!r} names the axis {e}; axes: {list(self.axes)}") from e
+            mixtures = tuple(_with_labels(mixture, labels) for mixture in self.evaluations)
             run = runs / name / "-".join(values)
-            found.append(Cell(name, labels, gin_file, macros, tuple(mixtures), run))
+            found.append(Cell(name, labels, gin_file, macros, mixtures, run))
         return found
+
+
+def _with_labels(value: Any, labels: dict[str, str]) -> Any:
+    """A text with the cell's own values for the axes in braces; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return value.format(**labels)
+    except (KeyError, IndexError, ValueError) as e:
+        raise UserError(f"{value!r} names the axis {e}; axes: {', '.join(labels)}") from e
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ its steps in random order.
 
 A config of another size, as `explainft data build --config listops30-1000000` makes it, is registered by a module of
 the user's own (MIXTURE_OR_TASK_MODULE): `tasks.register("listops30-1000000")` adds explained_listops30_1000000_medium
-and the others.
+and the others. `tasks.register_partly_explained` adds tasks in which only some examples are explained.
 
 An evaluation task holds one split of the dataset, the one in its name, under both split names that T5X asks for:
 "validation" (finetune.gin) and "test" (eval.gin). So every task of a mixture takes part in one seqio.Evaluator.
@@ -29,6 +29,7 @@ from tasks.sources import ExplainedListopsSource
 from tasks.vocabularies import COMPACT_VOCABULARY, T5
 
 TASK_STYLES = (*STYLES, "shuffled")
+TRAINING_SPLITS = {"train": "train", "validation": "validation"}
 VOCABULARIES = {"": T5, "_compact": COMPACT_VOCABULARY}
 
 
@@ -40,14 +41,28 @@ def register(config: str) -> None:
             _register(config, style, suffix, vocabulary)
 
 
-def _add_task(name: str, config: str, splits: dict[str, str], style: str, vocabulary: seqio.Vocabulary) -> None:
+def register_partly_explained(config: str, style: str, percent: int) -> None:
+    """Registers explained_<config>_<style>_<percent>_percent for training: the other examples have no explanation.
+
+    The authors' released training file is such a mixture of about 2 percent. It is scored on the evaluation tasks of
+    the style.
+    """
+    known_config(config)
+    for suffix, vocabulary in VOCABULARIES.items():
+        name = f"explained_{config.replace('-', '_')}_{style}_{percent}_percent{suffix}"
+        _add_task(name, config, TRAINING_SPLITS, style, vocabulary, percent)
+
+
+def _add_task(
+    name: str, config: str, splits: dict[str, str], style: str, vocabulary: seqio.Vocabulary, percent: int = 100
+) -> None:
     published = CONFIGS[config.partition("-")[0]]
     seqio.TaskRegistry.remove(name)  # importlib.reload registers anew
     seqio.TaskRegistry.add(
         name,
         source=ExplainedListopsSource(config, splits),  # pyright: ignore[reportArgumentType] as seqio's own sources
         preprocessors=[
-            functools.partial(preprocessors.explain, style=style),
+            functools.partial(preprocessors.explain, style=style, percent=percent),
             preprocessors.tokenize,
             seqio.CacheDatasetPlaceholder(),
             # Not append_eos_after_trim: a target that is cut off must not look complete.
@@ -61,7 +76,7 @@ def _add_task(name: str, config: str, splits: dict[str, str], style: str, vocabu
 
 def _register(config: str, style: str, suffix: str, vocabulary: seqio.Vocabulary) -> None:
     prefix = f"explained_{config.replace('-', '_')}_{style}"  # SeqIO's names have no hyphens
-    _add_task(f"{prefix}{suffix}", config, {"train": "train", "validation": "validation"}, style, vocabulary)
+    _add_task(f"{prefix}{suffix}", config, TRAINING_SPLITS, style, vocabulary)
     eval_tasks = [f"{prefix}_eval_{split}{suffix}" for split in EVAL_SPLITS]
     for name, split in zip(eval_tasks, EVAL_SPLITS, strict=True):
         _add_task(name, config, {"validation": split, "test": split}, style, vocabulary)

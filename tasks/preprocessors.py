@@ -10,16 +10,23 @@ import tensorflow as tf
 FIELDS = ("expression", "answer", "length", "depth", "operators")
 
 
-def explain(dataset: tf.data.Dataset, style: str) -> tf.data.Dataset:
-    """inputs: the expression. targets: its explanation in the style, or the answer alone for the style "none"."""
+def explain(dataset: tf.data.Dataset, style: str, percent: int = 100) -> tf.data.Dataset:
+    """inputs: the expression. targets: its explanation in the style, or the answer alone for the style "none".
+
+    Of the examples `percent` are explained, which of them the expressions decide; the others have the answer alone.
+    """
 
     def to_text(example):
+        answer = tf.strings.as_string(example["answer"])
         if style == "none":
-            targets = tf.strings.as_string(example["answer"])
+            targets = answer
         elif style == "shuffled":
             targets = shuffle_steps(example["explanation"]["medium"], seed_text=example["expression"])
         else:
             targets = example["explanation"][style]
+        if percent < 100:
+            bucket = tf.strings.to_hash_bucket_fast(tf.strings.join(["explained", example["expression"]]), 100)
+            targets = tf.where(bucket < percent, targets, answer)
         return {"inputs": example["expression"], "targets": targets, **{field: example[field] for field in FIELDS}}
 
     return dataset.map(to_text, num_parallel_calls=tf.data.AUTOTUNE)

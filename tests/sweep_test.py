@@ -63,6 +63,12 @@ def test_cells_are_all_combinations_the_last_axis_first():
     assert [cell.run for cell in cells] == [Path("runs/name", n) for n in ("0-a", "0-b", "1-a", "1-b")]
 
 
+def test_texts_are_filled_in_with_the_cell_s_own_values():
+    axes = {"style": {"none": {}}, "n": {"5": {"MIXTURE_OR_TASK_NAME": "tiny_{n}_{style}", "TRAIN_STEPS": 5}}}
+    [cell] = grid(axes=axes, evaluations=("{style}_eval",)).cells("name", Path("runs"))
+    assert cell.macros == {"MIXTURE_OR_TASK_NAME": "tiny_5_none", "TRAIN_STEPS": 5} and cell.mixtures == ("none_eval",)
+
+
 def test_a_later_axis_has_the_last_word_and_the_command_says_all():
     axes = {
         "first": {"x": {"TRAIN_STEPS": 5, "EMB_DIM": 32}},
@@ -82,7 +88,7 @@ def test_a_later_axis_has_the_last_word_and_the_command_says_all():
         ({"axes": {"seed": {"0": 0}}}, "axis 'seed' must give each of its values a dictionary"),
         ({"axes": {"seed": {0: {}}}}, "axis 'seed', value=0 is no name"),
         ({"evaluations": ()}, "name the mixture"),
-        ({"evaluations": ("{sise}",)}, "names the axis 'sise'; axes: \\['seed', 'style'\\]"),
+        ({"evaluations": ("{sise}",)}, "'{sise}' names the axis 'sise'; axes: seed, style"),
         ({"recipe": None}, "has no recipe"),
     ],
 )  # fmt: skip

@@ -66,6 +66,18 @@ CONFIGS = {
             longer=Sampler(range(10), 25, 60, max_args=4),
             larger_numbers=Sampler(range(10, 30), 8, 24, max_args=4),
         ),
+        Config(
+            "modsum_tiny",
+            train=Sampler(range(10), 8, 24, max_args=4, operators=("SUM",)),
+            longer=Sampler(range(10), 25, 60, max_args=4, operators=("SUM",)),
+            larger_numbers=Sampler(range(10, 30), 8, 24, max_args=4, operators=("SUM",)),
+        ),
+        Config(  # up to four times as long as tiny
+            "tiny_25_96",
+            train=Sampler(range(10), 25, 96, max_args=4),
+            longer=Sampler(range(10), 97, 192, max_args=4),
+            larger_numbers=Sampler(range(10, 30), 25, 96, max_args=4),
+        ),
     )
 }
 
