@@ -132,7 +132,7 @@ def facts(results: Results, args: argparse.Namespace) -> dict[str, Any]:
 
 if __name__ == "__main__":
     parser = side_by_side.parser(__doc__)
-    parser.add_argument("--size", default="small", choices=("small", "tiny"))
+    parser.add_argument("--size", default="small", choices=("tiny", "small", "base", "large"))
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--inputs", type=int, default=128)
     parser.add_argument("--length", type=int, default=64)

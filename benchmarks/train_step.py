@@ -209,7 +209,7 @@ def facts(results: Results, args: argparse.Namespace) -> dict[str, Any]:
 
 if __name__ == "__main__":
     parser = side_by_side.parser(__doc__)
-    parser.add_argument("--size", default="small", choices=("small", "tiny"))
+    parser.add_argument("--size", default="small", choices=("tiny", "small", "base", "large"))
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--inputs", type=int, default=128)
     parser.add_argument("--targets", type=int, default=128)

@@ -14,6 +14,8 @@ from explainft.vocabulary import EOS_ID
 from explainft.weights import Weights, named_leaves
 
 SIZES = {
+    "large": T5Config(32_128, 1024, 16, 24, 24, 64, 4096),
+    "base": T5Config(32_128, 768, 12, 12, 12, 64, 3072),
     "small": T5Config(32_128, 512, 8, 6, 6, 64, 2048),
     "tiny": T5Config(512, 128, 4, 3, 3, 32, 256),  # to see in seconds that a benchmark runs
 }

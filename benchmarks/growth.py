@@ -1,0 +1,109 @@
+"""How the cost of training and of greedy decoding grows with length, batch and size, beside Hugging Face.
+
+    python -m benchmarks.growth             # all of it, a quarter of an hour on two idle cores
+    python -m benchmarks.growth --plot      # the figure alone, from benchmarks/results/growth.json
+
+Each point is a run of benchmarks.train_step or benchmarks.decode, which compare what the systems did. A point that is
+measured already is not measured again.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from benchmarks.side_by_side import RESULTS
+
+PEER = "Hugging Face"
+LENGTHS = (64, 128, 256, 512, 1024, 2048)
+BATCHES = (1, 2, 4, 8, 16, 32, 64)
+SIZES = ("tiny", "small", "base", "large")
+FIGURE = Path(__file__).parent.parent / "docs" / "figures" / "growth.svg"
+# Of each axis: the row, its flags with the axis's value in braces, the values. Work a step grows along each of them.
+AXES: dict[str, tuple[str, str, tuple[Any, ...]]] = {
+    "training, tokens a sequence (batch 2)": ("train_step", "--batch 2 --inputs {0} --targets {0}", LENGTHS),
+    "training, batch (128 + 128 tokens)": ("train_step", "--batch {0}", BATCHES),
+    "training, size (batch 8, 128 + 128)": ("train_step", "--size {0}", SIZES),
+    "decoding, tokens written (batch 4)": ("decode", "--batch 4 --inputs 128 --length {0}", LENGTHS[:-1]),
+    "decoding, batch (128 read, 64 written)": ("decode", "--batch {0}", BATCHES),
+    "decoding, size (batch 16, 128 read, 64 written)": ("decode", "--size {0}", SIZES),
+}
+
+
+def measured(row: str, flags: str, repetitions: int, peer: str) -> dict[str, Any]:
+    """Tokens a second of each system: of a training step inputs and targets, of decoding those written."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "point.json"
+        command = [sys.executable, "-m", f"benchmarks.{row}", *flags.split(), "--only", peer, "--warm_ups", "1",
+                   "--repetitions", str(repetitions), "--output", str(output)]  # fmt: skip
+        if subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
+            return {"failed": f"python -m benchmarks.{row} {flags}"}
+        report = json.loads(output.read_text())
+    words = flags.split()
+    of = {name: int(words[words.index(name) + 1]) if name in words else 128 for name in ("--inputs", "--targets")}
+    batch = int(words[words.index("--batch") + 1]) if "--batch" in words else 8
+    tokens = batch * (of["--inputs"] + of["--targets"]) if row == "train_step" else 1
+    return {
+        "command": f"python -m benchmarks.{row} {flags}",
+        "tokens_per_second": {name: tokens * s["rate"]["median"] for name, s in report["systems"].items()},
+        "peak_memory": {name: s["peak_memory"] for name, s in report["systems"].items()},
+        "repetitions": repetitions,
+        "machine": report["machine"],
+        "versions": report["versions"],
+    }
+
+
+def figure(points: dict[str, dict[str, Any]]) -> Figure:
+    fig = Figure(figsize=(11, 6.4))
+    for ax, (axis, (_, _, values)) in zip(fig.subplots(2, 3).flat, AXES.items(), strict=True):
+        found = {value: points[axis][str(value)] for value in values if str(value) in points.get(axis, {})}
+        found = {value: point for value, point in found.items() if "failed" not in point}
+        for system, colour in (("explainft", "#0072B2"), (PEER, "#D55E00")):
+            rates = [found.get(value, {}).get("tokens_per_second", {}).get(system) for value in values]
+            xs = [i for i, rate in enumerate(rates) if rate]
+            ys = [rate for rate in rates if rate]
+            ax.plot(xs, ys, "-o", color=colour, lw=2, ms=4, label=system)
+        ax.set_xticks(range(len(values)), [str(value) for value in values])
+        ax.set_yscale("log")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.0f}"))
+        ax.yaxis.set_minor_formatter(NullFormatter())
+        ax.set_title(axis, fontsize=10)
+        ax.grid(color="#e6e6e6")
+        ax.spines[["top", "right"]].set_visible(False)
+    fig.axes[0].set_ylabel("tokens/s")
+    fig.axes[3].set_ylabel("tokens/s")
+    fig.axes[0].legend(frameon=False)
+    fig.tight_layout()
+    return fig
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repetitions", type=int, default=2)
+    parser.add_argument("--plot", action="store_true")
+    args = parser.parse_args()
+    output = RESULTS / "growth.json"
+    points: dict[str, dict[str, Any]] = json.loads(output.read_text()) if output.is_file() else {}
+    for axis, (row, flags, values) in () if args.plot else AXES.items():
+        for value in values:
+            if str(value) in points.setdefault(axis, {}):
+                continue
+            # Beside its AdamW ours would not fit 24 GiB.
+            peer = "explainft" if (row, value) == ("train_step", "large") else PEER
+            point = points[axis][str(value)] = measured(row, flags.format(value), args.repetitions, peer)
+            print(axis, value, point.get("tokens_per_second", point), flush=True)
+            output.parent.mkdir(exist_ok=True)
+            output.write_text(json.dumps(points, indent=1) + "\n")
+    FIGURE.parent.mkdir(parents=True, exist_ok=True)
+    figure(points).savefig(FIGURE, bbox_inches="tight")
+
+
+if __name__ == "__main__":
+    main()
