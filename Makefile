@@ -6,7 +6,7 @@ BIN := .venv/bin
 RUNS := demo
 SEEDS := 0 1 2
 
-.PHONY: demo test lint survival seeds pretrained bench clean
+.PHONY: demo test lint survival seeds pretrained bench results results-check browser clean
 
 demo: .venv/installed
 	$(BIN)/explainft data build --config tiny
@@ -59,6 +59,18 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks.decode
 	$(BIN)/python -m benchmarks.evaluate --warm_ups 1
 	$(BIN)/python -m benchmarks.sample --expressions 8 --warm_ups 1
+
+# The experiments, hours of them: what is done is not done again. Then the documents that are made from results/.
+results: .venv/installed
+	set -e; for sweep in sizes modsum explained examples larger; do $(BIN)/explainft sweep experiments/$$sweep.gin; done
+	$(BIN)/python -m experiments.document
+
+results-check: .venv/installed
+	$(BIN)/python -m experiments.document --check
+
+# The page of a report in headless Chromium, which must be installed.
+browser: .venv/installed
+	$(BIN)/python -m pytest -m browser
 
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = "%d.%d" % sys.version_info[:2]; sys.exit(None if v in ("3.11", "3.12") else \

@@ -244,6 +244,13 @@ def panel(width: float = 6.4, height: float = 3.6) -> tuple[Figure, Axes]:
     return fig, ax
 
 
+def with_legend(fig: Figure) -> Figure:
+    [ax] = fig.axes
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(frameon=False, fontsize=8)
+    return fig
+
+
 def points(ax: Axes, xs: Sequence[float], shares: Sequence[Share | None], label: str, colour: str) -> None:
     kept = [(x, found) for x, found in zip(xs, shares, strict=True) if found is not None]
     if not kept:
@@ -286,8 +293,7 @@ def lengths_figure(found: list[Result]) -> Figure:
     ax.axvspan(8, 24.5, color="#f0f0f0", zorder=0)
     ax.annotate("trained on", (9, 0.02), fontsize=8, color="#555555")
     ax.set(xlabel="length of the expression", xlim=(8, 88))
-    ax.legend(frameon=False, fontsize=8)
-    return fig
+    return with_legend(fig)
 
 
 def examples_figure(found: list[Result]) -> Figure:
@@ -299,8 +305,7 @@ def examples_figure(found: list[Result]) -> Figure:
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     ax.set(xlabel="training examples")
-    ax.legend(frameon=False, fontsize=8)
-    return fig
+    return with_legend(fig)
 
 
 def training_figure(found: list[Result]) -> Figure:
@@ -318,8 +323,7 @@ def training_figure(found: list[Result]) -> Figure:
         points(ax, seen, [_pooled([row[1:] for row in by_step[step]]) for step in steps], style, COLOUR[style])
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     ax.set(xlabel="training examples seen (98,000 an epoch)", xlim=(0, None))
-    ax.legend(frameon=False, fontsize=8)
-    return fig
+    return with_legend(fig)
 
 
 PICTURES: dict[str, Callable[[list[Result]], Figure]] = {

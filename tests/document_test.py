@@ -1,0 +1,105 @@
+"""Documents made from results: what their cells say, and that they are what results/ says."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from experiments import document
+from explainft.metrics import wilson
+
+
+def result(right, n=2000, task="explained_tiny_medium_eval_test_compact", valid=None, **labels):
+    metrics = {"exact_match": right / n, "n": n, "decoded_tokens": 10.0}
+    metrics |= {} if valid is None else {"valid": valid / n}
+    return {
+        "sweep": "sizes", "labels": {"style": "medium", "size": "240k", "seed": "0", **labels}, "flops": 2e12,
+        "examples": 1000, "cpu_seconds": 3600.0, "made_with": {"cpu": "a CPU", "jax": "1"},
+        "curve": {"columns": [], "rows": [[10, 100, 0.5, 20]]}, "evaluations": {task: metrics},
+    }  # fmt: skip
+
+
+def test_seeds_are_pooled_and_their_spread_is_told():
+    found = [result(1900, seed="0"), result(1980, seed="1")]
+    share = document.share(found, "test")
+    assert share == document.Share(0.97, 0.95, 0.99, *wilson(3880, 4000), 4000, 2)
+    low, high = wilson(3880, 4000)
+    assert share.text() == f"**97.0%** [{100 * low:.1f}, {100 * high:.1f}] (95.0 to 99.0)"
+    assert document.share(found[:1], "test").text().endswith("(1 seed)")
+    assert document.share(found, "longer") is None and document.cell(None) == "-"
+
+
+def test_a_split_of_another_config_is_not_taken_for_that_of_tiny():
+    far = result(10, task="explained_tiny_25_96_medium_eval_test_compact")
+    assert document.share([far], "test") is None
+    assert document.share([far], "tiny_25_96_test").mean == 0.005
+    modsum = result(7, n=10, task="explained_modsum_tiny_none_eval_test_compact")
+    assert document.share([modsum], "test").mean == 0.7
+
+
+def test_lengths_are_summed_over_both_tasks_and_all_seeds():
+    runs = []
+    for right in (3, 5):
+        near, far = result(8, n=10), result(1, n=10, task="explained_tiny_25_96_medium_eval_test_compact")
+        [metrics] = near["evaluations"].values()
+        metrics |= {"n/length/20-24": 10, "exact_match/length/20-24": right / 10, "n/depth/2": 10}
+        [metrics] = far["evaluations"].values()
+        metrics |= {"n/length/25-29": 4, "exact_match/length/25-29": 0.25, "n/length/60-69": 6,
+                    "exact_match/length/60-69": 0.0}  # fmt: skip
+        runs.append({**near, "evaluations": near["evaluations"] | far["evaluations"]})
+    assert document.by_length(runs, range(8, 25)).mean == pytest.approx(0.4)
+    assert document.by_length(runs, range(25, 50)) == document.Share(0.25, 0.25, 0.25, *wilson(2, 8), 8, 2)
+    assert document.by_length(runs, range(70, 97)) is None
+
+
+def test_every_table_and_figure_is_made_of_nothing_and_of_something():
+    some = [result(1900), result(1000, task="explained_tiny_none_eval_test_compact", style="none")]
+    for found in ([], some):
+        for table in document.TABLES.values():
+            lines = table(found).split("\n\n")[0].split("\n")
+            assert len({line.count("|") for line in lines}) == 1
+        for picture in document.PICTURES.values():
+            drawn = picture(found)
+            assert document.svg(drawn) == document.svg(drawn)  # the same bytes
+    assert "**95.0%**" in document.sizes(some) and "**50.0%**" in document.sizes(some)
+
+
+def test_a_document_keeps_its_words_and_its_tables_are_made_anew():
+    text = "# Words\n\n<!-- table sizes -->\nold\n<!-- end -->\n\nmore\n<!-- table cost --><!-- end -->\n"
+    once = document.filled(text, [result(1900)])
+    assert once.startswith("# Words\n") and "\nmore\n" in once and "old" not in once and "**95.0%**" in once
+    assert document.filled(once, [result(1900)]) == once
+    with pytest.raises(KeyError):
+        document.filled("<!-- table unknown --><!-- end -->", [])
+
+
+def test_the_documents_are_what_the_results_say():
+    checked = subprocess.run(
+        [sys.executable, "-m", "experiments.document", "--check"], cwd=document.ROOT, capture_output=True, text=True
+    )
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_check_names_a_document_that_differs(tmp_path, monkeypatch, capsys):
+    (tmp_path / "results.md").write_text("<!-- table sizes -->\n\nby hand\n\n<!-- end -->\n")
+    for name, value in {"ROOT": tmp_path, "DOCUMENTS": (tmp_path / "results.md",), "PICTURES": {}}.items():
+        monkeypatch.setattr(document, name, value)
+    monkeypatch.setattr(sys, "argv", ["document", "--check"])
+    with pytest.raises(SystemExit) as exit:
+        document.main()
+    assert exit.value.code == 1 and "results.md is not what results/ says" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["document"])
+    document.main()
+    monkeypatch.setattr(sys, "argv", ["document", "--check"])
+    with pytest.raises(SystemExit) as exit:
+        document.main()
+    assert exit.value.code == 0
+
+
+def test_every_figure_and_table_of_the_documents_is_known():
+    for path in document.DOCUMENTS:
+        text = path.read_text()
+        assert set(re.findall(r"<!-- table (\w+) -->", text)) <= document.TABLES.keys()
+        for name in re.findall(r"figures/(\w+\.svg)", text):
+            assert (document.FIGURES / name).is_file()
