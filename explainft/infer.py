@@ -150,8 +150,9 @@ def _parse(expression: str, config: Config | None) -> listops.Tree:
         allowed = config.train.values
         for value in listops.values(tree):
             if value not in allowed:
+                where = "left out of" if min(allowed) < value < max(allowed) else "outside"
                 raise UserError(
-                    f"{value} in {expression!r} is outside {allowed.start} to {allowed.stop - 1}, "
+                    f"{value} in {expression!r} is {where} {min(allowed)} to {max(allowed)}, "
                     f"the values of config {config.name!r} that the model was trained on"
                 )
     return tree

@@ -323,8 +323,9 @@ class T5(nn.Module):
             return product(y_BTD, output["kernel"], output.get("scale"), "float32")
         if not cfg.logits_via_embedding:
             return self.decoder.logits_dense(y_BTD)
-        # The embedding has unit variance: without 1/sqrt(D) the tied logits would grow with the width.
-        return (y_BTD @ self.token_embedder.embedding.T.astype(jnp.float32)) / np.sqrt(cfg.emb_dim)
+        # The embedding has unit variance: without 1/sqrt(D) the tied logits would grow with the width. The states are
+        # scaled, not the logits, which are many more.
+        return (y_BTD / np.sqrt(cfg.emb_dim)) @ self.token_embedder.embedding.T.astype(jnp.float32)
 
     def init_cache(self, encoder_input_tokens: jax.Array, length: int, copies: int = 1) -> Cache:
         """Encodes the inputs [B, S] for decoding up to `length` tokens; cross keys and values are projected once.

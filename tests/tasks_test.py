@@ -20,7 +20,7 @@ from explainft.vocab import COMPACT
 from tasks import preprocessors
 from tasks.vocabularies import T5Vocabulary
 
-CONFIGS = ("listops10", "listops30", "modsum30", "listops30_50_100", "tiny", "modsum_tiny", "tiny_25_96")
+CONFIGS = ("listops10", "listops30", "modsum30", "listops30_50_100", "tiny", "modsum_tiny", "tiny_25_96", "tiny_gaps")
 STYLES = ("none", "short", "medium", "long", "shuffled")
 EVAL_SPLITS = ("validation", "test", "longer", "larger_numbers")
 N_TRAIN, N_EVAL = 300, 40
@@ -102,7 +102,7 @@ def test_import_in_a_fresh_process_opens_nothing(data_dir, tmp_path):
     run = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr
     counts, unbuilt, unreadable = run.stdout.splitlines()
-    assert counts == "350 70"
+    assert counts == "400 80"
     assert unbuilt == (
         f"explained_listops/tiny is not built in {tmp_path}/nothing_here; run: explainft data build --config tiny"
     )

@@ -21,6 +21,8 @@ STREAMS = {"train": SPLITS[:3], "longer": SPLITS[3:4], "larger_numbers": SPLITS[
 SHARES = {"train": 98, "validation": 2, "test": 2, "longer": 1, "larger_numbers": 1}
 CHUNK = 128  # candidates drawn from one seed
 
+UNSEEN = range(11, 30, 3)  # values that the training split of tiny_gaps leaves out
+
 
 @dataclass(frozen=True)
 class Config:
@@ -77,6 +79,12 @@ CONFIGS = {
             train=Sampler(range(10), 25, 96, max_args=4),
             longer=Sampler(range(10), 97, 192, max_args=4),
             larger_numbers=Sampler(range(10, 30), 25, 96, max_args=4),
+        ),
+        Config(  # digits that are known, in numbers that are not
+            "tiny_gaps",
+            train=Sampler(tuple(value for value in range(30) if value not in UNSEEN), 8, 24, max_args=4),
+            longer=Sampler(tuple(value for value in range(30) if value not in UNSEEN), 25, 60, max_args=4),
+            larger_numbers=Sampler(UNSEEN, 8, 24, max_args=4),
         ),
     )
 }

@@ -1,6 +1,7 @@
 """Random ListOps trees, drawn as the long-range arena draws them (arXiv 2011.04006, its listops.py)."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from explainft.errors import UserError, nearest
@@ -18,7 +19,7 @@ class Sampler:
     fits, so lengths that such trees seldom have take long. Raises UserError for settings that allow no tree.
     """
 
-    values: range
+    values: Sequence[int]
     min_length: int  # an operator with its bracket counts 2, a value 1
     max_length: int
     max_args: int = 10
@@ -26,7 +27,7 @@ class Sampler:
     operators: tuple[str, ...] = OPERATORS
 
     def __post_init__(self):
-        if not self.values or self.values[0] < 0 or self.values[-1] < 0:
+        if not self.values or min(self.values) < 0:
             raise UserError(f"values={self.values} must hold numbers of 0 or more, for example range(10)")
         if self.max_args < 2 or self.max_depth < 2:
             raise UserError(f"max_args={self.max_args} and max_depth={self.max_depth} must each be at least 2")
