@@ -1,0 +1,32 @@
+"""The page of speeds, made from the files of measurements."""
+
+import json
+
+from benchmarks import document, side_by_side
+
+
+def report(rate):
+    spread = {"median": rate, "min": rate / 2, "max": rate * 2}
+    system = {"unit": "step", "work": 1, "seconds": spread, "rate": spread, "peak_memory": 2**30, "turns": [1.0]}
+    return {
+        "command": "python -m benchmarks.row", "repetitions": 5, "machine": {"cpu": "a CPU", "cores": 2},
+        "left_out": ["T5X: t5x is not installed"], "systems": {"explainft": system, "peer": system},
+        "ratios": {"peer": spread}, "facts": {"share": 0.5},
+    }  # fmt: skip
+
+
+def test_a_table_is_made_of_its_file_and_a_missing_one_is_a_dash(tmp_path):
+    (tmp_path / "row.json").write_text(json.dumps(report(4.0)))
+    text = "words\n<!-- bench row -->\nby hand\n<!-- end -->\n<!-- bench other --><!-- end -->\n"
+    made = document.filled(text, tmp_path)
+    assert "4 [2, 8] step/s" in made and "| peer |" in made and "- left out: T5X" in made
+    assert "by hand" not in made and "- (`python -m benchmarks.other`)" in made and made.startswith("words\n")
+    assert document.filled(made, tmp_path) == made
+    (tmp_path / "row.json").write_text(json.dumps(report(6.0)))
+    assert document.filled(made, tmp_path) != made
+
+
+def test_the_page_is_what_the_measurements_say():
+    text = document.PAGE.read_text()
+    assert document.filled(text) == text
+    assert side_by_side.RESULTS.parent == document.PAGE.parent.parent / "benchmarks"
