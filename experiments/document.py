@@ -36,6 +36,11 @@ DASH = "-"
 # Lengths of the test split of tiny (8-24) and of tiny_25_96, as multiples of the longest that was trained on.
 LENGTHS = {"8-24": range(8, 25), "25-49": range(25, 50), "50-69": range(50, 70), "70-96": range(70, 97)}
 
+# What a sweep without an axis has on it, and what a table shows that does not speak of it.
+DEFAULTS = {
+    "style": "medium", "size": "240k", "examples": "98000", "percent": "100", "task": "tiny", "without": "", "data": "",
+}  # fmt: skip
+
 Result = dict[str, Any]
 
 
@@ -61,19 +66,9 @@ def results(folder: Path = ROOT / "results") -> list[Result]:
 
 
 def pick(found: Iterable[Result], **labels: str) -> list[Result]:
-    """The results of a style, a size, ...: what a sweep has no axis for is what sizes.gin has at 240k."""
-    return [result for result in found if all(_label(result, axis) == value for axis, value in labels.items())]
-
-
-def _label(result: Result, axis: str) -> str:
-    defaults = {
-        "style": "medium",
-        "size": "240k",
-        "examples": "98000",
-        "percent": "100",
-        "task": "tiny",
-    }
-    return result["labels"].get(axis, defaults.get(axis, ""))
+    """The results, of any seed, with these values on the axes; on the others with those of DEFAULTS."""
+    wanted = DEFAULTS | labels
+    return [r for r in found if all(r["labels"].get(axis, DEFAULTS[axis]) == value for axis, value in wanted.items())]
 
 
 def share(found: Sequence[Result], split: str, metric: str = "exact_match") -> Share | None:
@@ -126,74 +121,75 @@ def cell(found: Share | None) -> str:
 
 
 def headline(found: list[Result]) -> str:
-    of = pick(found, size="240k", examples="98000", percent="100", task="tiny")
     rows = []
     for style in ("none", "medium"):
-        runs = pick(of, style=style)
+        runs = pick(found, style=style)
         rows.append((style, *(cell(share(runs, split)) for split in ("test", "longer", "larger_numbers"))))
     return table(("style", "test", "longer (25-60)", "numbers never seen"), rows)
 
 
 def sizes(found: list[Result]) -> str:
-    of = pick(found, examples="98000", percent="100", task="tiny")
-    rows = [(style, *(cell(share(pick(of, style=style, size=size), "test")) for size in SIZES)) for style in STYLES]
+    rows = [(style, *(cell(share(pick(found, style=style, size=size), "test")) for size in SIZES)) for style in STYLES]
     return table(("style", *(f"{size} parameters" for size in SIZES)), rows)
 
 
 def valid(found: list[Result]) -> str:
-    of = pick(found, examples="98000", percent="100", task="tiny", size="240k")
     rows = []
     for style in ("short", "medium", "long"):
-        runs = pick(of, style=style)
+        runs = pick(found, style=style)
         rows.append((style, cell(share(runs, "test", "valid")), _mean(runs, "test", "step_accuracy", ".1%")))
     return table(("style", "every step and the answer right", "steps right"), rows)
 
 
 def splits(found: list[Result]) -> str:
-    of = pick(found, examples="98000", percent="100", task="tiny", size="240k")
     names = {"test": "test", "longer": "longer (25-60)", "larger_numbers": "larger numbers (10-29)"}
-    rows = [(style, *(cell(share(pick(of, style=style), split)) for split in names)) for style in STYLES]
+    rows = [(style, *(cell(share(pick(found, style=style), split)) for split in names)) for style in STYLES]
     return table(("style", *names.values()), rows)
 
 
 def lengths(found: list[Result]) -> str:
-    of = pick(found, examples="98000", percent="100", task="tiny", size="240k")
-    rows = [(style, *(cell(by_length(pick(of, style=style), r)) for r in LENGTHS.values())) for style in STYLES]
+    rows = [(style, *(cell(by_length(pick(found, style=style), r)) for r in LENGTHS.values())) for style in STYLES]
     return table(("style", *(f"length {name}" for name in LENGTHS)), rows)
 
 
 def examples(found: list[Result]) -> str:
-    of = pick(found, size="240k", percent="100", task="tiny")
     rows = [
-        (f"{int(n):,}", *(cell(share(pick(of, style=style, examples=n), "test")) for style in ("none", "medium")))
+        (f"{int(n):,}", *(cell(share(pick(found, style=style, examples=n), "test")) for style in ("none", "medium")))
         for n in EXAMPLES
     ]
     return table(("training examples", "none", "medium"), rows)
 
 
 def modsum(found: list[Result]) -> str:
-    of = pick(found, task="modsum")
     rows = [
-        (style, *(cell(share(pick(of, style=style), split)) for split in ("test", "longer")))
+        (style, *(cell(share(pick(found, style=style, task="modsum"), split)) for split in ("test", "longer")))
         for style in ("none", "medium")
     ]
     return table(("style", "test", "longer (25-60)"), rows)
 
 
 def explained(found: list[Result]) -> str:
-    of = pick(found, size="240k", examples="98000", task="tiny")
-    rows = [("0 (none)", cell(share(pick(of, style="none", percent="100"), "test")), DASH)]
+    rows = [("0 (none)", cell(share(pick(found, style="none", percent="100"), "test")), DASH)]
     for percent in ("2", "10", "50", "100"):
-        runs = pick(of, style="medium", percent=percent)
+        runs = pick(found, style="medium", percent=percent)
         rows.append((percent, cell(share(runs, "test")), cell(share(runs, "test", "valid"))))
     return table(("explained training examples, percent", "answer right", "every step right"), rows)
 
 
+def ablations(found: list[Result]) -> str:
+    parts = {"": "nothing", "lists": "the lists of MIN, MAX and SUM", "sorting": "MED's sorted list", "sum": "the sum"}
+    rows = []
+    for part, words in parts.items():
+        runs = pick(found, without=part)
+        split = "tiny_without_test" if part else "test"
+        rows.append((words, cell(share(runs, split)), _mean(runs, split, "decoded_tokens", ".1f")))
+    return table(("left out of medium", "test", "tokens an answer"), rows)
+
+
 def cost(found: list[Result]) -> str:
-    of = pick(found, examples="98000", percent="100", task="tiny", size="240k")
     rows = []
     for style in STYLES:
-        runs = pick(of, style=style)
+        runs = pick(found, style=style)
         rows.append(
             (
                 style,
@@ -226,7 +222,7 @@ def budget(found: list[Result]) -> str:
 
 TABLES: dict[str, Callable[[list[Result]], str]] = {
     function.__name__: function
-    for function in (headline, sizes, valid, splits, lengths, examples, modsum, explained, cost, budget)
+    for function in (headline, sizes, valid, splits, lengths, examples, modsum, explained, ablations, cost, budget)
 }
 
 
@@ -263,11 +259,10 @@ def points(ax: Axes, xs: Sequence[float], shares: Sequence[Share | None], label:
 
 
 def styles_figure(found: list[Result]) -> Figure:
-    of = pick(found, examples="98000", percent="100", task="tiny")
     fig, ax = panel()
     for i, style in enumerate(STYLES):
         for j, size in enumerate(SIZES[:2]):
-            runs = pick(of, style=style, size=size)
+            runs = pick(found, style=style, size=size)
             if (f := share(runs, "test")) is None:
                 continue
             x = i + (j - 0.5) * 0.36
@@ -282,13 +277,12 @@ def styles_figure(found: list[Result]) -> Figure:
 
 
 def lengths_figure(found: list[Result]) -> Figure:
-    of = pick(found, examples="98000", percent="100", task="tiny", size="240k")
     fig, ax = panel()
     groups = {10: range(8, 15), 17: range(15, 20), 22: range(20, 25), 27: range(25, 30), 32: range(30, 35),
               37: range(35, 40), 42: range(40, 45), 47: range(45, 50), 55: range(50, 60), 65: range(60, 70),
               75: range(70, 80), 85: range(80, 90)}  # fmt: skip
     for style in STYLES:
-        shares = [by_length(pick(of, style=style), lengths) for lengths in groups.values()]
+        shares = [by_length(pick(found, style=style), lengths) for lengths in groups.values()]
         points(ax, list(groups), shares, style, COLOUR[style])
     ax.axvspan(8, 24.5, color="#f0f0f0", zorder=0)
     ax.annotate("trained on", (9, 0.02), fontsize=8, color="#555555")
@@ -297,10 +291,9 @@ def lengths_figure(found: list[Result]) -> Figure:
 
 
 def examples_figure(found: list[Result]) -> Figure:
-    of = pick(found, size="240k", percent="100", task="tiny")
     fig, ax = panel()
     for style in ("none", "medium"):
-        shares = [share(pick(of, style=style, examples=n), "test") for n in EXAMPLES]
+        shares = [share(pick(found, style=style, examples=n), "test") for n in EXAMPLES]
         points(ax, [int(n) for n in EXAMPLES], shares, style, COLOUR[style])
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -310,10 +303,9 @@ def examples_figure(found: list[Result]) -> Figure:
 
 def training_figure(found: list[Result]) -> Figure:
     """Validation during training against examples seen: claim (d)'s epochs."""
-    of = pick(found, examples="98000", percent="100", task="tiny", size="240k")
     fig, ax = panel()
     for style in STYLES:
-        runs = pick(of, style=style)
+        runs = pick(found, style=style)
         by_step: dict[int, list[tuple[float, float, float]]] = {}
         for result in runs:
             for step, seen, right, n in result["curve"]["rows"]:

@@ -33,6 +33,7 @@ from explainft.vocabulary import Vocabulary
 from explainft.workers import available_cores
 
 EXPLAINFT = (sys.executable, "-m", "explainft.main")
+MODULE = "MIXTURE_OR_TASK_MODULE"
 RECIPE = "recipe"  # stands beside the macros of an axis's value
 MEMORY_A_RUN = 2 * 2**30  # bytes, before the first cell of a sweep has told its own
 SHARE_OF_PEAK = 0.3  # of the measured FLOP/s: what a small network reaches on a CPU, before the first cell has told
@@ -110,9 +111,10 @@ class Cell:
         """What to type after `explainft`, one command after the other."""
         macros = {"MODEL_DIR": str(self.run), **self.macros}
         bindings = [f"--gin.{name}={value}" for name, value in macros.items()]
+        module = [f"--module={macros[MODULE]}"] if MODULE in macros else []
         return [
             ["train", f"--gin_file={self.gin_file}", *bindings],
-            *(["eval", str(self.run), "--mixture", mixture] for mixture in self.mixtures),
+            *(["eval", str(self.run), "--mixture", mixture, *module] for mixture in self.mixtures),
         ]
 
     def lines(self) -> list[str]:

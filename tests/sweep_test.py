@@ -63,6 +63,12 @@ def test_cells_are_all_combinations_the_last_axis_first():
     assert [cell.run for cell in cells] == [Path("runs/name", n) for n in ("0-a", "0-b", "1-a", "1-b")]
 
 
+def test_a_module_of_tasks_is_that_of_the_evaluations_too():
+    axes = {"style": {"none": {"MIXTURE_OR_TASK_MODULE": "my_tasks"}}}
+    [cell] = grid(axes=axes).cells("name", Path("runs"))
+    assert cell.lines()[1].endswith("--mixture explained_tiny_none_eval_compact --module=my_tasks")
+
+
 def test_texts_are_filled_in_with_the_cell_s_own_values():
     axes = {"style": {"none": {}}, "n": {"5": {"MIXTURE_OR_TASK_NAME": "tiny_{n}_{style}", "TRAIN_STEPS": 5}}}
     [cell] = grid(axes=axes, evaluations=("{style}_eval",)).cells("name", Path("runs"))
