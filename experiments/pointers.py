@@ -1,8 +1,9 @@
 """Explanations that carry to longer expressions: each token has a mark, and every step says where it looks.
 
 A network that has learned to find things by their place loses its place in an expression longer than it has seen. Here
-each token of the expression has a mark of its own, drawn anew for each expression: an ascending choice of MARKS, so
-that short expressions train all of them. An explanation takes the operators from the last bracket to the first. The
+each token of the expression has a mark of its own, drawn anew for each expression: an ascending choice from a
+random stretch of MARKS, so that short expressions train all of them, far apart and as close together as they are in
+long ones. An explanation takes the operators from the last bracket to the first. The
 arguments of each stand in a row then, but for operators whose lines are written already, and each step asks only for
 what stands next to a mark, or what followed the same mark before.
 
@@ -26,7 +27,10 @@ MARKS = 200
 def marked(expression: str, modulus: int = 10) -> tuple[str, str]:
     """Inputs and targets of an expression in bracket form of at most MARKS tokens; the expression draws its marks."""
     tokens = expression.split()
-    marks = sorted(random.Random(expression).sample(range(MARKS), len(tokens)))
+    draw = random.Random(expression)
+    stretch = draw.randint(len(tokens), MARKS)
+    first = draw.randint(0, MARKS - stretch)
+    marks = sorted(draw.sample(range(first, first + stretch), len(tokens)))
     inputs = "".join(f"{_sentinel(mark)} {token}" for mark, token in zip(marks, tokens, strict=True))
     values: dict[int, int] = {}  # of each bracket's place that was passed
     ends: dict[int, int] = {}  # and where its operator ends
