@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 from jax.sharding import NamedSharding
@@ -54,8 +55,13 @@ def loss_sums(
 ) -> dict[str, jax.Array]:
     """The loss's sums over a batch (see data.Batches); with dropout where a key for it is given."""
     states_BTD = t5.states(model, params, batch, dropout_rng)
-    output = t5.output_parameters(model.config, params)
-    return loss.sums_of_states(functools.partial(t5.logits, model), output, states_BTD, batch["decoder_target_tokens"])
+    output, targets_BT = t5.output_parameters(model.config, params), batch["decoder_target_tokens"]
+    if loss.pieces is not None:
+        pieces = np.array(loss.pieces)
+        place_of = np.zeros(model.config.vocab_size, np.int32)
+        place_of[pieces] = np.arange(len(pieces))
+        output, targets_BT = t5.columns(model.config, output, pieces), jnp.asarray(place_of)[targets_BT]
+    return loss.sums_of_states(functools.partial(t5.logits, model), output, states_BTD, targets_BT)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -152,6 +158,7 @@ def decode_all(
     params: Any,
     caches: list[TokenCache],
     evaluation: EvaluationConfig,
+    reduction: Reduction,
     step: int,
     run: RunFolder,
     between_batches: Callable[[], None] = lambda: None,
@@ -161,7 +168,7 @@ def decode_all(
     for cache in caches:
         metrics = decode_and_score(
             config,
-            params,
+            reduction.of(config, params, cache),
             cache,
             evaluation.batch_size,
             evaluation.num_examples,

@@ -12,11 +12,12 @@ import numpy as np
 from flax import traverse_util
 
 from explainft.errors import UserError
-from explainft.t5 import T5Config
+from explainft.t5 import T5Config, columns, output_parameters
 from explainft.token_cache import TokenCache
 
 DTYPES = ("float32", "bfloat16", "int8")
 PIECES = ("all", "task")
+EXAMPLES = 2**14  # read at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Reduction:
 
     def of(self, config: T5Config, params: Any, cache: TokenCache) -> Any:
         """The parameters for decoding a task, whose pieces are those of its right texts."""
-        pieces = np.unique(cache.targets.take(np.arange(len(cache)))[0]) if self.pieces == "task" else None
+        pieces = target_pieces(cache) if self.pieces == "task" else None
         return reduced(config, params, self.dtype, pieces)
 
 
@@ -50,21 +51,29 @@ def reduced(config: T5Config, params: Any, dtype: str = "float32", pieces: np.nd
     if dtype == "float32" and pieces is None:
         return params
     flat: dict[Any, Any] = traverse_util.flatten_dict(params)
-    if config.logits_via_embedding:
-        output_DV = flat["token_embedder", "embedding"].T / np.sqrt(config.emb_dim)
-    else:
-        output_DV = flat.pop(("decoder", "logits_dense", "kernel"))
+    flat.pop(("decoder", "logits_dense", "kernel"), None)
     found = {}
     for path, leaf in flat.items():
         if path[-1] == "kernel":
             found |= {(*path[:-1], name): part for name, part in _rounded(leaf, dtype).items()}
         else:
             found[path] = leaf
-    output = {"kernel": output_DV}
+    written = np.arange(config.vocab_size) if pieces is None else pieces
+    output = columns(config, output_parameters(config, params), written)["output"]
+    output |= _rounded(output["kernel"], dtype)
     if pieces is not None:
-        output = {"kernel": output_DV[:, pieces], "pieces": jnp.asarray(pieces, jnp.int32)}
-    found |= {("output", name): part for name, part in (output | _rounded(output["kernel"], dtype)).items()}
+        output["pieces"] = jnp.asarray(pieces, jnp.int32)
+    found |= {("output", name): part for name, part in output.items()}
     return traverse_util.unflatten_dict(found)
+
+
+def target_pieces(cache: TokenCache) -> np.ndarray:
+    """The token ids that the right texts of a task hold, EOS among them, ascending."""
+    found: set[int] = set()
+    for start in range(0, len(cache), EXAMPLES):
+        tokens, _ = cache.targets.take(np.arange(start, min(start + EXAMPLES, len(cache))))
+        found |= set(np.unique(tokens).tolist())
+    return np.array(sorted(found))
 
 
 def _rounded(kernel_DF: jax.Array, dtype: str) -> dict[str, jax.Array]:

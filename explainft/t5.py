@@ -364,6 +364,15 @@ def output_parameters(config: T5Config, params: Any) -> Any:
     return {"decoder": {"logits_dense": params["decoder"]["logits_dense"]}}
 
 
+def columns(config: T5Config, output: Any, pieces: np.ndarray) -> Any:
+    """The part of the `output_parameters` that makes the logits of these token ids, in their order."""
+    if config.logits_via_embedding:
+        kernel_DP = output["token_embedder"]["embedding"][pieces].T / np.sqrt(config.emb_dim)
+    else:
+        kernel_DP = output["decoder"]["logits_dense"]["kernel"][:, pieces]
+    return {"output": {"kernel": kernel_DP}}
+
+
 def logits(model: T5, output: Any, states_BTD: jax.Array) -> jax.Array:
     """logits_BTV of states, in float32, from the `output_parameters` alone."""
     found = model.apply({"params": output}, states_BTD, method=T5.logits)

@@ -1,6 +1,7 @@
 """Decoding with fewer bits or fewer output pieces, beside decoding with all of them."""
 
 import dataclasses
+import json
 import random
 
 import jax
@@ -10,11 +11,13 @@ import pytest
 
 from explainft import convert, decoding, infer, listops, token_cache
 from explainft.errors import UserError
+from explainft.evaluate import loss_sums
 from explainft.layers import product
 from explainft.listops.configs import CONFIGS
+from explainft.loss import Loss
 from explainft.main import main
 from explainft.reduced import Reduction, reduced
-from explainft.t5 import T5, T5Config
+from explainft.t5 import T5, T5Config, forward
 from tests.decoding_test import LENGTH, sharpened
 from tests.t5_test import SMALL, params_of
 
@@ -96,6 +99,38 @@ def test_texts_are_the_same_where_their_pieces_are_among_the_restricted(config):
     pieces = np.unique([decoding.EOS_ID, *sum(full, [])])
     assert len(pieces) < config.vocab_size
     assert decoding.generate(config, reduced(config, params, pieces=pieces), inputs, LENGTH, batch_size=6) == full
+
+
+@pytest.mark.parametrize("config", [SMALL, UNTIED], ids=["tied", "untied"])
+def test_training_on_a_task_s_pieces_is_a_softmax_over_them_alone(config):
+    pieces = (0, 1, 4, 7, 12)
+    params = params_of(config, 3)["params"]
+    targets = np.array([[4, 7, 1, 0], [12, 1, 0, 0]], np.int32)
+    batch = {
+        "encoder_input_tokens": np.array([[5, 9, 1], [30, 1, 0]], np.int32),
+        "decoder_input_tokens": np.pad(targets, ((0, 0), (1, 0)))[:, :-1],
+        "decoder_target_tokens": targets,
+    }
+
+    def expected(params):
+        logits = forward(T5(config), params, batch)[..., np.array(pieces)]
+        return Loss(z_loss=0.1).sums(logits, np.searchsorted(pieces, targets))["loss_sum"]
+
+    def found(params):
+        return loss_sums(T5(config), Loss(z_loss=0.1, pieces=pieces), params, batch)["loss_sum"]
+
+    (value, grads), (other, others) = (jax.value_and_grad(f)(params) for f in (expected, found))
+    np.testing.assert_allclose(other, value, rtol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), others, grads)
+
+
+def test_a_run_on_its_task_s_pieces_trains_and_writes_no_others(tiny_data_dir, tmp_path):
+    run = tmp_path / "run"
+    flags = "OUTPUT_PIECES=task TRAIN_STEPS=3 WARMUP_STEPS=0 EVALUATOR_NUM_EXAMPLES=4 EVAL_STEPS=1 LOG_PERIOD=1"
+    words = [f"--gin.{flag}" for flag in flags.split()]
+    main(["train", "--gin_file=gin/none_tiny.gin", f"--gin.MODEL_DIR={run}", *words, "--tfds_data_dir", tiny_data_dir])
+    [file] = (run / "inference_eval").glob("*_eval_validation_compact-000003.jsonl")
+    assert all(set(json.loads(line)["prediction"]) <= set(" 0123456789") for line in file.read_text().splitlines())
 
 
 def test_the_shipped_model_answers_alike_with_fewer_bits():
