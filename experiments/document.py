@@ -148,7 +148,8 @@ def splits(found: list[Result]) -> str:
 
 
 def lengths(found: list[Result]) -> str:
-    rows = [(style, *(cell(by_length(pick(found, style=style), r)) for r in LENGTHS.values())) for style in STYLES]
+    styles = (*STYLES, "marked")
+    rows = [(style, *(cell(by_length(pick(found, style=style), r)) for r in LENGTHS.values())) for style in styles]
     return table(("style", *(f"length {name}" for name in LENGTHS)), rows)
 
 
@@ -184,6 +185,14 @@ def ablations(found: list[Result]) -> str:
         split = "tiny_without_test" if part else "test"
         rows.append((words, cell(share(runs, split)), _mean(runs, split, "decoded_tokens", ".1f")))
     return table(("left out of medium", "test", "tokens an answer"), rows)
+
+
+def unseen(found: list[Result]) -> str:
+    rows = []
+    for style in ("none", "medium", "long"):
+        runs = pick(found, style=style, data="gaps")
+        rows.append((style, *(cell(share(runs, f"tiny_gaps_{split}")) for split in ("test", "larger_numbers"))))
+    return table(("style", "numbers trained on", "numbers never seen"), rows)
 
 
 def cost(found: list[Result]) -> str:
@@ -222,7 +231,20 @@ def budget(found: list[Result]) -> str:
 
 TABLES: dict[str, Callable[[list[Result]], str]] = {
     function.__name__: function
-    for function in (headline, sizes, valid, splits, lengths, examples, modsum, explained, ablations, cost, budget)
+    for function in (
+        headline,
+        sizes,
+        valid,
+        splits,
+        lengths,
+        examples,
+        modsum,
+        explained,
+        ablations,
+        unseen,
+        cost,
+        budget,
+    )
 }
 
 
