@@ -329,7 +329,9 @@ def summary(result: dict[str, Any]) -> str:
     cells = []
     for task, metrics in result["evaluations"].items():
         low, high = 100 * metrics["exact_match_low"], 100 * metrics["exact_match_high"]
-        cells.append(f"{variant_and_split(task)[1]} {metrics['exact_match']:.1%} [{low:.1f}, {high:.1f}]")
+        variant, split = variant_and_split(task)
+        name = f"{variant.removeprefix('explained_')} {split}"
+        cells.append(f"{name} {metrics['exact_match']:.1%} [{low:.1f}, {high:.1f}]")
     return f"{', '.join(cells)}; {result['seconds']:,.0f} s of training"
 
 

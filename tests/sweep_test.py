@@ -173,7 +173,7 @@ def test_a_sweep_ends_with_a_file_for_each_cell_and_does_nothing_twice(in_folder
     assert "TASK_FEATURE_LENGTHS inputs=8 is too short" in (in_folder / "runs/grid/bad.log").read_text()
     result = json.loads((in_folder / "results/grid/0.json").read_text())
     assert (
-        f"0: test {100 * result['evaluations']['explained_tiny_medium_eval_test_compact']['exact_match']:.1f}%"
+        f"0: tiny_medium test {100 * result['evaluations']['explained_tiny_medium_eval_test_compact']['exact_match']:.1f}%"
         in captured.out
     )
     assert not (in_folder / "results/grid/bad.json").exists()
