@@ -172,10 +172,8 @@ def test_a_sweep_ends_with_a_file_for_each_cell_and_does_nothing_twice(in_folder
     assert "1 cells failed: bad" in captured.err
     assert "TASK_FEATURE_LENGTHS inputs=8 is too short" in (in_folder / "runs/grid/bad.log").read_text()
     result = json.loads((in_folder / "results/grid/0.json").read_text())
-    assert (
-        f"0: tiny_medium test {100 * result['evaluations']['explained_tiny_medium_eval_test_compact']['exact_match']:.1f}%"
-        in captured.out
-    )
+    share = result["evaluations"]["explained_tiny_medium_eval_test_compact"]["exact_match"]
+    assert f"0: tiny_medium test {share:.1%}" in captured.out
     assert not (in_folder / "results/grid/bad.json").exists()
 
     run = read_run(in_folder / "runs/grid/0")
