@@ -177,7 +177,7 @@ def test_a_recipe_binds_the_arguments_of_train(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         recipe.configured(train.train)()
     text = recipe.operative()
-    assert "TRAIN_STEPS = 7" in text and "num_encoder_layers = 2" in text
+    assert "TRAIN_STEPS = 7" in text and "NUM_LAYERS = 2" in text
     assert seen["task_module"] == "tasks"
 
 
