@@ -4,9 +4,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RUNS := demo
-SEEDS := 0 1 2
 
-.PHONY: demo test lint survival seeds pretrained bench results results-check browser clean
+.PHONY: demo test lint survival pretrained bench results results-check browser clean
 
 demo: .venv/installed
 	$(BIN)/explainft data build --config tiny
@@ -28,16 +27,6 @@ lint: .venv/installed
 survival: .venv/installed
 	$(BIN)/python -m pytest -m slow
 	$(BIN)/python -m tests.survival --kills 100
-
-# The demo's two runs once for each seed: the spread in the README.
-seeds: .venv/installed
-	$(BIN)/explainft data build --config tiny
-	set -e; for seed in $(SEEDS); do for style in none medium; do \
-	    run=$(RUNS)/seeds/$$style-$$seed; \
-	    $(BIN)/explainft train --gin_file=gin/$${style}_tiny.gin --gin.MODEL_DIR=$$run --gin.RANDOM_SEED=$$seed; \
-	    $(BIN)/explainft eval $$run; \
-	done; done
-	$(BIN)/explainft report $(RUNS)/seeds/* --output $(RUNS)/seeds-report
 
 # The model behind `explainft solve`: the demo's medium run.
 pretrained: .venv/installed
