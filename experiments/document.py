@@ -205,11 +205,11 @@ def cost(found: list[Result]) -> str:
                 cell(share(runs, "test")),
                 f"{runs[0]['flops'] / 1e12:.1f}" if runs else DASH,
                 f"{statistics.mean(r['examples'] for r in runs):,.0f}" if runs else DASH,
-                f"{statistics.mean(r['cpu_seconds'] for r in runs):,.0f}" if runs else DASH,
+                f"{statistics.mean(r['seconds'] for r in runs):,.0f}" if runs else DASH,
                 _mean(runs, "test", "decoded_tokens", ".1f"),
             )
         )
-    head = ("style", "test", "training TFLOP", "examples seen", "CPU seconds in all", "tokens an answer")
+    head = ("style", "test", "training TFLOP", "examples seen", "seconds of training", "tokens an answer")
     return table(head, rows)
 
 
@@ -223,10 +223,13 @@ def budget(found: list[Result]) -> str:
     rows = []
     for name in sorted({result["sweep"] for result in found}):
         of = [result for result in found if result["sweep"] == name]
-        hours = sum(result["cpu_seconds"] for result in of) / 3600
+        hours = sum(result["seconds"] for result in of) / 3600
         rows.append((f"`explainft sweep experiments/{name}.gin`", f"{len(of)}", f"{hours:.1f}"))
     machines = sorted({f"{r['made_with']['cpu']}, jax {r['made_with']['jax']}" for r in found})
-    return table(("sweep", "cells done", "CPU hours"), rows) + f"\n\nMade on: {'; '.join(machines)}; one core a run."
+    return (
+        table(("sweep", "cells done", "hours of training"), rows)
+        + f"\n\nMade on: {'; '.join(machines)}; one core a run, beside other work, evaluation not counted."
+    )
 
 
 TABLES: dict[str, Callable[[list[Result]], str]] = {

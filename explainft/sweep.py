@@ -233,7 +233,6 @@ class Runner:
             result = result_of(cell, self._costs[cell.name])
         except UserError as e:
             return cell, e.line, False
-        result["cpu_seconds"] = round(sum(u.ru_utime + u.ru_stime for u in usage), 1)
         result["peak_bytes"] = max(u.ru_maxrss for u in usage) * 1024
         write_result(self._results, cell, result)
         return cell, summary(result), True
@@ -390,12 +389,12 @@ def seconds_of(
     done: Sequence[dict[str, Any]],
     peak: Callable[[str], float] = profiling.peak_flops_per_second,
 ) -> float:
-    """Of all cells one after the other, each on one core: as the cells that are done took it, else a guess."""
+    """Of training all cells one after the other: as the cells that are done took it, else a guess for a core each."""
     if not cells:
         return 0.0
     here = [result for result in done if result["made_with"] == made_with()]
     if here:
-        speed = sum(result["flops"] for result in here) / sum(result["cpu_seconds"] for result in here)
+        speed = sum(result["flops"] for result in here) / sum(result["seconds"] for result in here)
     else:
         speed = SHARE_OF_PEAK * peak("float32") / available_cores()
     return sum(costs[cell.name].flops for cell in cells) / speed

@@ -15,7 +15,7 @@ def result(right, n=2000, task="explained_tiny_medium_eval_test_compact", valid=
     metrics |= {} if valid is None else {"valid": valid / n}
     return {
         "sweep": "sizes", "labels": {"style": "medium", "size": "240k", "seed": "0", **labels}, "flops": 2e12,
-        "examples": 1000, "cpu_seconds": 3600.0, "made_with": {"cpu": "a CPU", "jax": "1"},
+        "examples": 1000, "seconds": 3600.0, "made_with": {"cpu": "a CPU", "jax": "1"},
         "curve": {"columns": [], "rows": [[10, 100, 0.5, 20]]}, "evaluations": {task: metrics},
     }  # fmt: skip
 

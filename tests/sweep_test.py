@@ -133,7 +133,7 @@ def test_twice_the_updates_cost_twice_and_a_seed_nothing(monkeypatch):
 def test_time_is_told_from_what_is_done_on_this_machine_and_else_from_the_peak():
     costs = {"a": sweep.Cost(1, 4 * 10**9), "b": sweep.Cost(1, 2 * 10**9)}
     cells = [sweep.Cell("s", {}, "f", {}, (), Path(name)) for name in "ab"]
-    done = {"flops": 10**9, "cpu_seconds": 2.0, "made_with": sweep.made_with()}
+    done = {"flops": 10**9, "seconds": 2.0, "made_with": sweep.made_with()}
     assert sweep.seconds_of(cells, costs, [done]) == pytest.approx(12)
     elsewhere = {**done, "made_with": {"cpu": "another"}}
     peak = 1e9 * sweep.available_cores() / sweep.SHARE_OF_PEAK
