@@ -93,7 +93,7 @@ def main() -> None:
     points: dict[str, dict[str, Any]] = json.loads(output.read_text()) if output.is_file() else {}
     for axis, (row, flags, values) in () if args.plot else AXES.items():
         for value in values:
-            if str(value) in points.setdefault(axis, {}):
+            if "tokens_per_second" in points.setdefault(axis, {}).get(str(value), {}):
                 continue
             # Beside its AdamW ours would not fit 24 GiB.
             peer = "explainft" if (row, value) == ("train_step", "large") else PEER

@@ -166,11 +166,9 @@ def sweep(args: argparse.Namespace) -> None:
     runtime.prepare()
     from explainft import sweep
 
-    paths = _list(args.gin_search_paths)
     sweep.run(
         args.sweep,
         args.gin_bindings,
-        paths,
         Path(args.runs),
         Path(args.results),
         args.jobs,

@@ -158,7 +158,6 @@ def decode_all(
     params: Any,
     caches: list[TokenCache],
     evaluation: EvaluationConfig,
-    reduction: Reduction,
     step: int,
     run: RunFolder,
     between_batches: Callable[[], None] = lambda: None,
@@ -168,7 +167,7 @@ def decode_all(
     for cache in caches:
         metrics = decode_and_score(
             config,
-            reduction.of(config, params, cache),
+            params,
             cache,
             evaluation.batch_size,
             evaluation.num_examples,
@@ -213,7 +212,7 @@ def evaluate(
         step = weights.step or 0
         metrics = decode_and_score(
             model,
-            reduction.of(model, params, cache),
+            reduction.of(model, params, cache, weights.meta),
             cache,
             batch_size,
             num_examples,

@@ -90,7 +90,7 @@ def infer(
     rows = min(batch_size, len(inputs))
     with tqdm(total=len(inputs), desc="decoding", unit=" examples", disable=None, leave=False) as bar:
         model = found.architecture()
-        params = reduced(model, found.tree(), decode_dtype)
+        params = reduced(model, found.tree(), decode_dtype, meta.get("pieces"))
         decoded = decoding.generate(model, params, inputs, length, rows, progress=bar.update)
     explanations = [vocabulary.decode(ids) for ids in decoded]
     return [
@@ -127,7 +127,7 @@ def write_inferences(
         evaluate.check_vocabulary(model, cache, weights)
     params = evaluate.placed_parameters(weights, model, model_parallelism)
     for cache in caches:
-        texts = evaluate.decode(model, reduction.of(model, params, cache), cache, batch_size, len(cache))
+        texts = evaluate.decode(model, reduction.of(model, params, cache, weights.meta), cache, batch_size, len(cache))
         lines = [
             {"inputs": {k: v for k, v in record.items() if k.endswith("_pretokenized")}, "prediction": text}
             for record, text in zip(cache.records, texts, strict=True)

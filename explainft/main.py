@@ -145,7 +145,6 @@ def _run_commands(subparsers) -> None:
         subparsers, "sweep", commands.sweep, "Train and score a grid of runs; what is done is not done again."
     )
     sub.add_argument("sweep", help="a gin file of experiments/")
-    sub.add_argument("--gin_search_paths", help="folders to look for included files in, separated by commas")
     sub.add_argument("--runs", default="runs", help="the folder of the runs' own folders")
     sub.add_argument("--results", default="results", help="the folder of the results, a small file for each cell")
     sub.add_argument("--jobs", type=_positive, help="runs at once; default: as many as cores and memory allow")

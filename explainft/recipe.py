@@ -53,6 +53,11 @@ def bindings(function: Callable[..., Any]) -> dict[str, Any]:
     return gin.get_bindings(gin.get_configurable(function), resolve_references=True)
 
 
+def config() -> str:
+    """All settings, read or not, as a recipe."""
+    return gin.config_str()
+
+
 def operative() -> str:
     """The settings that were read so far, as a recipe."""
     return gin.operative_config_str()

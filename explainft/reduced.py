@@ -4,6 +4,7 @@ Each step of decoding multiplies a few rows by every kernel, so on a CPU its tim
 """
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -32,16 +33,24 @@ class Reduction:
             if value not in known:
                 raise UserError(f"{macro}={value!r} must be one of {', '.join(known)}")
 
-    def of(self, config: T5Config, params: Any, cache: TokenCache) -> Any:
-        """The parameters for decoding a task, whose pieces are those of its right texts."""
-        pieces = target_pieces(cache) if self.pieces == "task" else None
+    def of(self, config: T5Config, params: Any, cache: TokenCache, meta: Mapping[str, Any]) -> Any:
+        """The parameters for decoding a task, whose pieces are those of its right texts.
+
+        Of a run that was trained on some pieces alone, as the `meta` of its checkpoint says, never any others.
+        """
+        pieces = meta.get("pieces")
+        if self.pieces == "task":
+            of_task = target_pieces(cache)
+            pieces = of_task if pieces is None else np.intersect1d(of_task, pieces)
         return reduced(config, params, self.dtype, pieces)
 
 
 FULL = Reduction()
 
 
-def reduced(config: T5Config, params: Any, dtype: str = "float32", pieces: np.ndarray | None = None) -> Any:
+def reduced(
+    config: T5Config, params: Any, dtype: str = "float32", pieces: Sequence[int] | np.ndarray | None = None
+) -> Any:
     """`params` for decoding.greedy and decoding.sampled, with kernels of `dtype`; embedding and norms stay as they are.
 
     "bfloat16": products of bfloat16 numbers, summed up in float32. "int8": kernels rounded to 255 levels a column, and
@@ -58,7 +67,7 @@ def reduced(config: T5Config, params: Any, dtype: str = "float32", pieces: np.nd
             found |= {(*path[:-1], name): part for name, part in _rounded(leaf, dtype).items()}
         else:
             found[path] = leaf
-    written = np.arange(config.vocab_size) if pieces is None else pieces
+    written = np.arange(config.vocab_size) if pieces is None else np.asarray(pieces)
     output = columns(config, output_parameters(config, params), written)["output"]
     output |= _rounded(output["kernel"], dtype)
     if pieces is not None:

@@ -4,7 +4,9 @@ A cell is two kinds of commands that anybody can give by hand, `explainft train`
 own processes on its own cores: one run on one core and another on the next take less time than both on two cores each.
 """
 
+import contextlib
 import dataclasses
+import hashlib
 import itertools
 import json
 import os
@@ -15,7 +17,7 @@ import signal
 import statistics
 import subprocess
 import sys
-import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -24,12 +26,11 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
-from explainft import __version__, flops, plan, profiling, recipe, sharding, train
+from explainft import __version__, checkpoint, flops, plan, profiling, recipe, sharding, train
 from explainft.errors import UserError, require_name
 from explainft.run_folder import locked, writing
 from explainft.runs import read_predictions, read_run, variant_and_split
 from explainft.train_state import abstract_state
-from explainft.vocabulary import Vocabulary
 from explainft.workers import available_cores
 
 EXPLAINFT = (sys.executable, "-m", "explainft.main")
@@ -61,7 +62,10 @@ class Sweep:
         for axis, values in self.axes.items():
             if not isinstance(values, dict) or not all(isinstance(macros, dict) for macros in values.values()):
                 raise UserError(f"axis {axis!r} must give each of its values a dictionary of macros, {{}} for none")
-            require_name(**{f"axis {axis!r}, value": value for value in values})
+            for value in values:
+                require_name(**{f"axis {axis!r}, value": value})
+                if "/" in value:
+                    raise UserError(f"axis {axis!r}, value={value!r} names files and cannot hold a slash")
         if not self.evaluations:
             raise UserError("evaluations=() is empty; name the mixture to score each cell on")
 
@@ -79,6 +83,9 @@ class Sweep:
             mixtures = tuple(_with_labels(mixture, labels) for mixture in self.evaluations)
             run = runs / name / "-".join(values)
             found.append(Cell(name, labels, gin_file, macros, mixtures, run))
+        for name, times in Counter(cell.name for cell in found).items():
+            if times > 1:
+                raise UserError(f"{times} cells would be named {name!r}; change the values of an axis")
         return found
 
 
@@ -120,16 +127,28 @@ class Cell:
     def lines(self) -> list[str]:
         return [shlex.join(["explainft", *command]) for command in self.commands()]
 
-    def settings(self) -> dict[str, Any]:
-        """The arguments of train.train: every macro of the cell is read now, not after hours of other cells."""
-        recipe.load([self.gin_file], [f"MODEL_DIR={self.run}", *(f"{k}={v}" for k, v in self.macros.items())])
-        return recipe.bindings(train.train)
+    @property
+    def log(self) -> Path:
+        return self.run.with_name(f"{self.name}.log")
+
+    def claim(self, identity: str) -> None:
+        """Refuses a folder that holds a run with other settings: its outcome would be taken for this cell's."""
+        file = self.run.with_name(f"{self.name}.settings")
+        found = file.read_text() if file.is_file() else "unknown"
+        if found != identity and self.run.exists():
+            raise UserError(f"{self.run} holds a run with other settings; delete it, and the cell is trained anew")
+        with writing(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(identity)
 
 
 @dataclasses.dataclass(frozen=True)
-class Cost:
-    """Of training a cell, before it is trained."""
+class Training:
+    """What is known of a cell before it is trained; `identity` tells settings and evaluations from others."""
 
+    identity: str
+    evaluation: str
+    steps: int
     parameters: int
     flops: int
 
@@ -137,7 +156,6 @@ class Cost:
 def run(
     file: str,
     bindings: Sequence[str] = (),
-    search_paths: Sequence[str] = (),
     runs: Path = Path("runs"),
     results: Path = Path("results"),
     jobs: int | None = None,
@@ -150,15 +168,16 @@ def run(
     command goes on. Raises UserError where a cell failed, after the others were done.
     """
     name = Path(file).stem
-    recipe.load([file], bindings, search_paths)
+    recipe.load([file], bindings)
     sweep: Sweep = recipe.configured(Sweep)()
     cells = sweep.cells(name, runs)
-    known = {cell.name: read_result(results, cell) for cell in cells}
+    jax.config.update("jax_platforms", "cpu")  # an accelerator is the runs'
+    trainings = read_trainings(cells)
+    known = {cell.name: read_result(results, cell, trainings[cell.name]) for cell in cells}
     missing = [cell for cell in cells if known[cell.name] is None]
-    costs = estimates(cells)
     done = [result for result in known.values() if result is not None]
     jobs = jobs or jobs_that_fit(done)
-    seconds = seconds_of(missing, costs, done) / min(jobs, max(1, len(missing)))
+    seconds = seconds_of([trainings[cell.name] for cell in missing], done) / min(jobs, max(1, len(missing)))
     print(f"{name}: {len(cells)} cells, {len(missing)} to do, {jobs} at a time, about {duration(seconds)}")
     if dry_run:
         for cell in missing:
@@ -172,7 +191,7 @@ def run(
             build = [*EXPLAINFT, "data", "build", "--config", config, *data_flags]
             if subprocess.run(build, stdout=subprocess.DEVNULL).returncode:
                 raise UserError(f"the data {config!r} of the sweep cannot be built; mend what is said above")
-        failed = Runner(results, costs, jobs, data_flags).run(missing)
+        failed = Runner(results, trainings, jobs, data_flags).run(missing)
     if failed:
         raise UserError(f"{len(failed)} cells failed: {', '.join(failed)}; why stands in {runs / name}/<cell>.log")
 
@@ -180,18 +199,20 @@ def run(
 class Runner:
     """Runs cells, each in one of `jobs` places that have a share of the cores of their own."""
 
-    def __init__(self, results: Path, costs: dict[str, Cost], jobs: int, data_flags: Sequence[str]):
+    def __init__(self, results: Path, trainings: dict[str, Training], jobs: int, data_flags: Sequence[str]):
         self._results = results
-        self._costs = costs
+        self._trainings = trainings
         self._jobs = jobs
         self._data_flags = data_flags
-        self._running: set[subprocess.Popen] = set()
-        self._stopping = threading.Event()
+        self._running: set[int] = set()  # process numbers
+        self._stopping: int | None = None  # the signal
 
     def run(self, cells: Sequence[Cell]) -> list[str]:
-        """The names of those that failed."""
+        """The names of those that failed. Told to stop, it lets the runs save and exits as a signal would end it."""
         failed = []
-        before = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        before = {
+            number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        }
         try:
             with (
                 ThreadPoolExecutor(self._jobs, initializer=_take_cores, initargs=(_shares(self._jobs),)) as pool,
@@ -199,7 +220,7 @@ class Runner:
             ):
                 for future in as_completed([pool.submit(self._cell, cell) for cell in cells]):
                     cell, line, ok = future.result()
-                    if self._stopping.is_set():
+                    if self._stopping:
                         continue
                     bar.update()
                     bar.write(f"{cell.name}: {line}", file=sys.stdout)
@@ -209,32 +230,37 @@ class Runner:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-        if self._stopping.is_set():
+        if self._stopping:
             print("stopped; the same command goes on", file=sys.stderr)
-            return []
+            sys.exit(128 + self._stopping)
         return failed
 
     def _stop(self, number: int, _: Any) -> None:
-        self._stopping.set()
-        for process in list(self._running):
-            process.send_signal(number)
+        self._stopping = number
+        for pid in list(self._running):
+            self._pass_on(pid)
+
+    def _pass_on(self, pid: int) -> None:
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            os.kill(pid, signal.SIGTERM)
 
     def _cell(self, cell: Cell) -> tuple[Cell, str, bool]:
         """The cell, a line about it, and whether it went well."""
-        usage = []
-        for command in cell.commands():
-            if self._stopping.is_set():
-                return cell, "", True
-            code, used = self._process(command, cell.run.with_suffix(".log"))
-            usage.append(used)
-            if code:
-                return cell, f"{command[0]} ended with {code}; see {cell.run}.log", False
+        training = self._trainings[cell.name]
+        peak = 0
         try:
-            result = result_of(cell, self._costs[cell.name])
+            cell.claim(training.identity)
+            for command in cell.commands():
+                if self._stopping:
+                    return cell, "", True
+                code, usage = self._process(command, cell.log)
+                peak = max(peak, usage.ru_maxrss * 1024)
+                if code:
+                    return cell, f"{command[0]} ended with {code}; see {cell.log}", False
+            result = {**result_of(cell, training), "peak_bytes": peak}
+            write_result(self._results, cell, result)
         except UserError as e:
             return cell, e.line, False
-        result["peak_bytes"] = max(u.ru_maxrss for u in usage) * 1024
-        write_result(self._results, cell, result)
         return cell, summary(result), True
 
     def _process(self, command: list[str], log: Path) -> tuple[int, Any]:
@@ -247,10 +273,12 @@ class Runner:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is passed on by this process, once
             )
-            self._running.add(process)
+            self._running.add(process.pid)
+            if self._stopping:  # the signal may have come before the number was known
+                self._pass_on(process.pid)
             _, status, usage = os.wait4(process.pid, 0)
+            self._running.discard(process.pid)
             process.returncode = os.waitstatus_to_exitcode(status)
-            self._running.discard(process)
         return process.returncode, usage
 
 
@@ -272,33 +300,33 @@ def _take_cores(shares: "queue.SimpleQueue[set[int]]") -> None:
 # ---- what a cell has given
 
 
-def result_of(cell: Cell, cost: Cost) -> dict[str, Any]:
+def result_of(cell: Cell, training: Training) -> dict[str, Any]:
     """What stands in a cell's file. Raises UserError where its run was cut off."""
-    settings = cell.settings()
-    steps = settings["train_steps"]
+    steps = training.steps
     run = read_run(cell.run)
     last = max(run.train, default=0)
     if last < steps:
         raise UserError(f"stopped at step {last:,} of {steps:,}; the same command goes on")
-    vocabulary = Vocabulary(cell.run / "vocabulary.model")
+    vocabulary = checkpoint.weights(cell.run).tokenizer()
     decoded = {found.task: found.texts for found in read_predictions(run) if found.step == steps}
     evaluations = {}
     curve = []
     for task, by_step in run.evaluations.items():
-        if steps in by_step:
+        if steps in by_step and task in decoded:
             tokens = statistics.mean(len(vocabulary.encode(text)) + 1 for text in decoded[task])  # EOS counts
             metrics = {**by_step[steps], "decoded_tokens": tokens}
             evaluations[task] = {name: _rounded(value) for name, value in metrics.items() if name != "step"}
         curve += [[step, round(run.at(step, "examples") or 0), row["exact_match"], row["n"]]
-                  for step, row in by_step.items() if task == settings["evaluation"].mixture_or_task_name]  # fmt: skip
+                  for step, row in by_step.items() if task == training.evaluation]  # fmt: skip
     return {
         "sweep": cell.sweep,
         "labels": cell.labels,
+        "identity": training.identity,
         "commands": cell.lines(),
-        "parameters": cost.parameters,
+        "parameters": training.parameters,
         "steps": steps,
         "examples": round(run.train[last]["examples"]),
-        "flops": cost.flops,
+        "flops": training.flops,
         "seconds": _rounded(run.train[last]["seconds"]),
         "final_loss": _rounded(run.train[last]["loss"]),
         "curve": {"columns": ["step", "examples", "exact_match", "n"], "rows": curve},
@@ -334,14 +362,14 @@ def summary(result: dict[str, Any]) -> str:
     return f"{', '.join(cells)}; {result['seconds']:,.0f} s of training"
 
 
-def read_result(folder: Path, cell: Cell) -> dict[str, Any] | None:
-    """The cell's file; None where there is none, or where it is of other commands."""
+def read_result(folder: Path, cell: Cell, training: Training) -> dict[str, Any] | None:
+    """The cell's file; None where there is none, or where it is of other settings."""
     path = _path(folder, cell)
     if not path.is_file():
         return None
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
-        return result if result["commands"] == cell.lines() else None
+        return result if result["identity"] == training.identity else None
     except (ValueError, KeyError) as e:
         raise UserError(f"{path} is damaged ({e}); delete it, and the cell is done again") from e
 
@@ -362,48 +390,62 @@ def _path(folder: Path, cell: Cell) -> Path:
 # ---- how long it will take
 
 
-def estimates(cells: Sequence[Cell]) -> dict[str, Cost]:
-    """What each cell's training costs, by name: its update is traced, not compiled. Seeds cost the same."""
-    known: dict[str, Cost] = {}
-    costs = {}
+def read_trainings(cells: Sequence[Cell]) -> dict[str, Training]:
+    """By the cells' names; every macro is read now, not after hours of other cells. To be called in the main thread:
+    gin's settings are those of the process.
+
+    An update is traced for its FLOPs, not compiled. Seeds cost the same.
+    """
+    known: dict[str, tuple[int, int]] = {}
+    found = {}
     mesh = sharding.make_mesh(1)
     for cell in cells:
-        settings = cell.settings()
-        model, dataset = settings["model"], settings["dataset"]
-        key = repr((model, dataset.task_feature_lengths, dataset.batch_size, settings["train_steps"]))
+        recipe.load([cell.gin_file], ["MODEL_DIR=run", *(f"{name}={value}" for name, value in cell.macros.items())])
+        text = "\n".join([recipe.config(), *cell.mixtures])
+        settings = recipe.bindings(train.train)
+        model, dataset, steps = settings["model"], settings["dataset"], settings["train_steps"]
+        key = repr((model, dataset.task_feature_lengths, dataset.batch_size, steps))
         if key not in known:
-            tx = settings["optimizer"](settings["schedule"](train_steps=settings["train_steps"]))
+            tx = settings["optimizer"](settings["schedule"](train_steps=steps))
             like = abstract_state(model, tx, mesh)
             with jax.set_mesh(mesh):
                 step = train.make_step(model, tx, settings["loss"], 0, settings["microbatches"])
                 traced = step.trace(like, plan.batch_shapes(mesh, dataset))
             parameters = sum(x.size for x in jax.tree.leaves(like.params))
-            known[key] = Cost(parameters, settings["train_steps"] * flops.products(traced.jaxpr.jaxpr))
-        costs[cell.name] = known[key]
-    return costs
+            known[key] = parameters, steps * flops.products(traced.jaxpr.jaxpr)
+        found[cell.name] = Training(
+            hashlib.sha256(text.encode()).hexdigest()[:16],
+            settings["evaluation"].mixture_or_task_name,
+            steps,
+            *known[key],
+        )
+    return found
 
 
 def seconds_of(
-    cells: Sequence[Cell],
-    costs: dict[str, Cost],
+    trainings: Sequence[Training],
     done: Sequence[dict[str, Any]],
     peak: Callable[[str], float] = profiling.peak_flops_per_second,
 ) -> float:
     """Of training all cells one after the other: as the cells that are done took it, else a guess for a core each."""
-    if not cells:
+    if not trainings:
         return 0.0
     here = [result for result in done if result["made_with"] == made_with()]
     if here:
         speed = sum(result["flops"] for result in here) / sum(result["seconds"] for result in here)
     else:
         speed = SHARE_OF_PEAK * peak("float32") / available_cores()
-    return sum(costs[cell.name].flops for cell in cells) / speed
+    return sum(training.flops for training in trainings) / speed
 
 
 def jobs_that_fit(done: Sequence[dict[str, Any]]) -> int:
-    """As many runs as there are cores, and as the memory that is free has room for."""
+    """As many runs as there are cores, and as the memory that is free has room for, where Linux tells."""
     need = max((result["peak_bytes"] for result in done), default=MEMORY_A_RUN)
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else need
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return available_cores()
+    free = next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")), need)
     return max(1, min(available_cores(), free // need))
 
 

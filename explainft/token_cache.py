@@ -151,7 +151,12 @@ def _sources(task_module: str, *files: Path) -> dict[str, str]:
     module = sys.modules[task_module]
     assert module.__file__ is not None
     code = Path(module.__file__)
-    found = [*code.parent.glob("*.py")] if code.name == "__init__.py" else [code]
+    if code.name == "__init__.py":
+        found = [*code.parent.glob("*.py")]
+    else:  # and what it imports from beside it; the folder may hold anything else too
+        imported = {getattr(found, "__file__", None) or "" for found in list(sys.modules.values())}
+        found = [Path(file) for file in sorted(imported) if Path(file).parent == code.parent]
+        found += [*Path(sys.modules["tasks"].__file__ or "").parent.glob("*.py")] if "tasks" in sys.modules else []
     return {str(path): _digest(path) for path in [*found, *files] if path.is_file()}
 
 

@@ -21,7 +21,7 @@ from explainft.errors import UserError, require_at_least_zero, require_local, re
 from explainft.evaluate import EvaluationConfig, loss_sums
 from explainft.loss import Loss
 from explainft.preemption import Stopped, StopSignal
-from explainft.reduced import Reduction, target_pieces
+from explainft.reduced import Reduction, reduced, target_pieces
 from explainft.run_folder import Progress, RunFolder, Stopwatch, locked
 from explainft.t5 import T5, T5Config
 from explainft.token_cache import TokenCache
@@ -136,8 +136,8 @@ def train(
     counts on from its step, or from `initial_step` where that is given. So `train_steps` includes
     pre-training, as in T5X; `train_steps_relative` counts from the start of this run instead.
 
-    `output_pieces` "task": the output layer learns those pieces alone that the task's targets hold, and decoding writes
-    no others.
+    `output_pieces` "task": the output layer learns those pieces alone that the task's targets hold; the checkpoints
+    keep them, and decoding writes no others.
     `profile` writes a trace of a few updates to profile/ there.
 
     SIGTERM and Ctrl-C end the update in progress, or give up the evaluation in progress, save, and return.
@@ -169,10 +169,10 @@ def train(
     eval_tasks = token_cache.task_names(evaluation.mixture_or_task_name, dataset.module)
     eval_caches = [load(task, evaluation.split) for task in eval_tasks]
     evaluate.check_metric(eval_caches, evaluation.metric)
-    reduction = Reduction(pieces=output_pieces)
-    if reduction.pieces == "task":
-        pieces = np.union1d(target_pieces(cache), target_pieces(validation.cache))
-        loss = dataclasses.replace(loss, pieces=(0, *pieces.tolist()))
+    pieces = None
+    if Reduction(pieces=output_pieces).pieces == "task":
+        pieces = np.union1d(target_pieces(cache), target_pieces(validation.cache)).tolist()
+        loss = dataclasses.replace(loss, pieces=(0, *pieces))
 
     # ---- from where
     path = Path(model_dir)
@@ -180,7 +180,7 @@ def train(
         stop = stack.enter_context(StopSignal())
         if hosts.writes():
             stack.enter_context(locked(path))
-        description = {**describe(model, cache), "data": dataclasses.asdict(dataset)}
+        description = {**describe(model, cache), "data": dataclasses.asdict(dataset), "pieces": pieces}
         keeper = stack.enter_context(Checkpoints(path, checkpoints, description))
         weights, progress = starting_point(
             keeper, initial_checkpoint_path, initial_step, train_steps_relative is not None
@@ -252,7 +252,13 @@ def train(
                         model, loss, state.params, validation, mesh, evaluation.eval_steps, stop.check
                     )
                     score = evaluate.decode_all(
-                        model, state.params, eval_caches, evaluation, reduction, done, run, stop.check
+                        model,
+                        reduced(model, state.params, pieces=pieces),
+                        eval_caches,
+                        evaluation,
+                        done,
+                        run,
+                        stop.check,
                     )
                     run.log({"step": done, **{f"eval/{name}": value for name, value in scores.items()}})
                     progress.evaluated(done, score)

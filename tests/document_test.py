@@ -43,14 +43,33 @@ def test_lengths_are_summed_over_both_tasks_and_all_seeds():
     for right in (3, 5):
         near, far = result(8, n=10), result(1, n=10, task="explained_tiny_25_96_medium_eval_test_compact")
         [metrics] = near["evaluations"].values()
-        metrics |= {"n/length/20-24": 10, "exact_match/length/20-24": right / 10, "n/depth/2": 10}
+        metrics |= {"n/length/5-9": 4, "exact_match/length/5-9": 0.5, "n/depth/2": 10}
+        metrics |= {"n/length/20-24": 6, "exact_match/length/20-24": (right - 2) / 6}
         [metrics] = far["evaluations"].values()
         metrics |= {"n/length/25-29": 4, "exact_match/length/25-29": 0.25, "n/length/60-69": 6,
                     "exact_match/length/60-69": 0.0}  # fmt: skip
         runs.append({**near, "evaluations": near["evaluations"] | far["evaluations"]})
     assert document.by_length(runs, range(8, 25)).mean == pytest.approx(0.4)
     assert document.by_length(runs, range(25, 50)) == document.Share(0.25, 0.25, 0.25, *wilson(2, 8), 8, 2)
+    assert document.by_length(runs, range(8, 25)).n == 20  # every one of them
     assert document.by_length(runs, range(70, 97)) is None
+
+
+def test_the_ranges_of_lengths_take_every_example_once():
+    metrics = pytest.importorskip("explainft.metrics")
+    expressions = ["[MAX " + " ".join(["1"] * n) + " ]" for n in range(6, 95)]
+    targets = [{"expression": e, "answer": 1, "style": "none", "modulus": 10} for e in expressions]
+    scores = metrics.score(targets, ["1"] * len(targets))
+    near = {k: v for k, v in scores.items() if "length" not in k or int(k.split("/")[-1].split("-")[1]) < 25}
+    far = {k: v for k, v in scores.items() if "length" not in k or int(k.split("/")[-1].split("-")[1]) >= 25}
+    run = {**result(1), "evaluations": {"explained_tiny_none_eval_test_compact": near,
+                                        "explained_tiny_25_96_none_eval_test_compact": far}}  # fmt: skip
+    counted = [document.by_length([run], lengths).n for lengths in document.LENGTHS.values()]
+    assert counted == [len([n for n in range(8, 97) if n in lengths]) for lengths in document.LENGTHS.values()]
+
+
+def test_results_with_an_axis_of_somebody_s_own_are_in_no_table():
+    assert document.pick([result(1, rate="high")]) == [] != document.pick([result(1)])
 
 
 def test_every_table_and_figure_is_made_of_nothing_and_of_something():

@@ -124,13 +124,19 @@ def test_training_on_a_task_s_pieces_is_a_softmax_over_them_alone(config):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), others, grads)
 
 
-def test_a_run_on_its_task_s_pieces_trains_and_writes_no_others(tiny_data_dir, tmp_path):
+def test_a_run_on_its_task_s_pieces_trains_and_writes_no_others(tiny_data_dir, tmp_path, capsys):
     run = tmp_path / "run"
     flags = "OUTPUT_PIECES=task TRAIN_STEPS=3 WARMUP_STEPS=0 EVALUATOR_NUM_EXAMPLES=4 EVAL_STEPS=1 LOG_PERIOD=1"
     words = [f"--gin.{flag}" for flag in flags.split()]
     main(["train", "--gin_file=gin/none_tiny.gin", f"--gin.MODEL_DIR={run}", *words, "--tfds_data_dir", tiny_data_dir])
     [file] = (run / "inference_eval").glob("*_eval_validation_compact-000003.jsonl")
     assert all(set(json.loads(line)["prediction"]) <= set(" 0123456789") for line in file.read_text().splitlines())
+    [prediction] = infer.infer(run, ["[MAX 2 9 ]"])  # the checkpoint knows its pieces
+    assert set(prediction.explanation) <= set(" 0123456789")
+    command = ["train", "--gin_file=gin/none_tiny.gin", f"--gin.MODEL_DIR={run}", *words[1:], "--gin.TRAIN_STEPS=4"]
+    with pytest.raises(SystemExit):
+        main([*command, "--tfds_data_dir", tiny_data_dir])  # with all pieces it is another run
+    assert "holds a run with another pieces" in capsys.readouterr().err
 
 
 def test_the_shipped_model_answers_alike_with_fewer_bits():
@@ -148,7 +154,7 @@ def test_the_shipped_model_answers_alike_with_fewer_bits():
 def test_a_task_s_own_pieces_are_those_of_its_right_texts(tiny_data_dir):
     cache = token_cache.load("explained_tiny_medium_eval_test_compact", "validation", data_dir=tiny_data_dir)
     weights = convert.open_weights(str(infer.PRETRAINED))
-    params = Reduction(pieces="task").of(weights.architecture(), weights.tree(), cache)
+    params = Reduction(pieces="task").of(weights.architecture(), weights.tree(), cache, {})
     pieces = set(np.asarray(params["output"]["pieces"]).tolist())
     assert pieces == {int(token) for i in range(len(cache)) for token in cache.targets[i]}
     assert decoding.EOS_ID in pieces and len(pieces) < weights.architecture().vocab_size

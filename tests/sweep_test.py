@@ -92,7 +92,9 @@ def test_a_later_axis_has_the_last_word_and_the_command_says_all():
     [
         ({"axes": {}}, "at least one axis"),
         ({"axes": {"seed": {"0": 0}}}, "axis 'seed' must give each of its values a dictionary"),
-        ({"axes": {"seed": {0: {}}}}, "axis 'seed', value=0 is no name"),
+        ({"axes": {"seed": {0: {}, "1": {}}}}, "axis 'seed', value=0 is no name"),
+        ({"axes": {"seed": {"a/b": {}}}}, "axis 'seed', value='a/b' names files"),
+        ({"axes": {"a": {"x": {}, "x-y": {}}, "b": {"z": {}, "y-z": {}}}}, "2 cells would be named 'x-y-z'"),
         ({"evaluations": ()}, "name the mixture"),
         ({"evaluations": ("{sise}",)}, "'{sise}' names the axis 'sise'; axes: seed, style"),
         ({"recipe": None}, "has no recipe"),
@@ -111,8 +113,7 @@ def test_every_sweep_of_the_repository_reads_all_its_macros(monkeypatch):
         recipe.load([str(file)], [])
         found = recipe.configured(sweep.Sweep)().cells(file.stem, Path("runs"))
         assert len({cell.name for cell in found}) == len(found)
-        for cell in found:
-            cell.settings()  # raises for a macro that nothing reads
+        sweep.read_trainings(found)  # raises for a macro that nothing reads
 
 
 # ---- how long they take
@@ -124,20 +125,27 @@ def test_twice_the_updates_cost_twice_and_a_seed_nothing(monkeypatch):
     axes = {"n": {name: {"TRAIN_STEPS": n, "WARMUP_STEPS": 0} for name, n in steps.items()}}
     axes["n"]["seed"]["RANDOM_SEED"] = 7
     cells = grid(axes=axes, evaluations=("x",)).cells("name", Path("runs"))
-    costs = sweep.estimates(cells)
-    assert costs["twice"].flops == 2 * costs["short"].flops > 0
-    assert costs["seed"] == costs["short"]
-    assert costs["short"].parameters == 240_512
+    found = sweep.read_trainings(cells)
+    assert found["twice"].flops == 2 * found["short"].flops > 0 and found["twice"].steps == 20
+    assert found["seed"].flops == found["short"].flops and found["short"].parameters == 240_512
+    assert len({training.identity for training in found.values()}) == 3
+
+
+def test_what_tells_a_cell_from_another_is_its_settings_not_its_folder(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    [here], [there] = (grid(axes={"n": {"x": {}}}, evaluations=("e",)).cells("s", Path(p)) for p in ("runs", "/other"))
+    [scored] = grid(axes={"n": {"x": {}}}, evaluations=("other",)).cells("s", Path("runs"))
+    identities = [sweep.read_trainings([cell])["x"].identity for cell in (here, there, scored)]
+    assert identities[0] == identities[1] != identities[2]
 
 
 def test_time_is_told_from_what_is_done_on_this_machine_and_else_from_the_peak():
-    costs = {"a": sweep.Cost(1, 4 * 10**9), "b": sweep.Cost(1, 2 * 10**9)}
-    cells = [sweep.Cell("s", {}, "f", {}, (), Path(name)) for name in "ab"]
+    cells = [sweep.Training("", "", 1, 1, flops) for flops in (4 * 10**9, 2 * 10**9)]
     done = {"flops": 10**9, "seconds": 2.0, "made_with": sweep.made_with()}
-    assert sweep.seconds_of(cells, costs, [done]) == pytest.approx(12)
+    assert sweep.seconds_of(cells, [done]) == pytest.approx(12)
     elsewhere = {**done, "made_with": {"cpu": "another"}}
     peak = 1e9 * sweep.available_cores() / sweep.SHARE_OF_PEAK
-    assert sweep.seconds_of(cells, costs, [elsewhere], peak=lambda _: peak) == pytest.approx(6)
+    assert sweep.seconds_of(cells, [elsewhere], peak=lambda _: peak) == pytest.approx(6)
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no cores to deal out")
@@ -186,6 +194,13 @@ def test_a_sweep_ends_with_a_file_for_each_cell_and_does_nothing_twice(in_folder
     assert result["commands"][0].startswith("explainft train --gin_file=") and tiny_data_dir not in str(result)
     assert result["parameters"] > 0 and result["flops"] > 0 and result["peak_bytes"] > 2**27
 
+    # The outcome of other settings is not taken for this cell's.
+    write(in_folder / "grid.gin", {"seed": {"0": {**TINY, "LEARNING_RATE": 1e-4}}})
+    with pytest.raises(SystemExit):
+        main(command)
+    captured = capsys.readouterr()
+    assert "0: runs/grid/0 holds a run with other settings; delete it" in captured.out
+
     # Its file is what counts: with it nothing is done, without it what the run's folder holds is used.
     (in_folder / "results/grid/0.json").rename(in_folder / "kept.json")
     write(in_folder / "grid.gin", {"seed": {"0": TINY}})
@@ -208,7 +223,7 @@ def test_a_sweep_that_is_stopped_saves_and_goes_on(in_folder, tiny_data_dir):
         time.sleep(0.1)
     first.send_signal(signal.SIGTERM)
     _, err = first.communicate(timeout=120)
-    assert first.returncode == 0 and "stopped; the same command goes on" in err
+    assert first.returncode == 128 + signal.SIGTERM and "stopped; the same command goes on" in err
     assert not (in_folder / "results").exists()
     assert 0 < max(read_run(in_folder / "runs/grid/0").train) < 400
 
@@ -225,9 +240,9 @@ def test_a_cell_whose_run_was_cut_off_has_no_result(in_folder):
     run = in_folder / "runs/grid/0"
     (run / "inference_eval").mkdir(parents=True)
     (run / "metrics.jsonl").write_text(json.dumps({"step": 1, "examples": 3, "seconds": 1.0}) + "\n")
-    cell = sweep.Cell("grid", {"seed": "0"}, str(ROOT / "gin/medium_tiny.gin"), {}, (), run)
+    cell = sweep.Cell("grid", {"seed": "0"}, "gin/medium_tiny.gin", {}, (), run)
     with pytest.raises(UserError, match="stopped at step 1 of 4,000"):
-        sweep.result_of(cell, sweep.Cost(1, 1))
+        sweep.result_of(cell, sweep.Training("", "", 4000, 1, 1))
 
 
 def test_a_damaged_result_is_named(in_folder):
@@ -235,4 +250,4 @@ def test_a_damaged_result_is_named(in_folder):
     (in_folder / "results/grid").mkdir(parents=True)
     (in_folder / "results/grid/0.json").write_text("{")
     with pytest.raises(UserError, match=r"0.json is damaged .*; delete it"):
-        sweep.read_result(Path("results"), cell)
+        sweep.read_result(Path("results"), cell, sweep.Training("", "", 1, 1, 1))
