@@ -22,12 +22,10 @@ ROOT = Path(__file__).parent.parent
 STEPS = 24
 # Eight heads, so that one copy of the network can lie over all devices of both processes.
 NETWORK = """
-from __gin__ import dynamic_registration
-from explainft import t5
-t5.T5Config.emb_dim = 16
-t5.T5Config.num_heads = 8
-t5.T5Config.head_dim = 4
-t5.T5Config.mlp_dim = 32
+EMB_DIM = 16
+NUM_HEADS = 8
+HEAD_DIM = 4
+MLP_DIM = 32
 """
 RECIPE = f"""
 include 'gin/medium_tiny.gin'

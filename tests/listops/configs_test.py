@@ -6,6 +6,8 @@ import pytest
 from explainft.listops.configs import CONFIGS, EVAL_SPLITS, SPLITS, STREAMS, candidates, digest, split_of
 from explainft.listops.expression import format, length, operators, values
 
+UNKNOWN = {11, 14, 17, 20, 23, 26, 29}
+KNOWN = set(range(30)) - UNKNOWN
 # (values, shortest, longest) of train, longer and larger_numbers.
 PUBLISHED = {
     "listops10": ((range(10), 21, 49), (range(10), 101, 199), (range(30, 100), 21, 49)),
@@ -13,6 +15,9 @@ PUBLISHED = {
     "modsum30": ((range(30), 21, 49), (range(30), 101, 199), (range(30, 100), 21, 49)),
     "listops30_50_100": ((range(30), 51, 99), (range(30), 101, 199), (range(30, 100), 51, 99)),
     "tiny": ((range(10), 8, 24), (range(10), 25, 60), (range(10, 30), 8, 24)),
+    "modsum_tiny": ((range(10), 8, 24), (range(10), 25, 60), (range(10, 30), 8, 24)),
+    "tiny_25_96": ((range(10), 25, 96), (range(10), 97, 192), (range(10, 30), 25, 96)),
+    "tiny_gaps": ((KNOWN, 8, 24), (KNOWN, 25, 60), (UNKNOWN, 8, 24)),
 }
 
 
@@ -23,7 +28,7 @@ def test_candidates_keep_to_their_config(name):
         assert all(shortest <= length(tree) <= longest for tree in trees)
         assert {value for tree in trees for value in values(tree)} == set(numbers)
         assert {operator for tree in trees for operator in operators(tree)} == (
-            {"SUM"} if name == "modsum30" else {"MIN", "MAX", "MED", "SUM"}
+            {"SUM"} if name.startswith("modsum") else {"MIN", "MAX", "MED", "SUM"}
         )
 
 
@@ -36,6 +41,9 @@ def test_candidates_keep_to_their_config(name):
         ("modsum30", "682c762ed08d5c96"),
         ("listops30_50_100", "6cb15823ac9864c0"),
         ("tiny", "bb1eb59b710be333"),
+        ("modsum_tiny", "64e981373a5f245e"),
+        ("tiny_25_96", "34789a85c02d1159"),
+        ("tiny_gaps", "166cb85623c2c23e"),
     ],
 )
 def test_candidates_are_the_published_ones(name, sha256):
