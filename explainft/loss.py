@@ -26,9 +26,8 @@ class Loss:
     z_loss: float = 0.0
     label_smoothing: float = 0.0
     normalizing_factor: float | str | None = "NUM_REAL_TARGET_TOKENS"
-    pieces: tuple[int, ...] | None = (
-        None  # the only token ids that targets hold, 0 first: of the others no logit counts
-    )
+    # The only token ids that targets hold, 0 first: of the others no logit counts. None: all do.
+    pieces: tuple[int, ...] | None = None
 
     def __post_init__(self):
         if isinstance(self.normalizing_factor, str) and self.normalizing_factor not in NORMALIZERS:
