@@ -17,6 +17,7 @@ from benchmarks.side_by_side import Result, Results, Row, System
 TASK, SPLIT = "explained_listops30_medium_eval_test_compact", "test"
 PEER_BATCHES = (16, 32, 64, 128)
 TRIAL = 128  # examples that each batch size is tried on
+FLOATS = {"explainft", "Hugging Face"}  # their texts must be the same; fewer bits round the weights
 
 
 def prepare(args: argparse.Namespace) -> None:
@@ -27,17 +28,19 @@ def prepare(args: argparse.Namespace) -> None:
     token_cache.load(TASK, SPLIT)
 
 
-def ours(args: argparse.Namespace):
+def ours(args: argparse.Namespace, dtype: str = "float32"):
     from explainft import runtime
 
     runtime.prepare()
     from benchmarks import weights
     from explainft import evaluate, token_cache
+    from explainft.reduced import reduced
     from explainft.vocabulary import EOS_ID
 
     config, params = weights.read(Path(args.folder, "hf"))
+    params = reduced(config, params, dtype)
     cache = token_cache.load(TASK, SPLIT)
-    folder = Path(args.folder, "inference_eval")
+    folder = Path(args.folder, f"inference_eval_{dtype}")
 
     def repeat() -> Result:
         # The cache has the tokens already. Hugging Face has to make them from the text, so we do it once more.
@@ -100,8 +103,8 @@ def hugging_face(args: argparse.Namespace):
 def check(results: Results) -> list[str]:
     ours = results["explainft"][0]
     mistakes = []
-    for name, found in results.items():
-        for turn in found:
+    for name in results.keys() & FLOATS:
+        for turn in results[name]:
             different = sum(a != b for a, b in zip(turn["texts"], ours["texts"], strict=True))
             if different or turn["metrics"] != ours["metrics"]:
                 mistakes.append(f"{name} writes {different} of {len(turn['texts'])} texts differently")
@@ -112,7 +115,15 @@ def facts(results: Results, args: argparse.Namespace) -> dict[str, Any]:
     metrics = results["explainft"][0]["metrics"]
     characters = [len(text) for text in results["explainft"][0]["texts"]]
     found = {"parseable": metrics["parseable"], "characters a text": sum(characters) / len(characters)}
-    return found | {f"{name}, best batch": turns[0]["batch"] for name, turns in results.items() if name != "explainft"}
+    for name, (turn, *_) in results.items():
+        if name not in FLOATS:
+            same = sum(a == b for a, b in zip(turn["texts"], results["explainft"][0]["texts"], strict=True))
+            found |= {
+                f"exact match, {name}": turn["metrics"]["exact_match"],
+                f"texts of {name} that are those of float32": same / args.examples,
+            }
+    found["exact match"] = metrics["exact_match"]
+    return found | {f"{name}, best batch": turns[0]["batch"] for name, turns in results.items() if "batch" in turns[0]}
 
 
 if __name__ == "__main__":
@@ -122,6 +133,8 @@ if __name__ == "__main__":
     parser.add_argument("--batch", type=int, default=64, help="ours; the recipes' EVAL_BATCH_SIZE")
     systems = (
         System("explainft", ours),
+        System("explainft bfloat16", lambda a: ours(a, "bfloat16")),
+        System("explainft int8", lambda a: ours(a, "int8")),
         System("Hugging Face", hugging_face, ("torch", "transformers")),
     )
     side_by_side.main(Row("example", systems, prepare, check, facts), parser)

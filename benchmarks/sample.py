@@ -7,7 +7,6 @@ the same texts, so what is compared is the mean length of their answers and how 
 """
 
 import argparse
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -39,21 +38,23 @@ def result(args: argparse.Namespace, answers: list[list[list[int]]]) -> Result:
     }
 
 
-def ours(args: argparse.Namespace):
+def ours(args: argparse.Namespace, dtype: str = "float32"):
     from explainft import runtime
 
     runtime.prepare()
     from benchmarks import weights
     from explainft import decoding
+    from explainft.reduced import reduced
 
     config, params = weights.read(Path(args.folder, "hf"))
+    params = reduced(config, params, dtype)
     questions = inputs(args)
     seed = 0
 
     def repeat() -> Result:
         nonlocal seed
         seed += 1
-        answers = decoding.sample(  # pyright: ignore[reportAttributeAccessIssue]
+        answers = decoding.sample(
             config,
             params,
             questions,
@@ -131,11 +132,6 @@ def facts(results: Results, args: argparse.Namespace) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    from explainft import decoding
-
-    if not hasattr(decoding, "sample"):
-        print("left out: explainft.decoding has no function sample")
-        sys.exit()
     parser = side_by_side.parser(__doc__)
     parser.add_argument("--size", default="small", choices=("small", "tiny"))
     parser.add_argument("--expressions", type=int, default=32)
@@ -147,6 +143,8 @@ if __name__ == "__main__":
     parser.add_argument("--top_p", type=float, default=0.95)
     systems = (
         System("explainft", ours),
+        System("explainft bfloat16", lambda a: ours(a, "bfloat16")),
+        System("explainft int8", lambda a: ours(a, "int8")),
         System("Hugging Face", hugging_face, ("torch", "transformers")),
     )
     side_by_side.main(Row("answer", systems, prepare, check, facts), parser)

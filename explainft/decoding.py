@@ -1,53 +1,132 @@
-"""Decoding with a cache: one jitted loop that stops when every row has ended. Greedy, or many samples of each input."""
+"""Decoding with a cache, greedily or many samples of each input.
 
+Dimensions in names: B inputs, S their length, R texts, T their length, V vocabulary.
+"""
+
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from explainft import hosts, sharding
+from explainft import hosts, sharding, t5
 from explainft.errors import UserError, require_at_least_zero, require_positive
-from explainft.t5 import T5, T5Config
+from explainft.t5 import T5, Cache, T5Config
 from explainft.vocabulary import EOS_ID
+
+WINDOW = 32  # positions that a cache begins with
+FEWEST_ROWS = 16  # below these a step takes as long: it reads every kernel
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """What may be drawn; see `drawn`."""
+
+    top_k: int = 0
+    top_p: float = 1.0
+
+
+class Writing(NamedTuple):
+    """Texts under way: R rows, the copies of an input side by side; the next token of all goes to `position`."""
+
+    position: jax.Array
+    token_R: jax.Array  # written last
+    text_RT: jax.Array  # zeros after EOS
+    ended_R: jax.Array
+    key_R: jax.Array | None  # of its draws
+    cache: Cache
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
 def greedy(config: T5Config, params, encoder_input_tokens: jax.Array, length: int) -> jax.Array:
-    """The likeliest token at each step, until every row has written EOS or `length` tokens.
+    """The likeliest token at each step, until every row has written EOS or `length` tokens; all in one program.
 
     Takes int32 inputs [B, S], zero-padded; returns int32 [B, length]: the tokens with their EOS, and zeros after it.
     """
-    return _write(config, params, encoder_input_tokens, length, 1, lambda logits_BV, _: likeliest(logits_BV))
+    writing = _begin(config, params, encoder_input_tokens, length, length)
+    return _advance(config, params, writing, None, 1.0, 1, 0).text_RT
 
 
-@functools.partial(jax.jit, static_argnames=("config", "length", "num_samples", "top_k", "top_p"))
-def sampled(
+def _begin(
     config: T5Config,
     params,
     encoder_input_tokens: jax.Array,
     length: int,
-    key: jax.Array,
-    numbers_B: jax.Array,
-    num_samples: int,
-    top_k: int,
-    top_p: float,
-    temperature: jax.typing.ArrayLike = 1.0,
-) -> jax.Array:
-    """`num_samples` texts of each row, int32 [B, num_samples, length] as `greedy` has them; see `sample`.
+    window: int,
+    copies: int = 1,
+    key: jax.Array | None = None,
+    numbers_B: jax.typing.ArrayLike = 0,
+) -> Writing:
+    """Encodes inputs [B, S] for `copies` texts of each, of up to `length` tokens.
 
-    `numbers_B` tell inputs apart: with the same key and number an input's samples are the same in any batch.
+    With the same key and number an input's texts draw the same numbers in any batch.
     """
-    number_of = jnp.repeat(numbers_B, num_samples) * num_samples + jnp.tile(jnp.arange(num_samples), len(numbers_B))
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, number_of)
+    cache: Any = T5(config).apply(
+        {"params": params}, encoder_input_tokens, length, copies, window, method=T5.init_cache
+    )
+    # A row of padding alone fills up the last batch: it has nothing to say.
+    empty_R = jnp.repeat(~jnp.any(encoder_input_tokens > 0, axis=1), copies)
+    R = len(empty_R)
+    key_R = None
+    if key is not None:
+        number_R = jnp.repeat(numbers_B, copies) * copies + jnp.tile(jnp.arange(copies), R // copies)
+        key_R = jax.vmap(jax.random.fold_in, (None, 0))(key, number_R)
+    return Writing(jnp.int32(0), jnp.zeros(R, jnp.int32), jnp.zeros((R, length), jnp.int32), empty_R, key_R, cache)
 
-    def choose(logits_RV: jax.Array, position: jax.Array) -> jax.Array:
-        uniform_R = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, position)))(keys)
-        return drawn(logits_RV / temperature, uniform_R, top_k, top_p)
 
-    written_RT = _write(config, params, encoder_input_tokens, length, num_samples, choose)
-    return written_RT.reshape(-1, num_samples, length)
+def _advance(
+    config: T5Config,
+    params,
+    writing: Writing,
+    sampling: Sampling | None,
+    temperature: jax.typing.ArrayLike,
+    groups: int,
+    enough: jax.typing.ArrayLike,
+) -> Writing:
+    """Writes until the cache is full or at most `enough` rows of each of the `groups` of neighbours have not ended."""
+    window = min(t5.cache_length(writing.cache), writing.text_RT.shape[1])
+    pieces = params.get("output", {}).get("pieces")  # see reduced.py
+
+    def go_on(writing: Writing) -> jax.Array:
+        return (writing.position < window) & (_unfinished(writing, groups) > enough)
+
+    def step(writing: Writing) -> Writing:
+        position = writing.position
+        logits_RV, cache = T5(config).apply(
+            {"params": params}, writing.token_R, writing.cache, position, method=T5.decode_step
+        )
+        if sampling is None:
+            token_R = likeliest(logits_RV)
+        else:
+            uniform_R = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, position)))(writing.key_R)
+            token_R = drawn(logits_RV / temperature, uniform_R, sampling.top_k, sampling.top_p)
+        token_R = jnp.where(writing.ended_R, 0, token_R if pieces is None else pieces[token_R])
+        text_RT = jax.lax.dynamic_update_slice_in_dim(writing.text_RT, token_R[:, None], position, axis=1)
+        ended_R = writing.ended_R | (token_R == EOS_ID)
+        return writing._replace(position=position + 1, token_R=token_R, text_RT=text_RT, ended_R=ended_R, cache=cache)
+
+    return jax.lax.while_loop(go_on, step, writing)
+
+
+def _unfinished(writing: Writing, groups: int) -> jax.Array:
+    """How many rows have not ended, in the group that has most of them."""
+    return jnp.max(jnp.sum(~writing.ended_R.reshape(groups, -1), axis=1))
+
+
+def _keep(writing: Writing, rows: jax.Array) -> Writing:
+    """These rows alone."""
+    of_rows = {name: leaf for name, leaf in writing._asdict().items() if name.endswith("_R") or name == "text_RT"}
+    kept = jax.tree.map(lambda leaf: leaf[rows], of_rows)
+    return writing._replace(**kept, cache=t5.cache_of_rows(writing.cache, rows))
+
+
+_begin_jit = jax.jit(_begin, static_argnums=(0, 3, 4, 5))
+_advance_jit = jax.jit(_advance, static_argnums=(0, 3, 5), donate_argnums=2)
+_keep_jit = jax.jit(_keep)
+_grow_jit = jax.jit(lambda writing, to: writing._replace(cache=t5.longer_cache(writing.cache, to)), static_argnums=1)
 
 
 def _write(
@@ -55,35 +134,43 @@ def _write(
     params,
     encoder_input_tokens: jax.Array,
     length: int,
-    copies: int,
-    choose: Callable[[jax.Array, jax.Array], jax.Array],
-) -> jax.Array:
-    """`choose(logits_RV, position)` at each step, R = B x copies rows; the copies of an input share its encoding."""
-    model = T5(config)
-    variables = {"params": params}
-    pieces = params.get("output", {}).get("pieces")  # see reduced.py
+    copies: int = 1,
+    key: jax.Array | None = None,
+    numbers_B: np.ndarray | None = None,
+    sampling: Sampling | None = None,
+    temperature: float = 1.0,
+) -> np.ndarray:
+    """int32 [R, length]: R = B x copies texts, those of an input side by side; see `_begin`.
 
-    def piece_of(column_R: jax.Array) -> jax.Array:
-        return column_R if pieces is None else pieces[column_R]
-
-    cache = model.apply(variables, encoder_input_tokens, length, copies, method=T5.init_cache)
-
-    def unfinished(state):
-        position, _, _, ended_R, _ = state
-        return (position < length) & ~jnp.all(ended_R)
-
-    def step(state):
-        position, token_R, output_RT, ended_R, cache = state
-        logits_RV, cache = model.apply(variables, token_R, cache, position, method=T5.decode_step)
-        token_R = jnp.where(ended_R, 0, piece_of(choose(logits_RV, position)))
-        output_RT = jax.lax.dynamic_update_slice_in_dim(output_RT, token_R[:, None], position, axis=1)
-        return position + 1, token_R, output_RT, ended_R | (token_R == EOS_ID), cache
-
-    # A row of padding alone fills up the last batch: it has nothing to say.
-    empty_R = jnp.repeat(~jnp.any(encoder_input_tokens > 0, axis=1), copies)
-    R = len(empty_R)
-    state = (jnp.int32(0), jnp.zeros(R, jnp.int32), jnp.zeros((R, length), jnp.int32), empty_R, cache)
-    return jax.lax.while_loop(unfinished, step, state)[2]
+    The cache doubles when it is full, and rows that have ended are left out when they are half of all: a step reads at
+    most twice the positions and computes at most twice the rows that it must. On several devices, which would have to
+    exchange rows, all stay.
+    """
+    one_device = len(encoder_input_tokens.devices()) == 1
+    window = min(WINDOW, length) if one_device else length
+    writing = _begin_jit(config, params, encoder_input_tokens, length, window, copies, key, numbers_B)
+    R = len(writing.ended_R)
+    # The copies of an input share its encoding: as many of each must stay.
+    groups = 1 if copies == 1 else R // copies
+    rows = np.arange(R)
+    text_RT = np.zeros((R, length), np.int32)
+    while True:
+        half = len(rows) // groups // 2
+        enough = half if one_device and half * groups >= FEWEST_ROWS else 0
+        writing = _advance_jit(config, params, writing, sampling, temperature, groups, enough)
+        if not one_device:
+            return hosts.whole(writing.text_RT)
+        ended_GN = np.asarray(writing.ended_R).reshape(groups, -1)
+        if ended_GN.all() or writing.position >= length:
+            text_RT[rows] = writing.text_RT
+            return text_RT
+        if (~ended_GN).sum(axis=1).max() <= enough:
+            text_RT[rows] = writing.text_RT
+            kept_GN = np.argsort(ended_GN, axis=1, kind="stable")[:, :half]
+            kept = (kept_GN + np.arange(groups)[:, None] * ended_GN.shape[1]).reshape(-1)
+            rows, writing = rows[kept], _keep_jit(writing, kept)
+        if writing.position >= t5.cache_length(writing.cache):
+            writing = _grow_jit(writing, min(2 * t5.cache_length(writing.cache), length))
 
 
 def likeliest(logits_BV: jax.Array) -> jax.Array:
@@ -125,8 +212,8 @@ def generate(
     `progress`, where given, is called with the number of examples just decoded.
     """
 
-    def decode(batch_BS: jax.Array, numbers_B: np.ndarray) -> jax.Array:
-        return greedy(config, params, batch_BS, length)[:, None]
+    def decode(batch_BS: jax.Array, numbers_B: np.ndarray) -> np.ndarray:
+        return _write(config, params, batch_BS, length)
 
     return [texts[0] for texts in _in_batches(decode, params, inputs, batch_size, progress)]
 
@@ -157,20 +244,21 @@ def sample(
         )
     key = jax.random.key(seed)
 
-    def decode(batch_BS: jax.Array, numbers_B: np.ndarray) -> jax.Array:
-        return sampled(config, params, batch_BS, length, key, numbers_B, num_samples, top_k, top_p, temperature)
+    def decode(batch_BS: jax.Array, numbers_B: np.ndarray) -> np.ndarray:
+        sampling = Sampling(top_k, top_p)
+        return _write(config, params, batch_BS, length, num_samples, key, numbers_B, sampling, temperature)
 
     return _in_batches(decode, params, inputs, max(1, batch_size // num_samples), progress)
 
 
 def _in_batches(
-    decode: Callable[[jax.Array, np.ndarray], jax.Array],
+    decode: Callable[[jax.Array, np.ndarray], np.ndarray],
     params,
     inputs: Sequence[Sequence[int] | np.ndarray],
     batch_size: int,
     progress: Callable[[int], object] | None,
 ) -> list[list[list[int]]]:
-    """The texts of each input, from `decode(batch_BS, numbers_B)`, int32 [B, texts of each, T].
+    """The texts of each input, from `decode(batch_BS, numbers_B)`, int32 [B x texts of each, T].
 
     Inputs are sorted by length and padded to the next multiple of 16, so that rows that end early share a batch and few
     shapes compile.
@@ -185,9 +273,10 @@ def _in_batches(
         for r, i in enumerate(rows):
             batch_BS[r, : len(inputs[i])] = inputs[i]
             numbers_B[r] = i
-        decoded = hosts.whole(decode(sharding.put_rows_like(params, batch_BS), numbers_B))
+        decoded = decode(sharding.put_rows_like(params, batch_BS), numbers_B)
+        decoded = decoded.reshape(batch_size, -1, decoded.shape[-1]).tolist()
         for r, i in enumerate(rows):
-            outputs[i] = [ids[: ids.index(EOS_ID)] if EOS_ID in ids else ids for ids in decoded[r].tolist()]
+            outputs[i] = [ids[: ids.index(EOS_ID)] if EOS_ID in ids else ids for ids in decoded[r]]
         if progress:
             progress(len(rows))
     return outputs

@@ -51,7 +51,7 @@ FULL = Reduction()
 def reduced(
     config: T5Config, params: Any, dtype: str = "float32", pieces: Sequence[int] | np.ndarray | None = None
 ) -> Any:
-    """`params` for decoding.greedy and decoding.sampled, with kernels of `dtype`; embedding and norms stay as they are.
+    """`params` for decoding, with kernels of `dtype`; embedding and norms stay as they are.
 
     "bfloat16": products of bfloat16 numbers, summed up in float32. "int8": kernels rounded to 255 levels a column, and
     the states to 255 levels a row when they meet them. `pieces`: the only token ids that can be written, EOS among

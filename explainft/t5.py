@@ -219,12 +219,14 @@ class Decoder(nn.Module):
         y_BTD = apply_layers(self, self.layers, y_BTD, arguments, deterministic)
         return self.dropout(self.decoder_norm(y_BTD), deterministic)
 
-    def init_cache(self, encoded_BSD: jax.Array, source_mask_BS: jax.Array, length: int, copies: int) -> Cache:
+    def init_cache(
+        self, encoded_BSD: jax.Array, source_mask_BS: jax.Array, length: int, copies: int, window: int
+    ) -> Cache:
         cfg = self.config
-        # The bias row of step t is a window of this vector: entry j belongs to distance L-1-j, and what lies beyond is
-        # the masked future.
+        # The bias row of step t is a part of this vector: entry j belongs to distance length-1-j, and what lies beyond
+        # is the masked future.
         past_HL = self.relpos_bias(np.arange(length) - (length - 1))
-        shape = (encoded_BSD.shape[0] * copies, cfg.num_heads, cfg.head_dim, length)
+        shape = (encoded_BSD.shape[0] * copies, cfg.num_heads, cfg.head_dim, window)
         zeros = [{"key": jnp.zeros(shape, cfg.dtype), "value": jnp.zeros(shape, cfg.dtype)} for _ in self.layers]
         return {
             "self": zeros,
@@ -234,8 +236,8 @@ class Decoder(nn.Module):
         }
 
     def step(self, y_B1D: jax.Array, cache: Cache, position: jax.Array) -> tuple[jax.Array, Cache]:
-        length = cache["relpos"].shape[-1] // 2
-        self_bias_H1L = jax.lax.dynamic_slice_in_dim(cache["relpos"], length - 1 - position, length, axis=1)[:, None, :]
+        length, window = cache["relpos"].shape[-1] // 2, cache_length(cache)
+        self_bias_H1L = jax.lax.dynamic_slice_in_dim(cache["relpos"], length - 1 - position, window, axis=1)[:, None, :]
         new = []
         for layer, own, cross_kv in zip(self.layers, cache["self"], cache["cross"], strict=True):
             y_B1D, own = layer.step(y_B1D, self_bias_H1L, cross_kv, cache["cross_bias"], True, (own, position))
@@ -327,18 +329,40 @@ class T5(nn.Module):
         # scaled, not the logits, which are many more.
         return (y_BTD / np.sqrt(cfg.emb_dim)) @ self.token_embedder.embedding.T.astype(jnp.float32)
 
-    def init_cache(self, encoder_input_tokens: jax.Array, length: int, copies: int = 1) -> Cache:
+    def init_cache(
+        self, encoder_input_tokens: jax.Array, length: int, copies: int = 1, window: int | None = None
+    ) -> Cache:
         """Encodes the inputs [B, S] for decoding up to `length` tokens; cross keys and values are projected once.
 
-        With `copies`, that many texts of each input are decoded, in neighbouring rows.
+        With `copies`, that many texts of each input are decoded, in neighbouring rows. The cache has room for `window`
+        tokens, by default all; `longer_cache` makes more.
         """
         encoded_BSD = self.encode(encoder_input_tokens)
-        return self.decoder.init_cache(encoded_BSD, encoder_input_tokens > 0, length, copies)
+        return self.decoder.init_cache(encoded_BSD, encoder_input_tokens > 0, length, copies, window or length)
 
     def decode_step(self, tokens_B: jax.Array, cache: Cache, position: jax.Array) -> tuple[jax.Array, Cache]:
         """Feeds one token to each row at `position`, 0-based and the same for all; returns logits_BV and the cache."""
         y_B1D, cache = self.decoder.step(self.token_embedder(tokens_B[:, None]), cache, position)
         return self.logits(y_B1D)[:, 0], cache
+
+
+def cache_length(cache: Cache) -> int:
+    """The tokens that a cache has room for."""
+    return cache["self"][0]["key"].shape[-1]
+
+
+def longer_cache(cache: Cache, length: int) -> Cache:
+    more = ((0, 0), (0, 0), (0, 0), (0, length - cache_length(cache)))
+    return {**cache, "self": jax.tree.map(lambda leaf: jnp.pad(leaf, more), cache["self"])}
+
+
+def cache_of_rows(cache: Cache, rows: jax.Array) -> Cache:
+    """These rows of a cache alone; of copies as many of each input, which go on sharing its encoding."""
+    own = jax.tree.map(lambda leaf: leaf[rows], cache["self"])
+    if len(cache["cross_bias"]) < len(cache["self"][0]["key"]):
+        return {**cache, "self": own}
+    cross = {name: jax.tree.map(lambda leaf: leaf[rows], cache[name]) for name in ("cross", "cross_bias")}
+    return {**cache, "self": own, **cross}
 
 
 def parameter_shapes(config: T5Config) -> dict[str, tuple[int, ...]]:

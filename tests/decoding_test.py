@@ -8,6 +8,7 @@ import pytest
 from explainft import decoding
 from explainft.errors import UserError
 from explainft.t5 import T5
+from tests.golden import cases
 from tests.t5_test import SMALL, params_of
 
 LENGTH = 9
@@ -159,3 +160,36 @@ def test_sums_that_fall_back_by_rounding_draw_no_other_token():
     between = ((total[falls] + total[falls + 1]) / 2 / total[-1]).astype(np.float32)
     found = decoding.drawn(np.tile(logits, (len(falls), 1)), between, 0, 1.0)
     assert found.tolist() == [int(np.argmax(total > u * total[-1])) for u in between]
+
+
+def test_rows_that_have_ended_are_left_out_and_the_cache_grows(monkeypatch):
+    """The same texts as from one program that keeps all rows and has a cache of full length."""
+    rng = np.random.default_rng(2)
+    inputs = [[*rng.integers(2, 40, n), 1] for n in rng.integers(2, 14, 40)]
+    length = 75
+    padded = np.zeros((40, 16), np.int32)
+    for row, ids in zip(padded, inputs, strict=True):
+        row[: len(ids)] = ids
+    calls = []
+    for name in ("_keep_jit", "_grow_jit"):
+        function = getattr(decoding, name)
+        monkeypatch.setattr(
+            decoding, name, lambda *args, name=name, function=function: (calls.append(name), function(*args))[1]
+        )
+    params = cases.decoding_params(SMALL)
+    params["token_embedder"]["embedding"][decoding.EOS_ID] *= 3  # more than half of the texts end, at many lengths
+    whole = np.asarray(decoding.greedy(SMALL, params, padded, length)).tolist()
+    expected = [ids[: ids.index(decoding.EOS_ID)] if decoding.EOS_ID in ids else ids for ids in whole]
+    assert decoding.generate(SMALL, params, inputs, length, batch_size=40) == expected
+    assert length in map(len, expected) and calls.count("_keep_jit") == 1 and calls.count("_grow_jit") == 2
+
+    calls.clear()
+    arguments = {"length": length, "batch_size": 90, "num_samples": 30, "temperature": 0.5, "seed": 1}
+    samples = decoding.sample(SMALL, params, INPUTS, **arguments)
+    assert calls.count("_keep_jit") and calls.count("_grow_jit") == 2
+    assert max(len(text) for texts in samples for text in texts) > 64
+    monkeypatch.setattr(decoding, "WINDOW", length)
+    monkeypatch.setattr(decoding, "FEWEST_ROWS", 1000)
+    calls.clear()
+    assert decoding.sample(SMALL, params, INPUTS, **arguments) == samples
+    assert not calls

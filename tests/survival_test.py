@@ -113,8 +113,8 @@ def go_on_equal(folder, data_dir, undisturbed):
         (signal.SIGTERM, Batches, "__getitem__", 7, 7, 7),
         (signal.SIGTERM, Checkpoints, "save", 1, 5, 2),
         (signal.SIGTERM, evaluate, "_loss_sums", 1, 6, 1),
-        (signal.SIGINT, decoding, "greedy", 1, 6, 1),  # of two batches
-        (signal.SIGTERM, decoding, "greedy", 3, 10, 3),  # in the last evaluation
+        (signal.SIGINT, decoding, "_begin_jit", 1, 6, 1),  # of two batches
+        (signal.SIGTERM, decoding, "_begin_jit", 3, 10, 3),  # in the last evaluation
     ],
 )
 def test_a_signal_saves_and_the_resumed_run_ends_the_same(
