@@ -18,7 +18,6 @@ from benchmarks.train_step import LEARNING_RATE, LOSS_TOLERANCE
 
 # The compact twin's texts in a network of T5's vocabulary: the layout of the work is the data's, its size T5-small's.
 TASK = "explained_listops30_medium_compact"
-LENGTHS = {"inputs": 256, "targets": 384}  # of packed rows, in the proportion of the examples' mean lengths
 PEER_BATCHES = (8, 16, 32)
 MEGA_BATCH = 50  # batches that the Trainer sorts by length at a time
 SAMPLED = 4  # of these batches a turn takes, from the shortest to the longest
@@ -39,10 +38,10 @@ def data(args: argparse.Namespace) -> tuple[Any, float]:
 
     cache = token_cache.load(TASK, "train")
     mean = float((cache.inputs.lengths + cache.targets.lengths).mean())
-    return Batches(cache, LENGTHS, args.batch, seed=0, packed=True), mean
+    return Batches(cache, {"inputs": args.inputs, "targets": args.targets}, args.batch, seed=0, packed=True), mean
 
 
-def ours(args: argparse.Namespace):
+def ours(args: argparse.Namespace, of_task: bool = False):
     from explainft import runtime
 
     runtime.prepare()
@@ -54,6 +53,7 @@ def ours(args: argparse.Namespace):
     from benchmarks import weights
     from explainft import optim
     from explainft.loss import Loss
+    from explainft.reduced import target_pieces
     from explainft.t5 import T5, forward
     from explainft.train import make_step
     from explainft.train_state import TrainState
@@ -61,6 +61,7 @@ def ours(args: argparse.Namespace):
     config, params = weights.read(Path(args.folder, "hf"))
     config, loss = dataclasses.replace(config, dropout_rate=args.dropout), Loss()
     batches, mean = data(args)
+    learned = dataclasses.replace(loss, pieces=(0, *target_pieces(batches.cache).tolist())) if of_task else loss
 
     @jax.jit
     def loss_without_dropout(params, batch):
@@ -69,7 +70,7 @@ def ours(args: argparse.Namespace):
 
     before = float(loss_without_dropout(params, batches[0]))
     tx = optim.adafactor(lambda _: LEARNING_RATE)
-    step = make_step(config, tx, loss, seed=0)
+    step = make_step(config, tx, learned, seed=0)
     state = TrainState(jnp.int32(0), params, tx.init(params))
     del params  # the step takes their memory over
 
@@ -78,7 +79,7 @@ def ours(args: argparse.Namespace):
         state, sums = step(state, batches[int(state.step)])
         jax.block_until_ready(state)
         tokens = int(sums["tokens"])
-        padding = 1 - tokens / (args.batch * sum(LENGTHS.values()))
+        padding = 1 - tokens / (args.batch * (args.inputs + args.targets))
         return {"work": tokens / mean, "before": before, "padding": padding, "loss": float(sums["loss_sum"])}
 
     return repeat
@@ -160,7 +161,7 @@ def check(results: Results) -> list[str]:
 
 def facts(results: Results, args: argparse.Namespace) -> dict[str, Any]:
     turns = results["explainft"][1:]
-    peers = {f"{name}, best batch": found[0]["batch"] for name, found in results.items() if name != "explainft"}
+    peers = {f"{name}, best batch": found[0]["batch"] for name, found in results.items() if "batch" in found[0]}
     losses = {f"loss before, {name}": found[0]["before"] for name, found in results.items()}
     return {"our padding share": sum(turn["padding"] for turn in turns) / len(turns), **peers, **losses}
 
@@ -170,10 +171,14 @@ if __name__ == "__main__":
     parser.add_argument("--size", default="small", choices=("small", "tiny"))
     # The recipes' 32 rows take four times as long for the same rate, in as many times the memory.
     parser.add_argument("--batch", type=int, default=8, help="packed rows in an update of ours")
+    # In the proportion of the examples' mean lengths.
+    parser.add_argument("--inputs", type=int, default=256, help="of a packed row")
+    parser.add_argument("--targets", type=int, default=384, help="of a packed row")
     parser.add_argument("--dropout", type=float, default=0.1)
     needs = ("torch", "transformers")
     systems = (
         System("explainft", ours),
+        System("explainft, OUTPUT_PIECES=task", lambda args: ours(args, True)),
         System("Hugging Face", lambda args: hugging_face(args, False), needs),
         System("Hugging Face, grouped by length", lambda args: hugging_face(args, True), needs),
     )

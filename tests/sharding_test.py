@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec
 
 from explainft import sharding
 from explainft.errors import UserError
+from explainft.reduced import DTYPES
 from explainft.t5 import T5Config, parameter_shapes
 
 GOLDEN = Path(__file__).parent / "golden" / "sharding.json"
@@ -102,7 +103,8 @@ def test_three_steps_equal_those_of_one_device(mesh, choice):
 
 def test_decoding_on_all_meshes():
     for mesh in ("8x1", "4x2", "2x4", "1x8"):
-        assert on_eight_devices()[f"{mesh} decoding"] == 0
+        for dtype in DTYPES:
+            assert on_eight_devices()[f"{mesh} decoding {dtype}"] == 0
 
 
 if __name__ == "__main__":  # python -m tests.sharding_test writes the golden file
