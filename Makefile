@@ -44,7 +44,7 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks.dataset --examples 20000
 	$(BIN)/python -m benchmarks.train_step --output benchmarks/results/train_step.json
 	$(BIN)/python -m benchmarks.train_step --dropout 0.1 --output benchmarks/results/train_step_dropout.json
-	$(BIN)/python -m benchmarks.fine_tune
+	$(BIN)/python -m benchmarks.fine_tune --inputs 128 --targets 192 --batch 16
 	$(BIN)/python -m benchmarks.decode
 	$(BIN)/python -m benchmarks.evaluate --warm_ups 1
 	$(BIN)/python -m benchmarks.sample --expressions 8 --warm_ups 1
