@@ -1,0 +1,54 @@
+"""The tasks of the experiments: what is left out of an explanation, and that nothing else is."""
+
+import importlib
+import sys
+
+import pytest
+import seqio
+import tensorflow as tf
+
+import tasks  # noqa: F401  its tasks stay
+from explainft import listops
+
+TREE = listops.parse("[MED 1 [SUM 2 9 ] [MAX 3 4 ] [MIN 5 6 ] ]")
+LINES = [
+    "SUM, add [2, 9], sum is 11, answer is 1",
+    "Max, largest number of [3, 4] is 4",
+    "Min, smallest number of [5, 6] is 5",
+    "MED, sorted list, [1, 1, 4, 5], MEDIAN is 2",
+    "Final answer: 2",
+]
+WITHOUT = {
+    "lists": ["SUM, sum is 11, answer is 1", "Max, 4", "Min, 5", *LINES[3:]],
+    "sorting": [*LINES[:3], "MED, 2", LINES[4]],
+    "sum": ["SUM, add [2, 9], answer is 1", *LINES[1:]],
+}
+
+
+@pytest.fixture(scope="module")
+def sweeps():
+    """experiments.tasks, forgotten afterwards: other tests count what `import tasks` registers."""
+    registries = (seqio.TaskRegistry, seqio.MixtureRegistry)
+    before = [set(registry.names()) for registry in registries]
+    yield importlib.import_module("experiments.tasks")
+    for registry, names in zip(registries, before, strict=True):
+        for name in set(registry.names()) - names:
+            registry.remove(name)
+    del sys.modules["experiments.tasks"]
+
+
+@pytest.mark.parametrize("part", WITHOUT)
+def test_only_the_named_part_is_left_out(sweeps, part):
+    assert WITHOUT.keys() == sweeps.LEFT_OUT.keys()
+    text = listops.explain(TREE, "medium")
+    assert text.split("\n") == LINES
+    [row] = sweeps._leave_out(tf.data.Dataset.from_tensors({"targets": text}), part).as_numpy_iterator()
+    assert row["targets"].decode().split("\n") == WITHOUT[part]
+
+
+def test_the_tasks_of_the_sweeps_are_registered(sweeps):
+    names = set(seqio.TaskRegistry.names())
+    assert {f"explained_tiny_without_{part}_eval_test_compact" for part in sweeps.LEFT_OUT} <= names
+    assert {f"explained_tiny_medium_{percent}_percent_compact" for percent in (2, 10, 50)} <= names
+    assert {f"explained_tiny_{n}_none_compact" for n in (1000, 3000, 10000, 30000)} <= names
+    assert {"explained_tiny_marked_compact", "explained_tiny_25_96_marked_eval_test_compact"} <= names
