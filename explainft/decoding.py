@@ -102,7 +102,7 @@ def _advance(
             token_R = likeliest(logits_RV)
         else:
             uniform_R = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, position)))(writing.key_R)
-            token_R = drawn(logits_RV / temperature, uniform_R, sampling.top_k, sampling.top_p)
+            token_R = drawn(logits_RV, uniform_R, sampling.top_k, sampling.top_p, temperature)
         token_R = jnp.where(writing.ended_R, 0, token_R if pieces is None else pieces[token_R])
         text_RT = jax.lax.dynamic_update_slice_in_dim(writing.text_RT, token_R[:, None], position, axis=1)
         ended_R = writing.ended_R | (token_R == EOS_ID)
@@ -180,8 +180,14 @@ def likeliest(logits_BV: jax.Array) -> jax.Array:
     return jnp.min(jnp.where(logits_BV == best_B1, jnp.arange(V, dtype=jnp.int32), V - 1), axis=-1)
 
 
-def drawn(logits_BV: jax.Array, uniform_B: jax.Array, top_k: int, top_p: float) -> jax.Array:
-    """A token for each row, int32 [B], from one uniform number each.
+def drawn(
+    logits_BV: jax.Array,
+    uniform_B: jax.Array,
+    top_k: int,
+    top_p: float,
+    temperature: jax.typing.ArrayLike = 1.0,
+) -> jax.Array:
+    """A token for each row, int32 [B], from one uniform number each; probabilities are softmax(logits / temperature).
 
     Left are the `top_k` likeliest (0: all), and of these the fewest whose probabilities sum up to `top_p` (nucleus
     sampling, Holtzman et al. 2020).
@@ -189,10 +195,10 @@ def drawn(logits_BV: jax.Array, uniform_B: jax.Array, top_k: int, top_p: float) 
     V = logits_BV.shape[-1]
     k = min(top_k or V, V)
     if k == V and top_p == 1.0:  # no order is needed
-        tokens_BV, kept_BV = None, jax.nn.softmax(logits_BV)
+        tokens_BV, kept_BV = None, jax.nn.softmax(logits_BV / temperature)
     else:
         best_BV, tokens_BV = jax.lax.top_k(logits_BV, k)
-        kept_BV = jax.nn.softmax(best_BV)
+        kept_BV = jax.nn.softmax(best_BV / temperature)
         before_BV = jnp.cumsum(kept_BV, axis=-1) - kept_BV
         kept_BV = jnp.where(before_BV < top_p, kept_BV, 0.0)
     # XLA sums in a tree, in which rounding may let a later sum fall behind an earlier one.

@@ -111,7 +111,7 @@ class RelativePositionBiases(nn.Module):
 class Attention(nn.Module):
     """Multi-head attention whose keys and values are computed apart, so that a cache can keep them.
 
-    They lie as the products want them, positions last: else each step of decoding would turn the whole cache around.
+    A head's positions lie together, as the products of decoding read them and its steps write them.
     """
 
     emb_dim: int
@@ -133,16 +133,15 @@ class Attention(nn.Module):
         return x_BTD.reshape(*x_BTD.shape[:-1], self.num_heads, self.head_dim)
 
     def keys_values(self, x_BSD: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """k_BHKS and v_BHKS."""
-        k_BSHK, v_BSHK = self._heads(self.key(x_BSD)), self._heads(self.value(x_BSD))
-        return k_BSHK.transpose(0, 2, 3, 1), v_BSHK.transpose(0, 2, 3, 1)
+        """k_BHSK and v_BHSK."""
+        return self._heads(self.key(x_BSD)).swapaxes(1, 2), self._heads(self.value(x_BSD)).swapaxes(1, 2)
 
-    def __call__(self, x_BTD, k_BHKS, v_BHKS, bias_BHTS, deterministic: bool) -> jax.Array:
+    def __call__(self, x_BTD, k_BHSK, v_BHSK, bias_BHTS, deterministic: bool) -> jax.Array:
         q_BTHK = self._heads(self.query(x_BTD))
-        scores_BHTS = jnp.einsum("BTHK,BHKS->BHTS", q_BTHK, k_BHKS) + bias_BHTS
+        scores_BHTS = jnp.einsum("BTHK,BHSK->BHTS", q_BTHK, k_BHSK) + bias_BHTS
         weights_BHTS = jax.nn.softmax(scores_BHTS.astype(jnp.float32)).astype(self.dtype)
         weights_BHTS = self.weights_dropout(weights_BHTS, deterministic)
-        y_BTHK = jnp.einsum("BHTS,BHKS->BTHK", weights_BHTS, v_BHKS)
+        y_BTHK = jnp.einsum("BHTS,BHSK->BTHK", weights_BHTS, v_BHSK)
         return self.out(y_BTHK.reshape(*y_BTHK.shape[:-2], -1))
 
 

@@ -118,8 +118,8 @@ class DecoderLayer(nn.Module):
         k, v = self.self_attention.keys_values(h_BTD)
         if past is not None:
             cache, position = past
-            k = jax.lax.dynamic_update_slice_in_dim(cache["key"], k, position, axis=3)
-            v = jax.lax.dynamic_update_slice_in_dim(cache["value"], v, position, axis=3)
+            k = jax.lax.dynamic_update_slice_in_dim(cache["key"], k, position, axis=2)
+            v = jax.lax.dynamic_update_slice_in_dim(cache["value"], v, position, axis=2)
         y_BTD += self.dropout(self.self_attention(h_BTD, k, v, self_bias_BHTT, deterministic), deterministic)
         h_BTD = self.pre_cross_attention_layer_norm(y_BTD)
         # Rows that are decoded from the same input stand where positions do: they attend to one copy of its keys.
@@ -226,7 +226,7 @@ class Decoder(nn.Module):
         # The bias row of step t is a part of this vector: entry j belongs to distance length-1-j, and what lies beyond
         # is the masked future.
         past_HL = self.relpos_bias(np.arange(length) - (length - 1))
-        shape = (encoded_BSD.shape[0] * copies, cfg.num_heads, cfg.head_dim, window)
+        shape = (encoded_BSD.shape[0] * copies, cfg.num_heads, window, cfg.head_dim)
         zeros = [{"key": jnp.zeros(shape, cfg.dtype), "value": jnp.zeros(shape, cfg.dtype)} for _ in self.layers]
         return {
             "self": zeros,
@@ -348,11 +348,11 @@ class T5(nn.Module):
 
 def cache_length(cache: Cache) -> int:
     """The tokens that a cache has room for."""
-    return cache["self"][0]["key"].shape[-1]
+    return cache["self"][0]["key"].shape[2]
 
 
 def longer_cache(cache: Cache, length: int) -> Cache:
-    more = ((0, 0), (0, 0), (0, 0), (0, length - cache_length(cache)))
+    more = ((0, 0), (0, 0), (0, length - cache_length(cache)), (0, 0))
     return {**cache, "self": jax.tree.map(lambda leaf: jnp.pad(leaf, more), cache["self"])}
 
 

@@ -132,10 +132,22 @@ def test_the_limit_of_sampling_is_greedy():
      (9, 1.0, {0: 0.1, 1: 0.4, 2: 0.2, 3: 0.3})],
 )  # fmt: skip
 def test_what_top_k_and_top_p_keep(top_k, top_p, kept):
+    assert_shares(kept, top_k, top_p)
+
+
+@pytest.mark.parametrize(
+    ("top_k", "top_p", "kept"), [(0, 1.0, {0: 1 / 30, 1: 16 / 30, 2: 4 / 30, 3: 9 / 30}), (0, 0.6, {1: 0.64, 3: 0.36})]
+)
+def test_a_low_temperature_sharpens_what_is_drawn_from(top_k, top_p, kept):
+    """At 0.5 a probability counts by its square."""
+    assert_shares(kept, top_k, top_p, temperature=0.5)
+
+
+def assert_shares(kept: dict[int, float], top_k: int, top_p: float, **temperature: float) -> None:
     n = 20_000
     logits = np.log(np.array([0.1, 0.4, 0.2, 0.3], np.float32))
     uniform = (np.arange(n, dtype=np.float32) + 0.5) / n
-    tokens = decoding.drawn(np.tile(logits, (n, 1)), uniform, top_k, top_p)
+    tokens = decoding.drawn(np.tile(logits, (n, 1)), uniform, top_k, top_p, **temperature)
     shares = np.bincount(np.asarray(tokens), minlength=4) / n
     np.testing.assert_allclose(shares, [kept.get(token, 0.0) for token in range(4)], atol=1e-3)
 
