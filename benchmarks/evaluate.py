@@ -7,17 +7,25 @@ lengths and ends. Both score with the task's own metrics; both may write as much
 """
 
 import argparse
+import functools
 import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks import side_by_side
-from benchmarks.side_by_side import Result, Results, Row, System
+from benchmarks.side_by_side import PEER, Result, Results, Row, System
 
 TASK, SPLIT = "explained_listops30_medium_eval_test_compact", "test"
 PEER_BATCHES = (16, 32, 64, 128)
 TRIAL = 128  # examples that each batch size is tried on
-FLOATS = {"explainft", "Hugging Face"}  # their texts must be the same; fewer bits round the weights
+# Ours, by DECODE_DTYPE and OUTPUT_PIECES.
+OURS = {
+    "explainft": ("float32", "all"),
+    "explainft, task's pieces": ("float32", "task"),
+    "explainft, task's pieces, bfloat16": ("bfloat16", "task"),
+    "explainft, task's pieces, int8": ("int8", "task"),
+}
+FLOATS = {PEER, "explainft", "explainft, task's pieces"}  # their texts must be the same; fewer bits round the weights
 
 
 def prepare(args: argparse.Namespace) -> None:
@@ -28,19 +36,19 @@ def prepare(args: argparse.Namespace) -> None:
     token_cache.load(TASK, SPLIT)
 
 
-def ours(args: argparse.Namespace, dtype: str = "float32"):
+def ours(args: argparse.Namespace, name: str):
     from explainft import runtime
 
     runtime.prepare()
     from benchmarks import weights
     from explainft import evaluate, token_cache
-    from explainft.reduced import reduced
+    from explainft.reduced import Reduction
     from explainft.vocabulary import EOS_ID
 
     config, params = weights.read(Path(args.folder, "hf"))
-    params = reduced(config, params, dtype)
     cache = token_cache.load(TASK, SPLIT)
-    folder = Path(args.folder, f"inference_eval_{dtype}")
+    params = Reduction(*OURS[name]).of(config, params, cache, meta={})
+    folder = Path(args.folder, name)
 
     def repeat() -> Result:
         # The cache has the tokens already. Hugging Face has to make them from the text, so we do it once more.
@@ -132,9 +140,7 @@ if __name__ == "__main__":
     parser.add_argument("--examples", type=int, default=512)
     parser.add_argument("--batch", type=int, default=64, help="ours; the recipes' EVAL_BATCH_SIZE")
     systems = (
-        System("explainft", ours),
-        System("explainft bfloat16", lambda a: ours(a, "bfloat16")),
-        System("explainft int8", lambda a: ours(a, "int8")),
-        System("Hugging Face", hugging_face, ("torch", "transformers")),
+        *(System(name, functools.partial(ours, name=name)) for name in OURS),
+        System(PEER, hugging_face, ("torch", "transformers")),
     )
     side_by_side.main(Row("example", systems, prepare, check, facts), parser)

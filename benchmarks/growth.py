@@ -18,9 +18,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from benchmarks.side_by_side import RESULTS
+from benchmarks.side_by_side import PEER, RESULTS
 
-PEER = "Hugging Face"
 LENGTHS = (64, 128, 256, 512, 1024, 2048)
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 SIZES = ("tiny", "small", "base", "large")

@@ -7,13 +7,14 @@ the same texts, so what is compared is the mean length of their answers and how 
 """
 
 import argparse
+import functools
 import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks import side_by_side
-from benchmarks.evaluate import SPLIT, TASK, prepare
-from benchmarks.side_by_side import Result, Results, Row, System
+from benchmarks.evaluate import OURS, SPLIT, TASK, prepare
+from benchmarks.side_by_side import PEER, Result, Results, Row, System
 
 EOS = 1
 PEER_BATCHES = (1, 2, 4, 8)  # expressions at a time
@@ -38,16 +39,16 @@ def result(args: argparse.Namespace, answers: list[list[list[int]]]) -> Result:
     }
 
 
-def ours(args: argparse.Namespace, dtype: str = "float32"):
+def ours(args: argparse.Namespace, name: str):
     from explainft import runtime
 
     runtime.prepare()
     from benchmarks import weights
-    from explainft import decoding
-    from explainft.reduced import reduced
+    from explainft import decoding, token_cache
+    from explainft.reduced import Reduction
 
     config, params = weights.read(Path(args.folder, "hf"))
-    params = reduced(config, params, dtype)
+    params = Reduction(*OURS[name]).of(config, params, token_cache.load(TASK, SPLIT), meta={})
     questions = inputs(args)
     seed = 0
 
@@ -142,9 +143,7 @@ if __name__ == "__main__":
     parser.add_argument("--top_k", type=int, default=40)
     parser.add_argument("--top_p", type=float, default=0.95)
     systems = (
-        System("explainft", ours),
-        System("explainft bfloat16", lambda a: ours(a, "bfloat16")),
-        System("explainft int8", lambda a: ours(a, "int8")),
-        System("Hugging Face", hugging_face, ("torch", "transformers")),
+        *(System(name, functools.partial(ours, name=name)) for name in OURS),
+        System(PEER, hugging_face, ("torch", "transformers")),
     )
     side_by_side.main(Row("answer", systems, prepare, check, facts), parser)

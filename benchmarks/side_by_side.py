@@ -36,6 +36,7 @@ PACKAGES = (
     "transformers",
     "ctranslate2",
 )
+PEER = "Hugging Face"  # the one that every row has
 # OpenMP's threads spin for 0.2 s after their last work: the next system's turn begins when they are asleep. Better than
 # forbidding them to spin, which would take from a peer what it has by default.
 PAUSE = 0.5
@@ -282,15 +283,18 @@ def table(report: dict[str, Any]) -> str:
         f"`{report['command']}`: {report['machine']['cpu']}, {report['machine']['cores']} cores, "
         f"n = {report['repetitions']}, medians [minimum, maximum]",
         "",
-        "| system | rate | seconds | explainft is faster by | peak memory |",
-        "|---|---|---|---|---|",
+        f"| system | rate | seconds | explainft is faster by | times {PEER}'s rate | peak memory |",
+        "|---|---|---|---|---|---|",
     ]
     for name, system in report["systems"].items():
         rate = f"{_spread(system['rate'])} {system['unit']}/s"
         ratio = _spread(report["ratios"][name]) + "x" if name in report["ratios"] else ""
-        lines.append(
-            f"| {name} | {rate} | {_spread(system['seconds'])} | {ratio} | {system['peak_memory'] / 2**30:.2f} GiB |"
-        )
+        peer = report["systems"].get(PEER, {})
+        of_peer = ""
+        if name != PEER and system["unit"] == peer.get("unit"):
+            of_peer = _rounded(system["rate"]["median"] / peer["rate"]["median"])
+        memory = f"{system['peak_memory'] / 2**30:.2f} GiB"
+        lines.append(f"| {name} | {rate} | {_spread(system['seconds'])} | {ratio} | {of_peer} | {memory} |")
     lines += [""] + [f"- {name}: {_rounded(value)}" for name, value in report["facts"].items()]
     lines += [f"- left out: {line}" for line in report["left_out"]]
     return "\n".join(lines)
