@@ -119,7 +119,7 @@ def _unfinished(writing: Writing, groups: int) -> jax.Array:
 def _keep(writing: Writing, rows: jax.Array) -> Writing:
     """These rows alone."""
     of_rows = {name: leaf for name, leaf in writing._asdict().items() if name.endswith("_R") or name == "text_RT"}
-    kept = jax.tree.map(lambda leaf: leaf[rows], of_rows)
+    kept = jax.tree.map(lambda leaf: t5.rows_of(leaf, rows), of_rows)
     return writing._replace(**kept, cache=t5.cache_of_rows(writing.cache, rows))
 
 

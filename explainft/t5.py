@@ -358,11 +358,14 @@ def longer_cache(cache: Cache, length: int) -> Cache:
 
 def cache_of_rows(cache: Cache, rows: jax.Array) -> Cache:
     """These rows of a cache alone; of copies as many of each input, which go on sharing its encoding."""
-    own = jax.tree.map(lambda leaf: leaf[rows], cache["self"])
-    if len(cache["cross_bias"]) < len(cache["self"][0]["key"]):
-        return {**cache, "self": own}
-    cross = {name: jax.tree.map(lambda leaf: leaf[rows], cache[name]) for name in ("cross", "cross_bias")}
-    return {**cache, "self": own, **cross}
+    alike = len(cache["cross_bias"]) == len(cache["self"][0]["key"])
+    names = ("self", "cross", "cross_bias") if alike else ("self",)
+    return {**cache, **{name: jax.tree.map(lambda leaf: rows_of(leaf, rows), cache[name]) for name in names}}
+
+
+def rows_of(leaf: jax.Array, rows: jax.Array) -> jax.Array:
+    """leaf[rows], without a check of each element on a CPU."""
+    return leaf.at[rows].get(mode="promise_in_bounds")
 
 
 def parameter_shapes(config: T5Config) -> dict[str, tuple[int, ...]]:
