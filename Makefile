@@ -41,13 +41,15 @@ bench: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/explainft data build --config listops30
 	$(BIN)/python -m benchmarks.start
-	$(BIN)/python -m benchmarks.dataset --examples 20000
+	$(BIN)/python -m benchmarks.dataset
 	$(BIN)/python -m benchmarks.train_step --output benchmarks/results/train_step.json
 	$(BIN)/python -m benchmarks.train_step --dropout 0.1 --output benchmarks/results/train_step_dropout.json
 	$(BIN)/python -m benchmarks.fine_tune --inputs 128 --targets 192 --batch 16
 	$(BIN)/python -m benchmarks.decode
 	$(BIN)/python -m benchmarks.evaluate --warm_ups 1
-	$(BIN)/python -m benchmarks.sample --expressions 8 --warm_ups 1
+	$(BIN)/python -m benchmarks.sample --expressions 8 --warm_ups 3
+	$(BIN)/python -m benchmarks.sample --expressions 8 --warm_ups 3 --profile
+	$(BIN)/python -m benchmarks.train_step --profile
 
 # The experiments, hours of them: what is done is not done again. Then the documents that are made from results/.
 results: .venv/installed

@@ -2,10 +2,12 @@
 
     python -m benchmarks.decode --batch 16 --length 64
 
-The weights never write EOS, so every system writes `--length` tokens for each input.
+The weights never write EOS, so every system writes `--length` tokens for each input. Beside them the speed of reading
+memory is measured: a step of few rows can be no faster than what it must read.
 """
 
 import argparse
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +52,42 @@ def ours(args: argparse.Namespace, dtype: str = "float32"):
     config, params = weights.read(Path(args.folder, "hf"))
     params = reduced(config, params, dtype)
     rows = list(inputs(args, config.vocab_size))
-    return lambda: result(args, decoding.generate(config, params, rows, args.length, args.batch))
+    read = _read_in_a_step(config, params, args) if dtype == "float32" else 0
+
+    def repeat() -> Result:
+        return {**result(args, decoding.generate(config, params, rows, args.length, args.batch)), "bytes": read}
+
+    return repeat
+
+
+def _read_in_a_step(config: Any, params: Any, args: argparse.Namespace) -> int:
+    """The bytes that a step in float32 must read, on average: its kernels, and the keys and values so far."""
+    import jax
+
+    leaves, _ = jax.tree_util.tree_flatten_with_path(params["decoder"])
+    kernels = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf.size for path, leaf in leaves}
+    projected_once = ("encoder_decoder_attention/key/kernel", "encoder_decoder_attention/value/kernel")
+    size = sum(n for name, n in kernels.items() if not name.endswith(projected_once))
+    if config.logits_via_embedding:
+        size += config.vocab_size * config.emb_dim
+    heads = config.num_heads * config.head_dim
+    size += 2 * config.num_decoder_layers * args.batch * heads * (args.inputs + args.length // 2)
+    return 4 * size
+
+
+def memory(args: argparse.Namespace):
+    from concurrent.futures import ThreadPoolExecutor
+
+    import numpy as np
+
+    parts = [np.ones(2**27 // args.cores, np.float32) for _ in range(args.cores)]
+    pool = ThreadPoolExecutor(args.cores)
+
+    def repeat() -> Result:
+        list(pool.map(np.max, parts))  # numpy lets go of the interpreter: all at once
+        return {"work": sum(part.nbytes for part in parts) / 1e9}
+
+    return repeat
 
 
 def hugging_face(args: argparse.Namespace):
@@ -121,12 +158,16 @@ def check(results: Results) -> list[str]:
 
 
 def facts(results: Results, args: argparse.Namespace) -> dict[str, Any]:
-    texts = {name: found[0]["texts"] for name, found in results.items()}
+    texts = {name: found[0]["texts"] for name, found in results.items() if "texts" in found[0]}
     found: dict[str, Any] = {"different tokens in our texts": len({i for row in texts["explainft"] for i in row})}
     for name in texts.keys() - {"explainft", *FLOATS}:
         pairs = zip(texts[name], texts["explainft"], strict=True)
         same = sum(a == b for one, other in pairs for a, b in zip(one, other, strict=True))
         found[f"tokens of {name} that are those of float32"] = same / (args.batch * args.length)
+    read = results["explainft"][0]["bytes"] / 1e9
+    seconds = statistics.median(turn["seconds"] for turn in results["explainft"][1:])
+    found["GB that a float32 step must read"] = read
+    found["GB/s that explainft's steps read at least"] = read * args.length / seconds
     return found
 
 
@@ -144,5 +185,6 @@ if __name__ == "__main__":
         System("T5X", t5x, ("t5x", "seqio"), {"JAX_CPU_ENABLE_ASYNC_DISPATCH": "false"}),  # its best setting
         System("CTranslate2 float32", lambda a: ctranslate2(a, "float32"), ("ctranslate2", "transformers", "torch")),
         System("CTranslate2 int8", lambda a: ctranslate2(a, "int8"), ("ctranslate2", "transformers", "torch")),
+        System("reading memory", memory, unit="GB"),
     )
     side_by_side.main(Row("token", systems, prepare, check, facts), parser)

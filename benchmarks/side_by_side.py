@@ -78,6 +78,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--warm_ups", type=int, default=2, help="turns before them, at least one")
     parser.add_argument("--only", action="append", help="a system's name; may be repeated; ours is always measured")
     parser.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)), help="default: all")
+    parser.add_argument("--profile", action="store_true", help="of ours alone: what one turn's time goes to")
     parser.add_argument("--output", help="the JSON file; default: benchmarks/results/ROW.json")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
@@ -90,7 +91,11 @@ def main(row: Row, arguments: argparse.ArgumentParser) -> None:
         assert row.prepare is not None
         row.prepare(args)
     elif args.worker:
-        _serve(next(system for system in row.systems if system.name == args.worker), args)
+        system = next(system for system in row.systems if system.name == args.worker)
+        if args.profile:
+            _trace(system, args)
+        else:
+            _serve(system, args)
     else:
         _measure(row, args)
 
@@ -117,6 +122,25 @@ def _serve(system: System, args: argparse.Namespace) -> None:
         tell(result, time.perf_counter() - begin)
 
 
+def _trace(system: System, args: argparse.Namespace) -> None:
+    """Puts the shares of one turn's operations into args.folder."""
+    import jax
+
+    from explainft import profiling
+
+    repeat = system.set_up(args)
+    for _ in range(args.warm_ups):
+        repeat()
+    begin = time.perf_counter()
+    repeat()
+    seconds = time.perf_counter() - begin
+    trace = Path(args.folder, "trace")
+    with jax.profiler.trace(str(trace), create_perfetto_trace=True):
+        repeat()
+    found = {"system": system.name, "seconds": seconds, "shares": profiling.shares(trace)}
+    Path(args.folder, "profile.json").write_text(json.dumps(found))
+
+
 def peak_memory() -> int:
     """The most bytes that this process has held so far."""
     status = Path("/proc/self/status").read_text().splitlines()
@@ -131,7 +155,8 @@ def _measure(row: Row, args: argparse.Namespace) -> None:
     module = sys.modules["__main__"].__spec__
     assert module is not None
     command = ["python", "-m", module.name, *sys.argv[1:]]
-    output = Path(args.output) if args.output else RESULTS / f"{module.name.rpartition('.')[2]}.json"
+    name = module.name.rpartition(".")[2] + ("_profile" if args.profile else "")
+    output = Path(args.output) if args.output else RESULTS / f"{name}.json"
     chosen, left_out = _installed(row, args.only)
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="explainft-bench-") as folder:
@@ -139,6 +164,13 @@ def _measure(row: Row, args: argparse.Namespace) -> None:
         if row.prepare is not None:
             _note("making weights and tokens")
             subprocess.run([*start, "prepare"], env={**ENVIRONMENT, **os.environ}, check=True)
+        if args.profile:
+            system = next(system for system in chosen if not args.only or system.name in args.only)
+            subprocess.run([*start, system.name], env={**ENVIRONMENT, **os.environ, **system.env}, check=True)
+            profile = json.loads(Path(folder, "profile.json").read_text())
+            report = {"command": shlex.join(command), "machine": machine(args.cores, load), "versions": versions()}
+            _write({**report, **profile}, output)
+            return
         workers: dict[str, Worker] = {}
         results: Results = {}
         try:
@@ -167,6 +199,10 @@ def _measure(row: Row, args: argparse.Namespace) -> None:
         "ratios": _ratios(row, chosen, results),
         "facts": row.facts(results, args),
     }
+    _write(report, output)
+
+
+def _write(report: dict[str, Any], output: Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(report, indent=1) + "\n")
     print(table(report))
@@ -279,9 +315,15 @@ def versions() -> dict[str, str]:
 
 
 def table(report: dict[str, Any]) -> str:
+    where = f"`{report['command']}`: {report['machine']['cpu']}, {report['machine']['cores']} cores"
+    if "shares" in report:
+        lines = [f"{where}; a turn of {report['system']}, {_rounded(report['seconds'])} s without the trace", ""]
+        lines += ["| compiled operations | share of their time |", "|---|--:|"]
+        found = {kind: share for kind, share in report["shares"].items() if share >= 0.01}
+        lines += [f"| `{kind}` | {share:.0%} |" for kind, share in found.items()]
+        return "\n".join([*lines, f"| {len(report['shares']) - len(found)} others | {1 - sum(found.values()):.0%} |"])
     lines = [
-        f"`{report['command']}`: {report['machine']['cpu']}, {report['machine']['cores']} cores, "
-        f"n = {report['repetitions']}, medians [minimum, maximum]",
+        f"{where}, n = {report['repetitions']}, medians [minimum, maximum]",
         "",
         f"| system | rate | seconds | explainft is faster by | times {PEER}'s rate | peak memory |",
         "|---|---|---|---|---|---|",

@@ -1,6 +1,10 @@
 """How near a run is to the machine's limit, and traces that show where its time goes."""
 
+import collections
 import contextlib
+import gzip
+import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -15,6 +19,7 @@ from explainft import flops
 
 WARM_UP, TRACED = 3, 3  # updates before a trace, and in it
 PRODUCTS = 3  # of which the fastest is the peak
+CONTROL_FLOW = ("while", "conditional", "call")  # their time is that of what they run
 
 
 def peak_flops_per_second(dtype: str) -> float:
@@ -36,6 +41,23 @@ def peak_flops_per_second(dtype: str) -> float:
 def model_flops(update: Any, *arguments: Any) -> int:
     """FLOPs of the matrix products of a jitted update; its trace is kept for the call that follows."""
     return flops.products(update.trace(*arguments).jaxpr.jaxpr)
+
+
+def shares(folder: Path) -> dict[str, float]:
+    """The part of the compiled operations' time that each kind of them took, most first, from a trace.
+
+    Kinds are XLA's names without their numbers. Operations that ran at once on several threads all count.
+    """
+    time_of: collections.Counter[str] = collections.Counter()
+    [trace] = folder.rglob("perfetto_trace.json.gz")
+    with gzip.open(trace) as file:
+        events = json.load(file)["traceEvents"]
+    for event in events:
+        if event.get("ph") == "X" and "hlo_op" in event.get("args", {}):
+            kind = re.sub(r"\.\d+", "", event["name"])
+            if kind not in CONTROL_FLOW:
+                time_of[kind] += event["dur"]
+    return {kind: time / time_of.total() for kind, time in time_of.most_common()}
 
 
 class Trace(contextlib.AbstractContextManager):
@@ -60,7 +82,10 @@ class Trace(contextlib.AbstractContextManager):
     def _stop(self) -> None:
         jax.profiler.stop_trace()
         self._running = False
-        print(f"a trace of {TRACED} updates is in {self._folder}", file=sys.stderr)
+        assert self._folder is not None
+        found = shares(self._folder)
+        most = ", ".join(f"{kind} {share:.0%}" for kind, share in found.items() if share >= 0.02)
+        print(f"a trace of {TRACED} updates is in {self._folder}; time by operation: {most}", file=sys.stderr)
 
     def __exit__(self, *_: object) -> None:
         if self._running:

@@ -39,7 +39,24 @@ def test_a_trace_of_some_updates(tmp_path, tiny_data_dir, capfd):
     with gzip.open(trace) as file:
         events = json.load(file)["traceEvents"]
     assert sum("PjitFunction(step)" in event.get("name", "") for event in events) >= profiling.TRACED
-    assert "a trace of 3 updates is in" in capfd.readouterr().err
+    told = capfd.readouterr().err
+    assert "a trace of 3 updates is in" in told
+    found = profiling.shares(tmp_path / "run" / "profile")
+    assert sum(found.values()) == pytest.approx(1) and list(found.values()) == sorted(found.values(), reverse=True)
+    kind, share = next(iter(found.items()))
+    assert f"time by operation: {kind} {share:.0%}" in told
+
+
+def test_shares_of_a_trace(tmp_path):
+    """By hand: operations alone, without what runs them, whatever the number in their name."""
+    ran = [("dot.1", 30, True), ("dot.2", 30, True), ("copy", 40, True), ("while.7", 100, True), ("python", 500, False)]
+    events = [{"ph": "X", "name": n, "dur": dur, "args": {"hlo_op": n} if op else {}} for n, dur, op in ran]
+    with gzip.open(tmp_path / "perfetto_trace.json.gz", "wt") as file:
+        json.dump({"traceEvents": [{"ph": "M", "name": "thread_name"}, *events]}, file)
+    assert profiling.shares(tmp_path) == {"dot": 0.6, "copy": 0.4}
+
+
+def test_no_trace_of_too_few_updates(tmp_path, tiny_data_dir, capfd):
     run(tmp_path / "none", tiny_data_dir, 2, profile=True)
     assert "no trace: fewer than 6 updates were made" in capfd.readouterr().err
 

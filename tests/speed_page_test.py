@@ -26,6 +26,16 @@ def test_a_table_is_made_of_its_file_and_a_missing_one_is_a_dash(tmp_path):
     assert document.filled(made, tmp_path) != made
 
 
+def test_a_profile_is_a_table_of_shares(tmp_path):
+    profile = {
+        "command": "python -m benchmarks.row --profile", "machine": {"cpu": "a CPU", "cores": 2}, "system": "explainft",
+        "seconds": 1.5, "shares": {"dot": 0.75, "copy": 0.242, "tail": 0.004, "end": 0.004},
+    }  # fmt: skip
+    (tmp_path / "row_profile.json").write_text(json.dumps(profile))
+    made = document.filled("<!-- bench row_profile --><!-- end -->", tmp_path)
+    assert "| `dot` | 75% |\n| `copy` | 24% |\n| 2 others | 1% |" in made and "1.5 s without the trace" in made
+
+
 def test_the_page_is_what_the_measurements_say():
     text = document.PAGE.read_text()
     assert document.filled(text) == text
