@@ -192,9 +192,10 @@ def ablations(found: list[Result]) -> str:
 
 def unseen(found: list[Result]) -> str:
     rows = []
-    for style in ("none", "medium", "long"):
-        runs = pick(found, style=style, data="gaps")
-        rows.append((style, *(cell(share(runs, f"tiny_gaps_{split}")) for split in ("test", "larger_numbers"))))
+    for style, size in (("none", "240k"), ("medium", "240k"), ("long", "240k"), ("long", "0.9M")):
+        runs = pick(found, style=style, size=size, data="gaps")
+        shares = [cell(share(runs, f"tiny_gaps_{split}")) for split in ("test", "larger_numbers")]
+        rows.append((f"{style}, {size} parameters", *shares))
     return table(("style", "numbers trained on", "numbers that were no argument in training"), rows)
 
 
@@ -296,7 +297,7 @@ def styles_figure(found: list[Result]) -> Figure:
             ax.bar(x, f.mean, 0.34, color=COLOUR[style], alpha=(0.55, 1.0)[j])
             ax.vlines(x, f.least, f.greatest, color="#777777", lw=2)
             ax.annotate(
-                f"{f.mean:.0%}\n{size}", (x, f.mean), (0, 3), textcoords="offset points", ha="center", fontsize=7
+                f"{f.mean:.0%}\n{size}", (x, f.greatest), (0, 3), textcoords="offset points", ha="center", fontsize=7
             )
     ax.set_xticks(range(len(STYLES)), STYLES)
     ax.set(ylim=(0, 1.12), title="test split of tiny, by style of explanation and size")
