@@ -48,8 +48,9 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks.decode
 	$(BIN)/python -m benchmarks.evaluate --warm_ups 1
 	$(BIN)/python -m benchmarks.sample --expressions 8 --warm_ups 3
-	$(BIN)/python -m benchmarks.sample --expressions 8 --warm_ups 3 --profile
 	$(BIN)/python -m benchmarks.train_step --profile
+	$(BIN)/python -m benchmarks.decode --profile
+	$(BIN)/python -m benchmarks.sample --expressions 8 --warm_ups 3 --profile --only "explainft, task's pieces, int8"
 
 # The experiments, hours of them: what is done is not done again. Then the documents that are made from results/.
 results: .venv/installed

@@ -322,21 +322,19 @@ def table(report: dict[str, Any]) -> str:
         found = {kind: share for kind, share in report["shares"].items() if share >= 0.01}
         lines += [f"| `{kind}` | {share:.0%} |" for kind, share in found.items()]
         return "\n".join([*lines, f"| {len(report['shares']) - len(found)} others | {1 - sum(found.values()):.0%} |"])
-    lines = [
-        f"{where}, n = {report['repetitions']}, medians [minimum, maximum]",
-        "",
-        f"| system | rate | seconds | explainft is faster by | times {PEER}'s rate | peak memory |",
-        "|---|---|---|---|---|---|",
-    ]
+    peer = report["systems"].get(PEER)
+    head = ["system", "rate", "seconds", "explainft is faster by", f"times {PEER}'s rate", "peak memory"]
+    rows = []
     for name, system in report["systems"].items():
         rate = f"{_spread(system['rate'])} {system['unit']}/s"
         ratio = _spread(report["ratios"][name]) + "x" if name in report["ratios"] else ""
-        peer = report["systems"].get(PEER, {})
-        of_peer = ""
-        if name != PEER and system["unit"] == peer.get("unit"):
-            of_peer = _rounded(system["rate"]["median"] / peer["rate"]["median"])
+        of_peer = _rounded(system["rate"]["median"] / peer["rate"]["median"]) if peer and name != PEER else ""
         memory = f"{system['peak_memory'] / 2**30:.2f} GiB"
-        lines.append(f"| {name} | {rate} | {_spread(system['seconds'])} | {ratio} | {of_peer} | {memory} |")
+        alike = peer and system["unit"] == peer["unit"]
+        rows.append([name, rate, _spread(system["seconds"]), ratio, of_peer if alike else "", memory])
+    kept = [i for i, title in enumerate(head) if peer or PEER not in title]
+    lines = [f"{where}, n = {report['repetitions']}, medians [minimum, maximum]", ""]
+    lines += [f"| {' | '.join(row[i] for i in kept)} |" for row in [head, ["---"] * len(head), *rows]]
     lines += [""] + [f"- {name}: {_rounded(value)}" for name, value in report["facts"].items()]
     lines += [f"- left out: {line}" for line in report["left_out"]]
     return "\n".join(lines)

@@ -6,9 +6,7 @@ import re
 from typing import Any
 
 import jax
-import numpy as np
 from jax.experimental import topologies
-from jax.sharding import AxisType, Mesh
 
 from explainft.errors import UserError, nearest
 from explainft.quiet import native_stderr_held
@@ -96,11 +94,3 @@ def _simulated(topology: str, number: str) -> list[Any]:
                 f"--topology={topology}: jax has started with {have} devices; plan in a new process"
             ) from None
     return jax.devices()[: int(number)]
-
-
-def mesh_of(devices: list[Any], model_parallelism: int) -> Mesh:
-    n = len(devices)
-    if n % model_parallelism:
-        raise UserError(f"MODEL_PARALLELISM={model_parallelism} does not divide the {n} chips")
-    shaped = np.array(devices).reshape(n // model_parallelism, model_parallelism)
-    return Mesh(shaped, ("data", "model"), axis_types=(AxisType.Auto,) * 2)

@@ -17,7 +17,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from explainft import decoding, sharding, token_cache
-from explainft.chips import GIB, Chip, devices_of, mesh_of
+from explainft.chips import GIB, Chip, devices_of
 from explainft.data import Batches
 from explainft.errors import UserError
 from explainft.flops import products
@@ -142,7 +142,7 @@ def training(
 ) -> tuple[Program | DoesNotFit, tuple[Choice, Program] | None]:
     """The recipe's update; where it does not fit, the nearest change that does."""
     fixed = settings["model"], tx, settings["loss"], settings["dataset"]
-    estimate = Estimate(*fixed[:3], batch_shapes(mesh_of(devices, 1), fixed[3]), devices)
+    estimate = Estimate(*fixed[:3], batch_shapes(sharding.make_mesh(1, devices), fixed[3]), devices)
     least = estimate.state(choice)
     # No need to compile what cannot fit.
     step = (
@@ -178,7 +178,7 @@ def train_program(
     options: dict[str, Any] | None = None,
 ) -> Program | DoesNotFit:
     """The recipe's update, compiled for the devices."""
-    mesh = mesh_of(devices, choice.model_parallelism)
+    mesh = sharding.make_mesh(choice.model_parallelism, devices)
     model = dataclasses.replace(model, remat_policy=choice.remat_policy)
     sharding.check_model(model, mesh, choice.fsdp)
     sharding.check_batch(dataset.batch_size, mesh, choice.microbatches)
@@ -199,7 +199,7 @@ def decode_program(
     options: dict[str, Any] | None = None,
 ) -> Program | DoesNotFit:
     """Greedy decoding of one batch to its full length, compiled for the devices."""
-    mesh = mesh_of(devices, choice.model_parallelism)
+    mesh = sharding.make_mesh(choice.model_parallelism, devices)
     like = abstract_state(model, optax.identity(), mesh, choice.fsdp).params
     with jax.set_mesh(mesh):
         traced = decoding.greedy.trace(model, like, _rows(mesh, batch_size, inputs), targets)

@@ -1,5 +1,6 @@
 """The device mesh, and which part of what lies where. One CPU is the (1, 1) mesh: no other module counts devices."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -30,18 +31,24 @@ MODEL_RULES = {"vocab": "model", "heads": "model", "joined_kv": "model", "mlp": 
 FSDP_RULES = {**MODEL_RULES, "embed": "data"}
 
 
-def make_mesh(model_parallelism: int = 1) -> Mesh:
-    """A ("data", "model") mesh over all devices: `model_parallelism` of them share each copy of the network."""
-    devices = jax.device_count()
-    if model_parallelism < 1 or devices % model_parallelism:
-        fits = [n for n in range(1, devices + 1) if devices % n == 0]
+def make_mesh(model_parallelism: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
+    """A ("data", "model") mesh: `model_parallelism` devices share each copy of the network.
+
+    Over all devices, in the order that jax finds best; or over those given, in theirs.
+    """
+    n = jax.device_count() if devices is None else len(devices)
+    if model_parallelism < 1 or n % model_parallelism:
+        fits = [divisor for divisor in range(1, n + 1) if n % divisor == 0]
         raise UserError(
-            f"MODEL_PARALLELISM={model_parallelism} does not divide the {devices} devices; it can be "
+            f"MODEL_PARALLELISM={model_parallelism} does not divide the {n} devices; it can be "
             f"{', '.join(map(str, fits))}"
         )
+    shape, names = (n // model_parallelism, model_parallelism), ("data", "model")
     # Auto, not today's default of Explicit axes, under which Linen modules fail.
-    shape = (devices // model_parallelism, model_parallelism)
-    return jax.make_mesh(shape, ("data", "model"), axis_types=(AxisType.Auto,) * 2)
+    auto = (AxisType.Auto,) * 2
+    if devices is None:
+        return jax.make_mesh(shape, names, axis_types=auto)
+    return Mesh(np.array(devices).reshape(shape), names, axis_types=auto)
 
 
 def check_batch(batch_size: int, mesh: Mesh, microbatches: int = 1) -> None:

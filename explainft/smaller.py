@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import optax
 
-from explainft import chips, sharding
+from explainft import sharding
 from explainft.evaluate import loss_sums
 from explainft.loss import Loss
 from explainft.t5 import REMAT_POLICIES, T5, T5Config
@@ -68,7 +68,7 @@ class Estimate:
 
     def state(self, choice: Choice) -> int:
         """The state and the gradients alone. Raises UserError where the network or the batch does not divide."""
-        mesh = chips.mesh_of(self.devices, choice.model_parallelism)
+        mesh = sharding.make_mesh(choice.model_parallelism, self.devices)
         sharding.check_model(self.model, mesh, choice.fsdp)
         sharding.check_batch(self.rows, mesh, choice.microbatches)
         like = abstract_state(self.model, self.tx, mesh, choice.fsdp)

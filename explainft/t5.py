@@ -258,28 +258,9 @@ class T5(nn.Module):
         self.encoder = Encoder(cfg)
         self.decoder = Decoder(cfg)
 
-    def __call__(
-        self,
-        encoder_input_tokens: jax.Array,
-        decoder_input_tokens: jax.Array,
-        decoder_target_tokens: jax.Array,
-        encoder_segment_ids: jax.Array | None = None,
-        decoder_segment_ids: jax.Array | None = None,
-        *,
-        deterministic: bool = True,
-    ) -> jax.Array:
-        """Teacher forcing: logits_BTV in float32.
-
-        Arguments as for `states`."""
-        states_BTD = self.states(
-            encoder_input_tokens,
-            decoder_input_tokens,
-            decoder_target_tokens,
-            encoder_segment_ids,
-            decoder_segment_ids,
-            deterministic=deterministic,
-        )
-        return self.logits(states_BTD)
+    def __call__(self, *tokens: jax.Array, **options: Any) -> jax.Array:
+        """Teacher forcing: logits_BTV in float32, of the arguments of `states`."""
+        return self.logits(self.states(*tokens, **options))
 
     def states(
         self,

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 import pytest
 
-from explainft import chips, hlo, plan, plan_table
+from explainft import chips, hlo, plan, plan_table, sharding
 from explainft.errors import UserError
 from explainft.flops import matmul_flops
 from explainft.loss import Loss
@@ -220,7 +220,7 @@ def test_the_estimate_counts_state_gradients_and_activations():
     devices = jax.devices()[:1]
     tx = optax.adam(1e-3)
     parameters = 4 * sum(int(np.prod(shape)) for shape in parameter_shapes(SMALL).values())
-    mesh = chips.mesh_of(devices, 1)
+    mesh = sharding.make_mesh(1, devices)
     state = abstract_state(SMALL, tx, mesh)
     assert bytes_a_chip(state) == 3 * parameters + 8  # two slots; the step and Adam's own count
     dataset = DatasetConfig("task", {"inputs": 12, "targets": 10}, 8)
