@@ -39,6 +39,7 @@ LENGTHS = {"8-24": range(8, 25), "25-49": range(25, 50), "50-69": range(50, 70),
 # What a sweep without an axis has on it, and what a table shows that does not speak of it.
 DEFAULTS = {
     "style": "medium", "size": "240k", "examples": "98000", "percent": "100", "task": "tiny", "without": "", "data": "",
+    "pieces": "all",
 }  # fmt: skip
 
 Result = dict[str, Any]
@@ -199,6 +200,14 @@ def unseen(found: list[Result]) -> str:
     return table(("style", "numbers trained on", "numbers that were no argument in training"), rows)
 
 
+def pieces(found: list[Result]) -> str:
+    rows = []
+    for kept in ("all", "task"):
+        runs = pick(found, pieces=kept)
+        rows.append((kept, *(cell(share(runs, split)) for split in ("test", "longer", "larger_numbers"))))
+    return table(("`OUTPUT_PIECES` in training", "test", "longer (25-60)", "larger numbers (10-29)"), rows)
+
+
 def cost(found: list[Result]) -> str:
     rows = []
     for style in STYLES:
@@ -248,6 +257,7 @@ TABLES: dict[str, Callable[[list[Result]], str]] = {
         explained,
         ablations,
         unseen,
+        pieces,
         cost,
         budget,
     )
