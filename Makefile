@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUNS := demo
 
-.PHONY: demo test lint survival pretrained bench results results-check browser clean
+.PHONY: demo test lint survival pretrained bench bench-long results results-check browser clean
 
 demo: .venv/installed
 	$(BIN)/explainft data build --config tiny
@@ -35,7 +35,7 @@ pretrained: .venv/installed
 	rm -rf explainft/pretrained/medium_tiny
 	mv $(RUNS)/export explainft/pretrained/medium_tiny
 
-# Speed and memory beside Hugging Face, T5X (where it is on PYTHONPATH) and CTranslate2: twenty minutes on two cores.
+# Speed and memory beside Hugging Face, T5X (where it is on PYTHONPATH) and CTranslate2: what fits twenty minutes.
 # The files of benchmarks/results hold every turn; a row alone, in any size: python -m benchmarks.decode --help
 bench: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
@@ -46,11 +46,17 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks.train_step --dropout 0.1 --output benchmarks/results/train_step_dropout.json
 	$(BIN)/python -m benchmarks.fine_tune --inputs 128 --targets 192 --batch 16
 	$(BIN)/python -m benchmarks.decode
-	$(BIN)/python -m benchmarks.evaluate --warm_ups 1
-	$(BIN)/python -m benchmarks.sample --expressions 8 --warm_ups 3
 	$(BIN)/python -m benchmarks.train_step --profile
 	$(BIN)/python -m benchmarks.decode --profile
+
+# Evaluating, sampling, and how cost grows: more than half an hour.
+bench-long: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/explainft data build --config listops30
+	$(BIN)/python -m benchmarks.evaluate --warm_ups 1
+	$(BIN)/python -m benchmarks.sample --expressions 8 --warm_ups 3
 	$(BIN)/python -m benchmarks.sample --expressions 8 --warm_ups 3 --profile --only "explainft, task's pieces, int8"
+	$(BIN)/python -m benchmarks.growth
 
 # The experiments, hours of them: what is done is not done again. Then the documents that are made from results/.
 results: .venv/installed

@@ -1,6 +1,6 @@
 """How the cost of training and of greedy decoding grows with length, batch and size, beside Hugging Face.
 
-    python -m benchmarks.growth             # all of it, a quarter of an hour on two idle cores
+    python -m benchmarks.growth             # all of it, half an hour on two cores
     python -m benchmarks.growth --plot      # the figure alone, from benchmarks/results/growth.json
 
 Each point is a run of benchmarks.train_step or benchmarks.decode, which compare what the systems did. A point that is
