@@ -36,7 +36,7 @@ PACKAGES = (
     "transformers",
     "ctranslate2",
 )
-PEER = "Hugging Face"  # the one that every row has
+PEER = "Hugging Face"  # beside it every other system is put, where a row has it
 # OpenMP's threads spin for 0.2 s after their last work: the next system's turn begins when they are asleep. Better than
 # forbidding them to spin, which would take from a peer what it has by default.
 PAUSE = 0.5

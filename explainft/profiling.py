@@ -44,12 +44,12 @@ def model_flops(update: Any, *arguments: Any) -> int:
 
 
 def shares(folder: Path) -> dict[str, float]:
-    """The part of the compiled operations' time that each kind of them took, most first, from a trace.
+    """The part of the compiled operations' time that each kind of them took, most first, from the newest trace there.
 
     Kinds are XLA's names without their numbers. Operations that ran at once on several threads all count.
     """
     time_of: collections.Counter[str] = collections.Counter()
-    [trace] = folder.rglob("perfetto_trace.json.gz")
+    trace = max(folder.rglob("perfetto_trace.json.gz"))  # in a folder named by its time
     with gzip.open(trace) as file:
         events = json.load(file)["traceEvents"]
     for event in events:

@@ -89,9 +89,7 @@ def written(params, dtype):
 
 
 def main():
-    one = jax.make_mesh(
-        (1, 1), ("data", "model"), devices=jax.devices()[:1], axis_types=(jax.sharding.AxisType.Auto,) * 2
-    )
+    one = sharding.make_mesh(1, jax.devices()[:1])
     # The dropout of a microbatch is drawn for itself: compare with one device that has as many.
     wanted = {n: three_steps(one, microbatches=n) for n in (1, 2)}
     params = wanted[1][2]

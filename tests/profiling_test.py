@@ -51,8 +51,11 @@ def test_shares_of_a_trace(tmp_path):
     """By hand: operations alone, without what runs them, whatever the number in their name."""
     ran = [("dot.1", 30, True), ("dot.2", 30, True), ("copy", 40, True), ("while.7", 100, True), ("python", 500, False)]
     events = [{"ph": "X", "name": n, "dur": dur, "args": {"hlo_op": n} if op else {}} for n, dur, op in ran]
-    with gzip.open(tmp_path / "perfetto_trace.json.gz", "wt") as file:
-        json.dump({"traceEvents": [{"ph": "M", "name": "thread_name"}, *events]}, file)
+    for time, found in (("2026_01_01_10_00_00", []), ("2026_01_02_09_00_00", events)):  # the newest counts
+        folder = tmp_path / "plugins" / "profile" / time
+        folder.mkdir(parents=True)
+        with gzip.open(folder / "perfetto_trace.json.gz", "wt") as file:
+            json.dump({"traceEvents": [{"ph": "M", "name": "thread_name"}, *found]}, file)
     assert profiling.shares(tmp_path) == {"dot": 0.6, "copy": 0.4}
 
 
