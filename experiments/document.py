@@ -193,7 +193,7 @@ def ablations(found: list[Result]) -> str:
 
 def unseen(found: list[Result]) -> str:
     rows = []
-    for style, size in (("none", "240k"), ("medium", "240k"), ("long", "240k"), ("long", "0.9M")):
+    for style, size in (("none", "240k"), ("medium", "240k"), ("long", "240k"), ("long", "0.9M"), ("digits", "240k")):
         runs = pick(found, style=style, size=size, data="gaps")
         shares = [cell(share(runs, f"tiny_gaps_{split}")) for split in ("test", "larger_numbers")]
         rows.append((f"{style}, {size} parameters", *shares))

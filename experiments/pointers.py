@@ -1,36 +1,39 @@
 """Explanations that carry to longer expressions: each token has a mark, and every step says where it looks.
 
 A network that has learned to find things by their place loses its place in an expression longer than it has seen. Here
-each token of the expression has a mark of its own, drawn anew for each expression: an ascending choice from a
-random stretch of MARKS, so that short expressions train all of them, far apart and as close together as they are in
-long ones. An explanation takes the operators from the last bracket to the first. The
-arguments of each stand in a row then, but for operators whose lines are written already, and each step asks only for
-what stands next to a mark, or what followed the same mark before.
+each token of the expression has a mark of its own, drawn at random: an ascending choice from a random stretch of MARKS,
+so that short expressions train all of them, far apart and as close together as they are in long ones. Operators have
+marks of another kind, in a row from a random one on: the one before needs no looking for. An explanation takes the
+operators from the last bracket to the first. The arguments of each stand in a row then, but for operators whose lines
+are written already, and each step asks only for what stands next to a mark, or what followed the same mark before.
 
-    m3 [MAX m7 2 m8 [SUM m20 9 m21 4 m40 ] m41 1 m90 ]
+    o5 [MAX m7 2 o6 [SUM m20 9 m21 4 m40 ] m41 1 m90 ]
 
-    m8 [SUM m20 9 m21 4 m40], sum is 13 m8 3
-    m3 [MAX m7 2 m8 3 m41 1 m90] is m3 3
+    o6 [SUM m20 9 m21 4 m40], sum is 13 o6 3 m41
+    o5 [MAX m7 2 o6 3 m41 1 m90] is o5 3
     Final answer: 3
 
-`]` of an inner operator ends its line's list, and the outer one goes on behind that mark. Marks are the vocabulary's
-sentinels, one piece each.
+A line ends with its operator's mark, its answer, and the mark where the operator round it goes on. Marks are the
+vocabulary's sentinels, one piece each.
 """
 
 import random
+from itertools import count
 
-from explainft.listops.expression import apply
+from explainft.listops.expression import Tree, apply, format
 
 MARKS = 200
+OPERATOR_MARKS = 60  # the sentinels after them
 
 
-def marked(expression: str, modulus: int = 10) -> tuple[str, str]:
-    """Inputs and targets of an expression in bracket form of at most MARKS tokens; the expression draws its marks."""
+def marked(tree: Tree, draw: int = 0) -> tuple[str, str]:
+    """Inputs and targets of an expression, SUM modulo 10; each `draw` gives other marks.
+
+    MARKS and OPERATOR_MARKS bound its tokens.
+    """
+    expression = format(tree)
     tokens = expression.split()
-    draw = random.Random(expression)
-    stretch = draw.randint(len(tokens), MARKS)
-    first = draw.randint(0, MARKS - stretch)
-    marks = sorted(draw.sample(range(first, first + stretch), len(tokens)))
+    marks = _marks(tokens, random.Random(f"{draw} {expression}"))
     inputs = "".join(f"{_sentinel(mark)} {token}" for mark, token in zip(marks, tokens, strict=True))
     values: dict[int, int] = {}  # of each bracket's place that was passed
     ends: dict[int, int] = {}  # and where its operator ends
@@ -46,10 +49,20 @@ def marked(expression: str, modulus: int = 10) -> tuple[str, str]:
             line += f"{_sentinel(marks[place])} {arguments[-1]}"
             place = ends.get(place, place) + 1
         operator = tokens[start][1:]
-        values[start], ends[start] = apply(operator, arguments, modulus), place
+        values[start], ends[start] = apply(operator, arguments, 10), place
         line += f"{_sentinel(marks[place])}{_working(operator, arguments)}{_sentinel(marks[start])} {values[start]}"
-        lines.append(line)
+        lines.append(line + "".join(_sentinel(mark) for mark in marks[place + 1 : place + 2]))
     return inputs, "\n".join([*lines, f"Final answer: {values[0]}"])
+
+
+def _marks(tokens: list[str], rng: random.Random) -> list[int]:
+    operators = sum(token.startswith("[") for token in tokens)
+    others = len(tokens) - operators
+    stretch = rng.randint(others, MARKS)
+    first = rng.randint(0, MARKS - stretch)
+    of_others = iter(sorted(rng.sample(range(first, first + stretch), others)))
+    of_operators = count(MARKS + rng.randint(0, OPERATOR_MARKS - operators))
+    return [next(of_operators if token.startswith("[") else of_others) for token in tokens]
 
 
 def _working(operator: str, arguments: list[int]) -> str:

@@ -1,19 +1,22 @@
 """The tasks of the experiments that `import tasks` does not register."""
 
 import functools
+from collections.abc import Callable
 
 import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
 import tasks
-from experiments import pointers
+from experiments import digits, pointers
 from explainft import metrics
+from explainft.listops.configs import EVAL_SPLITS
+from explainft.listops.expression import Tree, length, parse
 from explainft.vocab import COMPACT
 from tasks import preprocessors
 from tasks.sources import ExplainedListopsSource
 
-MARKED_VOCABULARY = seqio.SentencePieceVocabulary(COMPACT, extra_ids=pointers.MARKS)
+Writer = Callable[[Tree, int], tuple[str, str]]  # inputs and targets of a tree, of its draw of that number
 
 for _percent in (2, 10, 50):
     tasks.register_partly_explained("tiny", "medium", _percent)
@@ -58,35 +61,60 @@ for _part in LEFT_OUT:
     _register_without(_part)
 
 
-def _register_marked(name: str, config: str, splits: dict[str, str]) -> None:
-    source = ExplainedListopsSource(config, splits)
+def _register_written(
+    style: str, config: str, write: Writer, extra_ids: int = 0, draws: Callable[[Tree], int] = lambda tree: 1
+) -> None:
+    """Tasks of a config whose texts are Python's. Training takes an expression as often as `draws` says."""
+    vocabulary = seqio.SentencePieceVocabulary(COMPACT, extra_ids=extra_ids)
+    task = f"explained_{config}_{style}"
+    evaluations = {f"{task}_eval_{split}_compact": {"validation": split, "test": split} for split in EVAL_SPLITS}
+    for name, splits in {f"{task}_compact": tasks.TRAINING_SPLITS, **evaluations}.items():
+        rows = _written(
+            ExplainedListopsSource(config, splits), write, draws if name not in evaluations else lambda tree: 1
+        )
+        seqio.TaskRegistry.remove(name)
+        seqio.TaskRegistry.add(
+            name,
+            source=seqio.FunctionDataSource(rows, splits=tuple(splits)),  # pyright: ignore[reportArgumentType]
+            preprocessors=[preprocessors.tokenize, seqio.CacheDatasetPlaceholder(), seqio.preprocessors.append_eos],
+            output_features={key: seqio.Feature(vocabulary, add_eos=True) for key in ("inputs", "targets")},
+            postprocess_fn=functools.partial(metrics.postprocess, style="none"),
+            metric_fns=[metrics.score],
+        )
+    seqio.MixtureRegistry.remove(f"{task}_eval_compact")
+    seqio.MixtureRegistry.add(f"{task}_eval_compact", list(evaluations), default_rate=1.0)
+
+
+def _written(source: ExplainedListopsSource, write: Writer, draws: Callable[[Tree], int]):
+    fields = {"inputs": tf.string, "targets": tf.string, "expression": tf.string, "answer": tf.int64}
 
     def dataset(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
         del shuffle_files, seed  # in the order of the data
-        fields = {"inputs": tf.string, "targets": tf.string, "expression": tf.string, "answer": tf.int64}
 
         def rows():
             for row in tfds.as_numpy(source.get_dataset(split, shuffle=False)):
-                inputs, targets = pointers.marked(row["expression"].decode())
-                yield {"inputs": inputs, "targets": targets, "expression": row["expression"], "answer": row["answer"]}
+                tree = parse(row["expression"].decode())
+                for draw in range(draws(tree)):
+                    inputs, targets = write(tree, draw)
+                    yield {
+                        "inputs": inputs,
+                        "targets": targets,
+                        "expression": row["expression"],
+                        "answer": row["answer"],
+                    }
 
         return tf.data.Dataset.from_generator(
             rows, output_signature={field: tf.TensorSpec((), dtype) for field, dtype in fields.items()}
         )
 
-    seqio.TaskRegistry.remove(name)
-    seqio.TaskRegistry.add(
-        name,
-        source=seqio.FunctionDataSource(dataset, splits=tuple(splits)),  # pyright: ignore[reportArgumentType]
-        preprocessors=[preprocessors.tokenize, seqio.CacheDatasetPlaceholder(), seqio.preprocessors.append_eos],
-        output_features={key: seqio.Feature(MARKED_VOCABULARY, add_eos=True) for key in ("inputs", "targets")},
-        postprocess_fn=functools.partial(metrics.postprocess, style="none"),
-        metric_fns=[metrics.score],
-    )
+    return dataset
 
 
-_register_marked("explained_tiny_marked_compact", "tiny", tasks.TRAINING_SPLITS)
-for _config in ("tiny", "tiny_25_96"):
-    for _split in ("validation", "test"):
-        _splits = {"validation": _split, "test": _split}
-        _register_marked(f"explained_{_config}_marked_eval_{_split}_compact", _config, _splits)
+def _evenly(tree: Tree) -> int:
+    """More often the longer it is: tiny has seven expressions of 9 tokens for one of 24."""
+    return max(1, length(tree) // 4 - 1)
+
+
+_register_written("marked", "tiny", pointers.marked, pointers.MARKS + pointers.OPERATOR_MARKS, _evenly)
+_register_written("marked", "tiny_25_96", pointers.marked, pointers.MARKS + pointers.OPERATOR_MARKS)
+_register_written("digits", "tiny_gaps", digits.digits)

@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 from explainft import checkpoint, hugging_face, quiet, t5x_checkpoint
 from explainft.errors import UserError, require_name
-from explainft.t5 import parameter_shapes
+from explainft.layers import RELPOS_MAX_DISTANCE
 from explainft.vocabulary import Vocabulary
-from explainft.weights import Weights, check_shapes
+from explainft.weights import Weights, check_network
 
 WRITERS = {"hf": hugging_face.write, "t5x": t5x_checkpoint.write}
 EXPECTED = (
@@ -134,7 +134,7 @@ def convert(
         raise UserError(f"{destination} exists; name a new folder")
     found = open_weights(source, step)
     model = found.architecture()
-    check_shapes(found, parameter_shapes(model))
+    check_network(found, model)
     if vocabulary is not None:
         size = Vocabulary(vocabulary).size
         if to != "hf" or size > model.vocab_size:
@@ -143,6 +143,11 @@ def convert(
         found = dataclasses.replace(found, vocabulary=vocabulary, extra_ids=0)
     if to == "hf" and found.vocabulary is None:
         _note("no tokenizer is written; --vocabulary names a SentencePiece model to make it from")
+    if to == "t5x" and model.relative_attention_max_distance != RELPOS_MAX_DISTANCE:
+        raise UserError(
+            f"{source} has position biases up to {model.relative_attention_max_distance} tokens, and T5X's network up "
+            f"to {RELPOS_MAX_DISTANCE}: use --to hf"
+        )
     if to == "t5x" and found.read_slot is None:
         _note("no Adafactor slots to write: fresh ones, at step 0; count from there with TRAIN_STEPS_RELATIVE")
     with tqdm(total=len(found.parameters), desc=f"{to} of {source}", unit=" arrays", disable=None) as bar:

@@ -22,7 +22,7 @@ from explainft.reduced import FULL, Reduction
 from explainft.run_folder import RunFolder, writing
 from explainft.t5 import T5, T5Config, parameter_shapes
 from explainft.token_cache import Record, TokenCache
-from explainft.weights import Weights, parameters_like
+from explainft.weights import Weights, check_network, parameters_like
 
 
 @dataclasses.dataclass(frozen=True)
@@ -236,6 +236,7 @@ def make_folder(**named: str) -> None:
 
 def placed_parameters(weights: Weights, model: T5Config, model_parallelism: int) -> Any:
     """A checkpoint's parameters on all devices, read one at a time."""
+    check_network(weights, model)
     mesh = sharding.make_mesh(model_parallelism)
     sharding.check_model(model, mesh)
     places = {name: NamedSharding(mesh, sharding.partition(name)) for name in parameter_shapes(model)}

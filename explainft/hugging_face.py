@@ -136,7 +136,6 @@ def read(folder: Path) -> Weights:
 def _config(folder: Path, settings: dict[str, Any], *, tied: bool) -> T5Config:
     fixed = {
         "relative_attention_num_buckets": RELPOS_BUCKETS,
-        "relative_attention_max_distance": RELPOS_MAX_DISTANCE,
         "layer_norm_epsilon": 1e-6,
     }
     for key, value in fixed.items():
@@ -158,6 +157,7 @@ def _config(folder: Path, settings: dict[str, Any], *, tied: bool) -> T5Config:
         mlp_dim=settings["d_ff"],
         mlp_activations=ACTIVATIONS[feed_forward],
         logits_via_embedding=tied,
+        relative_attention_max_distance=settings.get("relative_attention_max_distance", RELPOS_MAX_DISTANCE),
     )
 
 
@@ -271,7 +271,7 @@ def _settings(config: T5Config, dtype: str) -> dict[str, Any]:
         "num_heads": config.num_heads,
         "num_layers": config.num_encoder_layers,
         "pad_token_id": 0,
-        "relative_attention_max_distance": RELPOS_MAX_DISTANCE,
+        "relative_attention_max_distance": config.relative_attention_max_distance,
         "relative_attention_num_buckets": RELPOS_BUCKETS,
         "tie_word_embeddings": config.logits_via_embedding,
         "vocab_size": config.vocab_size,

@@ -12,11 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 
 RELPOS_BUCKETS = 32
-RELPOS_MAX_DISTANCE = 128
+RELPOS_MAX_DISTANCE = 128  # of every pre-trained T5
 
 
-def relative_position_bucket(relative_position: np.ndarray, *, bidirectional: bool) -> np.ndarray:
-    """The bucket of each distance `key position - query position`: exact when near, logarithmic to 128, one beyond."""
+def relative_position_bucket(
+    relative_position: np.ndarray, *, bidirectional: bool, max_distance: int = RELPOS_MAX_DISTANCE
+) -> np.ndarray:
+    """The bucket of each distance `key position - query position`: exact when near, then logarithmic, one beyond."""
     buckets = RELPOS_BUCKETS
     side = np.zeros_like(relative_position)
     if bidirectional:
@@ -27,9 +29,7 @@ def relative_position_bucket(relative_position: np.ndarray, *, bidirectional: bo
         distance = np.maximum(-relative_position, 0)
     exact = buckets // 2
     # float32 and eps as in T5X: a distance on the edge of two buckets must fall on the side it had in pre-training.
-    log_ratio = np.log(distance.astype(np.float32) / exact + np.finfo(np.float32).eps) / np.log(
-        RELPOS_MAX_DISTANCE / exact
-    )
+    log_ratio = np.log(distance.astype(np.float32) / exact + np.finfo(np.float32).eps) / np.log(max_distance / exact)
     far = np.minimum(exact + (log_ratio * (buckets - exact)).astype(np.int32), buckets - 1)
     return side + np.where(distance < exact, distance, far)
 
@@ -97,6 +97,7 @@ class RelativePositionBiases(nn.Module):
 
     num_heads: int
     bidirectional: bool
+    max_distance: int
     dtype: str
 
     @nn.compact
@@ -104,7 +105,9 @@ class RelativePositionBiases(nn.Module):
         """Biases [H, *relative_position.shape]."""
         init = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
         table = self.param("rel_embedding", init, (self.num_heads, RELPOS_BUCKETS), jnp.float32)
-        buckets = relative_position_bucket(relative_position, bidirectional=self.bidirectional)
+        buckets = relative_position_bucket(
+            relative_position, bidirectional=self.bidirectional, max_distance=self.max_distance
+        )
         return table.astype(self.dtype)[:, buckets]
 
 

@@ -17,7 +17,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from explainft.errors import UserError, nearest
-from explainft.layers import MLP, Attention, Dense, Dropout, RelativePositionBiases, RMSNorm, product
+from explainft.layers import (
+    MLP,
+    RELPOS_BUCKETS,
+    RELPOS_MAX_DISTANCE,
+    Attention,
+    Dense,
+    Dropout,
+    RelativePositionBiases,
+    RMSNorm,
+    product,
+)
 
 NEG_INF = -1e10  # what T5X adds to a masked score: exp() of it is zero, and a row of them alone stays finite
 
@@ -33,6 +43,9 @@ Cache = dict[str, Any]
 @dataclasses.dataclass(frozen=True)
 class T5Config:
     """Sizes of one T5. `mlp_activations` are ("relu",) in 1.0 and ("gelu", "linear") in 1.1; `dtype`: activations.
+
+    Distances from `relative_attention_max_distance` tokens on share one position bias. Pre-trained networks have 128;
+    one trained from scratch on short texts never learns the biases of distances that it has not seen.
 
     The last two choose how the layers are compiled and change neither parameters nor results. `remat_policy`, in
     T5X's words: "none" keeps all activations for the backward pass, "minimal" the matrix products, "full" each layer's
@@ -50,6 +63,7 @@ class T5Config:
     dropout_rate: float = 0.0
     logits_via_embedding: bool = True
     dtype: str = "float32"
+    relative_attention_max_distance: int = RELPOS_MAX_DISTANCE
     remat_policy: str = "none"
     scan_layers: bool = False
 
@@ -60,10 +74,19 @@ class T5Config:
             )
         if not 0.0 <= self.dropout_rate < 1.0:
             raise UserError(f"DROPOUT_RATE={self.dropout_rate} must be at least 0 and below 1")
+        if self.relative_attention_max_distance <= RELPOS_BUCKETS // 2:
+            raise UserError(
+                f"RELATIVE_MAX_DISTANCE={self.relative_attention_max_distance} must be above {RELPOS_BUCKETS // 2}: so "
+                "many distances of the decoder have a bucket of their own"
+            )
 
 
 def attention(config: T5Config, **module: Any) -> Attention:
     return Attention(config.emb_dim, config.num_heads, config.head_dim, config.dropout_rate, config.dtype, **module)
+
+
+def position_biases(config: T5Config, *, bidirectional: bool) -> RelativePositionBiases:
+    return RelativePositionBiases(config.num_heads, bidirectional, config.relative_attention_max_distance, config.dtype)
 
 
 def mlp(config: T5Config, **module: Any) -> MLP:
@@ -182,7 +205,7 @@ class Encoder(nn.Module):
 
     def setup(self):
         cfg = self.config
-        self.relpos_bias = RelativePositionBiases(cfg.num_heads, True, cfg.dtype)
+        self.relpos_bias = position_biases(cfg, bidirectional=True)
         self.layers = [EncoderLayer(cfg) for _ in range(cfg.num_encoder_layers)]
         self.encoder_norm = RMSNorm(cfg.dtype)
         self.dropout = Dropout(cfg.dropout_rate)
@@ -201,7 +224,7 @@ class Decoder(nn.Module):
 
     def setup(self):
         cfg = self.config
-        self.relpos_bias = RelativePositionBiases(cfg.num_heads, False, cfg.dtype)
+        self.relpos_bias = position_biases(cfg, bidirectional=False)
         self.layers = [DecoderLayer(cfg) for _ in range(cfg.num_decoder_layers)]
         self.decoder_norm = RMSNorm(cfg.dtype)
         self.dropout = Dropout(cfg.dropout_rate)

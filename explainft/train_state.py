@@ -15,7 +15,7 @@ from explainft.checkpoint import Checkpoints
 from explainft.errors import UserError, require_positive
 from explainft.run_folder import Progress
 from explainft.t5 import T5, T5Config
-from explainft.weights import Weights, has_adafactor, parameters_like, put, slots_like
+from explainft.weights import Weights, check_network, has_adafactor, parameters_like, put, slots_like
 
 
 @flax.struct.dataclass
@@ -90,6 +90,7 @@ def restore_or_init(
         params, opt_state = keeper.restore(like.params, like.opt_state)
         return TrainState(put(np.int32(keeper.latest), like.step), params, opt_state)
     if weights is not None:
+        check_network(weights, model)
         return state_from(weights, like, tx, step)
     # Compiled for the mesh, each device makes its own part: no device or host ever holds the whole of a large network.
     places = jax.tree.map(lambda x: x.sharding, like)
@@ -99,7 +100,7 @@ def restore_or_init(
 def state_from(weights: Weights, like: TrainState, tx: optax.GradientTransformation, step: int) -> TrainState:
     """The parameters of a checkpoint at a step, with its Adafactor slots where it has them, else with fresh ones.
 
-    Says on standard error what was restored. Raises UserError where the parameters are another network's.
+    Says on standard error what was restored.
     """
     params = parameters_like(weights, like.params)
     places = jax.tree.map(lambda x: x.sharding, like.opt_state)

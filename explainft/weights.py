@@ -45,9 +45,9 @@ class Weights:
             raise UserError(f"{self.origin} brings no vocabulary; give the folder of a run of explainft")
         return Vocabulary(self.vocabulary, self.extra_ids)
 
-    def tree(self, config: T5Config | None = None) -> dict[str, Any]:
-        """All parameters in float32 as the tree of a network (None: its own), on this process's first device."""
-        check_shapes(self, parameter_shapes(config or self.architecture()))
+    def tree(self) -> dict[str, Any]:
+        """All parameters in float32 as the tree of the network, on this process's first device."""
+        check_network(self, self.architecture())
         flat = {name: jax.numpy.asarray(self.read(name).astype(np.float32)) for name in self.parameters}
         return traverse_util.unflatten_dict(flat, sep="/")
 
@@ -82,8 +82,9 @@ def _layers(names: Iterable[str], stack: str) -> int:
     return len(found)
 
 
-def check_shapes(weights: Weights, wanted: Mapping[str, tuple[int, ...]]) -> None:
+def check_network(weights: Weights, network: T5Config) -> None:
     """Refuses parameters that are not those of the network, with the first that differs and both shapes."""
+    wanted = parameter_shapes(network)
     for name, shape in wanted.items():
         found = weights.parameters.get(name)
         if found is None:
@@ -98,6 +99,12 @@ def check_shapes(weights: Weights, wanted: Mapping[str, tuple[int, ...]]) -> Non
             raise UserError(
                 f"{weights.origin} has a parameter {name!r} that the network lacks; choose the recipe of its size"
             )
+    farthest = weights.architecture().relative_attention_max_distance
+    if farthest != network.relative_attention_max_distance:
+        raise UserError(
+            f"{weights.origin} has position biases up to {farthest} tokens, the network up to "
+            f"{network.relative_attention_max_distance}; give --gin.RELATIVE_MAX_DISTANCE={farthest}"
+        )
 
 
 def parameters_like(weights: Weights, like: Any) -> Any:
@@ -105,7 +112,6 @@ def parameters_like(weights: Weights, like: Any) -> Any:
 
     `like` may hold mere shapes with shardings. One parameter at a time passes through the host's memory.
     """
-    check_shapes(weights, {name: leaf.shape for name, leaf in named_leaves(like).items()})
 
     def place(path: jax.tree_util.KeyPath, leaf: Any) -> jax.Array:
         return put(weights.read(leaf_name(path)).astype(np.float32), leaf)

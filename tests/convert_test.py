@@ -21,7 +21,7 @@ from explainft.infer import PRETRAINED
 from explainft.t5 import T5Config, parameter_shapes
 from explainft.train_state import TrainState, init_state
 from explainft.vocab import COMPACT
-from explainft.weights import SLOTS, Weights, architecture, named_leaves, parameters_like, slots_like
+from explainft.weights import SLOTS, Weights, architecture, check_network, named_leaves, parameters_like, slots_like
 from tests.train_test import run as train_run
 
 SMALL = T5Config(
@@ -266,15 +266,26 @@ def test_steps_of_a_t5x_run(tmp_path):
 def test_a_mismatch_names_the_first_parameter_and_both_shapes(tmp_path):
     hugging_face.write(tmp_path / "hf", weights(SMALL))
     found = hugging_face.read(tmp_path / "hf")
-    wider = init_state(dataclasses.replace(SMALL, mlp_dim=256), optim.adamw(lambda _: 1.0), 0).params
     with pytest.raises(UserError, match=r"'decoder/layers_0/mlp/wi/kernel' has shape \(128, 192\).*\(128, 256\)"):
-        parameters_like(found, wider)
-    deeper = init_state(dataclasses.replace(SMALL, num_encoder_layers=2), optim.adamw(lambda _: 1.0), 0).params
+        check_network(found, dataclasses.replace(SMALL, mlp_dim=256))
     with pytest.raises(UserError, match="has no parameter 'encoder/layers_1/attention/key/kernel'"):
-        parameters_like(found, deeper)
-    shallower = init_state(dataclasses.replace(SMALL, num_decoder_layers=1), optim.adamw(lambda _: 1.0), 0).params
+        check_network(found, dataclasses.replace(SMALL, num_encoder_layers=2))
     with pytest.raises(UserError, match="parameter 'decoder/layers_1/.*' that the network lacks"):
-        parameters_like(found, shallower)
+        check_network(found, dataclasses.replace(SMALL, num_decoder_layers=1))
+
+
+def test_how_far_position_biases_reach_goes_along_or_is_refused(tmp_path):
+    near = dataclasses.replace(SMALL, relative_attention_max_distance=32)
+    hugging_face.write(tmp_path / "hf", weights(near))
+    found = hugging_face.read(tmp_path / "hf")
+    assert found.architecture() == near
+    check_network(found, near)
+    with pytest.raises(UserError, match="up to 32 tokens, the network up to 128; give --gin.RELATIVE_MAX_DISTANCE=32"):
+        check_network(found, SMALL)
+    with pytest.raises(UserError, match="T5X's network up to 128: use --to hf"):
+        convert.convert(str(tmp_path / "hf"), tmp_path / "t5x", "t5x")
+    with pytest.raises(UserError, match="RELATIVE_MAX_DISTANCE=16 must be above 16"):
+        dataclasses.replace(SMALL, relative_attention_max_distance=16)
 
 
 def edit(folder, file, change):

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from collections import Counter
 
 import pytest
 import seqio
@@ -52,3 +53,16 @@ def test_the_tasks_of_the_sweeps_are_registered(sweeps):
     assert {f"explained_tiny_medium_{percent}_percent_compact" for percent in (2, 10, 50)} <= names
     assert {f"explained_tiny_{n}_none_compact" for n in (1000, 3000, 10000, 30000)} <= names
     assert {"explained_tiny_marked_compact", "explained_tiny_25_96_marked_eval_test_compact"} <= names
+    assert {"explained_tiny_gaps_digits_compact", "explained_tiny_gaps_digits_eval_larger_numbers_compact"} <= names
+    assert "explained_tiny_gaps_digits_eval_compact" in seqio.MixtureRegistry.names()
+
+
+@pytest.mark.parametrize("name", ["explained_tiny_marked_compact", "explained_tiny_marked_eval_test_compact"])
+def test_long_expressions_are_marked_more_often_in_training_alone(sweeps, name):
+    task = seqio.TaskRegistry.get(name)
+    rows = task.get_dataset(None, task.splits[0], shuffle=False).take(300).as_numpy_iterator()
+    drawn = Counter(row["expression"].decode() for row in rows)
+    drawn.popitem()  # which take(300) may have cut off
+    lengths = {expression: listops.length(listops.parse(expression)) for expression in drawn}
+    wanted = {e: 1 if "eval" in name else max(1, length // 4 - 1) for e, length in lengths.items()}
+    assert drawn == wanted and max(lengths.values()) > 20

@@ -53,11 +53,12 @@ def test_a_packed_batch_is_each_example_alone(hugging_face, family):
     assert ours.largest_difference(gradients, their_gradients) < (1e-4, "")
 
 
+@pytest.mark.parametrize("max_distance", [128, 32])
 @pytest.mark.parametrize("bidirectional", [True, False])
-def test_relative_position_buckets(hugging_face, bidirectional):
+def test_relative_position_buckets(hugging_face, bidirectional, max_distance):
     distances = np.arange(-1100, 1101)
-    mine = relative_position_bucket(distances, bidirectional=bidirectional)
-    np.testing.assert_array_equal(mine, hugging_face.relative_position_buckets(distances, bidirectional))
+    mine = relative_position_bucket(distances, bidirectional=bidirectional, max_distance=max_distance)
+    np.testing.assert_array_equal(mine, hugging_face.relative_position_buckets(distances, bidirectional, max_distance))
 
 
 @pytest.mark.parametrize("family", cases.FAMILIES)

@@ -1,5 +1,6 @@
 """The network: its names, its masks, its cache."""
 
+import dataclasses
 import functools
 import math
 
@@ -114,6 +115,20 @@ def test_relative_position_buckets_by_hand():
     assert relative_position_bucket(np.array([1, 300]), bidirectional=False).tolist() == [0, 0]
     both = relative_position_bucket(np.array([-7, -8, -200, 0, 7, 8, 200]), bidirectional=True)
     assert both.tolist() == [7, 8, 15, 0, 16 + 7, 16 + 8, 16 + 15]
+    near = relative_position_bucket(-np.array([15, 16, 31, 32, 500]), bidirectional=False, max_distance=32)
+    assert near.tolist() == [15, 16, 31, 31, 31]
+
+
+def test_a_network_s_position_biases_reach_as_far_as_its_config_says():
+    near = dataclasses.replace(SMALL, relative_attention_max_distance=32)
+    tokens = jnp.asarray(np.random.default_rng(0).integers(1, 40, (1, 60)))
+    params = T5(SMALL).init(jax.random.key(0), tokens, tokens, tokens)["params"]
+
+    def logits(config, length):
+        return T5(config).apply({"params": params}, *[tokens[:, :length]] * 3)
+
+    np.testing.assert_array_equal(logits(SMALL, 8), logits(near, 8))
+    assert jnp.abs(logits(SMALL, 60) - logits(near, 60)).max() > 1e-4
 
 
 @pytest.mark.parametrize("config", [V1_0, V1_1], ids=["1.0", "1.1"])

@@ -103,6 +103,6 @@ def generate(config: T5Config, params, prompts, length: int, batch_size: int) ->
     return outputs, leads
 
 
-def relative_position_buckets(distances: np.ndarray, bidirectional: bool) -> np.ndarray:
-    attention = transformers.models.t5.modeling_t5.T5Attention
-    return attention._relative_position_bucket(torch.from_numpy(distances), bidirectional=bidirectional).numpy()
+def relative_position_buckets(distances: np.ndarray, bidirectional: bool, max_distance: int) -> np.ndarray:
+    bucket = transformers.models.t5.modeling_t5.T5Attention._relative_position_bucket
+    return bucket(torch.from_numpy(distances), bidirectional=bidirectional, max_distance=max_distance).numpy()
