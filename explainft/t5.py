@@ -74,10 +74,11 @@ class T5Config:
             )
         if not 0.0 <= self.dropout_rate < 1.0:
             raise UserError(f"DROPOUT_RATE={self.dropout_rate} must be at least 0 and below 1")
-        if self.relative_attention_max_distance <= RELPOS_BUCKETS // 2:
+        farthest = self.relative_attention_max_distance
+        if farthest <= RELPOS_BUCKETS // 2:
             raise UserError(
-                f"RELATIVE_MAX_DISTANCE={self.relative_attention_max_distance} must be above {RELPOS_BUCKETS // 2}: so "
-                "many distances of the decoder have a bucket of their own"
+                f"relative_attention_max_distance={farthest} must be above {RELPOS_BUCKETS // 2}: so many distances of "
+                "the decoder have a bucket of their own"
             )
 
 

@@ -103,7 +103,8 @@ def check_network(weights: Weights, network: T5Config) -> None:
     if farthest != network.relative_attention_max_distance:
         raise UserError(
             f"{weights.origin} has position biases up to {farthest} tokens, the network up to "
-            f"{network.relative_attention_max_distance}; give --gin.RELATIVE_MAX_DISTANCE={farthest}"
+            f"{network.relative_attention_max_distance}; give "
+            f"--gin.t5.T5Config.relative_attention_max_distance={farthest}"
         )
 
 

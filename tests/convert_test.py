@@ -280,11 +280,14 @@ def test_how_far_position_biases_reach_goes_along_or_is_refused(tmp_path):
     found = hugging_face.read(tmp_path / "hf")
     assert found.architecture() == near
     check_network(found, near)
-    with pytest.raises(UserError, match="up to 32 tokens, the network up to 128; give --gin.RELATIVE_MAX_DISTANCE=32"):
+    with pytest.raises(
+        UserError,
+        match="up to 32 tokens, the network up to 128; give --gin.t5.T5Config.relative_attention_max_distance=32",
+    ):
         check_network(found, SMALL)
     with pytest.raises(UserError, match="T5X's network up to 128: use --to hf"):
         convert.convert(str(tmp_path / "hf"), tmp_path / "t5x", "t5x")
-    with pytest.raises(UserError, match="RELATIVE_MAX_DISTANCE=16 must be above 16"):
+    with pytest.raises(UserError, match="relative_attention_max_distance=16 must be above 16"):
         dataclasses.replace(SMALL, relative_attention_max_distance=16)
 
 
