@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import hashlib
-import importlib
+import importlib.util
 import inspect
 import json
 import os
@@ -24,7 +24,7 @@ from explainft.vocabulary import Vocabulary
 
 FEATURES = ("inputs", "targets")
 BATCH = 256  # examples taken from TensorFlow at a time
-FORMAT = 2  # raise it when what is written below changes
+FORMAT = 3  # raise it when what is written below changes
 
 
 Record = dict[str, Any]  # the fields of an example beside its tokens, for postprocessing and metrics
@@ -124,7 +124,35 @@ def _fresh(memory: Path, asked: dict[str, Any]) -> bool:
 
 def _unchanged(sources: dict[str, str]) -> bool:
     # A file that is absent cannot have made anything newer: caches travel to machines without the dataset or SeqIO.
-    return all(not Path(path).is_file() or _digest(Path(path)) == digest for path, digest in sources.items())
+    found = {_found(name): digest for name, digest in sources.items()}
+    return all(not path.is_file() or _digest(path) == digest for path, digest in found.items())
+
+
+def _found(source: str) -> Path:
+    """The file that a name of `_code_name`, or a path, stands for in this process."""
+    module, colon, below = source.partition(":")
+    root = _root(module) if colon else None
+    return Path(source) if root is None else root / below
+
+
+def _code_name(path: Path, task_module: str) -> str:
+    """`module:path below the folder that it is imported from`: another checkout is held against its own files."""
+    own = task_module.partition(".")[0]
+    for module in ("tasks", "explainft", own):
+        root = _root(module)
+        if root is not None and path.is_relative_to(root if module == own else root / module):
+            return f"{module}:{path.relative_to(root)}"
+    return str(path)
+
+
+def _root(module: str) -> Path | None:
+    """The folder that a top-level module would be imported from; nothing is imported."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return None
+    places = spec and (spec.submodule_search_locations or [spec.origin])
+    return Path(next(iter(places)) or "").parent if places else None
 
 
 def _digest(path: Path) -> str:
@@ -147,7 +175,8 @@ def _provider(name: str, task_module: str) -> Any:
     return seqio.get_mixture_or_task(name)
 
 
-def _sources(task_module: str, *files: Path) -> dict[str, str]:
+def _sources(task_module: str, *files: str) -> dict[str, str]:
+    """What the tasks are made from, by name: code, and files that it comes with."""
     module = sys.modules[task_module]
     assert module.__file__ is not None
     code = Path(module.__file__)
@@ -157,7 +186,7 @@ def _sources(task_module: str, *files: Path) -> dict[str, str]:
         imported = {getattr(found, "__file__", None) or "" for found in list(sys.modules.values())}
         found = [Path(file) for file in sorted(imported) if Path(file).parent == code.parent]
         found += [*Path(sys.modules["tasks"].__file__ or "").parent.glob("*.py")] if "tasks" in sys.modules else []
-    return {str(path): _digest(path) for path in [*found, *files] if path.is_file()}
+    return {_code_name(path, task_module): _digest(path) for path in [*found, *map(Path, files)] if path.is_file()}
 
 
 def _build(name: str, split: str, asked: dict[str, Any], folder: Path) -> None:
@@ -191,9 +220,8 @@ def _build(name: str, split: str, asked: dict[str, Any], folder: Path) -> None:
             "extra_ids": vocabulary.extra_ids,
             "postprocess": _describe(task.postprocessor),
             "metrics": [_describe(metric) for metric in task.metric_fns],
-            "sources": _sources(
-                task_module, Path(vocabulary.sentencepiece_model_file), *(offline or _dataset_files(task))
-            ),
+            "sources": _sources(task_module, vocabulary.sentencepiece_model_file)
+            | {str(path): _digest(path) for path in offline or _dataset_files(task) if path.is_file()},
         }
         (scratch / "meta.json").write_text(json.dumps(meta, indent=1))
         try:

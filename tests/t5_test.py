@@ -142,8 +142,10 @@ def test_a_target_position_sees_its_past_and_the_whole_input_only(config):
         causal_BTT, cross_BTS = np.tri(5, dtype=bool)[None], same_segment(np.ones((1, 5), int), real)
         return model.logits(model.decoder(y_BTD, encoded_BSD, causal_BTT, cross_BTS, True))
 
+    params = params_of(config)  # outside of the trace: it is kept for other tests
+
     def logit_at(t, x_BSD, y_BTD):
-        return T5(config).apply(params_of(config), x_BSD, y_BTD, method=logits)[0, t, 3]
+        return T5(config).apply(params, x_BSD, y_BTD, method=logits)[0, t, 3]
 
     gradients = jax.jit(jax.vmap(jax.grad(logit_at, argnums=(1, 2)), in_axes=(0, None, None)))
     by_x_TBSD, by_y_TBTD = gradients(np.arange(5), x_BSD, y_BTD)

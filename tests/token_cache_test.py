@@ -130,6 +130,30 @@ def test_a_cache_older_than_its_sources_is_made_again(data_dir, cache_dir):
     assert token_cache.load(TASK, "validation", data_dir=data_dir).task == TASK
 
 
+@pytest.mark.parametrize(("other", "fresh"), [("x = 2", False), ("x = 1", True), (None, True)])
+def test_another_checkout_is_held_against_its_own_files(tmp_path, monkeypatch, other, fresh):
+    for name, helper in (("one", "x = 1"), ("other", other)):
+        (tmp_path / name / "checkout_tasks").mkdir(parents=True)
+        if helper is not None:
+            (tmp_path / name / "checkout_tasks" / "__init__.py").write_text("")
+            (tmp_path / name / "checkout_tasks" / "mine.py").write_text("from checkout_tasks import helper\n")
+            (tmp_path / name / "checkout_tasks" / "helper.py").write_text(helper)
+
+    def imported_from(name):
+        monkeypatch.setattr(sys, "path", [str(tmp_path / name), *sys.path])
+        for module in [module for module in sys.modules if module.startswith("checkout_tasks")]:
+            monkeypatch.delitem(sys.modules, module)
+
+    imported_from("one")
+    importlib.import_module("checkout_tasks.mine")
+    sources = token_cache._sources("checkout_tasks.mine")
+    assert {"checkout_tasks:checkout_tasks/mine.py", "checkout_tasks:checkout_tasks/helper.py"} <= sources.keys()
+    assert token_cache._unchanged(sources)
+    imported_from("other")
+    (tmp_path / "one").rename(tmp_path / "gone")
+    assert token_cache._unchanged(sources) == fresh
+
+
 def test_other_settings_make_other_tokens(data_dir, monkeypatch, tmp_path):
     built = []
     monkeypatch.setattr(token_cache, "_build", lambda name, split, asked, folder: built.append(asked))
