@@ -9,7 +9,7 @@ are written already, and each step asks only for what stands next to a mark, or 
 
     o5 [MAX m7 2 o6 [SUM m20 9 m21 4 m40 ] m41 1 m90 ]
 
-    o6 [SUM m20 9 m21 4 m40], sum is 13 o6 3 m41
+    o6 [SUM m20 9 m21 4 m40], running sums 9 3 o6 3 m41
     o5 [MAX m7 2 o6 3 m41 1 m90] is o5 3
     Final answer: 3
 
@@ -22,8 +22,8 @@ from itertools import count
 
 from explainft.listops.expression import Tree, apply, format
 
-MARKS = 200
-OPERATOR_MARKS = 60  # the sentinels after them
+MARKS = 120
+OPERATOR_MARKS = 40  # the sentinels after them
 
 
 def marked(tree: Tree, draw: int = 0) -> tuple[str, str]:
@@ -66,9 +66,9 @@ def _marks(tokens: list[str], rng: random.Random) -> list[int]:
 
 
 def _working(operator: str, arguments: list[int]) -> str:
-    """In the words of the style medium, which the vocabulary has as pieces."""
+    """In words of the styles that the vocabulary has as pieces; sums modulo 10 from the first on."""
     if operator == "SUM":
-        return f"], sum is {sum(arguments)}"
+        return "], running sums" + "".join(f" {sum(arguments[: i + 1]) % 10}" for i in range(len(arguments)))
     if operator == "MED":
         return f"MED, sorted list, [{', '.join(map(str, sorted(arguments)))}], MEDIAN is"
     return "] is"

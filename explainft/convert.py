@@ -145,8 +145,13 @@ def convert(
         _note("no tokenizer is written; --vocabulary names a SentencePiece model to make it from")
     if to == "t5x" and model.relative_attention_max_distance != RELPOS_MAX_DISTANCE:
         raise UserError(
-            f"{source} has position biases up to {model.relative_attention_max_distance} tokens, and T5X's network up "
-            f"to {RELPOS_MAX_DISTANCE}: use --to hf"
+            f"{source} has relative_attention_max_distance={model.relative_attention_max_distance}, and T5X's network "
+            f"{RELPOS_MAX_DISTANCE}: use --to hf"
+        )
+    if model.encoder_local_radius is not None:
+        raise UserError(
+            f"{source} has encoder_local_radius={model.encoder_local_radius}, which no T5 of T5X or Hugging Face has; "
+            "the folder of its run is all there is of it"
         )
     if to == "t5x" and found.read_slot is None:
         _note("no Adafactor slots to write: fresh ones, at step 0; count from there with TRAIN_STEPS_RELATIVE")

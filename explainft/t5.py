@@ -45,7 +45,9 @@ class T5Config:
     """Sizes of one T5. `mlp_activations` are ("relu",) in 1.0 and ("gelu", "linear") in 1.1; `dtype`: activations.
 
     Distances from `relative_attention_max_distance` tokens on share one position bias. Pre-trained networks have 128;
-    one trained from scratch on short texts never learns the biases of distances that it has not seen.
+    one trained from scratch on short texts never learns the biases of distances that it has not seen. With
+    `encoder_local_radius` a token of the input attends to those at most so far away (the local attention of LongT5, Guo
+    et al. 2022, https://arxiv.org/abs/2112.07916): what it sees does not change with the length of the text.
 
     The last two choose how the layers are compiled and change neither parameters nor results. `remat_policy`, in
     T5X's words: "none" keeps all activations for the backward pass, "minimal" the matrix products, "full" each layer's
@@ -64,6 +66,7 @@ class T5Config:
     logits_via_embedding: bool = True
     dtype: str = "float32"
     relative_attention_max_distance: int = RELPOS_MAX_DISTANCE
+    encoder_local_radius: int | None = None
     remat_policy: str = "none"
     scan_layers: bool = False
 
@@ -80,6 +83,8 @@ class T5Config:
                 f"relative_attention_max_distance={farthest} must be above {RELPOS_BUCKETS // 2}: so many distances of "
                 "the decoder have a bucket of their own"
             )
+        if self.encoder_local_radius is not None and self.encoder_local_radius < 1:
+            raise UserError(f"encoder_local_radius={self.encoder_local_radius} must be at least 1, or None")
 
 
 def attention(config: T5Config, **module: Any) -> Attention:
@@ -213,8 +218,10 @@ class Encoder(nn.Module):
 
     def __call__(self, x_BSD: jax.Array, mask_BSS: jax.Array, deterministic: bool) -> jax.Array:
         positions = np.arange(x_BSD.shape[1])
-        relpos_HSS = self.relpos_bias(positions[None] - positions[:, None])
-        bias_BHSS = relpos_HSS + mask_bias(mask_BSS, self.config.dtype)
+        distances_SS = positions[None] - positions[:, None]
+        if (radius := self.config.encoder_local_radius) is not None:
+            mask_BSS &= np.abs(distances_SS) <= radius
+        bias_BHSS = self.relpos_bias(distances_SS) + mask_bias(mask_BSS, self.config.dtype)
         x_BSD = self.dropout(over_data(x_BSD), deterministic)
         x_BSD = apply_layers(self, self.layers, x_BSD, (bias_BHSS,), deterministic)
         return self.dropout(self.encoder_norm(x_BSD), deterministic)

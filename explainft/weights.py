@@ -99,13 +99,12 @@ def check_network(weights: Weights, network: T5Config) -> None:
             raise UserError(
                 f"{weights.origin} has a parameter {name!r} that the network lacks; choose the recipe of its size"
             )
-    farthest = weights.architecture().relative_attention_max_distance
-    if farthest != network.relative_attention_max_distance:
-        raise UserError(
-            f"{weights.origin} has position biases up to {farthest} tokens, the network up to "
-            f"{network.relative_attention_max_distance}; give "
-            f"--gin.t5.T5Config.relative_attention_max_distance={farthest}"
-        )
+    for field in ("relative_attention_max_distance", "encoder_local_radius"):  # which shapes do not tell
+        theirs, ours = getattr(weights.architecture(), field), getattr(network, field)
+        if theirs != ours:
+            raise UserError(
+                f"{weights.origin} has {field}={theirs}, the network {ours}; give --gin.t5.T5Config.{field}={theirs}"
+            )
 
 
 def parameters_like(weights: Weights, like: Any) -> Any:

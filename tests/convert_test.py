@@ -281,14 +281,25 @@ def test_how_far_position_biases_reach_goes_along_or_is_refused(tmp_path):
     assert found.architecture() == near
     check_network(found, near)
     with pytest.raises(
-        UserError,
-        match="up to 32 tokens, the network up to 128; give --gin.t5.T5Config.relative_attention_max_distance=32",
+        UserError, match="=32, the network 128; give --gin.t5.T5Config.relative_attention_max_distance=32"
     ):
         check_network(found, SMALL)
-    with pytest.raises(UserError, match="T5X's network up to 128: use --to hf"):
+    with pytest.raises(UserError, match="and T5X's network 128: use --to hf"):
         convert.convert(str(tmp_path / "hf"), tmp_path / "t5x", "t5x")
     with pytest.raises(UserError, match="relative_attention_max_distance=16 must be above 16"):
         dataclasses.replace(SMALL, relative_attention_max_distance=16)
+
+
+@pytest.mark.parametrize("to", ["hf", "t5x"])
+def test_an_encoder_that_others_do_not_have_is_no_folder_of_theirs(tmp_path, monkeypatch, to):
+    local = dataclasses.replace(SMALL, encoder_local_radius=8)
+    monkeypatch.setattr(convert, "open_weights", lambda source, step: weights(local))
+    with pytest.raises(UserError, match="encoder_local_radius=8, which no T5 of T5X or Hugging Face has"):
+        convert.convert("run", tmp_path / "out", to)
+    with pytest.raises(UserError, match="encoder_local_radius=8, the network None"):
+        check_network(weights(local), SMALL)
+    with pytest.raises(UserError, match="encoder_local_radius=0 must be at least 1"):
+        dataclasses.replace(SMALL, encoder_local_radius=0)
 
 
 def edit(folder, file, change):

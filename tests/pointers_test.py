@@ -20,7 +20,7 @@ def test_the_example_of_the_description():
     m = [f" <extra_id_{mark}>" for mark in marks]
     assert inputs == f"{m[0]} [MAX{m[1]} 2{m[2]} [SUM{m[3]} 9{m[4]} 4{m[5]} ]{m[6]} 1{m[7]} ]"
     assert targets.split("\n") == [
-        f"{m[2]} [SUM{m[3]} 9{m[4]} 4{m[5]}], sum is 13{m[2]} 3{m[6]}",
+        f"{m[2]} [SUM{m[3]} 9{m[4]} 4{m[5]}], running sums 9 3{m[2]} 3{m[6]}",
         f"{m[0]} [MAX{m[1]} 2{m[2]} 3{m[6]} 1{m[7]}] is{m[0]} 3",
         "Final answer: 3",
     ]

@@ -131,6 +131,18 @@ def test_a_network_s_position_biases_reach_as_far_as_its_config_says():
     assert jnp.abs(logits(SMALL, 60) - logits(near, 60)).max() > 1e-4
 
 
+def test_a_local_encoder_sees_no_farther_than_its_layers_radii():
+    local = dataclasses.replace(SMALL, encoder_local_radius=3)
+    params, mask = params_of(local), np.ones((1, 30, 30), bool)
+    x_BSD = np.random.default_rng(0).normal(size=(1, 30, 16)).astype(np.float32)
+
+    def at_20(x_BSD):
+        return T5(local).apply(params, x_BSD, mask, True, method=lambda model, *args: model.encoder(*args))[0, 20, 3]
+
+    seen = np.abs(jax.jit(jax.grad(at_20))(x_BSD))[0].max(-1) > 0
+    assert seen.nonzero()[0].tolist() == list(range(14, 27))  # two layers, three tokens each
+
+
 @pytest.mark.parametrize("config", [V1_0, V1_1], ids=["1.0", "1.1"])
 def test_a_target_position_sees_its_past_and_the_whole_input_only(config):
     rng = np.random.default_rng(0)
