@@ -15,25 +15,30 @@ are written already, and each step asks only for what stands next to a mark, or 
 
 A line ends with its operator's mark, its answer, and the mark where the operator round it goes on. Marks are the
 vocabulary's sentinels, one piece each.
+
+In training other expressions follow the one whose answer is asked for, and their operators are worked out like its own:
+no expression is longer, but the text is, and so much the more of it must be looked past.
 """
 
 import random
+from collections.abc import Sequence
 from itertools import count
 
-from explainft.listops.expression import Tree, apply, format
+from explainft.listops.expression import Tree, apply, format, length
 
 MARKS = 120
 OPERATOR_MARKS = 40  # the sentinels after them
+LONGEST = 96  # tokens of all expressions of a text in training
 
 
-def marked(tree: Tree, draw: int = 0) -> tuple[str, str]:
-    """Inputs and targets of an expression, SUM modulo 10; each `draw` gives other marks.
+def marked(tree: Tree, *others: Tree) -> tuple[str, str]:
+    """Inputs and targets of an expression with others behind it, SUM modulo 10; the texts choose the marks.
 
-    MARKS and OPERATOR_MARKS bound its tokens.
+    Raises ValueError where MARKS or OPERATOR_MARKS are too few.
     """
-    expression = format(tree)
-    tokens = expression.split()
-    marks = _marks(tokens, random.Random(f"{draw} {expression}"))
+    expressions = " ".join(map(format, (tree, *others)))
+    tokens = expressions.split()
+    marks = _marks(tokens, random.Random(expressions))
     inputs = "".join(f"{_sentinel(mark)} {token}" for mark, token in zip(marks, tokens, strict=True))
     values: dict[int, int] = {}  # of each bracket's place that was passed
     ends: dict[int, int] = {}  # and where its operator ends
@@ -53,6 +58,17 @@ def marked(tree: Tree, draw: int = 0) -> tuple[str, str]:
         line += f"{_sentinel(marks[place])}{_working(operator, arguments)}{_sentinel(marks[start])} {values[start]}"
         lines.append(line + "".join(_sentinel(mark) for mark in marks[place + 1 : place + 2]))
     return inputs, "\n".join([*lines, f"Final answer: {values[0]}"])
+
+
+def crowd(tree: Tree, recent: Sequence[Tree]) -> list[Tree]:
+    """The expression with none to some of the recent ones behind it, LONGEST tokens at most."""
+    rng = random.Random(format(tree))
+    together, room = [tree], rng.randint(0, LONGEST) - length(tree)
+    for other in rng.sample(recent, len(recent)):
+        if length(other) <= room:
+            together.append(other)
+            room -= length(other)
+    return together
 
 
 def _marks(tokens: list[str], rng: random.Random) -> list[int]:

@@ -139,6 +139,9 @@ class Checkpoints:
         self._choose(earlier)
 
     def _check_same_run(self, found: dict[str, Any]) -> None:
+        # A checkpoint that is older than a setting of the network was trained with its default.
+        known = {f.name: f.default for f in dataclasses.fields(T5Config) if f.name in self._described.get("model", ())}
+        found = {**found, "model": known | found.get("model", {})}
         for key in META_SAME_RUN:
             if found.get(key) != self._described[key]:
                 differing = _difference(found.get(key), self._described[key])

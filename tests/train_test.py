@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-from explainft import checkpoint, optim, token_cache
+from explainft import checkpoint, integrity, optim, token_cache
 from explainft.checkpoint import CheckpointConfig
 from explainft.data import Batches
 from explainft.errors import UserError
@@ -171,6 +171,19 @@ def test_a_folder_of_another_run_is_refused(undisturbed, tiny_data_dir, changes,
     with pytest.raises(UserError, match=message):
         run(undisturbed, tiny_data_dir, 12, **{"model": dataclasses.replace(MODEL, dropout_rate=0.1), **changes})
     assert (undisturbed / "config.gin").read_text() == before
+
+
+def test_a_run_from_before_a_setting_of_the_network_goes_on(undisturbed, tmp_path, tiny_data_dir, monkeypatch):
+    shutil.copytree(undisturbed, tmp_path / "run")
+    file = tmp_path / "run" / "checkpoints" / "checkpoint_10" / "meta" / "metadata"
+    meta = json.loads(file.read_text())
+    del meta["model"]["relative_attention_max_distance"], meta["model"]["encoder_local_radius"]
+    file.write_text(json.dumps(integrity.sealed(meta)))
+    nearer = dataclasses.replace(MODEL, dropout_rate=0.1, relative_attention_max_distance=32)
+    with pytest.raises(UserError, match="another model: relative_attention_max_distance 128 there, 32 here"):
+        run(tmp_path / "run", tiny_data_dir, 11, model=nearer)
+    run(tmp_path / "run", tiny_data_dir, 11, model=dataclasses.replace(MODEL, dropout_rate=0.1))
+    assert rows(tmp_path / "run")[-1]["step"] == 11
 
 
 def test_reading_a_damaged_checkpoint(undisturbed, tmp_path):
