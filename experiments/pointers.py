@@ -61,9 +61,9 @@ def marked(tree: Tree, *others: Tree) -> tuple[str, str]:
 
 
 def crowd(tree: Tree, recent: Sequence[Tree]) -> list[Tree]:
-    """The expression with none to some of the recent ones behind it, LONGEST tokens at most."""
+    """The expression, half of the time with recent ones behind it, LONGEST tokens at most."""
     rng = random.Random(format(tree))
-    together, room = [tree], rng.randint(0, LONGEST) - length(tree)
+    together, room = [tree], rng.choice((0, rng.randint(0, LONGEST))) - length(tree)
     for other in rng.sample(recent, len(recent)):
         if length(other) <= room:
             together.append(other)
