@@ -1,8 +1,7 @@
 """The tasks of the experiments that `import tasks` does not register."""
 
 import functools
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import seqio
 import tensorflow as tf
@@ -12,13 +11,12 @@ import tasks
 from experiments import digits, pointers
 from explainft import metrics
 from explainft.listops.configs import EVAL_SPLITS
-from explainft.listops.expression import Tree, parse
+from explainft.listops.expression import Tree, length, parse
 from explainft.vocab import COMPACT
 from tasks import preprocessors
 from tasks.sources import ExplainedListopsSource
 
-Writer = Callable[..., tuple[str, str]]  # inputs and targets of a tree, and of others behind it where it takes them
-Crowd = Callable[[Tree, Sequence[Tree]], list[Tree]]  # a tree, and which of the recent ones follow it in a text
+Writer = Callable[[Tree, int], tuple[str, str]]  # inputs and targets of a tree, of its draw of that number
 
 for _percent in (2, 10, 50):
     tasks.register_partly_explained("tiny", "medium", _percent)
@@ -63,18 +61,17 @@ for _part in LEFT_OUT:
     _register_without(_part)
 
 
-def alone(tree: Tree, recent: Sequence[Tree]) -> list[Tree]:
-    del recent
-    return [tree]
-
-
-def _register_written(style: str, config: str, write: Writer, extra_ids: int = 0, crowd: Crowd = alone) -> None:
-    """Tasks of a config whose texts are Python's; in training `crowd` says which expressions make a text together."""
+def _register_written(
+    style: str, config: str, write: Writer, extra_ids: int = 0, draws: Callable[[Tree], int] = lambda tree: 1
+) -> None:
+    """Tasks of a config whose texts are Python's. Training takes an expression as often as `draws` says."""
     vocabulary = seqio.SentencePieceVocabulary(COMPACT, extra_ids=extra_ids)
     task = f"explained_{config}_{style}"
     evaluations = {f"{task}_eval_{split}_compact": {"validation": split, "test": split} for split in EVAL_SPLITS}
     for name, splits in {f"{task}_compact": tasks.TRAINING_SPLITS, **evaluations}.items():
-        rows = _written(ExplainedListopsSource(config, splits), write, alone if name in evaluations else crowd)
+        rows = _written(
+            ExplainedListopsSource(config, splits), write, draws if name not in evaluations else lambda tree: 1
+        )
         seqio.TaskRegistry.remove(name)
         seqio.TaskRegistry.add(
             name,
@@ -88,19 +85,23 @@ def _register_written(style: str, config: str, write: Writer, extra_ids: int = 0
     seqio.MixtureRegistry.add(f"{task}_eval_compact", list(evaluations), default_rate=1.0)
 
 
-def _written(source: ExplainedListopsSource, write: Writer, crowd: Crowd):
+def _written(source: ExplainedListopsSource, write: Writer, draws: Callable[[Tree], int]):
     fields = {"inputs": tf.string, "targets": tf.string, "expression": tf.string, "answer": tf.int64}
 
     def dataset(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
         del shuffle_files, seed  # in the order of the data
 
         def rows():
-            recent: deque[Tree] = deque(maxlen=8)
             for row in tfds.as_numpy(source.get_dataset(split, shuffle=False)):
                 tree = parse(row["expression"].decode())
-                inputs, targets = write(*crowd(tree, recent))
-                yield {"inputs": inputs, "targets": targets, "expression": row["expression"], "answer": row["answer"]}
-                recent.append(tree)
+                for draw in range(draws(tree)):
+                    inputs, targets = write(tree, draw)
+                    yield {
+                        "inputs": inputs,
+                        "targets": targets,
+                        "expression": row["expression"],
+                        "answer": row["answer"],
+                    }
 
         return tf.data.Dataset.from_generator(
             rows, output_signature={field: tf.TensorSpec((), dtype) for field, dtype in fields.items()}
@@ -109,7 +110,11 @@ def _written(source: ExplainedListopsSource, write: Writer, crowd: Crowd):
     return dataset
 
 
-SENTINELS = pointers.MARKS + pointers.OPERATOR_MARKS
-_register_written("marked", "tiny", pointers.marked, SENTINELS, pointers.crowd)
-_register_written("marked", "tiny_25_96", pointers.marked, SENTINELS)
+def _evenly(tree: Tree) -> int:
+    """More often the longer it is: tiny has seven expressions of 9 tokens for one of 24."""
+    return max(1, length(tree) // 4 - 1)
+
+
+_register_written("marked", "tiny", pointers.marked, pointers.MARKS, _evenly)
+_register_written("marked", "tiny_25_96", pointers.marked, pointers.MARKS)
 _register_written("digits", "tiny_gaps", digits.digits)

@@ -3,7 +3,7 @@
 import random
 import re
 
-from experiments.pointers import LONGEST, MARKS, OPERATOR_MARKS, crowd, marked
+from experiments.pointers import MARKS, marked
 from explainft import listops
 from explainft.listops.configs import CONFIGS
 
@@ -12,13 +12,9 @@ MARK = re.compile(r" <extra_id_(\d+)>")
 
 def test_the_example_of_the_description():
     inputs, targets = marked(listops.parse("[MAX 2 [SUM 9 4 ] 1 ]"))
-    marks = [int(mark) for mark in MARK.findall(inputs)]
-    operators = [marks.pop(2), marks.pop(0)][::-1]
-    assert marks == sorted(set(marks)) and len(marks) == 6 and marks[-1] < MARKS
-    assert operators == [operators[0], operators[0] + 1] and operators[0] >= MARKS
-    marks[:1] = [operators[0], marks[0], operators[1]]
-    m = [f" <extra_id_{mark}>" for mark in marks]
-    assert inputs == f"{m[0]} [MAX{m[1]} 2{m[2]} [SUM{m[3]} 9{m[4]} 4{m[5]} ]{m[6]} 1{m[7]} ]"
+    m = [f" <extra_id_{mark}>" for mark in dict.fromkeys(MARK.findall(inputs))]
+    assert len(m) == 8
+    assert inputs == f"{m[0]} [MAX{m[1]} 2{m[2]}{m[0]} [SUM{m[3]} 9{m[4]} 4{m[5]} ]{m[6]} 1{m[7]} ]"
     assert targets.split("\n") == [
         f"{m[2]} [SUM{m[3]} 9{m[4]} 4{m[5]}], running sums 9 3{m[2]} 3{m[6]}",
         f"{m[0]} [MAX{m[1]} 2{m[2]} 3{m[6]} 1{m[7]}] is{m[0]} 3",
@@ -38,30 +34,10 @@ def test_answers_are_right_and_every_mark_is_drawn():
         # What a line looks up stands in the expression, or in a line above.
         seen |= {int(mark) for mark in MARK.findall(inputs)}
         assert set(MARK.findall(targets)) <= set(MARK.findall(inputs))
-    assert seen == set(range(MARKS + OPERATOR_MARKS))
+    assert seen == set(range(MARKS))
 
 
-def test_the_text_alone_chooses_the_marks():
+def test_the_expression_and_the_draw_alone_choose_the_marks():
     one, other = listops.parse("[MAX 1 2 ]"), listops.parse("[MAX 2 1 ]")
-    assert marked(one) == marked(one)
+    assert marked(one) == marked(one, 0) != marked(one, 1)
     assert MARK.findall(marked(one)[0]) != MARK.findall(marked(other)[0])
-
-
-def test_others_are_worked_out_before_the_expression_that_is_asked_for():
-    first, second = listops.parse("[MAX 2 [SUM 9 4 ] 1 ]"), listops.parse("[MIN 7 5 ]")
-    inputs, targets = marked(first, second)
-    assert MARK.sub("", inputs).strip() == "[MAX 2 [SUM 9 4 ] 1 ] [MIN 7 5 ]"
-    lines = [MARK.sub("", line).strip() for line in targets.split("\n")]
-    assert lines == ["[MIN 7 5] is 5", "[SUM 9 4], running sums 9 3 3", "[MAX 2 3 1] is 3", "Final answer: 3"]
-
-
-def test_a_crowd_is_as_long_as_it_may_be_and_begins_with_its_own():
-    rng = random.Random(0)
-    trees = [CONFIGS["tiny"].train.tree(rng) for _ in range(200)]
-    totals = []
-    for i in range(8, 200):
-        group = crowd(trees[i], trees[i - 8 : i])
-        assert group[0] is trees[i] and len({id(tree) for tree in group}) == len(group)
-        assert {id(tree) for tree in group[1:]} <= {id(tree) for tree in trees[i - 8 : i]}
-        totals.append(sum(map(listops.length, group)))
-    assert max(totals) <= LONGEST and max(totals) > LONGEST - 4 and min(totals) < 24
