@@ -82,5 +82,4 @@ def _write(folder: Path, config: T5Config, flat: dict[str, np.ndarray]) -> None:
 def read(folder: Path) -> tuple[T5Config, Any]:
     """The network and its parameters, on the device."""
     weights = convert.open_weights(str(folder))
-    config = weights.architecture()
-    return config, jax.block_until_ready(weights.tree(config))
+    return weights.architecture(), jax.block_until_ready(weights.tree())
