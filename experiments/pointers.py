@@ -1,15 +1,16 @@
 """Explanations that carry to longer expressions: each token has a mark, and every step says where it looks.
 
 A network that has learned to find things by their place loses its place in an expression longer than it has seen. Here
-each token of the expression has a mark of its own, drawn at random and in no order, so that nothing but the mark itself
-can be learned of it. A second mark of an operator is that of the operator before it. An explanation takes the operators
-from the last bracket to the first. The arguments of each stand in a row then, but for operators whose lines are written
-already, and each step asks only for what stands next to a mark, or what followed the same mark before.
+each token of the expression has a mark of its own, drawn at random: an ascending choice from a random stretch of MARKS,
+so that short expressions train all of them, far apart and as close together as they are in long ones. Operators have
+marks of another kind, in a row from a random one on: the one before needs no looking for. An explanation takes the
+operators from the last bracket to the first. The arguments of each stand in a row then, but for operators whose lines
+are written already, and each step asks only for what stands next to a mark, or what followed the same mark before.
 
-    m3 [MAX m7 2 m20 m3 [SUM m5 9 m21 4 m40 ] m8 1 m1 ]
+    o5 [MAX m7 2 o6 [SUM m20 9 m21 4 m40 ] m41 1 m90 ]
 
-    m20 [SUM m5 9 m21 4 m40], running sums 9 3 m20 3 m8
-    m3 [MAX m7 2 m20 3 m8 1 m1] is m3 3
+    o6 [SUM m20 9 m21 4 m40], running sums 9 3 o6 3 m41
+    o5 [MAX m7 2 o6 3 m41 1 m90] is o5 3
     Final answer: 3
 
 A line ends with its operator's mark, its answer, and the mark where the operator round it goes on. Marks are the
@@ -17,27 +18,29 @@ vocabulary's sentinels, one piece each.
 """
 
 import random
-from itertools import pairwise
+from itertools import count
 
 from explainft.listops.expression import Tree, apply, format
 
-MARKS = 128
+MARKS = 120
+OPERATOR_MARKS = 40  # the sentinels after them
 
 
 def marked(tree: Tree, draw: int = 0) -> tuple[str, str]:
-    """Inputs and targets of an expression of at most MARKS tokens, SUM modulo 10; each `draw` gives other marks."""
+    """Inputs and targets of an expression, SUM modulo 10; each `draw` gives other marks.
+
+    MARKS and OPERATOR_MARKS bound its tokens.
+    """
     expression = format(tree)
     tokens = expression.split()
-    marks = random.Random(f"{draw} {expression}").sample(range(MARKS), len(tokens))
-    operators = [place for place, token in enumerate(tokens) if token.startswith("[")]
-    before = dict(pairwise(reversed(operators)))
-    inputs = ""
-    for place, token in enumerate(tokens):
-        inputs += _sentinel(marks[place]) + (_sentinel(marks[before[place]]) if place in before else "") + f" {token}"
+    marks = _marks(tokens, random.Random(f"{draw} {expression}"))
+    inputs = "".join(f"{_sentinel(mark)} {token}" for mark, token in zip(marks, tokens, strict=True))
     values: dict[int, int] = {}  # of each bracket's place that was passed
     ends: dict[int, int] = {}  # and where its operator ends
     lines = []
-    for start in reversed(operators):
+    for start in reversed(range(len(tokens))):
+        if not tokens[start].startswith("["):
+            continue
         line = f"{_sentinel(marks[start])} {tokens[start]}"
         arguments = []
         place = start + 1
@@ -50,6 +53,16 @@ def marked(tree: Tree, draw: int = 0) -> tuple[str, str]:
         line += f"{_sentinel(marks[place])}{_working(operator, arguments)}{_sentinel(marks[start])} {values[start]}"
         lines.append(line + "".join(_sentinel(mark) for mark in marks[place + 1 : place + 2]))
     return inputs, "\n".join([*lines, f"Final answer: {values[0]}"])
+
+
+def _marks(tokens: list[str], rng: random.Random) -> list[int]:
+    operators = sum(token.startswith("[") for token in tokens)
+    others = len(tokens) - operators
+    stretch = rng.randint(others, MARKS)
+    first = rng.randint(0, MARKS - stretch)
+    of_others = iter(sorted(rng.sample(range(first, first + stretch), others)))
+    of_operators = count(MARKS + rng.randint(0, OPERATOR_MARKS - operators))
+    return [next(of_operators if token.startswith("[") else of_others) for token in tokens]
 
 
 def _working(operator: str, arguments: list[int]) -> str:

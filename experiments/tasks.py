@@ -115,6 +115,6 @@ def _evenly(tree: Tree) -> int:
     return max(1, length(tree) // 4 - 1)
 
 
-_register_written("marked", "tiny", pointers.marked, pointers.MARKS, _evenly)
-_register_written("marked", "tiny_25_96", pointers.marked, pointers.MARKS)
+_register_written("marked", "tiny", pointers.marked, pointers.MARKS + pointers.OPERATOR_MARKS, _evenly)
+_register_written("marked", "tiny_25_96", pointers.marked, pointers.MARKS + pointers.OPERATOR_MARKS)
 _register_written("digits", "tiny_gaps", digits.digits)
