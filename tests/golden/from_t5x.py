@@ -9,7 +9,6 @@ import seqio
 from t5x import adafactor, losses, models, train_state
 from t5x.examples.t5 import layers, network
 
-from explainft.checkpoint import COMPILATION
 from explainft.loss import Loss
 from explainft.t5 import T5Config
 from tests.golden.cases import Flat, flatten
@@ -19,9 +18,9 @@ def model(config: T5Config, loss: Loss | None = None) -> models.EncoderDecoderMo
     """T5X's model class around its network, and its Adafactor as in T5X's own recipes."""
     loss = loss or Loss()
     vocabulary = seqio.PassThroughVocabulary(config.vocab_size, eos_id=1)
-    fields = dataclasses.asdict(config)
+    known = {field.name for field in dataclasses.fields(network.T5Config)}
     return models.EncoderDecoderModel(
-        network.Transformer(network.T5Config(**{k: v for k, v in fields.items() if k not in COMPILATION})),
+        network.Transformer(network.T5Config(**{k: v for k, v in dataclasses.asdict(config).items() if k in known})),
         vocabulary,
         vocabulary,
         optimizer_def=adafactor.Adafactor(
