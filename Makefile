@@ -41,7 +41,6 @@ bench: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/explainft data build --config listops30
 	$(BIN)/python -m benchmarks.start
-	$(BIN)/python -m benchmarks.dataset
 	$(BIN)/python -m benchmarks.train_step --output benchmarks/results/train_step.json
 	$(BIN)/python -m benchmarks.train_step --dropout 0.1 --output benchmarks/results/train_step_dropout.json
 	$(BIN)/python -m benchmarks.fine_tune --inputs 128 --targets 192 --batch 16
@@ -49,10 +48,11 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks.train_step --profile
 	$(BIN)/python -m benchmarks.decode --profile
 
-# Evaluating, sampling, and how cost grows: more than half an hour.
+# Making the data, evaluating, sampling, and how cost grows: an hour.
 bench-long: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/explainft data build --config listops30
+	$(BIN)/python -m benchmarks.dataset
 	$(BIN)/python -m benchmarks.evaluate --warm_ups 1
 	$(BIN)/python -m benchmarks.sample --expressions 8 --warm_ups 3
 	$(BIN)/python -m benchmarks.sample --expressions 8 --warm_ups 3 --profile --only "explainft, task's pieces, int8"

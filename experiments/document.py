@@ -152,7 +152,7 @@ def splits(found: list[Result]) -> str:
 
 
 def lengths(found: list[Result]) -> str:
-    styles = (*STYLES, "marked")
+    styles = (*STYLES, "marked", "steps")
     rows = [(style, *(cell(by_length(pick(found, style=style), r)) for r in LENGTHS.values())) for style in styles]
     return table(("style", *(f"length {name}" for name in LENGTHS)), rows)
 

@@ -8,8 +8,8 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 import tasks
-from experiments import digits, pointers
-from explainft import metrics
+from experiments import digits, pointers, steps
+from explainft import metrics, token_cache
 from explainft.listops.configs import EVAL_SPLITS
 from explainft.listops.expression import Tree, length, parse
 from explainft.vocab import COMPACT
@@ -61,26 +61,42 @@ for _part in LEFT_OUT:
     _register_without(_part)
 
 
+_answer = functools.partial(metrics.postprocess, style="none")
+_medium = functools.partial(metrics.postprocess, style="medium", modulus=10)
+
+
 def _register_written(
-    style: str, config: str, write: Writer, extra_ids: int = 0, draws: Callable[[Tree], int] = lambda tree: 1
+    style: str,
+    config: str,
+    write: Writer,
+    extra_ids: int = 0,
+    draws: Callable[[Tree], int] = lambda tree: 1,
+    postprocess: Callable[..., object] = _answer,
+    whole: Writer | None = None,
+    rest: token_cache.Rest | None = None,
 ) -> None:
-    """Tasks of a config whose texts are Python's. Training takes an expression as often as `draws` says."""
+    """Tasks of a config whose texts are Python's. Training takes an expression as often as `draws` says.
+
+    Where a prediction is several texts, as `rest` says, its target is what `whole` writes.
+    """
     vocabulary = seqio.SentencePieceVocabulary(COMPACT, extra_ids=extra_ids)
     task = f"explained_{config}_{style}"
     evaluations = {f"{task}_eval_{split}_compact": {"validation": split, "test": split} for split in EVAL_SPLITS}
     for name, splits in {f"{task}_compact": tasks.TRAINING_SPLITS, **evaluations}.items():
-        rows = _written(
-            ExplainedListopsSource(config, splits), write, draws if name not in evaluations else lambda tree: 1
-        )
+        source = ExplainedListopsSource(config, splits)
+        scored = name in evaluations
+        rows = _written(source, (scored and whole) or write, (lambda tree: 1) if scored else draws)
         seqio.TaskRegistry.remove(name)
         seqio.TaskRegistry.add(
             name,
             source=seqio.FunctionDataSource(rows, splits=tuple(splits)),  # pyright: ignore[reportArgumentType]
             preprocessors=[preprocessors.tokenize, seqio.CacheDatasetPlaceholder(), seqio.preprocessors.append_eos],
             output_features={key: seqio.Feature(vocabulary, add_eos=True) for key in ("inputs", "targets")},
-            postprocess_fn=functools.partial(metrics.postprocess, style="none"),
+            postprocess_fn=postprocess,
             metric_fns=[metrics.score],
         )
+        if rest is not None:
+            token_cache.read_again(name, rest)
     seqio.MixtureRegistry.remove(f"{task}_eval_compact")
     seqio.MixtureRegistry.add(f"{task}_eval_compact", list(evaluations), default_rate=1.0)
 
@@ -118,3 +134,7 @@ def _evenly(tree: Tree) -> int:
 _register_written("marked", "tiny", pointers.marked, pointers.MARKS + pointers.OPERATOR_MARKS, _evenly)
 _register_written("marked", "tiny_25_96", pointers.marked, pointers.MARKS + pointers.OPERATOR_MARKS)
 _register_written("digits", "tiny_gaps", digits.digits)
+for _config in ("tiny", "tiny_25_96"):
+    _register_written(
+        "steps", _config, steps.step, draws=steps.count, postprocess=_medium, whole=steps.whole, rest=steps.rest
+    )

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from explainft.loss import Loss
 from explainft.reduced import FULL, Reduction
 from explainft.run_folder import RunFolder, writing
 from explainft.t5 import T5, T5Config, parameter_shapes
-from explainft.token_cache import Record, TokenCache
+from explainft.token_cache import Record, Rest, TokenCache
+from explainft.vocabulary import EOS_ID, Vocabulary
 from explainft.weights import Weights, check_network, parameters_like
 
 
@@ -116,7 +117,7 @@ def decode(
     n: int,
     between_batches: Callable[[], None] = lambda: None,
 ) -> list[str]:
-    """Greedy texts of the first n examples, each up to the length of the longest right one."""
+    """Predictions for the first n examples: greedy texts, each up to the length of the longest right one."""
     length = int(cache.targets.lengths[:n].max())
     with tqdm(total=n, desc=f"decoding {cache.task}", unit=" examples", disable=None, leave=False) as bar:
 
@@ -126,8 +127,36 @@ def decode(
 
         between_batches()
         inputs = [cache.inputs[i] for i in range(n)]
-        decoded = decoding.generate(config, params, inputs, length, batch_size, progress)
-    return [cache.vocabulary.decode(ids) for ids in decoded]
+        return write_texts(config, params, cache.vocabulary, inputs, length, batch_size, cache.rest(), progress)
+
+
+def write_texts(
+    config: T5Config,
+    params: Any,
+    vocabulary: Vocabulary,
+    inputs: Sequence[Sequence[int] | np.ndarray],
+    length: int,
+    batch_size: int,
+    rest: Rest | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> list[str]:
+    """Greedy texts of inputs that end with EOS; with `rest` the lines of all texts, see token_cache.read_again."""
+    lines: list[list[str]] = [[] for _ in inputs]
+    under_way = dict(enumerate(inputs))
+    while under_way:
+        decoded = decoding.generate(
+            config, params, list(under_way.values()), length, batch_size, progress if rest is None else None
+        )
+        left = {}
+        for (i, ids), written in zip(under_way.items(), decoded, strict=True):
+            lines[i].append(vocabulary.decode(written))
+            text = rest(vocabulary.decode([int(token) for token in ids[:-1]]), lines[i][-1]) if rest else None
+            if text is not None:
+                left[i] = [*vocabulary.encode(text), EOS_ID]
+        if rest is not None and progress is not None:
+            progress(len(under_way) - len(left))
+        under_way = left
+    return ["\n".join(texts) for texts in lines]
 
 
 def score(cache: TokenCache, records: list[Record], texts: list[str]) -> tuple[dict[str, float], list[Any], list[Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from explainft import checkpoint, convert, decoding, evaluate, hosts, listops, token_cache
+from explainft import checkpoint, convert, evaluate, hosts, listops, token_cache
 from explainft.errors import UserError, require_name, require_positive
 from explainft.listops.configs import CONFIGS, Config
 from explainft.listops.release import read_release
@@ -91,8 +91,8 @@ def infer(
     with tqdm(total=len(inputs), desc="decoding", unit=" examples", disable=None, leave=False) as bar:
         model = found.architecture()
         params = reduced(model, found.tree(), decode_dtype, meta.get("pieces"))
-        decoded = decoding.generate(model, params, inputs, length, rows, progress=bar.update)
-    explanations = [vocabulary.decode(ids) for ids in decoded]
+        rest = token_cache.imported(meta.get("rest"))
+        explanations = evaluate.write_texts(model, params, vocabulary, inputs, length, rows, rest, bar.update)
     return [
         Prediction(text, explanation, listops.check(explanation, tree, style, modulus), modulus)
         for text, explanation, tree in zip(texts, explanations, trees, strict=True)

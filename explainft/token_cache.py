@@ -24,10 +24,22 @@ from explainft.vocabulary import Vocabulary
 
 FEATURES = ("inputs", "targets")
 BATCH = 256  # examples taken from TensorFlow at a time
-FORMAT = 3  # raise it when what is written below changes
+FORMAT = 4  # raise it when what is written below changes
 
 
 Record = dict[str, Any]  # the fields of an example beside its tokens, for postprocessing and metrics
+Rest = Callable[[str, str], str | None]
+
+_rests: dict[str, Rest] = {}  # by task
+
+
+def read_again(task: str, rest: Rest) -> None:
+    """For the module that registers a task whose predictions are several texts, each of an input of its own.
+
+    `rest(inputs, text)` is what there is to read after `text` was written for `inputs`, or None where nothing is left.
+    The prediction is all texts, a line each. `rest` is a function of a module, and comes to an end with any texts.
+    """
+    _rests[task] = rest
 
 
 class TokenCache:
@@ -52,11 +64,13 @@ class TokenCache:
         return {"inputs": int(self.inputs.lengths.max(initial=0)), "targets": int(self.targets.lengths.max(initial=0))}
 
     def postprocess(self) -> Callable[..., Any]:
-        described = self.meta["postprocess"]
-        return _import_function(described) if described else _unchanged_text
+        return imported(self.meta["postprocess"]) or _unchanged_text
+
+    def rest(self) -> Rest | None:
+        return imported(self.meta["rest"])
 
     def metrics(self) -> list[Callable[..., dict[str, float]]]:
-        return [_import_function(described) for described in self.meta["metrics"]]
+        return [function for described in self.meta["metrics"] if (function := imported(described))]
 
 
 def load(
@@ -219,6 +233,7 @@ def _build(name: str, split: str, asked: dict[str, Any], folder: Path) -> None:
             "asked": asked,
             "extra_ids": vocabulary.extra_ids,
             "postprocess": _describe(task.postprocessor),
+            "rest": _describe(_rests.get(name)),
             "metrics": [_describe(metric) for metric in task.metric_fns],
             "sources": _sources(task_module, vocabulary.sentencepiece_model_file)
             | {str(path): _digest(path) for path in offline or _dataset_files(task) if path.is_file()},
@@ -329,9 +344,7 @@ def _describe(function: Callable[..., Any] | None) -> dict[str, Any] | None:
         function = function.func
     module = inspect.getmodule(function)
     if module is None or getattr(module, function.__qualname__, None) is not function:
-        raise UserError(
-            f"{function!r} is no function of a module; metric and postprocess functions must be importable by name"
-        )
+        raise UserError(f"{function!r} is no function of a module; functions of a task must be importable by name")
     return {"module": module.__name__, "name": function.__qualname__, "kwargs": kwargs}
 
 
@@ -339,6 +352,9 @@ def _unchanged_text(text: str, **_: Any) -> str:
     return text
 
 
-def _import_function(described: dict[str, Any]) -> Callable[..., Any]:
+def imported(described: dict[str, Any] | None) -> Callable[..., Any] | None:
+    """The function that a task's meta, or a run's, describes."""
+    if not described:
+        return None
     function = getattr(importlib.import_module(described["module"]), described["name"])
     return functools.partial(function, **described["kwargs"])

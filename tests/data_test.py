@@ -37,6 +37,7 @@ def add_meta(folder):
         "split": "train",
         "extra_ids": 0,
         "postprocess": None,
+        "rest": None,
         "metrics": [],
         "sources": {},
     }

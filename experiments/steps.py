@@ -1,0 +1,56 @@
+"""A line at a time: the network reads an expression and writes the line that comes first in its explanation.
+
+The list of that line, replaced by its answer, leaves a shorter expression, which it reads next, until a number is left.
+
+    [MED 6 [SUM 7 5 ] [MAX 9 6 ] ]      SUM, add [7, 5], sum is 12, answer is 2
+    [MED 6 2 [MAX 9 6 ] ]               Max, largest number of [9, 6] is 9
+    [MED 6 2 9 ]                        MED, sorted list, [2, 6, 9], MEDIAN is 6
+    6                                   Final answer: 6
+
+The lines together are the explanation of the style medium. Each is found by the same look at what is read, the list
+that closes first, so that an expression twice as long asks for more lines and for nothing new. All that is done outside
+the network is to put an answer in the place of the list that its line names.
+"""
+
+import re
+
+from explainft import listops
+from explainft.listops import Tree
+
+_LIST = re.compile(r"\[([A-Z]+)((?: [0-9]+)+) \]")
+
+
+def step(tree: Tree, number: int = 0) -> tuple[str, str]:
+    """Inputs and targets of a line, counted from 0; the last is the final answer's."""
+    inputs = listops.format(tree)
+    lines = listops.explain(tree, "medium").split("\n")
+    for line in lines[:number]:
+        inputs = rest(inputs, line) or ""
+    return inputs, lines[number]
+
+
+def whole(tree: Tree, number: int = 0) -> tuple[str, str]:
+    """The whole explanation, which the lines of all steps are held against."""
+    del number
+    return listops.format(tree), listops.explain(tree, "medium")
+
+
+def count(tree: Tree) -> int:
+    """Lines of the explanation."""
+    return len(listops.operators(tree)) + 1
+
+
+def rest(inputs: str, line: str) -> str | None:
+    """The expression with the line's answer in the place of its list, the first where there are more; None if it has
+    no such list, as after the final answer.
+
+    MED's line has the list sorted: lists count as equal in any order.
+    """
+    [found] = listops.read(line, "medium").steps[:1] or [None]
+    if found is None:
+        return None
+    numbers = sorted(found.arguments or found.working[0])
+    for match in _LIST.finditer(inputs):
+        if match[1] == found.operator and sorted(map(int, match[2].split())) == numbers:
+            return f"{inputs[: match.start()]}{found.answer}{inputs[match.end() :]}"
+    return None

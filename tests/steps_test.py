@@ -1,0 +1,118 @@
+"""A line at a time: steps that lead to the answer, and decoding that reads again what is left."""
+
+import importlib
+import json
+import random
+import re
+import shutil
+import sys
+
+import pytest
+import seqio
+
+import tasks  # noqa: F401  its tasks stay
+from experiments import steps
+from explainft import checkpoint, evaluate, infer, listops, token_cache
+from explainft.listops.configs import CONFIGS
+from explainft.vocabulary import EOS_ID
+
+OUTER, INNER = "[MAX 2 [MIN 4 [SUM 7 5 ] 3 8 ] 1 ]", "[MIN 4 [SUM 7 5 ] 3 8 ]"
+OTHER = "[SUM 7 5 [MED 1 2 9 ] 3 ]"
+
+
+def list_within(inputs: str, text: str) -> str | None:
+    """For tests: MAX's nested list is read after the whole; what was written does not matter."""
+    assert text
+    found = re.match(r"\[MAX 2 (\[.*\]) ", inputs)
+    return found[1] if found else None
+
+
+def test_the_example_of_the_description():
+    tree = listops.parse("[MED 6 [SUM 7 5 ] [MAX 9 6 ] ]")
+    assert [steps.step(tree, number) for number in range(steps.count(tree))] == [
+        ("[MED 6 [SUM 7 5 ] [MAX 9 6 ] ]", "SUM, add [7, 5], sum is 12, answer is 2"),
+        ("[MED 6 2 [MAX 9 6 ] ]", "Max, largest number of [9, 6] is 9"),
+        ("[MED 6 2 9 ]", "MED, sorted list, [2, 6, 9], MEDIAN is 6"),
+        ("6", "Final answer: 6"),
+    ]
+
+
+def test_the_lines_of_all_steps_are_the_explanation():
+    rng = random.Random(0)
+    for _ in range(200):
+        tree = CONFIGS["tiny_25_96"].train.tree(rng)
+        inputs, written = steps.step(tree)
+        lines = [written]
+        while (inputs := steps.rest(inputs, lines[-1])) is not None:
+            assert inputs == steps.step(tree, len(lines))[0]
+            lines.append(steps.step(tree, len(lines))[1])
+        assert "\n".join(lines) == steps.whole(tree)[1] == listops.explain(tree, "medium")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "line", "left"),
+    [
+        ("[MIN 3 [MED 2 1 ] [MED 1 2 ] ]", "MED, sorted list, [1, 2], MEDIAN is 1", "[MIN 3 1 [MED 1 2 ] ]"),
+        ("[MIN 3 [MAX 1 2 ] ]", "Max, largest number of [1, 2] is 7", "[MIN 3 7 ]"),  # a wrong answer is taken
+        ("[MIN 3 [MAX 1 2 ] ]", "Max, largest number of [1, 3] is 3", None),
+        ("[MIN 3 [MAX 1 2 ] ]", "Min, smallest number of [1, 2] is 1", None),
+        ("[MIN 3 [MAX 1 2 ] ]", "Min, smallest number of [3, 2] is 2", None),  # not yet
+        ("[MAX 1 2 ]", "Final answer: 2", None),
+        ("[MAX 1 2 ]", "Max, largest", None),
+        ("[MAX 1 2 ]", "", None),
+        ("2", "Final answer: 2", None),
+    ],
+)
+def test_what_is_left_after_a_line(inputs, line, left):
+    assert steps.rest(inputs, line) == left
+
+
+def test_what_is_left_is_read_until_nothing_is():
+    weights = checkpoint.weights(infer.PRETRAINED)
+    vocabulary = weights.tokenizer()
+    inputs = [[*vocabulary.encode(text), EOS_ID] for text in (OUTER, OTHER, INNER)]
+    ended = []
+    once, both = (
+        evaluate.write_texts(weights.architecture(), weights.tree(), vocabulary, inputs, 64, 2, rest, ended.append)
+        for rest in (None, list_within)
+    )
+    assert once == [listops.explain(listops.parse(text), "medium") for text in (OUTER, OTHER, INNER)]
+    assert both == [f"{once[0]}\n{once[2]}", once[1], once[2]]
+    assert ended == [2, 1, 2, 1]
+
+
+def test_a_run_answers_as_its_task_says(tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(infer.PRETRAINED, run)
+    [file] = run.glob("checkpoints/*/meta/metadata")
+    meta = json.loads(file.read_text())
+    file.write_text(json.dumps({**meta, "rest": {"module": __name__, "name": "list_within", "kwargs": {}}}))
+    [found] = infer.infer(run, [OUTER])
+    assert found.explanation == "\n".join(listops.explain(listops.parse(text), "medium") for text in (OUTER, INNER))
+
+
+def test_tasks_and_their_caches(tiny_data_dir):
+    registries = (seqio.TaskRegistry, seqio.MixtureRegistry)
+    before = [set(registry.names()) for registry in registries]
+    try:
+        importlib.import_module("experiments.tasks")
+        training, scored = (
+            token_cache.load(f"explained_tiny_steps{name}_compact", "validation", "experiments.tasks", tiny_data_dir)
+            for name in ("", "_eval_test")
+        )
+    finally:  # other tests count what `import tasks` registers
+        for registry, names in zip(registries, before, strict=True):
+            for name in set(registry.names()) - names:
+                registry.remove(name)
+        sys.modules.pop("experiments.tasks", None)
+    trees = [listops.parse(record["expression"]) for record in scored.records]
+    texts = [listops.explain(tree, "medium") for tree in trees]
+    assert [record["targets_pretokenized"] for record in scored.records] == texts
+    metrics, _, _ = evaluate.score(scored, scored.records, texts)
+    assert metrics["valid"] == metrics["exact_match"] == 1.0
+    rest = scored.rest()
+    assert rest is not None and rest("[SUM 7 5 ]", "SUM, add [7, 5], sum is 12, answer is 2") == "2"
+    lines = [(record["inputs_pretokenized"], record["targets_pretokenized"]) for record in training.records]
+    first = listops.parse(training.records[0]["expression"])
+    assert lines[: steps.count(first)] == [steps.step(first, number) for number in range(steps.count(first))]
+    assert len(lines) == sum(steps.count(listops.parse(e)) for e in {r["expression"] for r in training.records})
