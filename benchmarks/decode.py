@@ -54,7 +54,7 @@ def ours(args: argparse.Namespace, dtype: str = "float32"):
     config, params = weights.read(Path(args.folder, "hf"))
     params = reduced(config, params, dtype)
     rows = list(inputs(args, config.vocab_size))
-    known = {"bytes": _read_in_a_step(config, params, args)} if dtype == "float32" else {}
+    known: dict[str, Any] = {"bytes": _read_in_a_step(config, params, args)} if dtype == "float32" else {}
 
     def repeat() -> Result:
         return {**result(args, decoding.generate(config, params, rows, args.length, args.batch)), **known}
