@@ -29,12 +29,17 @@ ROOT = Path(__file__).parent.parent
 DOCUMENTS = (ROOT / "docs" / "results.md", ROOT / "README.md")
 FIGURES = ROOT / "docs" / "figures"
 STYLES = ("none", "short", "medium", "long", "shuffled")
-COLOUR = dict(zip(STYLES, ("#000000", COLOURS[5], COLOURS[0], COLOURS[2], COLOURS[3]), strict=True))
+COLOUR = dict(
+    zip((*STYLES, "steps"), ("#000000", COLOURS[5], COLOURS[0], COLOURS[2], COLOURS[3], COLOURS[1]), strict=True)
+)
 SIZES = ("60k", "240k", "0.9M", "3.7M")
 EXAMPLES = ("1000", "3000", "10000", "30000", "98000")
 DASH = "-"
-# Lengths of the test split of tiny (8-24) and of tiny_25_96, as multiples of the longest that was trained on.
-LENGTHS = {"8-24": range(8, 25), "25-49": range(25, 50), "50-69": range(50, 70), "70-96": range(70, 97)}
+# Lengths of the test split of tiny (8-24) and of tiny_25_96, as multiples of the longest that was trained on; 45-49
+# once more by itself, as twice that.
+LENGTHS = {
+    "8-24": range(8, 25), "25-49": range(25, 50), "45-49": range(45, 50), "50-69": range(50, 70), "70-96": range(70, 97)
+}  # fmt: skip
 
 # What a sweep without an axis has on it, and what a table shows that does not speak of it.
 DEFAULTS = {
@@ -320,7 +325,7 @@ def lengths_figure(found: list[Result]) -> Figure:
               32: range(30, 35), 37: range(35, 40), 42: range(40, 45), 47: range(45, 50),
               55: range(50, 60), 65: range(60, 70), 75: range(70, 80), 85: range(80, 90),
               95: range(90, 97)}  # fmt: skip
-    for style in STYLES:
+    for style in (*STYLES, "steps"):
         shares = [by_length(pick(found, style=style), lengths) for lengths in groups.values()]
         points(ax, list(groups), shares, style, COLOUR[style])
     ax.axvspan(8, 24.5, color="#f0f0f0", zorder=0)
