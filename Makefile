@@ -48,11 +48,13 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks.train_step --profile
 	$(BIN)/python -m benchmarks.decode --profile
 
-# Making the data, evaluating, sampling, and how cost grows: an hour.
+# Making the data, longer rows, evaluating, sampling, and how cost grows: an hour and a half.
 bench-long: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/explainft data build --config listops30
 	$(BIN)/python -m benchmarks.dataset
+	$(BIN)/python -m benchmarks.fine_tune --inputs 256 --targets 384 --batch 8 \
+		--output benchmarks/results/fine_tune_longer_rows.json
 	$(BIN)/python -m benchmarks.evaluate --warm_ups 1
 	$(BIN)/python -m benchmarks.sample --expressions 8 --warm_ups 3
 	$(BIN)/python -m benchmarks.sample --expressions 8 --warm_ups 3 --profile --only "explainft, task's pieces, int8"
@@ -60,7 +62,7 @@ bench-long: .venv/installed
 
 # The experiments, hours of them: what is done is not done again. Then the documents that are made from results/.
 results: .venv/installed
-	set -e; for sweep in sizes modsum explained examples ablations unseen unseen_larger pieces marked larger; do $(BIN)/explainft sweep experiments/$$sweep.gin; done
+	set -e; for sweep in sizes modsum explained examples ablations unseen unseen_larger pieces marked steps larger; do $(BIN)/explainft sweep experiments/$$sweep.gin; done
 	$(BIN)/python -m experiments.document
 
 results-check: .venv/installed
