@@ -6,7 +6,9 @@ an order of its own. Batch k is rows k*B ... (k+1)*B-1 of that endless sequence,
 
 import dataclasses
 from array import array
-from bisect import insort
+from collections.abc import Iterator
+from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,7 +17,8 @@ from explainft.ragged import Ragged
 from explainft.token_cache import TokenCache
 
 PACK_BLOCK = 2**16  # examples whose lengths packing turns into Python's numbers at a time
-OPEN_ROWS = 64  # how many unfinished rows packing considers at a time: more fill a little better and take longer
+WAITING = 32  # among how many examples packing chooses: more fill rows a little better and take longer
+ROW_END = 2.5  # where packing begins to choose: a row with room for fewer examples of mean size than this
 
 Batch = dict[str, np.ndarray]
 
@@ -31,50 +34,67 @@ class Packing:
         return len(self.starts) - 1
 
 
+class _Example(NamedTuple):
+    size: float  # its share of a row's places, of inputs and of targets, summed
+    inputs: int
+    targets: int
+    number: int
+
+
+NO_EXAMPLE = _Example(0.0, 0, 0, -1)
+
+
 def pack(
     input_lengths: np.ndarray, target_lengths: np.ndarray, row_inputs: int, row_targets: int, seed: int
 ) -> Packing:
-    """Puts each example, in random order, into the fullest of the open rows that can still hold both its features.
+    """Fills one row after the other with the examples in random order, its end with those that fill it best.
 
-    Deterministic in its arguments. Every example must fit an empty row.
+    A row takes the examples that have waited longest of those it has room for, and at its end, of WAITING ones, the two
+    that together leave the least room. Deterministic in its arguments. Every example must fit an empty row.
     """
     order = np.random.default_rng([seed, 0]).permutation(len(input_lengths))
-    row_of = np.empty(len(order), np.int64)  # of each example in that order; rows are numbered as they are opened
-    rows = list(range(OPEN_ROWS))  # the open ones
-    free = [(row_inputs, row_targets)] * OPEN_ROWS  # their free places
-    fullest = [(2.0, slot) for slot in range(OPEN_ROWS)]  # sorted: the shares of their places that are free, summed
-    closed = array("q")  # in the order of closing
+    end = ROW_END * float(input_lengths.mean() / row_inputs + target_lengths.mean() / row_targets)
+    coming = _examples(order, input_lengths, target_lengths, row_inputs, row_targets)
+    waiting = list(islice(coming, WAITING))
+    packed, starts = array("q"), array("q", [0])
+    while waiting:
+        inputs, targets = row_inputs, row_targets  # the row's free places
+        taken = waiting[:1]
+        while taken:
+            for example in taken:
+                waiting.remove(example)
+                packed.append(example.number)
+                inputs, targets = inputs - example.inputs, targets - example.targets
+            fitting = [e for e in waiting if e.inputs <= inputs and e.targets <= targets]
+            free = inputs / row_inputs + targets / row_targets
+            taken = fitting[:1] if free >= end else _fullest(fitting, inputs, targets)
+        waiting.extend(islice(coming, len(packed) - starts[-1]))
+        starts.append(len(packed))
+    return Packing(np.array(packed), np.array(starts))
+
+
+def _examples(
+    order: np.ndarray, input_lengths: np.ndarray, target_lengths: np.ndarray, row_inputs: int, row_targets: int
+) -> Iterator[_Example]:
     for block in range(0, len(order), PACK_BLOCK):
-        examples = order[block : block + PACK_BLOCK]
-        lengths = zip(input_lengths[examples].tolist(), target_lengths[examples].tolist(), strict=True)
-        for i, (n_inputs, n_targets) in enumerate(lengths, start=block):
-            place = _first_that_holds(n_inputs, n_targets, fullest, free)
-            _, slot = fullest.pop(place or 0)
-            if place is None:
-                closed.append(rows[slot])
-                rows[slot] = len(closed) + OPEN_ROWS - 1
-                free[slot] = row_inputs, row_targets
-            row_of[i] = rows[slot]
-            free_inputs, free_targets = free[slot][0] - n_inputs, free[slot][1] - n_targets
-            free[slot] = free_inputs, free_targets
-            insort(fullest, (free_inputs / row_inputs + free_targets / row_targets, slot))
-    in_the_end = np.concatenate([np.array(closed, np.int64), rows])  # the rows' numbers in their final order
-    place_of = np.empty_like(in_the_end)
-    place_of[in_the_end] = np.arange(len(in_the_end))
-    row_of = place_of[row_of]
-    counts = np.bincount(row_of)
-    starts = np.concatenate([[0], np.cumsum(counts[counts > 0])])
-    return Packing(order[np.argsort(row_of, kind="stable")], starts)
+        numbers = order[block : block + PACK_BLOCK]
+        inputs, targets = input_lengths[numbers], target_lengths[numbers]
+        sizes = inputs / row_inputs + targets / row_targets
+        yield from map(_Example, sizes.tolist(), inputs.tolist(), targets.tolist(), numbers.tolist())
 
 
-def _first_that_holds(
-    n_inputs: int, n_targets: int, fullest: list[tuple[float, int]], free: list[tuple[int, int]]
-) -> int | None:
-    for place, (_, slot) in enumerate(fullest):
-        free_inputs, free_targets = free[slot]
-        if n_inputs <= free_inputs and n_targets <= free_targets:
-            return place
-    return None
+def _fullest(fitting: list[_Example], inputs: int, targets: int) -> list[_Example]:
+    """The two, or the one, of the examples that fit which fit together and are the largest."""
+    largest_first = [*sorted(fitting, reverse=True), NO_EXAMPLE]
+    most, chosen = 0.0, []
+    for i, one in enumerate(largest_first, start=1):
+        for other in largest_first[i:]:
+            if one.size + other.size <= most:
+                break
+            if one.inputs + other.inputs <= inputs and one.targets + other.targets <= targets:
+                most, chosen = one.size + other.size, [e for e in (one, other) if e is not NO_EXAMPLE]
+                break
+    return chosen
 
 
 def one_to_a_row(n: int) -> Packing:

@@ -1,5 +1,6 @@
 """Packing and batches, on token caches written by hand."""
 
+import itertools
 import json
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from explainft import data, ragged
-from explainft.data import OPEN_ROWS, Batches, check_lengths, pack
+from explainft.data import ROW_END, WAITING, Batches, check_lengths, pack
 from explainft.errors import UserError
 from explainft.token_cache import TokenCache
 from explainft.vocab import COMPACT
@@ -117,37 +118,40 @@ def test_packing_fills_rows():
         per_row = np.add.reduceat(lengths[packing.examples], packing.starts[:-1])
         assert per_row.max() <= room
     filled = max(n_inputs.sum() / 96, n_targets.sum() / 192)
-    assert filled / len(packing) > 0.9  # of the scarcer feature's places
-
-
-def packed_by_hand(n_inputs, n_targets, row_inputs, row_targets, seed):
-    """The rows as lists: each example goes into the fullest open row that holds it, else the fullest one is closed."""
-    rows, closed = [[] for _ in range(OPEN_ROWS)], []
-
-    def free(row):
-        return row_inputs - sum(n_inputs[row]), row_targets - sum(n_targets[row])
-
-    def emptiness(row):
-        return free(row)[0] / row_inputs + free(row)[1] / row_targets
-
-    for i in np.random.default_rng([seed, 0]).permutation(len(n_inputs)).tolist():
-        holding = [row for row in rows if free(row)[0] >= n_inputs[i] and free(row)[1] >= n_targets[i]]
-        if not holding:
-            row = min(rows, key=emptiness)
-            closed.append(row.copy())
-            row.clear()
-            holding = [row]
-        min(holding, key=emptiness).append(i)
-    return closed + [row for row in rows if row]
+    assert filled / len(packing) > 0.98  # of the scarcer feature's places
 
 
 @pytest.mark.parametrize(("row_inputs", "row_targets"), [(30, 50), (24, 200), (97, 64), (400, 400)])
-def test_examples_go_into_the_fullest_row_that_holds_them(row_inputs, row_targets):
+def test_the_end_of_a_row_goes_to_the_examples_that_fill_it_best(row_inputs, row_targets):
+    """Every choice is made again, among all pairs that waited: the longest waiting one, and at the end the fullest."""
     rng = np.random.default_rng(0)
     n_inputs, n_targets = rng.integers(2, 25, 700), rng.integers(1, 50, 700)
     packing = pack(n_inputs, n_targets, row_inputs, row_targets, seed=5)
-    rows = [packing.examples[a:b].tolist() for a, b in zip(packing.starts, packing.starts[1:], strict=False)]
-    assert rows == packed_by_hand(n_inputs, n_targets, row_inputs, row_targets, seed=5)
+
+    def size(examples):
+        return n_inputs[examples].sum() / row_inputs + n_targets[examples].sum() / row_targets
+
+    def fit(examples):
+        return n_inputs[examples].sum() <= row_inputs and n_targets[examples].sum() <= row_targets
+
+    order = np.random.default_rng([5, 0]).permutation(700).tolist()
+    waiting, coming = order[:WAITING], order[WAITING:]
+    for start, stop in itertools.pairwise(packing.starts):
+        row = packing.examples[start:stop].tolist()
+        assert row[0] == waiting[0]
+        done = 1
+        while fitting := [[i] for i in waiting if i not in row[:done] and fit([*row[:done], i])]:
+            if 2 - size(row[:done]) < ROW_END * size(np.arange(700)) / 700:
+                pairs = [[i, j] for [i], [j] in itertools.combinations(fitting, 2) if fit([*row[:done], i, j])]
+                assert size(row[done : done + 2]) == pytest.approx(max(map(size, fitting + pairs)))
+                done += 2
+            else:
+                assert [row[done]] == fitting[0]
+                done += 1
+        assert done in (len(row), len(row) + 1) and fit(row)  # the last choice may be one example
+        waiting = [i for i in waiting if i not in row] + coming[: len(row)]
+        coming = coming[len(row) :]
+    assert not waiting
 
 
 def test_packing_takes_little_memory(monkeypatch):
