@@ -12,6 +12,7 @@ that closes first, so that an expression twice as long asks for more lines and f
 the network is to put an answer in the place of the list that its line names.
 """
 
+import functools
 import re
 
 from explainft import listops
@@ -22,11 +23,16 @@ _LIST = re.compile(r"\[([A-Z]+)((?: [0-9]+)+) \]")
 
 def step(tree: Tree, number: int = 0) -> tuple[str, str]:
     """Inputs and targets of a line, counted from 0; the last is the final answer's."""
-    inputs = listops.format(tree)
+    return _steps(tree)[number]
+
+
+@functools.lru_cache(maxsize=1)  # the lines of a tree are asked for one after the other
+def _steps(tree: Tree) -> list[tuple[str, str]]:
     lines = listops.explain(tree, "medium").split("\n")
-    for line in lines[:number]:
-        inputs = rest(inputs, line) or ""
-    return inputs, lines[number]
+    inputs = [listops.format(tree)]
+    for line in lines[:-1]:
+        inputs.append(rest(inputs[-1], line) or "")
+    return list(zip(inputs, lines, strict=True))
 
 
 def whole(tree: Tree, number: int = 0) -> tuple[str, str]:

@@ -1,6 +1,7 @@
 """What every test gets: a cache of its own session, and no accelerator."""
 
 import os
+import sys
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_CPU_ENABLE_ASYNC_DISPATCH", "false")
@@ -30,3 +31,19 @@ def tiny_data_dir(tmp_path_factory):
         builder.processes = 1
         builder.download_and_prepare()
     return folder
+
+
+@pytest.fixture
+def registries():
+    """Forgets what a test registers: others count what `import tasks` does."""
+    import seqio
+
+    import tasks  # noqa: F401  its tasks stay
+
+    known = (seqio.TaskRegistry, seqio.MixtureRegistry)
+    before = [set(registry.names()) for registry in known]
+    yield
+    for registry, names in zip(known, before, strict=True):
+        for name in set(registry.names()) - names:
+            registry.remove(name)
+    sys.modules.pop("experiments.tasks", None)

@@ -1,14 +1,12 @@
 """The tasks of the experiments: what is left out of an explanation, and that nothing else is."""
 
 import importlib
-import sys
 from collections import Counter
 
 import pytest
 import seqio
 import tensorflow as tf
 
-import tasks  # noqa: F401  its tasks stay
 from explainft import listops
 
 TREE = listops.parse("[MED 1 [SUM 2 9 ] [MAX 3 4 ] [MIN 5 6 ] ]")
@@ -26,16 +24,9 @@ WITHOUT = {
 }
 
 
-@pytest.fixture(scope="module")
-def sweeps():
-    """experiments.tasks, forgotten afterwards: other tests count what `import tasks` registers."""
-    registries = (seqio.TaskRegistry, seqio.MixtureRegistry)
-    before = [set(registry.names()) for registry in registries]
-    yield importlib.import_module("experiments.tasks")
-    for registry, names in zip(registries, before, strict=True):
-        for name in set(registry.names()) - names:
-            registry.remove(name)
-    del sys.modules["experiments.tasks"]
+@pytest.fixture
+def sweeps(registries):
+    return importlib.import_module("experiments.tasks")
 
 
 @pytest.mark.parametrize("part", WITHOUT)

@@ -273,20 +273,14 @@ def test_hand_counted_predictor_and_its_files(data_dir, tmp_path):
     assert first["target"]["answer"] == first["input"]["answer"]
 
 
-def test_a_config_of_another_size(tmp_path):
+def test_a_config_of_another_size(registries, tmp_path):
     builder = ExplainedListops(config="tiny-70", data_dir=str(tmp_path))
     builder.processes = 1
     builder.download_and_prepare()
-    before = set(seqio.TaskRegistry.names()), set(seqio.MixtureRegistry.names())
-    try:
-        tasks.register("tiny-70")
-        task = seqio.get_mixture_or_task("explained_tiny_70_medium_compact")
-        task.source.tfds_dataset.override_data_dir(str(tmp_path))
-        assert len(examples(task.name, "train")) == 70
-        assert "explained_tiny_70_medium_eval_compact" in seqio.MixtureRegistry.names()
-    finally:
-        for registry, names in zip((seqio.TaskRegistry, seqio.MixtureRegistry), before, strict=True):
-            for name in set(registry.names()) - names:
-                registry.remove(name)
+    tasks.register("tiny-70")
+    task = seqio.get_mixture_or_task("explained_tiny_70_medium_compact")
+    task.source.tfds_dataset.override_data_dir(str(tmp_path))
+    assert len(examples(task.name, "train")) == 70
+    assert "explained_tiny_70_medium_eval_compact" in seqio.MixtureRegistry.names()
     with pytest.raises(UserError, match="unknown config 'tiny-0'"):
         tasks.register("tiny-0")
