@@ -54,7 +54,8 @@ def ours(args: argparse.Namespace, of_task: bool = False):
     from explainft import optim
     from explainft.loss import Loss
     from explainft.reduced import target_pieces
-    from explainft.t5 import T5, forward
+    from explainft.sharding import make_mesh
+    from explainft.t5 import T5, forward, suited
     from explainft.train import make_step
     from explainft.train_state import TrainState
 
@@ -70,7 +71,7 @@ def ours(args: argparse.Namespace, of_task: bool = False):
 
     before = float(loss_without_dropout(params, batches[0]))
     tx = optim.adafactor(lambda _: LEARNING_RATE)
-    step = make_step(config, tx, learned, seed=0)
+    step = make_step(suited(config, make_mesh(1), (args.inputs, args.targets)), tx, learned, seed=0)
     state = TrainState(jnp.int32(0), params, tx.init(params))
     del params  # the step takes their memory over
 

@@ -13,6 +13,7 @@ import numpy as np
 
 RELPOS_BUCKETS = 32
 RELPOS_MAX_DISTANCE = 128  # of every pre-trained T5
+LONG = 2**17  # scores of a head, in float32 half a MiB
 
 
 def relative_position_bucket(
@@ -83,13 +84,17 @@ class RMSNorm(nn.Module):
 
 
 class Dropout(nn.Module):
-    """Dropout with one mask for all positions of a row, as in T5X: few random bits, the same expectation."""
+    """Dropout with one mask for all positions of a row, as in T5X: few random bits, the same expectation.
+
+    `broadcast_dim`: the dimension that shares a mask; the positions are the last but one.
+    """
 
     rate: float
+    broadcast_dim: int = -2
 
     @nn.compact
     def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
-        return nn.Dropout(self.rate, broadcast_dims=(-2,))(x, deterministic=deterministic)
+        return nn.Dropout(self.rate, broadcast_dims=(self.broadcast_dim,))(x, deterministic=deterministic)
 
 
 class RelativePositionBiases(nn.Module):
@@ -115,6 +120,8 @@ class Attention(nn.Module):
     """Multi-head attention whose keys and values are computed apart, so that a cache can keep them.
 
     A head's positions lie together, as the products of decoding read them and its steps write them.
+    `one_head_at_a_time`, where a head has at least LONG scores: a loop over the heads of all rows, whose scores stay in
+    the processor's cache and are computed again in the backward pass.
     """
 
     emb_dim: int
@@ -122,6 +129,7 @@ class Attention(nn.Module):
     head_dim: int
     dropout_rate: float
     dtype: str
+    one_head_at_a_time: bool = False
 
     def setup(self):
         project = functools.partial(Dense, self.num_heads * self.head_dim, self.dtype, distribution="normal")
@@ -130,7 +138,7 @@ class Attention(nn.Module):
         self.key = project()
         self.value = project()
         self.out = Dense(self.emb_dim, self.dtype, distribution="normal")
-        self.weights_dropout = Dropout(self.dropout_rate)
+        self.weights_dropout = Dropout(self.dropout_rate, broadcast_dim=-1)
 
     def _heads(self, x_BTD: jax.Array) -> jax.Array:
         return x_BTD.reshape(*x_BTD.shape[:-1], self.num_heads, self.head_dim)
@@ -141,11 +149,38 @@ class Attention(nn.Module):
 
     def __call__(self, x_BTD, k_BHSK, v_BHSK, bias_BHTS, deterministic: bool) -> jax.Array:
         q_BTHK = self._heads(self.query(x_BTD))
-        scores_BHTS = jnp.einsum("BTHK,BHSK->BHTS", q_BTHK, k_BHSK) + bias_BHTS
-        weights_BHTS = jax.nn.softmax(scores_BHTS.astype(jnp.float32)).astype(self.dtype)
-        weights_BHTS = self.weights_dropout(weights_BHTS, deterministic)
-        y_BTHK = jnp.einsum("BHTS,BHSK->BTHK", weights_BHTS, v_BHSK)
+        # A weight's mask is that of its position, the same for all queries: dropped values are dropped weights.
+        v_BHSK = self.weights_dropout(v_BHSK, deterministic)
+        if self.one_head_at_a_time and bias_BHTS.shape[-2] * bias_BHTS.shape[-1] >= LONG:
+            y_BTHK = _by_head(q_BTHK, k_BHSK, v_BHSK, bias_BHTS)
+        else:
+            y_BTHK = _attend(q_BTHK, k_BHSK, v_BHSK, bias_BHTS)
         return self.out(y_BTHK.reshape(*y_BTHK.shape[:-2], -1))
+
+
+def _attend(q_BTHK: jax.Array, k_BHSK: jax.Array, v_BHSK: jax.Array, bias_BHTS: jax.Array) -> jax.Array:
+    weights_BHTS = _weights(jnp.einsum("BTHK,BHSK->BHTS", q_BTHK, k_BHSK) + bias_BHTS)
+    return jnp.einsum("BHTS,BHSK->BTHK", weights_BHTS, v_BHSK)
+
+
+def _by_head(q_BTHK: jax.Array, k_BHSK: jax.Array, v_BHSK: jax.Array, bias_BHTS: jax.Array) -> jax.Array:
+    B, T, H, K = q_BTHK.shape
+    S = k_BHSK.shape[2]
+    q_NTK = q_BTHK.swapaxes(1, 2).reshape(B * H, T, K)
+    k_NSK, v_NSK = k_BHSK.reshape(B * H, S, K), v_BHSK.reshape(B * H, S, K)
+    bias_NTS = jnp.broadcast_to(bias_BHTS, (B, H, T, S)).reshape(B * H, T, S)
+
+    @jax.checkpoint
+    def one(head):
+        q_TK, k_SK, v_SK, bias_TS = head
+        return _weights(q_TK @ k_SK.T + bias_TS) @ v_SK  # plain products: XLA's of one head in a batch are slower
+
+    y_NTK = jax.lax.map(one, (q_NTK, k_NSK, v_NSK, bias_NTS))
+    return y_NTK.reshape(B, H, T, K).swapaxes(1, 2)
+
+
+def _weights(scores: jax.Array) -> jax.Array:
+    return jax.nn.softmax(scores.astype(jnp.float32)).astype(scores.dtype)
 
 
 class MLP(nn.Module):

@@ -8,16 +8,18 @@ F feed-forward, V vocabulary.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from explainft.errors import UserError, nearest
 from explainft.layers import (
+    LONG,
     MLP,
     RELPOS_BUCKETS,
     RELPOS_MAX_DISTANCE,
@@ -49,9 +51,10 @@ class T5Config:
     `encoder_local_radius` a token of the input attends to those at most so far away (the local attention of LongT5, Guo
     et al. 2022, https://arxiv.org/abs/2112.07916): what it sees does not change with the length of the text.
 
-    The last two choose how the layers are compiled and change neither parameters nor results. `remat_policy`, in
+    The last three choose how the layers are compiled and change neither parameters nor results. `remat_policy`, in
     T5X's words: "none" keeps all activations for the backward pass, "minimal" the matrix products, "full" each layer's
-    input alone and computes the rest again. `scan_layers` compiles one layer and loops over it.
+    input alone and computes the rest again. `scan_layers` compiles one layer and loops over it. `one_head_at_a_time` is
+    explained at Attention, and chosen by `suited`.
     """
 
     vocab_size: int
@@ -69,6 +72,7 @@ class T5Config:
     encoder_local_radius: int | None = None
     remat_policy: str = "none"
     scan_layers: bool = False
+    one_head_at_a_time: bool = False
 
     def __post_init__(self):
         if self.remat_policy not in REMAT_POLICIES:
@@ -88,7 +92,14 @@ class T5Config:
 
 
 def attention(config: T5Config, **module: Any) -> Attention:
-    return Attention(config.emb_dim, config.num_heads, config.head_dim, config.dropout_rate, config.dtype, **module)
+    sizes = (config.emb_dim, config.num_heads, config.head_dim, config.dropout_rate, config.dtype)
+    return Attention(*sizes, config.one_head_at_a_time, **module)
+
+
+def suited(config: T5Config, mesh: Mesh, lengths: Iterable[int]) -> T5Config:
+    """The configuration to train with on the mesh: on one CPU, rows of such lengths attend one head at a time."""
+    one_cpu = [device.platform for device in mesh.devices.flat] == ["cpu"]
+    return dataclasses.replace(config, one_head_at_a_time=one_cpu and max(lengths) ** 2 >= LONG)
 
 
 def position_biases(config: T5Config, *, bidirectional: bool) -> RelativePositionBiases:

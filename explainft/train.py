@@ -23,7 +23,7 @@ from explainft.loss import Loss
 from explainft.preemption import Stopped, StopSignal
 from explainft.reduced import Reduction, reduced, target_pieces
 from explainft.run_folder import Progress, RunFolder, Stopwatch, locked
-from explainft.t5 import T5, T5Config
+from explainft.t5 import T5, T5Config, suited
 from explainft.token_cache import TokenCache
 from explainft.train_state import TrainState, abstract_state, last_step, restore_or_init, starting_point
 
@@ -194,7 +194,8 @@ def train(
         like = abstract_state(model, tx, mesh, fsdp)
         state = restore_or_init(keeper, weights, progress.first_step, model, tx, random_seed, like)
         places = jax.tree.map(lambda x: x.sharding, like)
-        update = make_step(model, tx, loss, random_seed, microbatches, places)
+        compiled = suited(model, mesh, dataset.task_feature_lengths.values())
+        update = make_step(compiled, tx, loss, random_seed, microbatches, places)
 
         if keeper.latest is not None:  # a damaged one may have been passed over
             progress = Progress(**keeper.progress())
@@ -210,7 +211,7 @@ def train(
 
         # ---- training
         plain = dataclasses.replace(model, remat_policy="none")  # what is computed again is no work of the model
-        counted = update if plain == model else make_step(plain, tx, loss, random_seed, microbatches, places)
+        counted = update if plain == compiled else make_step(plain, tx, loss, random_seed, microbatches, places)
         flops = 0
         peak = profiling.peak_flops_per_second(model.dtype)
         trace = stack.enter_context(profiling.Trace(path / "profile" if profile and hosts.writes() else None, first))

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from explainft import layers
 from explainft.layers import relative_position_bucket
-from explainft.t5 import T5, T5Config, same_segment
+from explainft.t5 import T5, T5Config, same_segment, suited
 
 SMALL = T5Config(
     vocab_size=40, emb_dim=16, num_heads=2, num_encoder_layers=2, num_decoder_layers=2, head_dim=8, mlp_dim=32
@@ -214,6 +215,60 @@ def test_dropout_acts_in_training_only():
     assert (train[0] == train[1]).all()
     assert np.abs(train[0] - train[2]).max() > 1e-2
     np.testing.assert_array_equal(apply(), forward(SMALL, tokens, tokens))
+
+
+def test_dropout_leaves_out_an_attention_weight_for_all_queries():
+    """A dropped value is a dropped weight: the outcome is what masks of the weights [B, H, 1, S] give."""
+    attention = layers.Attention(emb_dim=8, num_heads=2, head_dim=4, dropout_rate=0.5, dtype="float32")
+    rng = np.random.default_rng(0)
+    x_BTD, bias_BHTS = rng.standard_normal((3, 5, 8), np.float32), rng.standard_normal((3, 2, 5, 7), np.float32)
+    k_BHSK, v_BHSK = rng.standard_normal((2, 3, 2, 7, 4), np.float32)
+    params = attention.init(jax.random.key(0), x_BTD, k_BHSK, v_BHSK, bias_BHTS, True)
+    found = attention.apply(params, x_BTD, k_BHSK, v_BHSK, bias_BHTS, False, rngs={"dropout": jax.random.key(1)})
+    q_BTHK = (x_BTD @ params["params"]["query"]["kernel"]).reshape(3, 5, 2, 4)
+    weights_BHTS = jax.nn.softmax(np.einsum("bthk,bhsk->bhts", q_BTHK, k_BHSK) + bias_BHTS)
+
+    masks = (np.arange(2**14)[:, None] >> np.arange(14) & 1).reshape(-1, 2, 7)  # all there are, 7 positions of 2 heads
+    for row in range(3):
+        heads = [np.einsum("ts,ns,sk->ntk", 2 * weights_BHTS[row, h], masks[:, h], v_BHSK[row, h]) for h in (0, 1)]
+        y = np.concatenate(heads, -1) @ params["params"]["out"]["kernel"]
+        assert np.abs(y - found[row]).max((1, 2)).min() < 1e-5
+
+
+@pytest.mark.parametrize("dropout_rate", [0.0, 0.3])
+def test_attention_a_head_at_a_time_is_attention(monkeypatch, dropout_rate):
+    monkeypatch.setattr(layers, "LONG", 7 * 9)  # the encoder's and the cross attention, not the decoder's own
+    rng = np.random.default_rng(0)
+    inputs, targets = rng.integers(2, 40, (3, 10)), rng.integers(2, 40, (3, 7))
+    inputs[0, 6:] = 0
+    weights = rng.standard_normal((3, 7, 40))
+
+    def loss(params, one_head_at_a_time):
+        config = dataclasses.replace(SMALL, dropout_rate=dropout_rate, one_head_at_a_time=one_head_at_a_time)
+        rngs = {"dropout": jax.random.key(5)}
+        logits = T5(config).apply(params, inputs, shift(targets), targets, deterministic=False, rngs=rngs)
+        return (logits * weights).sum()
+
+    by_head, together = (
+        jax.jit(jax.value_and_grad(loss), static_argnums=1)(params_of(SMALL), x) for x in (True, False)
+    )
+    for one, other in zip(jax.tree.leaves(by_head), jax.tree.leaves(together), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+    text = str(jax.make_jaxpr(loss, static_argnums=1)(params_of(SMALL), True))
+    assert text.count(" scan[") == SMALL.num_encoder_layers + SMALL.num_decoder_layers
+
+
+def test_one_cpu_attends_to_long_rows_a_head_at_a_time():
+    def mesh(devices):
+        return jax.sharding.Mesh(np.array(devices).reshape(-1, 1), ("data", "model"))
+
+    class Tpu:
+        platform = "tpu"
+
+    cpu, tpu = jax.devices("cpu")[0], Tpu()
+    assert suited(SMALL, mesh([cpu]), (128, 512)).one_head_at_a_time
+    assert not suited(SMALL, mesh([cpu]), (128, 256)).one_head_at_a_time
+    assert not suited(SMALL, mesh([tpu]), (512, 512)).one_head_at_a_time
 
 
 def test_bfloat16_activations_stay_close_and_logits_stay_float32():
