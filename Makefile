@@ -48,13 +48,11 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks.train_step --profile
 	$(BIN)/python -m benchmarks.decode --profile
 
-# Making the data, longer rows, evaluating, sampling, and how cost grows: an hour and a half.
+# Making the data, evaluating, sampling, and how cost grows: an hour and a half.
 bench-long: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/explainft data build --config listops30
 	$(BIN)/python -m benchmarks.dataset
-	$(BIN)/python -m benchmarks.fine_tune --inputs 256 --targets 384 --batch 8 \
-		--output benchmarks/results/fine_tune_longer_rows.json
 	$(BIN)/python -m benchmarks.evaluate --warm_ups 1
 	$(BIN)/python -m benchmarks.sample --expressions 8 --warm_ups 3
 	$(BIN)/python -m benchmarks.sample --expressions 8 --warm_ups 3 --profile --only "explainft, task's pieces, int8"

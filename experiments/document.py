@@ -29,9 +29,10 @@ ROOT = Path(__file__).parent.parent
 DOCUMENTS = (ROOT / "docs" / "results.md", ROOT / "README.md")
 FIGURES = ROOT / "docs" / "figures"
 STYLES = ("none", "short", "medium", "long", "shuffled")
-COLOUR = dict(
-    zip((*STYLES, "steps"), ("#000000", COLOURS[5], COLOURS[0], COLOURS[2], COLOURS[3], COLOURS[1]), strict=True)
-)
+COLOUR = dict(zip(STYLES, ("#000000", COLOURS[5], COLOURS[0], COLOURS[2], COLOURS[3]), strict=True)) | {
+    "steps": COLOURS[4],
+    "local_steps": COLOURS[1],
+}
 SIZES = ("60k", "240k", "0.9M", "3.7M")
 EXAMPLES = ("1000", "3000", "10000", "30000", "98000")
 DASH = "-"
@@ -157,7 +158,7 @@ def splits(found: list[Result]) -> str:
 
 
 def lengths(found: list[Result]) -> str:
-    styles = (*STYLES, "marked", "steps")
+    styles = (*STYLES, "marked", "steps", "local_steps")
     rows = [(style, *(cell(by_length(pick(found, style=style), r)) for r in LENGTHS.values())) for style in styles]
     return table(("style", *(f"length {name}" for name in LENGTHS)), rows)
 
@@ -325,7 +326,7 @@ def lengths_figure(found: list[Result]) -> Figure:
               32: range(30, 35), 37: range(35, 40), 42: range(40, 45), 47: range(45, 50),
               55: range(50, 60), 65: range(60, 70), 75: range(70, 80), 85: range(80, 90),
               95: range(90, 97)}  # fmt: skip
-    for style in (*STYLES, "steps"):
+    for style in (*STYLES, "steps", "local_steps"):
         shares = [by_length(pick(found, style=style), lengths) for lengths in groups.values()]
         points(ax, list(groups), shares, style, COLOUR[style])
     ax.axvspan(8, 24.5, color="#f0f0f0", zorder=0)

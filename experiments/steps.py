@@ -35,6 +35,30 @@ def _steps(tree: Tree) -> list[tuple[str, str]]:
     return list(zip(inputs, lines, strict=True))
 
 
+def far_step(tree: Tree, number: int = 0) -> tuple[str, str]:
+    """The same of lines that are drawn more often, the longer their inputs have a stretch in which nothing closes.
+
+    There a list is far from what tells it from the first, the last bracket that closed; of the expressions' own few
+    are: 3 in 1,000 lines have nine tokens or more, and longer expressions have more of them.
+    """
+    return _far_steps(tree)[number]
+
+
+def far_count(tree: Tree) -> int:
+    """How often lines of the expression are drawn by far_step."""
+    return len(_far_steps(tree))
+
+
+@functools.lru_cache(maxsize=1)
+def _far_steps(tree: Tree) -> list[tuple[str, str]]:
+    return [step for step in _steps(tree) for _ in range(2 ** (_stretch(step[0]) // 2))]
+
+
+def _stretch(inputs: str) -> int:
+    """The most tokens between a closing bracket and the next."""
+    return max((len(between.split()) for between in inputs.split("]")[1:-1]), default=0)
+
+
 def whole(tree: Tree, number: int = 0) -> tuple[str, str]:
     """The whole explanation, which the lines of all steps are held against."""
     del number

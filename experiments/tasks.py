@@ -138,3 +138,6 @@ for _config in ("tiny", "tiny_25_96"):
     _register_written(
         "steps", _config, steps.step, draws=steps.count, postprocess=_medium, whole=steps.whole, rest=steps.rest
     )
+_register_written(
+    "far_steps", "tiny", steps.far_step, 0, steps.far_count, postprocess=_medium, whole=steps.whole, rest=steps.rest
+)

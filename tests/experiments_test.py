@@ -44,6 +44,7 @@ def test_the_tasks_of_the_sweeps_are_registered(sweeps):
     assert {f"explained_tiny_medium_{percent}_percent_compact" for percent in (2, 10, 50)} <= names
     assert {f"explained_tiny_{n}_none_compact" for n in (1000, 3000, 10000, 30000)} <= names
     assert {"explained_tiny_marked_compact", "explained_tiny_25_96_marked_eval_test_compact"} <= names
+    assert "explained_tiny_far_steps_compact" in names
     assert {"explained_tiny_steps_compact", "explained_tiny_25_96_steps_eval_test_compact"} <= names
     assert {"explained_tiny_gaps_digits_compact", "explained_tiny_gaps_digits_eval_larger_numbers_compact"} <= names
     assert "explained_tiny_gaps_digits_eval_compact" in seqio.MixtureRegistry.names()

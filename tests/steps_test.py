@@ -45,6 +45,13 @@ def test_the_lines_of_all_steps_are_the_explanation():
         assert "\n".join(lines) == steps.whole(tree)[1] == listops.explain(tree, "medium")
 
 
+def test_lines_far_from_the_bracket_that_closed_last_are_drawn_more_often():
+    tree = listops.parse("[MAX [MIN 1 2 ] 3 [SUM 4 [SUM 5 6 ] ] ]")
+    drawn = [steps.far_step(tree, number) for number in range(steps.far_count(tree))]
+    first, *others = [steps.step(tree, number) for number in range(steps.count(tree))]
+    assert drawn == [first] * 8 + others  # six tokens, 3 [SUM 4 [SUM 5 6, in which nothing closes
+
+
 @pytest.mark.parametrize(
     ("inputs", "line", "left"),
     [
