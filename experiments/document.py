@@ -274,7 +274,7 @@ TABLES: dict[str, Callable[[list[Result]], str]] = {
 
 
 def panel(width: float = 6.4, height: float = 3.6) -> tuple[Figure, Axes]:
-    fig = Figure(figsize=(width, height))
+    fig = Figure(figsize=(width, height), layout="constrained")
     ax = fig.subplots()
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(axis="y", color="#e6e6e6")
@@ -287,7 +287,7 @@ def panel(width: float = 6.4, height: float = 3.6) -> tuple[Figure, Axes]:
 def with_legend(fig: Figure) -> Figure:
     [ax] = fig.axes
     if ax.get_legend_handles_labels()[0]:
-        ax.legend(frameon=False, fontsize=8)
+        fig.legend(frameon=False, fontsize=8, loc="outside upper center", ncols=4)  # no curve runs there
     return fig
 
 
