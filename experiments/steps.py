@@ -38,8 +38,8 @@ def _steps(tree: Tree) -> list[tuple[str, str]]:
 def far_step(tree: Tree, number: int = 0) -> tuple[str, str]:
     """The same of lines that are drawn more often, the longer their inputs have a stretch in which nothing closes.
 
-    There a list is far from what tells it from the first, the last bracket that closed; of the expressions' own few
-    are: 3 in 1,000 lines have nine tokens or more, and longer expressions have more of them.
+    There a list is far from what tells it from the first, the last bracket that closed. Short expressions have few such
+    stretches, longer ones more.
     """
     return _far_steps(tree)[number]
 
