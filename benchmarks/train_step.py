@@ -6,6 +6,7 @@ Beside them the machine's float32 matrix products are measured, which no step ca
 """
 
 import argparse
+import functools
 import itertools
 import statistics
 import time
@@ -18,6 +19,7 @@ from benchmarks.side_by_side import Result, Results, Row, System
 LEARNING_RATE = 1e-4
 PRODUCT = 4096  # rows and columns of the matrices that measure the machine
 LOSS_TOLERANCE = 1e-3
+ROUNDED_TOLERANCE = 0.05  # of products of bfloat16 numbers, whose loss is told beside the others
 SYNCHRONOUS = {"JAX_CPU_ENABLE_ASYNC_DISPATCH": "false"}
 T5X_NEEDS = ("t5x", "seqio")
 
@@ -39,7 +41,7 @@ def tokens(args: argparse.Namespace, vocab_size: int) -> dict[str, Any]:
     return {"encoder_input_tokens": inputs, "decoder_input_tokens": shifted, "decoder_target_tokens": targets}
 
 
-def ours(args: argparse.Namespace):
+def ours(args: argparse.Namespace, matmul_precision: str = "float32"):
     from explainft import runtime
 
     runtime.prepare()
@@ -58,7 +60,8 @@ def ours(args: argparse.Namespace):
     from explainft.train_state import TrainState
 
     config, params = weights.read(Path(args.folder, "hf"))
-    config, loss = dataclasses.replace(config, dropout_rate=args.dropout), Loss()
+    config = dataclasses.replace(config, dropout_rate=args.dropout, matmul_precision=matmul_precision)
+    loss = Loss()
     batch = tokens(args, config.vocab_size)
     for stack, name in (("encoder", "encoder_input_tokens"), ("decoder", "decoder_target_tokens")):
         batch[f"{stack}_segment_ids"] = (batch[name] > 0).astype("int32")
@@ -87,7 +90,7 @@ def ours(args: argparse.Namespace):
     return repeat
 
 
-def hugging_face(args: argparse.Namespace):
+def hugging_face(args: argparse.Namespace, autocast: bool = False):
     import torch
 
     from benchmarks import peers
@@ -97,14 +100,16 @@ def hugging_face(args: argparse.Namespace):
     inputs = torch.from_numpy(batch["encoder_input_tokens"]).long()
     labels = torch.from_numpy(batch["decoder_target_tokens"]).long()  # the model shifts them itself
     mask = torch.ones_like(inputs)
-    with torch.inference_mode():
+    products = functools.partial(torch.autocast, "cpu", torch.bfloat16, enabled=autocast)
+    with torch.inference_mode(), products():
         before = model(input_ids=inputs, attention_mask=mask, labels=labels).loss.item()
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, fused=True)  # the fastest on a CPU too
 
     def repeat() -> Result:
         for _ in range(args.steps):
-            loss = model(input_ids=inputs, attention_mask=mask, labels=labels).loss
+            with products():
+                loss = model(input_ids=inputs, attention_mask=mask, labels=labels).loss
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -187,8 +192,9 @@ def check(results: Results) -> list[str]:
     ours, *_ = steps.values()
     for name, found in steps.items():
         keys = ["before"] + ["loss"] * (found[0]["dropout"] == 0.0 and found[0]["work"] == 1)
+        tolerance = ROUNDED_TOLERANCE if "bfloat16" in name else LOSS_TOLERANCE
         for key in keys:
-            if not abs(found[0][key] - ours[0][key]) < LOSS_TOLERANCE:
+            if not abs(found[0][key] - ours[0][key]) < tolerance:
                 mistakes.append(f"{name}: {key} is {found[0][key]:.5f}, explainft's {ours[0][key]:.5f}")
         if len(found) > 1 and not found[-1]["loss"] < found[0]["loss"]:
             mistakes.append(f"{name}: the loss has not fallen: {found[0]['loss']:.5f}, then {found[-1]['loss']:.5f}")
@@ -219,7 +225,11 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=1, help="a turn")
     systems = (
         System("explainft", ours),
+        System("explainft, bfloat16 products", functools.partial(ours, matmul_precision="bfloat16")),
         System("Hugging Face", hugging_face, ("torch", "transformers")),
+        System(
+            "Hugging Face, bfloat16 products", functools.partial(hugging_face, autocast=True), ("torch", "transformers")
+        ),
         System("T5X", t5x, T5X_NEEDS, {"JAX_CPU_ENABLE_ASYNC_DISPATCH": "true"}),
         System("T5X, synchronous", t5x, T5X_NEEDS, SYNCHRONOUS),
         System("matrix products, JAX", jax_products, unit="GFLOP"),

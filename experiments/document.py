@@ -45,7 +45,7 @@ LENGTHS = {
 # What a sweep without an axis has on it, and what a table shows that does not speak of it.
 DEFAULTS = {
     "style": "medium", "size": "240k", "examples": "98000", "percent": "100", "task": "tiny", "without": "", "data": "",
-    "pieces": "all",
+    "pieces": "all", "precision": "float32",
 }  # fmt: skip
 
 Result = dict[str, Any]
@@ -206,12 +206,16 @@ def unseen(found: list[Result]) -> str:
     return table(("style", "numbers trained on", "numbers that were no argument in training"), rows)
 
 
-def pieces(found: list[Result]) -> str:
+def faster(found: list[Result]) -> str:
     rows = []
-    for kept in ("all", "task"):
-        runs = pick(found, pieces=kept)
-        rows.append((kept, *(cell(share(runs, split)) for split in ("test", "longer", "larger_numbers"))))
-    return table(("`OUTPUT_PIECES` in training", "test", "longer (25-60)", "larger numbers (10-29)"), rows)
+    for words, labels in (
+        ("neither", {}),
+        ("`OUTPUT_PIECES=task`", {"pieces": "task"}),
+        ("`MATMUL_PRECISION=bfloat16`", {"precision": "bfloat16"}),
+    ):
+        runs = pick(found, **labels)
+        rows.append((words, *(cell(share(runs, split)) for split in ("test", "longer", "larger_numbers"))))
+    return table(("in training", "test", "longer (25-60)", "larger numbers (10-29)"), rows)
 
 
 def cost(found: list[Result]) -> str:
@@ -263,7 +267,7 @@ TABLES: dict[str, Callable[[list[Result]], str]] = {
         explained,
         ablations,
         unseen,
-        pieces,
+        faster,
         cost,
         budget,
     )

@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.layout import Layout, with_layout_constraint
 
 RELPOS_BUCKETS = 32
 RELPOS_MAX_DISTANCE = 128  # of every pre-trained T5
@@ -40,6 +41,7 @@ class Dense(nn.Module):
 
     features: int
     dtype: str
+    matmul_precision: str = "float32"
     init_scale: float = 1.0
     distribution: Literal["truncated_normal", "normal"] = "truncated_normal"
 
@@ -48,26 +50,60 @@ class Dense(nn.Module):
         init = nn.initializers.variance_scaling(self.init_scale, "fan_in", self.distribution)
         kernel = self.param("kernel", init, (x.shape[-1], self.features), jnp.float32)
         scale = self.get_variable("params", "scale") if self.has_variable("params", "scale") else None
-        return product(x, kernel, scale, self.dtype)
+        return product(x, kernel, scale, self.dtype, self.matmul_precision)
 
 
-def product(x: jax.Array, kernel: jax.Array, scale: jax.Array | None, dtype: str) -> jax.Array:
+def product(
+    x: jax.Array, kernel: jax.Array, scale: jax.Array | None, dtype: str, matmul_precision: str = "float32"
+) -> jax.Array:
     """x @ kernel in `dtype`; of a kernel with fewer bits (see reduced.py), as the processor multiplies such numbers.
 
     `scale`, of int8 kernels: what a column's numbers are multiples of.
     """
-    last_with_first = (((x.ndim - 1,), (0,)), ((), ()))
     if scale is not None:
         x = x.astype(jnp.float32)
         step = jnp.maximum(jnp.max(jnp.abs(x), axis=-1, keepdims=True), np.finfo(np.float32).tiny) / 127.0
         levels = jnp.round(x / step).astype(jnp.int8)
+        last_with_first = (((x.ndim - 1,), (0,)), ((), ()))
         sums = jax.lax.dot_general(levels, kernel, last_with_first, preferred_element_type=jnp.int32)
         return (sums.astype(jnp.float32) * step * scale).astype(dtype)
-    if kernel.dtype == jnp.bfloat16:
-        return jax.lax.dot_general(
-            x.astype(jnp.bfloat16), kernel, last_with_first, preferred_element_type=jnp.dtype(dtype)
-        )
+    if "bfloat16" in (kernel.dtype.name, matmul_precision):
+        return bfloat16_product(x, kernel).astype(dtype)
     return x @ kernel.astype(dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def bfloat16_product(x: jax.Array, kernel: jax.Array, transposed: bool = False) -> jax.Array:
+    """x @ kernel, or x @ kernel.T, of both rounded to bfloat16, summed in float32; and so its derivatives.
+
+    It is how a TPU multiplies float32 numbers unless told otherwise. XLA uses a CPU's instructions for bfloat16 only
+    where the sum is asked for in float32 and the right operand's rows lie one after the other.
+    """
+    return _contract(x, kernel, 1 if transposed else 0)
+
+
+def _bfloat16_forward(x: jax.Array, kernel: jax.Array, transposed: bool):
+    return bfloat16_product(x, kernel, transposed), (x, kernel)
+
+
+def _bfloat16_backward(transposed: bool, residuals: tuple[jax.Array, jax.Array], d_y: jax.Array):
+    x, kernel = residuals
+    x_ND, d_y_NF = (v.reshape(-1, v.shape[-1]).astype(jnp.bfloat16) for v in (x, d_y))
+    left, right = (d_y_NF, x_ND) if transposed else (x_ND, d_y_NF)
+    # A transpose that XLA may fold into the product would send it to the slow path.
+    left = with_layout_constraint(left.T, Layout(major_to_minor=(0, 1)))
+    d_x = _contract(d_y, kernel, 0 if transposed else 1)
+    return d_x.astype(x.dtype), _contract(left, right, 0).astype(kernel.dtype)
+
+
+bfloat16_product.defvjp(_bfloat16_forward, _bfloat16_backward)
+
+
+def _contract(left: jax.Array, right: jax.Array, dim: int) -> jax.Array:
+    """The last dimension of `left` with this one of `right`."""
+    dims = (((left.ndim - 1,), (dim,)), ((), ()))
+    numbers = (left.astype(jnp.bfloat16), right.astype(jnp.bfloat16))
+    return jax.lax.dot_general(*numbers, dims, preferred_element_type=jnp.float32)
 
 
 class RMSNorm(nn.Module):
@@ -129,15 +165,17 @@ class Attention(nn.Module):
     head_dim: int
     dropout_rate: float
     dtype: str
+    matmul_precision: str = "float32"
     one_head_at_a_time: bool = False
 
     def setup(self):
-        project = functools.partial(Dense, self.num_heads * self.head_dim, self.dtype, distribution="normal")
+        numbers = (self.dtype, self.matmul_precision)
+        project = functools.partial(Dense, self.num_heads * self.head_dim, *numbers, distribution="normal")
         # No 1/sqrt(K) on the scores: T5 folds it into the query's initialiser, and released checkpoints depend on it.
         self.query = project(init_scale=1.0 / self.head_dim)
         self.key = project()
         self.value = project()
-        self.out = Dense(self.emb_dim, self.dtype, distribution="normal")
+        self.out = Dense(self.emb_dim, *numbers, distribution="normal")
         self.weights_dropout = Dropout(self.dropout_rate, broadcast_dim=-1)
 
     def _heads(self, x_BTD: jax.Array) -> jax.Array:
@@ -191,14 +229,16 @@ class MLP(nn.Module):
     activations: tuple[str, ...]
     dropout_rate: float
     dtype: str
+    matmul_precision: str = "float32"
 
     @nn.compact
     def __call__(self, x_BTD: jax.Array, deterministic: bool) -> jax.Array:
+        numbers = (self.dtype, self.matmul_precision)
         branches = []
         for i, activation in enumerate(self.activations):
             name = "wi" if len(self.activations) == 1 else f"wi_{i}"
-            h_BTF = Dense(self.mlp_dim, self.dtype, name=name)(x_BTD)
+            h_BTF = Dense(self.mlp_dim, *numbers, name=name)(x_BTD)
             branches.append(h_BTF if activation == "linear" else getattr(nn, activation)(h_BTF))
         h_BTF = functools.reduce(jnp.multiply, branches)
         h_BTF = Dropout(self.dropout_rate)(h_BTF, deterministic)
-        return Dense(self.emb_dim, self.dtype, name="wo")(h_BTF)
+        return Dense(self.emb_dim, *numbers, name="wo")(h_BTF)

@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import importlib.util  # noqa: F401  gin 0.5.0 uses it without importing it
+import inspect
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -58,6 +59,25 @@ def config() -> str:
     return gin.config_str()
 
 
+def choices() -> str:
+    """What the recipe binds and is no default, a line each, with its macros' values.
+
+    A setting that the engine learns later leaves it as it was, where the recipe has the default.
+    """
+    lines = []
+    for (scope, selector), bound in gin_config._CONFIG.items():
+        if selector == "gin.macro":
+            continue
+        parameters = inspect.signature(gin_config._REGISTRY.get_match(selector).wrapped).parameters
+        values = {name: _value(value) for name, value in bound.items()}
+        lines += [
+            f"{scope}/{selector}.{name} = {value!r}"
+            for name, value in values.items()
+            if value != parameters[name].default
+        ]
+    return "\n".join(sorted(lines))
+
+
 def operative() -> str:
     """The settings that were read so far, as a recipe."""
     return gin.operative_config_str()
@@ -83,6 +103,13 @@ def quoted(binding: str) -> str:
 def _macros() -> dict[str, Any]:
     config = gin_config._CONFIG  # no public way leads to the bindings
     return {scope: bound["value"] for (scope, selector), bound in config.items() if selector == "gin.macro"}
+
+
+def _value(value: Any) -> Any:
+    """What a macro stands for, which may be another macro."""
+    while _is_reference(value) and value.config_key[1] == "gin.macro":
+        value = _macros()[value.config_key[0]]
+    return value
 
 
 def _read_macros() -> set[str]:

@@ -401,7 +401,7 @@ def read_trainings(cells: Sequence[Cell]) -> dict[str, Training]:
     mesh = sharding.make_mesh(1)
     for cell in cells:
         recipe.load([cell.gin_file], ["MODEL_DIR=run", *(f"{name}={value}" for name, value in cell.macros.items())])
-        text = "\n".join([recipe.config(), *cell.mixtures])
+        text = "\n".join([recipe.choices(), *cell.mixtures])
         settings = recipe.bindings(train.train)
         model, dataset, steps = settings["model"], settings["dataset"], settings["train_steps"]
         key = repr((model, dataset.task_feature_lengths, dataset.batch_size, steps))

@@ -28,11 +28,13 @@ from explainft.layers import (
     Dropout,
     RelativePositionBiases,
     RMSNorm,
+    bfloat16_product,
     product,
 )
 
 NEG_INF = -1e10  # what T5X adds to a masked score: exp() of it is zero, and a row of them alone stays finite
 
+MATMUL_PRECISIONS = ("float32", "bfloat16")
 REMAT_POLICIES = {
     "none": None,
     "minimal": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
@@ -50,6 +52,9 @@ class T5Config:
     one trained from scratch on short texts never learns the biases of distances that it has not seen. With
     `encoder_local_radius` a token of the input attends to those at most so far away (the local attention of LongT5, Guo
     et al. 2022, https://arxiv.org/abs/2112.07916): what it sees does not change with the length of the text.
+
+    `matmul_precision`, in JAX's words: "bfloat16" multiplies states and kernels as bfloat16 numbers, forward and
+    backward, and sums up in float32, while everything is kept in `dtype` as ever (see layers.bfloat16_product).
 
     The last three choose how the layers are compiled and change neither parameters nor results. `remat_policy`, in
     T5X's words: "none" keeps all activations for the backward pass, "minimal" the matrix products, "full" each layer's
@@ -70,6 +75,7 @@ class T5Config:
     dtype: str = "float32"
     relative_attention_max_distance: int = RELPOS_MAX_DISTANCE
     encoder_local_radius: int | None = None
+    matmul_precision: str = "float32"
     remat_policy: str = "none"
     scan_layers: bool = False
     one_head_at_a_time: bool = False
@@ -79,6 +85,8 @@ class T5Config:
             raise UserError(
                 f"REMAT_POLICY={self.remat_policy!r} is unknown{nearest(self.remat_policy, REMAT_POLICIES)}"
             )
+        if self.matmul_precision not in MATMUL_PRECISIONS:
+            raise UserError(f"MATMUL_PRECISION={self.matmul_precision!r} must be one of {', '.join(MATMUL_PRECISIONS)}")
         if not 0.0 <= self.dropout_rate < 1.0:
             raise UserError(f"DROPOUT_RATE={self.dropout_rate} must be at least 0 and below 1")
         farthest = self.relative_attention_max_distance
@@ -92,14 +100,19 @@ class T5Config:
 
 
 def attention(config: T5Config, **module: Any) -> Attention:
-    sizes = (config.emb_dim, config.num_heads, config.head_dim, config.dropout_rate, config.dtype)
-    return Attention(*sizes, config.one_head_at_a_time, **module)
+    sizes = (config.emb_dim, config.num_heads, config.head_dim, config.dropout_rate)
+    return Attention(*sizes, config.dtype, config.matmul_precision, config.one_head_at_a_time, **module)
 
 
 def suited(config: T5Config, mesh: Mesh, lengths: Iterable[int]) -> T5Config:
-    """The configuration to train with on the mesh: on one CPU, rows of such lengths attend one head at a time."""
-    one_cpu = [device.platform for device in mesh.devices.flat] == ["cpu"]
-    return dataclasses.replace(config, one_head_at_a_time=one_cpu and max(lengths) ** 2 >= LONG)
+    """The configuration to train with on the mesh. Other than as it is on one CPU alone.
+
+    There rows of such lengths attend one head at a time, and bfloat16 numbers are summed up in float32: it is faster.
+    """
+    if [device.platform for device in mesh.devices.flat] != ["cpu"]:
+        return dataclasses.replace(config, one_head_at_a_time=False)
+    precision = "bfloat16" if config.dtype == "bfloat16" else config.matmul_precision
+    return dataclasses.replace(config, matmul_precision=precision, one_head_at_a_time=max(lengths) ** 2 >= LONG)
 
 
 def position_biases(config: T5Config, *, bidirectional: bool) -> RelativePositionBiases:
@@ -107,7 +120,8 @@ def position_biases(config: T5Config, *, bidirectional: bool) -> RelativePositio
 
 
 def mlp(config: T5Config, **module: Any) -> MLP:
-    return MLP(config.emb_dim, config.mlp_dim, config.mlp_activations, config.dropout_rate, config.dtype, **module)
+    sizes = (config.emb_dim, config.mlp_dim, config.mlp_activations, config.dropout_rate)
+    return MLP(*sizes, config.dtype, config.matmul_precision, **module)
 
 
 class EncoderLayer(nn.Module):
@@ -249,7 +263,7 @@ class Decoder(nn.Module):
         self.dropout = Dropout(cfg.dropout_rate)
         if not cfg.logits_via_embedding:
             # float32, tied or not: the softmax over the vocabulary loses accuracy in bfloat16.
-            self.logits_dense = Dense(cfg.vocab_size, "float32")
+            self.logits_dense = Dense(cfg.vocab_size, "float32", cfg.matmul_precision)
 
     def __call__(self, y_BTD, encoded_BSD, self_mask_BTT, cross_mask_BTS, deterministic: bool) -> jax.Array:
         cfg = self.config
@@ -345,12 +359,15 @@ class T5(nn.Module):
         y_BTD = y_BTD.astype(jnp.float32)
         if self.has_variable("params", "output"):  # see reduced.py
             output = self.get_variable("params", "output")
-            return product(y_BTD, output["kernel"], output.get("scale"), "float32")
+            return product(y_BTD, output["kernel"], output.get("scale"), "float32", cfg.matmul_precision)
         if not cfg.logits_via_embedding:
             return self.decoder.logits_dense(y_BTD)
         # The embedding has unit variance: without 1/sqrt(D) the tied logits would grow with the width. The states are
         # scaled, not the logits, which are many more.
-        return (y_BTD / np.sqrt(cfg.emb_dim)) @ self.token_embedder.embedding.T.astype(jnp.float32)
+        y_BTD /= np.sqrt(cfg.emb_dim)
+        if cfg.matmul_precision == "bfloat16":
+            return bfloat16_product(y_BTD, self.token_embedder.embedding, True)
+        return y_BTD @ self.token_embedder.embedding.T.astype(jnp.float32)
 
     def init_cache(
         self, encoder_input_tokens: jax.Array, length: int, copies: int = 1, window: int | None = None

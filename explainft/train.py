@@ -125,6 +125,7 @@ def train(
     fsdp: bool = False,
     use_cached_tasks: bool = False,
     output_pieces: str = "all",
+    matmul_precision: str = "float32",
     profile: bool = False,
     config_text: Callable[[], str] = str,
     tfds_data_dir: str | None = None,
@@ -137,7 +138,7 @@ def train(
     pre-training, as in T5X; `train_steps_relative` counts from the start of this run instead.
 
     `output_pieces` "task": the output layer learns those pieces alone that the task's targets hold; the checkpoints
-    keep them, and decoding writes no others.
+    keep them, and decoding writes no others. `matmul_precision`, of the updates alone, is explained at T5Config.
     `profile` writes a trace of a few updates to profile/ there.
 
     SIGTERM and Ctrl-C end the update in progress, or give up the evaluation in progress, save, and return.
@@ -153,6 +154,7 @@ def train(
     require_at_least_zero(INITIAL_STEP=initial_step or 0)
     mesh = sharding.make_mesh(model_parallelism)
     sharding.check_model(model, mesh, fsdp)
+    model_in_training = dataclasses.replace(model, matmul_precision=matmul_precision)
     sharding.check_batch(dataset.batch_size, mesh, microbatches)
     load = functools.partial(
         token_cache.load,
@@ -194,8 +196,8 @@ def train(
         like = abstract_state(model, tx, mesh, fsdp)
         state = restore_or_init(keeper, weights, progress.first_step, model, tx, random_seed, like)
         places = jax.tree.map(lambda x: x.sharding, like)
-        compiled = suited(model, mesh, dataset.task_feature_lengths.values())
-        update = make_step(compiled, tx, loss, random_seed, microbatches, places)
+        trained = suited(model_in_training, mesh, dataset.task_feature_lengths.values())
+        update = make_step(trained, tx, loss, random_seed, microbatches, places)
 
         if keeper.latest is not None:  # a damaged one may have been passed over
             progress = Progress(**keeper.progress())
@@ -210,10 +212,11 @@ def train(
         run.forget_after(first)
 
         # ---- training
-        plain = dataclasses.replace(model, remat_policy="none")  # what is computed again is no work of the model
-        counted = update if plain == compiled else make_step(plain, tx, loss, random_seed, microbatches, places)
+        # What is computed again is no work of the model.
+        plain = dataclasses.replace(trained, remat_policy="none", one_head_at_a_time=False)
+        counted = update if plain == trained else make_step(plain, tx, loss, random_seed, microbatches, places)
         flops = 0
-        peak = profiling.peak_flops_per_second(model.dtype)
+        peak = profiling.peak_flops_per_second(trained.matmul_precision if model.dtype == "float32" else model.dtype)
         trace = stack.enter_context(profiling.Trace(path / "profile" if profile and hosts.writes() else None, first))
         bar = stack.enter_context(tqdm(total=train_steps, initial=first, desc=path.name, unit=" steps", disable=None))
         recent: list[dict[str, jax.Array]] = []

@@ -25,6 +25,7 @@ CHOICES = {
     "remat": {"remat_policy": "full"},
     "scan": {"scan_layers": True},
     "microbatches": {"microbatches": 2},
+    "bfloat16": {"matmul_precision": "bfloat16"},
     "chunks": {"chunk_logits": 1024},  # from one position of the targets at a time to eight, as the mesh has it
     "all": {
         "fsdp": True,
@@ -92,6 +93,7 @@ def main():
     one = sharding.make_mesh(1, jax.devices()[:1])
     # The dropout of a microbatch is drawn for itself: compare with one device that has as many.
     wanted = {n: three_steps(one, microbatches=n) for n in (1, 2)}
+    rounded = three_steps(one, matmul_precision="bfloat16")
     params = wanted[1][2]
     texts = {dtype: written(params, dtype) for dtype in DTYPES}
     found = {}
@@ -102,7 +104,8 @@ def main():
             if name != "4x2" and choice not in ("plain", "all"):
                 continue
             losses, gradients, ended, share = three_steps(mesh, **changes)
-            their_losses, their_gradients, their_end, _ = wanted[changes.get("microbatches", 1)]
+            of_one = rounded if choice == "bfloat16" else wanted[changes.get("microbatches", 1)]
+            their_losses, their_gradients, their_end, _ = of_one
             found[f"{name} {choice}"] = {
                 "loss": float(np.abs(losses / their_losses - 1).max()),
                 "gradients": difference(gradients, their_gradients),

@@ -181,6 +181,20 @@ def test_a_recipe_binds_the_arguments_of_train(monkeypatch):
     assert seen["task_module"] == "tasks"
 
 
+def test_choices_tell_runs_apart_and_leave_out_what_is_default(monkeypatch):
+    def choices(*bindings):
+        recipe.load(["gin/medium_tiny.gin"], ["MODEL_DIR=run", *bindings])
+        return recipe.choices().splitlines()
+
+    plain = choices()
+    assert "/explainft.t5.T5Config.emb_dim = 64" in plain
+    assert "/explainft.train.train.optimizer = @optim.adamw" in plain  # a macro of a macro's value
+    assert not [line for line in plain if "microbatches" in line or "%" in line]
+    assert choices("MICROBATCHES=1") == plain
+    assert set(choices("MICROBATCHES=2")) - set(plain) == {"/explainft.train.train.microbatches = 2"}
+    assert set(choices("EMB_DIM=32")) ^ set(plain) == {f"/explainft.t5.T5Config.emb_dim = {n}" for n in (32, 64)}
+
+
 def test_the_other_optimizer_is_a_macro():
     recipe.load([MEDIUM], ["MODEL_DIR=x", "OPTIMIZER=@optim.adafactor", "CLIP_NORM=None", "EARLY_STOPPING_PATIENCE=3"])
     assert macro("OPTIMIZER").selector == "optim.adafactor"

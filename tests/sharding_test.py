@@ -89,13 +89,15 @@ def on_eight_devices():
 @pytest.mark.parametrize(
     ("mesh", "choice"),
     [(mesh, choice) for mesh in ("8x1", "4x2", "2x4", "1x8") for choice in ("plain", "all")]
-    + [("4x2", choice) for choice in ("fsdp", "remat", "scan", "microbatches", "chunks")],
+    + [("4x2", choice) for choice in ("fsdp", "remat", "scan", "microbatches", "bfloat16", "chunks")],
 )
 def test_three_steps_equal_those_of_one_device(mesh, choice):
     found = on_eight_devices()[f"{mesh} {choice}"]
-    assert found["loss"] < 1e-5
-    assert found["gradients"] < 1e-5
-    assert found["parameters"] < 1e-5
+    # A sum in another order may round to the next bfloat16 number, and so, some updates later, turn a relu on or off.
+    assert found["loss"] < (1e-3 if choice == "bfloat16" else 1e-5)
+    if choice != "bfloat16":
+        assert found["gradients"] < 1e-5
+        assert found["parameters"] < 1e-5
     # It was really split: a device holds its part of the largest parameter and no more.
     data, model = map(int, mesh.split("x"))
     assert found["share"] == pytest.approx(1 / model / (data if choice in ("fsdp", "all") else 1))

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from explainft import layers
+from explainft.errors import UserError
 from explainft.layers import relative_position_bucket
-from explainft.t5 import T5, T5Config, same_segment, suited
+from explainft.t5 import T5, T5Config, logits, same_segment, suited
 
 SMALL = T5Config(
     vocab_size=40, emb_dim=16, num_heads=2, num_encoder_layers=2, num_decoder_layers=2, head_dim=8, mlp_dim=32
@@ -258,17 +259,82 @@ def test_attention_a_head_at_a_time_is_attention(monkeypatch, dropout_rate):
     assert text.count(" scan[") == SMALL.num_encoder_layers + SMALL.num_decoder_layers
 
 
+class Tpu:
+    platform = "tpu"
+
+
+def mesh(device):
+    return jax.sharding.Mesh(np.array([[device]]), ("data", "model"))
+
+
 def test_one_cpu_attends_to_long_rows_a_head_at_a_time():
-    def mesh(devices):
-        return jax.sharding.Mesh(np.array(devices).reshape(-1, 1), ("data", "model"))
+    cpu, tpu = mesh(jax.devices("cpu")[0]), mesh(Tpu())
+    assert suited(SMALL, cpu, (128, 512)).one_head_at_a_time
+    assert not suited(SMALL, cpu, (128, 256)).one_head_at_a_time
+    assert not suited(SMALL, tpu, (512, 512)).one_head_at_a_time
 
-    class Tpu:
-        platform = "tpu"
 
-    cpu, tpu = jax.devices("cpu")[0], Tpu()
-    assert suited(SMALL, mesh([cpu]), (128, 512)).one_head_at_a_time
-    assert not suited(SMALL, mesh([cpu]), (128, 256)).one_head_at_a_time
-    assert not suited(SMALL, mesh([tpu]), (512, 512)).one_head_at_a_time
+def test_one_cpu_sums_bfloat16_activations_in_float32():
+    cpu, tpu = mesh(jax.devices("cpu")[0]), mesh(Tpu())
+    bfloat16 = dataclasses.replace(SMALL, dtype="bfloat16")
+    assert suited(bfloat16, cpu, (8, 8)).matmul_precision == "bfloat16"
+    assert suited(bfloat16, tpu, (8, 8)) == bfloat16
+    assert suited(SMALL, cpu, (8, 8)) == SMALL
+
+
+def rounded(x):
+    return np.asarray(x, jnp.bfloat16).astype(np.float64)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("shape", [(1,), (3, 1), (2, 5), (4, 33)])
+def test_a_product_of_bfloat16_numbers_and_its_derivatives(transposed, shape):
+    rng = np.random.default_rng(0)
+    x, d_y = (rng.standard_normal((*shape, n)).astype(np.float32) for n in (24, 7))
+    kernel = rng.standard_normal((7, 24) if transposed else (24, 7)).astype(np.float32)
+
+    @jax.jit
+    def product(x, kernel, d_y):
+        y, pull = jax.vjp(lambda x, kernel: layers.bfloat16_product(x, kernel, transposed), x, kernel)
+        return y, *pull(d_y)
+
+    y, d_x, d_kernel = product(x, kernel, d_y)
+    kernel_DF = rounded(kernel).T if transposed else rounded(kernel)
+    d_kernel_DF = rounded(x).reshape(-1, 24).T @ rounded(d_y).reshape(-1, 7)
+    np.testing.assert_allclose(y, rounded(x) @ kernel_DF, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(d_x, rounded(d_y) @ kernel_DF.T, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(d_kernel, d_kernel_DF.T if transposed else d_kernel_DF, rtol=1e-5, atol=1e-5)
+    assert y.dtype == d_x.dtype == d_kernel.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("config", [V1_0, V1_1], ids=["1.0", "1.1"])
+def test_every_kernel_is_multiplied_in_the_precision_asked_for(config):
+    """What a kernel has beyond bfloat16 changes the output in float32 alone."""
+    tokens = (jnp.arange(2, 14).reshape(2, 6), jnp.arange(8).reshape(2, 4), jnp.arange(3, 11).reshape(2, 4))
+    networks = [T5(dataclasses.replace(config, matmul_precision=precision)) for precision in ("float32", "bfloat16")]
+    applied = [jax.jit(network.apply) for network in networks]
+    params = params_of(config)
+    before = [apply(params, *tokens) for apply in applied]
+    paths, tree = jax.tree_util.tree_flatten_with_path(params)
+    for i, (path, leaf) in enumerate(paths):
+        if "kernel" in str(path[-1]):
+            leaves = [other for _, other in paths]
+            leaves[i] = rounded(leaf).astype(np.float32)
+            plain, fewer = (apply(jax.tree.unflatten(tree, leaves), *tokens) for apply in applied)
+            assert (plain != before[0]).any() and (fewer == before[1]).all(), path
+    if config.logits_via_embedding:
+        embedding, states = params["params"]["token_embedder"]["embedding"], jnp.ones((1, 1, config.emb_dim))
+        few = {"token_embedder": {"embedding": jnp.asarray(rounded(embedding), jnp.float32)}}
+        plain, fewer = (
+            logits(network, {"token_embedder": {"embedding": embedding}}, states) == logits(network, few, states)
+            for network in networks
+        )
+        assert not plain.all() and fewer.all()
+
+
+def test_an_unknown_matmul_precision():
+    with pytest.raises(UserError, match="MATMUL_PRECISION='int4' must be one of float32, bfloat16"):
+        dataclasses.replace(SMALL, matmul_precision="int4")
 
 
 def test_bfloat16_activations_stay_close_and_logits_stay_float32():
