@@ -43,7 +43,7 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks.start
 	$(BIN)/python -m benchmarks.train_step --output benchmarks/results/train_step.json
 	$(BIN)/python -m benchmarks.train_step --dropout 0.1 --output benchmarks/results/train_step_dropout.json
-	$(BIN)/python -m benchmarks.fine_tune --inputs 128 --targets 192 --batch 16
+	$(BIN)/python -m benchmarks.fine_tune --inputs 128 --targets 192
 	$(BIN)/python -m benchmarks.decode
 	$(BIN)/python -m benchmarks.train_step --profile
 	$(BIN)/python -m benchmarks.decode --profile

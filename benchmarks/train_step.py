@@ -225,10 +225,12 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=1, help="a turn")
     systems = (
         System("explainft", ours),
-        System("explainft, bfloat16 products", functools.partial(ours, matmul_precision="bfloat16")),
+        System("explainft, MATMUL_PRECISION=bfloat16", functools.partial(ours, matmul_precision="bfloat16")),
         System("Hugging Face", hugging_face, ("torch", "transformers")),
         System(
-            "Hugging Face, bfloat16 products", functools.partial(hugging_face, autocast=True), ("torch", "transformers")
+            "Hugging Face, autocast to bfloat16",
+            functools.partial(hugging_face, autocast=True),
+            ("torch", "transformers"),
         ),
         System("T5X", t5x, T5X_NEEDS, {"JAX_CPU_ENABLE_ASYNC_DISPATCH": "true"}),
         System("T5X, synchronous", t5x, T5X_NEEDS, SYNCHRONOUS),

@@ -68,7 +68,7 @@ def product(
         sums = jax.lax.dot_general(levels, kernel, last_with_first, preferred_element_type=jnp.int32)
         return (sums.astype(jnp.float32) * step * scale).astype(dtype)
     if "bfloat16" in (kernel.dtype.name, matmul_precision):
-        return bfloat16_product(x, kernel).astype(dtype)
+        return jnp.asarray(bfloat16_product(x, kernel), dtype)
     return x @ kernel.astype(dtype)
 
 

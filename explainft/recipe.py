@@ -68,7 +68,7 @@ def choices() -> str:
     for (scope, selector), bound in gin_config._CONFIG.items():
         if selector == "gin.macro":
             continue
-        parameters = inspect.signature(gin_config._REGISTRY.get_match(selector).wrapped).parameters
+        parameters = inspect.signature(gin_config._REGISTRY[selector].wrapped).parameters
         values = {name: _value(value) for name, value in bound.items()}
         lines += [
             f"{scope}/{selector}.{name} = {value!r}"
