@@ -335,7 +335,13 @@ def table(report: dict[str, Any]) -> str:
     kept = [i for i, title in enumerate(head) if peer or PEER not in title]
     lines = [f"{where}, n = {report['repetitions']}, medians [minimum, maximum]", ""]
     lines += [f"| {' | '.join(row[i] for i in kept)} |" for row in [head, ["---"] * len(head), *rows]]
-    lines += [""] + [f"- {name}: {_rounded(value)}" for name, value in report["facts"].items()]
+    lines += (
+        [""]
+        + [
+            f"- {name}: {f'{value:.3f}' if name.startswith('loss') else _rounded(value)}"  # they are compared to a thousandth
+            for name, value in report["facts"].items()
+        ]
+    )
     lines += [f"- left out: {line}" for line in report["left_out"]]
     return "\n".join(lines)
 

@@ -91,6 +91,16 @@ def test_a_run_s_folder(undisturbed, tiny_data_dir):
     assert list(undisturbed.glob("events.out.tfevents.*"))
 
 
+def test_products_of_bfloat16_numbers_change_a_run_a_little(undisturbed, tmp_path, tiny_data_dir):
+    run(tmp_path / "run", tiny_data_dir, 3, matmul_precision="bfloat16", log_period=1)
+    losses = {row["step"]: row["loss"] for row in rows(tmp_path / "run") if "loss" in row}
+    before, after = rows(undisturbed)[0]["loss"], np.mean([losses[step] for step in (1, 2, 3)])
+    assert after != before and after == pytest.approx(before, rel=1e-3)
+    # How a run's updates are computed is no part of the network that it makes.
+    run(tmp_path / "run", tiny_data_dir, 4)
+    assert {row["step"] for row in rows(tmp_path / "run") if "loss" in row} == {1, 2, 3, 4}
+
+
 def test_tensorboard_reads_the_same_numbers(undisturbed):
     [events] = undisturbed.glob("events.out.tfevents.*")
     found = {}
