@@ -335,13 +335,9 @@ def table(report: dict[str, Any]) -> str:
     kept = [i for i, title in enumerate(head) if peer or PEER not in title]
     lines = [f"{where}, n = {report['repetitions']}, medians [minimum, maximum]", ""]
     lines += [f"| {' | '.join(row[i] for i in kept)} |" for row in [head, ["---"] * len(head), *rows]]
-    lines += (
-        [""]
-        + [
-            f"- {name}: {f'{value:.3f}' if name.startswith('loss') else _rounded(value)}"  # they are compared to a thousandth
-            for name, value in report["facts"].items()
-        ]
-    )
+    # Losses are compared to a thousandth.
+    facts = {k: f"{v:.3f}" if k.startswith("loss") else _rounded(v) for k, v in report["facts"].items()}
+    lines += ["", *(f"- {name}: {value}" for name, value in facts.items())]
     lines += [f"- left out: {line}" for line in report["left_out"]]
     return "\n".join(lines)
 
