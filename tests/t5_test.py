@@ -3,6 +3,8 @@
 import dataclasses
 import functools
 import math
+import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -305,6 +307,22 @@ def test_a_product_of_bfloat16_numbers_and_its_derivatives(transposed, shape):
     np.testing.assert_allclose(d_x, rounded(d_y) @ kernel_DF.T, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(d_kernel, d_kernel_DF.T if transposed else d_kernel_DF, rtol=1e-5, atol=1e-5)
     assert y.dtype == d_x.dtype == d_kernel.dtype == jnp.float32
+
+
+def has_instructions_for_bfloat16():
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.exists() and "amx_bf16" in cpuinfo.read_text()
+
+
+@pytest.mark.skipif(not has_instructions_for_bfloat16(), reason="the processor has no instructions for bfloat16")
+@pytest.mark.parametrize("transposed", [False, True])
+def test_xla_widens_no_operand_of_a_product_of_bfloat16_numbers(transposed):
+    def loss(x, kernel):
+        return jnp.sum(jnp.square(layers.bfloat16_product(x, kernel, transposed)))
+
+    x, kernel = jnp.ones((64, 32)), jnp.ones((48, 32) if transposed else (32, 48))
+    text = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(x, kernel).compile().as_text()
+    assert " = bf16[" in text and not re.search(r" = f32\[\S* convert\(", text)
 
 
 @pytest.mark.parametrize("config", [V1_0, V1_1], ids=["1.0", "1.1"])
