@@ -186,15 +186,18 @@ def _work_of(product) -> Result:
     return {"work": times * 2 * PRODUCT**3 / 1e9}
 
 
+def loss_tolerance(name: str) -> float:
+    return ROUNDED_TOLERANCE if "bfloat16" in name else LOSS_TOLERANCE
+
+
 def check(results: Results) -> list[str]:
     steps = {name: found for name, found in results.items() if "loss" in found[0]}
     mistakes = []
     ours, *_ = steps.values()
     for name, found in steps.items():
         keys = ["before"] + ["loss"] * (found[0]["dropout"] == 0.0 and found[0]["work"] == 1)
-        tolerance = ROUNDED_TOLERANCE if "bfloat16" in name else LOSS_TOLERANCE
         for key in keys:
-            if not abs(found[0][key] - ours[0][key]) < tolerance:
+            if not abs(found[0][key] - ours[0][key]) < loss_tolerance(name):
                 mistakes.append(f"{name}: {key} is {found[0][key]:.5f}, explainft's {ours[0][key]:.5f}")
         if len(found) > 1 and not found[-1]["loss"] < found[0]["loss"]:
             mistakes.append(f"{name}: the loss has not fallen: {found[0]['loss']:.5f}, then {found[-1]['loss']:.5f}")

@@ -54,11 +54,6 @@ def bindings(function: Callable[..., Any]) -> dict[str, Any]:
     return gin.get_bindings(gin.get_configurable(function), resolve_references=True)
 
 
-def config() -> str:
-    """All settings, read or not, as a recipe."""
-    return gin.config_str()
-
-
 def choices() -> str:
     """What the recipe binds and is no default, a line each, with its macros' values.
 
