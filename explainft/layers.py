@@ -4,6 +4,7 @@ Dimensions in names: B batch, S source length, T target length, D model, H heads
 """
 
 import functools
+from collections.abc import Mapping
 from typing import Literal
 
 import flax.linen as nn
@@ -47,29 +48,35 @@ class Dense(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        if self.has_variable("params", "kernel_FD"):
+            return decoding_product(x, self.variables["params"], self.dtype, self.matmul_precision)
         init = nn.initializers.variance_scaling(self.init_scale, "fan_in", self.distribution)
-        kernel = self.param("kernel", init, (x.shape[-1], self.features), jnp.float32)
-        scale = self.get_variable("params", "scale") if self.has_variable("params", "scale") else None
-        return product(x, kernel, scale, self.dtype, self.matmul_precision)
+        kernel_DF = self.param("kernel", init, (x.shape[-1], self.features), jnp.float32)
+        return product(x, kernel_DF, self.dtype, self.matmul_precision)
 
 
-def product(
-    x: jax.Array, kernel: jax.Array, scale: jax.Array | None, dtype: str, matmul_precision: str = "float32"
-) -> jax.Array:
-    """x @ kernel in `dtype`; of a kernel with fewer bits (see reduced.py), as the processor multiplies such numbers.
+def product(x: jax.Array, kernel_DF: jax.Array, dtype: str, matmul_precision: str = "float32") -> jax.Array:
+    """x @ kernel_DF in `dtype`."""
+    if matmul_precision == "bfloat16":
+        return jnp.asarray(bfloat16_product(x, kernel_DF), dtype)
+    return x @ kernel_DF.astype(dtype)
 
-    `scale`, of int8 kernels: what a column's numbers are multiples of.
+
+def decoding_product(x: jax.Array, kernel: Mapping[str, jax.Array], dtype: str, matmul_precision: str) -> jax.Array:
+    """x @ kernel_FD.T in `dtype`, of a kernel of reduced.py, multiplied as the processor multiplies its numbers.
+
+    `scale_F`, of int8 kernels: what the numbers of an output are multiples of.
     """
-    if scale is not None:
+    kernel_FD = kernel["kernel_FD"]
+    if "scale_F" in kernel:
         x = x.astype(jnp.float32)
         step = jnp.maximum(jnp.max(jnp.abs(x), axis=-1, keepdims=True), np.finfo(np.float32).tiny) / 127.0
         levels = jnp.round(x / step).astype(jnp.int8)
-        last_with_first = (((x.ndim - 1,), (0,)), ((), ()))
-        sums = jax.lax.dot_general(levels, kernel, last_with_first, preferred_element_type=jnp.int32)
-        return (sums.astype(jnp.float32) * step * scale).astype(dtype)
-    if "bfloat16" in (kernel.dtype.name, matmul_precision):
-        return jnp.asarray(bfloat16_product(x, kernel), dtype)
-    return x @ kernel.astype(dtype)
+        sums = jnp.einsum("...D,FD->...F", levels, kernel_FD, preferred_element_type=jnp.int32)
+        return (sums.astype(jnp.float32) * step * kernel["scale_F"]).astype(dtype)
+    if "bfloat16" in (kernel_FD.dtype.name, matmul_precision):
+        return jnp.asarray(bfloat16_product(x, kernel_FD, True), dtype)
+    return jnp.einsum("...D,FD->...F", x, kernel_FD.astype(dtype))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

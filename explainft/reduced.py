@@ -1,6 +1,8 @@
-"""Parameters for decoding with fewer bits or fewer output pieces.
+"""Parameters for decoding, with fewer bits or fewer output pieces where that is asked for.
 
-Each step of decoding multiplies a few rows by every kernel, so on a CPU its time is that of reading the kernels.
+Each step of decoding multiplies a few rows by every kernel, so on a CPU its time is that of reading the kernels. There
+they stand transposed, as `kernel_FD`: the numbers that make one output lie side by side, and XLA, which lays out a
+product's right operand anew each time, need not.
 """
 
 import dataclasses
@@ -51,28 +53,29 @@ FULL = Reduction()
 def reduced(
     config: T5Config, params: Any, dtype: str = "float32", pieces: Sequence[int] | np.ndarray | None = None
 ) -> Any:
-    """`params` for decoding, with kernels of `dtype`; embedding and norms stay as they are.
+    """`params` for decoding, with kernels of `dtype`, a copy of them; embedding and norms stay as they are.
 
-    "bfloat16": products of bfloat16 numbers, summed up in float32. "int8": kernels rounded to 255 levels a column, and
+    "bfloat16": products of bfloat16 numbers, summed up in float32. "int8": kernels rounded to 255 levels an output, and
     the states to 255 levels a row when they meet them. `pieces`: the only token ids that can be written, EOS among
-    them, with the same logits as ever (None: all).
+    them, with the same logits as ever (None: all). With none of both they are as they were, unless on one CPU.
     """
-    if dtype == "float32" and pieces is None:
+    whole = dtype == "float32" and pieces is None
+    if whole and not _on_one_cpu(params):
         return params
     flat: dict[Any, Any] = traverse_util.flatten_dict(params)
-    flat.pop(("decoder", "logits_dense", "kernel"), None)
-    found = {}
+    output = {}
+    if not whole:  # else a tied output layer reads the embedding, whose rows lie as they should
+        flat.pop(("decoder", "logits_dense", "kernel"), None)
+        written = np.arange(config.vocab_size) if pieces is None else np.asarray(pieces)
+        output = _rounded(columns(config, output_parameters(config, params), written)["output"]["kernel"], dtype)
+    if pieces is not None:
+        output["pieces"] = jnp.asarray(pieces, jnp.int32)
+    found = {("output", name): part for name, part in output.items()}
     for path, leaf in flat.items():
         if path[-1] == "kernel":
             found |= {(*path[:-1], name): part for name, part in _rounded(leaf, dtype).items()}
         else:
             found[path] = leaf
-    written = np.arange(config.vocab_size) if pieces is None else np.asarray(pieces)
-    output = columns(config, output_parameters(config, params), written)["output"]
-    output |= _rounded(output["kernel"], dtype)
-    if pieces is not None:
-        output["pieces"] = jnp.asarray(pieces, jnp.int32)
-    found |= {("output", name): part for name, part in output.items()}
     return traverse_util.unflatten_dict(found)
 
 
@@ -85,8 +88,15 @@ def target_pieces(cache: TokenCache) -> np.ndarray:
     return np.array(sorted(found))
 
 
+def _on_one_cpu(params: Any) -> bool:
+    leaf = jax.tree.leaves(params)[0]
+    devices = leaf.devices() if isinstance(leaf, jax.Array) else jax.devices()[:1]  # NumPy's go to the first
+    return [device.platform for device in devices] == ["cpu"]
+
+
 def _rounded(kernel_DF: jax.Array, dtype: str) -> dict[str, jax.Array]:
+    kernel_FD = jnp.asarray(kernel_DF).T
     if dtype == "int8":
-        scale_F = jnp.maximum(jnp.max(jnp.abs(kernel_DF), axis=0), np.finfo(np.float32).tiny) / 127.0
-        return {"kernel": jnp.round(kernel_DF / scale_F).astype(jnp.int8), "scale": scale_F}
-    return {"kernel": kernel_DF.astype(dtype)}
+        scale_F = jnp.maximum(jnp.max(jnp.abs(kernel_FD), axis=1), np.finfo(np.float32).tiny) / 127.0
+        return {"kernel_FD": jnp.round(kernel_FD / scale_F[:, None]).astype(jnp.int8), "scale_F": scale_F}
+    return {"kernel_FD": kernel_FD.astype(dtype)}

@@ -29,6 +29,7 @@ from explainft.layers import (
     RelativePositionBiases,
     RMSNorm,
     bfloat16_product,
+    decoding_product,
     product,
 )
 
@@ -360,7 +361,9 @@ class T5(nn.Module):
         y_BTD = y_BTD.astype(jnp.float32)
         if self.has_variable("params", "output"):  # see reduced.py
             output = self.get_variable("params", "output")
-            return product(y_BTD, output["kernel"], output.get("scale"), "float32", cfg.matmul_precision)
+            if "kernel_FD" in output:
+                return decoding_product(y_BTD, output, "float32", cfg.matmul_precision)
+            return product(y_BTD, output["kernel"], "float32", cfg.matmul_precision)
         if not cfg.logits_via_embedding:
             return self.decoder.logits_dense(y_BTD)
         # The embedding has unit variance: without 1/sqrt(D) the tied logits would grow with the width. The states are

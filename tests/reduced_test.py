@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import traverse_util
 
 from explainft import convert, decoding, infer, listops, token_cache
 from explainft.errors import UserError
 from explainft.evaluate import loss_sums
-from explainft.layers import product
+from explainft.layers import decoding_product
 from explainft.listops.configs import CONFIGS
 from explainft.loss import Loss
 from explainft.main import main
@@ -36,7 +37,7 @@ def rounded(kernel, dtype):
 
 def test_bfloat16_kernels_multiply_bfloat16_numbers_and_sum_in_float32():
     x, kernel = states_and_kernel()
-    found = product(jnp.asarray(x), rounded(kernel, "bfloat16")["kernel"], None, "float32")
+    found = decoding_product(jnp.asarray(x), rounded(kernel, "bfloat16"), "float32", "float32")
     factors = [np.asarray(jnp.asarray(a, jnp.bfloat16), np.float64) for a in (x, kernel)]
     np.testing.assert_allclose(found, factors[0] @ factors[1], rtol=1e-5, atol=1e-5)
     assert found.dtype == jnp.float32
@@ -45,8 +46,8 @@ def test_bfloat16_kernels_multiply_bfloat16_numbers_and_sum_in_float32():
 def test_int8_kernels_are_off_by_half_a_level_of_each_factor_at_most():
     x, kernel = states_and_kernel()
     parts = rounded(kernel, "int8")
-    assert parts["kernel"].dtype == jnp.int8
-    found = np.asarray(product(jnp.asarray(x), parts["kernel"], parts["scale"], "float32"))
+    assert parts["kernel_FD"].dtype == jnp.int8
+    found = np.asarray(decoding_product(jnp.asarray(x), parts, "float32", "float32"))
     of_kernel = np.abs(kernel).max(axis=0) / 127 / 2
     of_states = np.abs(x).max(axis=-1, keepdims=True) / 127 / 2
     bound = np.abs(x).sum(-1, keepdims=True) * of_kernel + of_states * (np.abs(kernel).sum(0) + 64 * of_kernel)
@@ -58,7 +59,7 @@ def test_a_column_or_a_row_of_zeros_stays_zero_in_int8():
     x, kernel = states_and_kernel()
     kernel[:, 3], x[0, 0] = 0, 0
     parts = rounded(kernel, "int8")
-    found = np.asarray(product(jnp.asarray(x), parts["kernel"], parts["scale"], "float32"))
+    found = np.asarray(decoding_product(jnp.asarray(x), parts, "float32", "float32"))
     assert (found[..., 3] == 0).all() and (found[0, 0] == 0).all() and np.isfinite(found).all()
 
 
@@ -67,7 +68,7 @@ def test_a_column_or_a_row_of_zeros_stays_zero_in_int8():
 def test_every_kernel_is_reduced_and_the_logits_stay_near(config: T5Config, dtype):
     params = params_of(config, 0)["params"]
     fewer = reduced(config, params, dtype)
-    kernels = [leaf for path, leaf in jax.tree_util.tree_leaves_with_path(fewer) if path[-1].key == "kernel"]
+    kernels = [leaf for path, leaf in jax.tree_util.tree_leaves_with_path(fewer) if path[-1].key == "kernel_FD"]
     assert {str(kernel.dtype) for kernel in kernels} == {dtype}
     inputs = np.array([[5, 9, 30, 1], [7, 1, 0, 0]], np.int32)
     targets = np.array([[4, 8, 15], [16, 23, 1]], np.int32)
@@ -76,6 +77,21 @@ def test_every_kernel_is_reduced_and_the_logits_stay_near(config: T5Config, dtyp
     )
     difference = np.abs(np.asarray(logits) - np.asarray(near))
     assert 0 < difference.max() < 0.1 * np.abs(np.asarray(logits)).max()
+
+
+@pytest.mark.parametrize("config", [SMALL, UNTIED], ids=["tied", "untied"])
+def test_on_one_cpu_float32_kernels_are_transposed_and_write_the_same_texts(config):
+    params = params_of(config, 4)["params"]
+    found = reduced(config, params)
+    of = dict(traverse_util.flatten_dict(params, sep="/"))
+    for name, leaf in traverse_util.flatten_dict(found, sep="/").items():
+        kernel = of.pop(name.replace("kernel_FD", "kernel"))
+        np.testing.assert_array_equal(leaf, kernel.T if name.endswith("kernel_FD") else kernel)
+        assert not name.endswith("kernel")
+    assert not of
+    inputs = [[*np.random.default_rng(seed).integers(2, 40, 12), 1] for seed in range(6)]
+    texts = [decoding.generate(config, p, inputs, LENGTH, batch_size=6) for p in (params, found)]
+    assert texts[0] == texts[1] and any(texts[0])
 
 
 def test_restricted_pieces_are_the_likeliest_among_themselves():
