@@ -3,9 +3,12 @@
 Dimensions in names: B inputs, S their length, R texts, T their length, V vocabulary.
 """
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -16,9 +19,11 @@ from explainft import hosts, sharding, t5
 from explainft.errors import UserError, require_at_least_zero, require_positive
 from explainft.t5 import T5, Cache, T5Config
 from explainft.vocabulary import EOS_ID
+from explainft.workers import available_cores, map_in_order
 
 WINDOW = 32  # positions that a cache begins with
 FEWEST_ROWS = 16  # below these a step takes as long: it reads every kernel
+BATCHES_AT_ONCE = 2  # on one CPU: XLA computes much of a step, all of its attention, on one core
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,8 +128,27 @@ def _keep(writing: Writing, rows: jax.Array) -> Writing:
     return writing._replace(**kept, cache=t5.cache_of_rows(writing.cache, rows))
 
 
-_begin_jit = jax.jit(_begin, static_argnums=(0, 3, 4, 5))
-_advance_jit = jax.jit(_advance, static_argnums=(0, 3, 5), donate_argnums=2)
+class _CompiledOnce:
+    """A jitted function for several threads: what one of them compiles the others wait for, and do not compile too."""
+
+    def __init__(self, function: Callable, **options: Any):
+        self._function = jax.jit(function, **options)
+        self._known: set[Hashable] = set()
+        self._compiling = threading.Lock()
+
+    def __call__(self, *arguments: Any) -> Any:
+        leaves, structure = jax.tree.flatten(arguments)
+        key = structure, *((leaf.shape, leaf.dtype) if hasattr(leaf, "shape") else leaf for leaf in leaves)
+        if key in self._known:
+            return self._function(*arguments)
+        with self._compiling:
+            found = self._function(*arguments)
+            self._known.add(key)
+        return found
+
+
+_begin_jit = _CompiledOnce(_begin, static_argnums=(0, 3, 4, 5))
+_advance_jit = _CompiledOnce(_advance, static_argnums=(0, 3, 5), donate_argnums=2)
 _keep_jit = jax.jit(_keep)
 _grow_jit = jax.jit(lambda writing, to: writing._replace(cache=t5.longer_cache(writing.cache, to)), static_argnums=1)
 
@@ -270,9 +294,8 @@ def _in_batches(
     shapes compile.
     """
     order = sorted(range(len(inputs)), key=lambda i: len(inputs[i]))
-    outputs: list[list[list[int]]] = [[] for _ in inputs]
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
+
+    def decode_rows(rows: list[int]) -> list[list[list[int]]]:
         width = -(-max(len(inputs[i]) for i in rows) // 16) * 16
         batch_BS = np.zeros((batch_size, width), np.int32)
         numbers_B = np.zeros(batch_size, np.int32)
@@ -280,9 +303,18 @@ def _in_batches(
             batch_BS[r, : len(inputs[i])] = inputs[i]
             numbers_B[r] = i
         decoded = decode(sharding.put_rows_like(params, batch_BS), numbers_B)
-        decoded = decoded.reshape(batch_size, -1, decoded.shape[-1]).tolist()
-        for r, i in enumerate(rows):
-            outputs[i] = [ids[: ids.index(EOS_ID)] if EOS_ID in ids else ids for ids in decoded[r]]
-        if progress:
-            progress(len(rows))
+        return decoded.reshape(batch_size, -1, decoded.shape[-1])[: len(rows)].tolist()
+
+    outputs: list[list[list[int]]] = [[] for _ in inputs]
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    with contextlib.ExitStack() as stack:
+        run: Callable = map
+        at_once = min(BATCHES_AT_ONCE, available_cores())
+        if at_once > 1 and sharding.on_one_cpu(params):
+            run = functools.partial(map_in_order, stack.enter_context(ThreadPoolExecutor(at_once)), at_once - 1)
+        for rows, decoded in zip(batches, run(decode_rows, batches), strict=True):
+            for i, texts in zip(rows, decoded, strict=True):
+                outputs[i] = [ids[: ids.index(EOS_ID)] if EOS_ID in ids else ids for ids in texts]
+            if progress:
+                progress(len(rows))
     return outputs

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from explainft import sharding
 from explainft.errors import UserError
 from explainft.t5 import T5Config, columns, output_parameters
 from explainft.token_cache import TokenCache
@@ -60,7 +61,7 @@ def reduced(
     them, with the same logits as ever (None: all). With none of both they are as they were, unless on one CPU.
     """
     whole = dtype == "float32" and pieces is None
-    if whole and not _on_one_cpu(params):
+    if whole and not sharding.on_one_cpu(params):
         return params
     flat: dict[Any, Any] = traverse_util.flatten_dict(params)
     output = {}
@@ -86,12 +87,6 @@ def target_pieces(cache: TokenCache) -> np.ndarray:
         tokens, _ = cache.targets.take(np.arange(start, min(start + EXAMPLES, len(cache))))
         found |= set(np.unique(tokens).tolist())
     return np.array(sorted(found))
-
-
-def _on_one_cpu(params: Any) -> bool:
-    leaf = jax.tree.leaves(params)[0]
-    devices = leaf.devices() if isinstance(leaf, jax.Array) else jax.devices()[:1]  # NumPy's go to the first
-    return [device.platform for device in devices] == ["cpu"]
 
 
 def _rounded(kernel_DF: jax.Array, dtype: str) -> dict[str, jax.Array]:

@@ -125,6 +125,13 @@ def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     return {name: jax.make_array_from_process_local_data(place, rows) for name, rows in batch.items()}
 
 
+def on_one_cpu(params: Any) -> bool:
+    """Whether these arrays are on a CPU, and it is the only device that holds them."""
+    leaf = jax.tree.leaves(params)[0]
+    devices = leaf.devices() if isinstance(leaf, jax.Array) else jax.devices()[:1]  # NumPy's go to the first
+    return [device.platform for device in devices] == ["cpu"]
+
+
 def put_rows_like(params: Any, rows: np.ndarray) -> jax.Array:
     """Rows on the devices of the parameters: split over `data` where their number divides, else all everywhere.
 

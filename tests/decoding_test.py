@@ -1,5 +1,9 @@
 """Greedy decoding against a search that has neither a cache nor a loop in JAX."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -205,3 +209,83 @@ def test_rows_that_have_ended_are_left_out_and_the_cache_grows(monkeypatch):
     calls.clear()
     assert decoding.sample(SMALL, params, INPUTS, **arguments) == samples
     assert not calls
+
+
+# ---- batches at once
+
+
+@pytest.fixture
+def two_cores(monkeypatch):
+    monkeypatch.setattr(decoding, "available_cores", lambda: 2)
+
+
+def rows_of_zeros(batch):
+    return np.zeros((len(batch), LENGTH), np.int32)
+
+
+def test_two_batches_are_decoded_at_once(two_cores):
+    both = threading.Barrier(2, timeout=60)
+    waited = []
+
+    def decode(batch, numbers):
+        waited.append(both.wait())  # for ever, where one batch comes after the other
+        return rows_of_zeros(batch)
+
+    texts = decoding._in_batches(decode, sharpened(0), [[5, 1]] * 8, 2, None)
+    assert sorted(waited) == [0, 0, 1, 1] and texts == [[[0] * LENGTH]] * 8
+
+
+@pytest.mark.parametrize(("cores", "platform"), [(1, "cpu"), (2, "gpu")])
+def test_one_batch_at_a_time_where_there_is_nothing_to_gain(monkeypatch, cores, platform):
+    """The caller's own thread decodes, whose mesh is that of the devices."""
+    monkeypatch.setattr(decoding, "available_cores", lambda: cores)
+    monkeypatch.setattr(decoding.sharding, "on_one_cpu", lambda params: platform == "cpu")
+    threads = []
+
+    def decode(batch, numbers):
+        threads.append(threading.current_thread())
+        return rows_of_zeros(batch)
+
+    decoding._in_batches(decode, sharpened(0), [[5, 1]] * 8, 2, None)
+    assert threads == [threading.current_thread()] * 4
+
+
+def test_texts_do_not_depend_on_how_many_batches_are_under_way(monkeypatch, two_cores):
+    rng = np.random.default_rng(3)
+    inputs = [[*rng.integers(2, 40, n), 1] for n in rng.integers(1, 40, 30)]
+    params = sharpened(1)
+    sampling = {"batch_size": 12, "num_samples": 3, "seed": 4}
+    greedy = decoding.generate(SMALL, params, inputs, LENGTH, 4)
+    drawn = decoding.sample(SMALL, params, inputs, LENGTH, **sampling)
+    monkeypatch.setattr(decoding, "BATCHES_AT_ONCE", 1)
+    assert decoding.generate(SMALL, params, inputs, LENGTH, 4) == greedy
+    assert decoding.sample(SMALL, params, inputs, LENGTH, **sampling) == drawn
+
+
+def test_what_is_given_up_is_not_decoded(two_cores):
+    decoded = []
+
+    def decode(batch, numbers):
+        decoded.append(numbers)
+        return rows_of_zeros(batch)
+
+    def progress(done):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        decoding._in_batches(decode, sharpened(0), [[5, 1]] * 40, 2, progress)
+    assert len(decoded) <= 3  # the first, and those that were under way beside it
+
+
+def test_what_two_threads_need_is_compiled_once():
+    traces = []
+
+    def slow(x, n):
+        traces.append(x.shape)
+        time.sleep(0.2)  # the other thread finds nothing compiled either
+        return x + n
+
+    function = decoding._CompiledOnce(slow, static_argnums=1)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda n: np.asarray(function(np.ones(n), 1)), (3, 3, 4, 4)))
+    assert sorted(traces) == [(3,), (4,)] and [x.tolist() for x in found] == [[2.0] * n for n in (3, 3, 4, 4)]

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import random
+import re
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from flax import traverse_util
 from explainft import convert, decoding, infer, listops, token_cache
 from explainft.errors import UserError
 from explainft.evaluate import loss_sums
-from explainft.layers import decoding_product
+from explainft.layers import FEW_ROWS, decoding_product
 from explainft.listops.configs import CONFIGS
 from explainft.loss import Loss
 from explainft.main import main
@@ -25,9 +26,12 @@ from tests.t5_test import SMALL, params_of
 UNTIED = dataclasses.replace(SMALL, logits_via_embedding=False, mlp_activations=("gelu", "linear"))
 
 
-def states_and_kernel():
+@pytest.fixture(params=[5, 50], ids=["few rows", "many rows"])
+def states_and_kernel(request):
+    """Few rows and many are multiplied in different ways."""
     rng = np.random.default_rng(0)
-    return rng.normal(size=(3, 5, 64)).astype(np.float32), rng.normal(size=(64, 48)).astype(np.float32)
+    assert 3 * 5 < FEW_ROWS < 3 * 50
+    return rng.normal(size=(3, request.param, 64)).astype(np.float32), rng.normal(size=(64, 48)).astype(np.float32)
 
 
 def rounded(kernel, dtype):
@@ -35,16 +39,16 @@ def rounded(kernel, dtype):
     return found["layer"]
 
 
-def test_bfloat16_kernels_multiply_bfloat16_numbers_and_sum_in_float32():
-    x, kernel = states_and_kernel()
+def test_bfloat16_kernels_multiply_bfloat16_numbers_and_sum_in_float32(states_and_kernel):
+    x, kernel = states_and_kernel
     found = decoding_product(jnp.asarray(x), rounded(kernel, "bfloat16"), "float32", "float32")
     factors = [np.asarray(jnp.asarray(a, jnp.bfloat16), np.float64) for a in (x, kernel)]
     np.testing.assert_allclose(found, factors[0] @ factors[1], rtol=1e-5, atol=1e-5)
     assert found.dtype == jnp.float32
 
 
-def test_int8_kernels_are_off_by_half_a_level_of_each_factor_at_most():
-    x, kernel = states_and_kernel()
+def test_int8_kernels_are_off_by_half_a_level_of_each_factor_at_most(states_and_kernel):
+    x, kernel = states_and_kernel
     parts = rounded(kernel, "int8")
     assert parts["kernel_FD"].dtype == jnp.int8
     found = np.asarray(decoding_product(jnp.asarray(x), parts, "float32", "float32"))
@@ -55,12 +59,24 @@ def test_int8_kernels_are_off_by_half_a_level_of_each_factor_at_most():
     assert (error <= bound + 1e-4).all() and error.max() > 1e-3  # and they are rounded
 
 
-def test_a_column_or_a_row_of_zeros_stays_zero_in_int8():
-    x, kernel = states_and_kernel()
+def test_a_column_or_a_row_of_zeros_stays_zero_in_int8(states_and_kernel):
+    x, kernel = states_and_kernel
     kernel[:, 3], x[0, 0] = 0, 0
     parts = rounded(kernel, "int8")
     found = np.asarray(decoding_product(jnp.asarray(x), parts, "float32", "float32"))
     assert (found[..., 3] == 0).all() and (found[0, 0] == 0).all() and np.isfinite(found).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_of_few_rows_the_kernel_is_the_left_operand(dtype):
+    """XLA keeps it there, which is why it is asked for: the sums of an output then lie in a row."""
+    kernel = rounded(np.ones((64, 48), np.float32), dtype)
+    product = jax.jit(lambda x: decoding_product(x, kernel, "float32", "float32"))
+    results = {}
+    for rows in (FEW_ROWS, FEW_ROWS + 1):
+        text = product.lower(jnp.ones((rows, 1, 64))).compile().as_text()
+        results[rows] = re.findall(r"(?:f32|s32)\[([\d,]+)\]\S* dot\(", text)
+    assert results == {FEW_ROWS: [f"48,{FEW_ROWS}"], FEW_ROWS + 1: [f"{FEW_ROWS + 1},48"]}
 
 
 @pytest.mark.parametrize("config", [SMALL, UNTIED], ids=["tied", "untied"])

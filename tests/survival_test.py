@@ -113,7 +113,7 @@ def go_on_equal(folder, data_dir, undisturbed):
         (signal.SIGTERM, Batches, "__getitem__", 7, 7, 7),
         (signal.SIGTERM, Checkpoints, "save", 1, 5, 2),
         (signal.SIGTERM, evaluate, "_loss_sums", 1, 6, 1),
-        (signal.SIGINT, decoding, "_begin_jit", 1, 6, 1),  # of two batches
+        (signal.SIGINT, decoding, "_begin_jit", 1, 6, 1),  # of two batches, one at a time
         (signal.SIGTERM, decoding, "_begin_jit", 3, 10, 3),  # in the last evaluation
     ],
 )
@@ -122,6 +122,7 @@ def test_a_signal_saves_and_the_resumed_run_ends_the_same(
 ):
     handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
     with monkeypatch.context() as patch:
+        patch.setattr(decoding, "BATCHES_AT_ONCE", 1)
         calls = at_call(patch, owner, name, call, lambda: signal.raise_signal(number))
         run(tmp_path, tiny_data_dir)
         assert len(calls) == calls_in_all  # what was under way is given up
