@@ -6,8 +6,7 @@ Dimensions in names: B inputs, S their length, R texts, T their length, V vocabu
 import contextlib
 import dataclasses
 import functools
-import threading
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -128,27 +127,8 @@ def _keep(writing: Writing, rows: jax.Array) -> Writing:
     return writing._replace(**kept, cache=t5.cache_of_rows(writing.cache, rows))
 
 
-class _CompiledOnce:
-    """A jitted function for several threads: what one of them compiles the others wait for, and do not compile too."""
-
-    def __init__(self, function: Callable, **options: Any):
-        self._function = jax.jit(function, **options)
-        self._known: set[Hashable] = set()
-        self._compiling = threading.Lock()
-
-    def __call__(self, *arguments: Any) -> Any:
-        leaves, structure = jax.tree.flatten(arguments)
-        key = structure, *((leaf.shape, leaf.dtype) if hasattr(leaf, "shape") else leaf for leaf in leaves)
-        if key in self._known:
-            return self._function(*arguments)
-        with self._compiling:
-            found = self._function(*arguments)
-            self._known.add(key)
-        return found
-
-
-_begin_jit = _CompiledOnce(_begin, static_argnums=(0, 3, 4, 5))
-_advance_jit = _CompiledOnce(_advance, static_argnums=(0, 3, 5), donate_argnums=2)
+_begin_jit = jax.jit(_begin, static_argnums=(0, 3, 4, 5))
+_advance_jit = jax.jit(_advance, static_argnums=(0, 3, 5), donate_argnums=2)
 _keep_jit = jax.jit(_keep)
 _grow_jit = jax.jit(lambda writing, to: writing._replace(cache=t5.longer_cache(writing.cache, to)), static_argnums=1)
 

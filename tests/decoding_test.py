@@ -2,7 +2,6 @@
 
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -267,6 +266,7 @@ def test_what_is_given_up_is_not_decoded(two_cores):
 
     def decode(batch, numbers):
         decoded.append(numbers)
+        time.sleep(0.1)
         return rows_of_zeros(batch)
 
     def progress(done):
@@ -275,17 +275,3 @@ def test_what_is_given_up_is_not_decoded(two_cores):
     with pytest.raises(KeyboardInterrupt):
         decoding._in_batches(decode, sharpened(0), [[5, 1]] * 40, 2, progress)
     assert len(decoded) <= 3  # the first, and those that were under way beside it
-
-
-def test_what_two_threads_need_is_compiled_once():
-    traces = []
-
-    def slow(x, n):
-        traces.append(x.shape)
-        time.sleep(0.2)  # the other thread finds nothing compiled either
-        return x + n
-
-    function = decoding._CompiledOnce(slow, static_argnums=1)
-    with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(lambda n: np.asarray(function(np.ones(n), 1)), (3, 3, 4, 4)))
-    assert sorted(traces) == [(3,), (4,)] and [x.tolist() for x in found] == [[2.0] * n for n in (3, 3, 4, 4)]
