@@ -4,6 +4,7 @@
     python -m benchmarks.document --check    # exit code 1 where the page differs
 
 A table stands between `<!-- bench NAME -->` and `<!-- end -->`; a row that was not measured is a dash and its command.
+`<!-- goals -->` begins the table of what was aimed at.
 """
 
 import argparse
@@ -14,7 +15,35 @@ from pathlib import Path
 
 from benchmarks.side_by_side import RESULTS, table
 
+# What ours was to be of a peer's rate: the row's file, the work, and the goal beside each peer.
+GOALS: tuple[tuple[str, str, dict[str, float]], ...] = (
+    ("train_step", "a training step", {"Hugging Face": 1.1}),
+    ("train_step_dropout", "the same with dropout", {"Hugging Face": 1.35, "T5X": 3.0, "T5X, synchronous": 1.5}),
+    ("fine_tune", "fine-tuning", {"Hugging Face": 2.0, "Hugging Face, grouped by length": 1.5}),
+    ("decode", "greedy decoding", {"T5X": 3.0, "Hugging Face": 2.8, "CTranslate2 int8": 1.1}),
+    ("evaluate", "evaluating", {"Hugging Face": 3.0}),
+    ("sample", "sampling", {"Hugging Face": 5.0}),
+)
 PAGE = Path(__file__).parent.parent / "docs" / "speed.md"
+
+
+def goals(folder: Path) -> str:
+    """Each goal beside what ours reached in float32, and with the fastest of its options. Ratios of medians."""
+    lines = ["| work | beside | goal | float32 | fastest of ours |", "|---|---|--:|--:|:--|"]
+    for name, work, of_peers in GOALS:
+        path = folder / f"{name}.json"
+        systems = json.loads(path.read_text())["systems"] if path.is_file() else {}
+        rates = {system: found["rate"]["median"] for system, found in systems.items()}
+        for peer, goal in of_peers.items():
+            if peer not in rates:
+                lines.append(f"| {work} | {peer} | {goal:g}x | - | - |")
+                continue
+            ours = {system: rate / rates[peer] for system, rate in rates.items() if system.startswith("explainft")}
+            fastest = max(ours, key=lambda system: ours[system])
+            options = fastest.removeprefix("explainft").strip(", ")
+            reached = f"{ours[fastest]:.3g}x" + (f": {options}" if options else "")
+            lines.append(f"| {work} | {peer} | {goal:g}x | {ours['explainft']:.3g}x | {reached} |")
+    return "\n".join(lines)
 
 
 def filled(text: str, folder: Path = RESULTS) -> str:
@@ -23,7 +52,9 @@ def filled(text: str, folder: Path = RESULTS) -> str:
         made = table(json.loads(path.read_text())) if path.is_file() else f"- (`python -m benchmarks.{match[1]}`)"
         return f"<!-- bench {match[1]} -->\n\n{made.strip()}\n\n<!-- end -->"
 
-    return re.sub(r"<!-- bench (\w+) -->.*?<!-- end -->", fill, text, flags=re.DOTALL)
+    text = re.sub(r"<!-- bench (\w+) -->.*?<!-- end -->", fill, text, flags=re.DOTALL)
+    table_of_goals = f"<!-- goals -->\n\n{goals(folder)}\n\n<!-- end -->"
+    return re.sub(r"<!-- goals -->.*?<!-- end -->", lambda _: table_of_goals, text, flags=re.DOTALL)
 
 
 def main() -> None:

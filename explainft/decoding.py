@@ -289,7 +289,7 @@ def _in_batches(
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     with contextlib.ExitStack() as stack:
         run: Callable = map
-        at_once = min(BATCHES_AT_ONCE, available_cores())
+        at_once = min(BATCHES_AT_ONCE, len(batches), available_cores())
         if at_once > 1 and sharding.on_one_cpu(params):
             run = functools.partial(map_in_order, stack.enter_context(ThreadPoolExecutor(at_once)), at_once - 1)
         for rows, decoded in zip(batches, run(decode_rows, batches), strict=True):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from experiments import document
+from experiments import document, pictures, shares, tables
 from explainft.metrics import wilson
 
 
@@ -15,27 +15,27 @@ def result(right, n=2000, task="explained_tiny_medium_eval_test_compact", valid=
     metrics |= {} if valid is None else {"valid": valid / n}
     return {
         "sweep": "sizes", "labels": {"style": "medium", "size": "240k", "seed": "0", **labels}, "flops": 2e12,
-        "examples": 1000, "seconds": 3600.0, "made_with": {"cpu": "a CPU", "jax": "1"},
+        "examples": 1000, "steps": 10, "seconds": 3600.0, "made_with": {"cpu": "a CPU", "jax": "1"},
         "curve": {"columns": [], "rows": [[10, 100, 0.5, 20]]}, "evaluations": {task: metrics},
     }  # fmt: skip
 
 
 def test_seeds_are_pooled_and_their_spread_is_told():
     found = [result(1900, seed="0"), result(1980, seed="1")]
-    share = document.share(found, "test")
-    assert share == document.Share(0.97, 0.95, 0.99, *wilson(3880, 4000), 4000, 2)
+    of_both = shares.share(found, "test")
+    assert of_both == shares.Share(0.97, 0.95, 0.99, *wilson(3880, 4000), 4000, 2)
     low, high = wilson(3880, 4000)
-    assert share.text() == f"**97.0%** [{100 * low:.1f}, {100 * high:.1f}] (95.0 to 99.0)"
-    assert document.share(found[:1], "test").text().endswith("(1 seed)")
-    assert document.share(found, "longer") is None and document.cell(None) == "-"
+    assert of_both.text() == f"**97.0%** [{100 * low:.1f}, {100 * high:.1f}] (95.0 to 99.0)"
+    assert shares.share(found[:1], "test").text().endswith("(1 seed)")
+    assert shares.share(found, "longer") is None and tables.cell(None) == "-"
 
 
 def test_a_split_of_another_config_is_not_taken_for_that_of_tiny():
     far = result(10, task="explained_tiny_25_96_medium_eval_test_compact")
-    assert document.share([far], "test") is None
-    assert document.share([far], "tiny_25_96_test").mean == 0.005
+    assert shares.share([far], "test") is None
+    assert shares.share([far], "tiny_25_96_test").mean == 0.005
     modsum = result(7, n=10, task="explained_modsum_tiny_none_eval_test_compact")
-    assert document.share([modsum], "test").mean == 0.7
+    assert shares.share([modsum], "test").mean == 0.7
 
 
 def test_lengths_are_summed_over_both_tasks_and_all_seeds():
@@ -49,10 +49,10 @@ def test_lengths_are_summed_over_both_tasks_and_all_seeds():
         metrics |= {"n/length/25-29": 4, "exact_match/length/25-29": 0.25, "n/length/60-69": 6,
                     "exact_match/length/60-69": 0.0}  # fmt: skip
         runs.append({**near, "evaluations": near["evaluations"] | far["evaluations"]})
-    assert document.by_length(runs, range(8, 25)).mean == pytest.approx(0.4)
-    assert document.by_length(runs, range(25, 50)) == document.Share(0.25, 0.25, 0.25, *wilson(2, 8), 8, 2)
-    assert document.by_length(runs, range(8, 25)).n == 20  # every one of them
-    assert document.by_length(runs, range(70, 97)) is None
+    assert shares.by_length(runs, range(8, 25)).mean == pytest.approx(0.4)
+    assert shares.by_length(runs, range(25, 50)) == shares.Share(0.25, 0.25, 0.25, *wilson(2, 8), 8, 2)
+    assert shares.by_length(runs, range(8, 25)).n == 20  # every one of them
+    assert shares.by_length(runs, range(70, 97)) is None
 
 
 def test_the_ranges_of_lengths_take_every_example_once():
@@ -64,24 +64,24 @@ def test_the_ranges_of_lengths_take_every_example_once():
     far = {k: v for k, v in scores.items() if "length" not in k or int(k.split("/")[-1].split("-")[1]) >= 25}
     run = {**result(1), "evaluations": {"explained_tiny_none_eval_test_compact": near,
                                         "explained_tiny_25_96_none_eval_test_compact": far}}  # fmt: skip
-    counted = [document.by_length([run], lengths).n for lengths in document.LENGTHS.values()]
-    assert counted == [len([n for n in range(8, 97) if n in lengths]) for lengths in document.LENGTHS.values()]
+    counted = [shares.by_length([run], lengths).n for lengths in shares.LENGTHS.values()]
+    assert counted == [len([n for n in range(8, 97) if n in lengths]) for lengths in shares.LENGTHS.values()]
 
 
 def test_results_with_an_axis_of_somebody_s_own_are_in_no_table():
-    assert document.pick([result(1, rate="high")]) == [] != document.pick([result(1)])
+    assert shares.pick([result(1, rate="high")]) == [] != shares.pick([result(1)])
 
 
 def test_every_table_and_figure_is_made_of_nothing_and_of_something():
     some = [result(1900), result(1000, task="explained_tiny_none_eval_test_compact", style="none")]
     for found in ([], some):
-        for table in document.TABLES.values():
-            lines = table(found).split("\n\n")[0].split("\n")
+        for made in tables.TABLES.values():
+            lines = made(found).split("\n\n")[0].split("\n")
             assert len({line.count("|") for line in lines}) == 1
-        for picture in document.PICTURES.values():
+        for picture in pictures.PICTURES.values():
             drawn = picture(found)
-            assert document.svg(drawn) == document.svg(drawn)  # the same bytes
-    assert "**95.0%**" in document.sizes(some) and "**50.0%**" in document.sizes(some)
+            assert pictures.svg(drawn) == pictures.svg(drawn)  # the same bytes
+    assert "**95.0%**" in tables.sizes(some) and "**50.0%**" in tables.sizes(some)
 
 
 def test_a_document_keeps_its_words_and_its_tables_are_made_anew():
@@ -119,6 +119,6 @@ def test_check_names_a_document_that_differs(tmp_path, monkeypatch, capsys):
 def test_every_figure_and_table_of_the_documents_is_known():
     for path in document.DOCUMENTS:
         text = path.read_text()
-        assert set(re.findall(r"<!-- table (\w+) -->", text)) <= document.TABLES.keys()
+        assert set(re.findall(r"<!-- table (\w+) -->", text)) <= tables.TABLES.keys()
         for name in re.findall(r"figures/(\w+\.svg)", text):
             assert (document.FIGURES / name).is_file()

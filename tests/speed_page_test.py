@@ -26,6 +26,19 @@ def test_a_table_is_made_of_its_file_and_a_missing_one_is_a_dash(tmp_path):
     assert document.filled(made, tmp_path) != made
 
 
+def test_goals_stand_beside_float32_and_the_fastest_of_ours(tmp_path):
+    found = report(4.0)
+    rates = {"explainft": 4.0, "explainft, int8": 9.0, "Hugging Face": 3.0}
+    found["systems"] = {name: {"rate": {"median": rate}} for name, rate in rates.items()}
+    (tmp_path / "evaluate.json").write_text(json.dumps(found))
+    made = document.filled("words\n<!-- goals -->\nby hand\n<!-- end -->\n", tmp_path)
+    assert "| evaluating | Hugging Face | 3x | 1.33x | 3x: int8 |" in made and "by hand" not in made
+    assert "| sampling | Hugging Face | 5x | - | - |" in made
+    del found["systems"]["explainft, int8"]
+    (tmp_path / "evaluate.json").write_text(json.dumps(found))
+    assert "| 1.33x | 1.33x |" in document.filled("<!-- goals --><!-- end -->", tmp_path)
+
+
 def test_a_profile_is_a_table_of_shares(tmp_path):
     profile = {
         "command": "python -m benchmarks.row --profile", "machine": {"cpu": "a CPU", "cores": 2}, "system": "explainft",

@@ -1,0 +1,152 @@
+"""The tables of docs/results.md and README.md; a cell without a result is a dash, which its sweep's command fills."""
+
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+
+from experiments.shares import EXAMPLES, LENGTHS, SIZES, STYLES, Result, Share, by_length, mean_of, pick, share
+
+DASH = "-"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, [":--", *["--:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def cell(found: Share | None) -> str:
+    return DASH if found is None else found.text()
+
+
+def sizes(found: list[Result]) -> str:
+    rows = [(style, *(cell(share(pick(found, style=style, size=size), "test")) for size in SIZES)) for style in STYLES]
+    return table(("style", *(f"{size} parameters" for size in SIZES)), rows)
+
+
+def valid(found: list[Result]) -> str:
+    rows = []
+    for style in ("short", "medium", "long"):
+        runs = pick(found, style=style)
+        rows.append((style, cell(share(runs, "test", "valid")), _number(mean_of(runs, "test", "step_accuracy"), ".1%")))
+    return table(("style", "every step and the answer right", "steps right"), rows)
+
+
+def splits(found: list[Result]) -> str:
+    names = {"test": "test", "longer": "longer (25-60)", "larger_numbers": "larger numbers (10-29)"}
+    rows = [(style, *(cell(share(pick(found, style=style), split)) for split in names)) for style in STYLES]
+    return table(("style", *names.values()), rows)
+
+
+def lengths(found: list[Result]) -> str:
+    styles = (*STYLES, "marked", "steps", "local_steps")
+    rows = [(style, *(cell(by_length(pick(found, style=style), r)) for r in LENGTHS.values())) for style in styles]
+    return table(("style", *(f"length {name}" for name in LENGTHS)), rows)
+
+
+def examples(found: list[Result]) -> str:
+    rows = [
+        (f"{int(n):,}", *(cell(share(pick(found, style=style, examples=n), "test")) for style in ("none", "medium")))
+        for n in EXAMPLES
+    ]
+    return table(("training examples", "none", "medium"), rows)
+
+
+def modsum(found: list[Result]) -> str:
+    rows = [
+        (style, *(cell(share(pick(found, style=style, task="modsum"), split)) for split in ("test", "longer")))
+        for style in ("none", "medium")
+    ]
+    return table(("style", "test", "longer (25-60)"), rows)
+
+
+def explained(found: list[Result]) -> str:
+    rows = [("0 (style none, its own recipe)", cell(share(pick(found, style="none", percent="100"), "test")), DASH)]
+    for percent in ("2", "10", "50", "100"):
+        runs = pick(found, style="medium", percent=percent)
+        rows.append((percent, cell(share(runs, "test")), cell(share(runs, "test", "valid"))))
+    return table(("explained training examples, percent", "answer right", "every step right"), rows)
+
+
+def ablations(found: list[Result]) -> str:
+    parts = {"": "nothing", "lists": "the lists of MIN, MAX and SUM", "sorting": "MED's sorted list", "sum": "the sum"}
+    rows = []
+    for part, words in parts.items():
+        runs = pick(found, without=part)
+        split = "tiny_without_test" if part else "test"
+        rows.append((words, cell(share(runs, split)), _number(mean_of(runs, split, "decoded_tokens"), ".1f")))
+    return table(("left out of medium", "test", "tokens an answer"), rows)
+
+
+def unseen(found: list[Result]) -> str:
+    rows = []
+    for style, size in (("none", "240k"), ("medium", "240k"), ("long", "240k"), ("long", "0.9M"), ("digits", "240k")):
+        runs = pick(found, style=style, size=size, data="gaps")
+        shares = [cell(share(runs, f"tiny_gaps_{split}")) for split in ("test", "larger_numbers")]
+        rows.append((f"{style}, {size} parameters", *shares))
+    return table(("style", "numbers trained on", "numbers that were no argument in training"), rows)
+
+
+def faster(found: list[Result]) -> str:
+    rows = []
+    for words, labels in (
+        ("neither", {}),
+        ("`OUTPUT_PIECES=task`", {"pieces": "task"}),
+        ("`MATMUL_PRECISION=bfloat16`", {"precision": "bfloat16"}),
+    ):
+        runs = pick(found, **labels)
+        rows.append((words, *(cell(share(runs, split)) for split in ("test", "longer", "larger_numbers"))))
+    return table(("in training", "test", "longer (25-60)", "larger numbers (10-29)"), rows)
+
+
+def cost(found: list[Result]) -> str:
+    rows = []
+    for style in STYLES:
+        runs = pick(found, style=style)
+        rows.append(
+            (
+                style,
+                cell(share(runs, "test")),
+                f"{runs[0]['flops'] / 1e12:.1f}" if runs else DASH,
+                f"{statistics.mean(r['examples'] for r in runs):,.0f}" if runs else DASH,
+                f"{statistics.mean(r['seconds'] for r in runs):,.0f}" if runs else DASH,
+                _number(mean_of(runs, "test", "decoded_tokens"), ".1f"),
+            )
+        )
+    head = ("style", "test", "training TFLOP", "examples seen", "seconds of training", "tokens an answer")
+    return table(head, rows)
+
+
+def _number(value: float | None, form: str) -> str:
+    return DASH if value is None else format(value, form)
+
+
+def budget(found: list[Result]) -> str:
+    """What has been run, and how much of the machine it took."""
+    rows = []
+    for name in sorted({result["sweep"] for result in found}):
+        of = [result for result in found if result["sweep"] == name]
+        hours = sum(result["seconds"] for result in of) / 3600
+        rows.append((f"`explainft sweep experiments/{name}.gin`", f"{len(of)}", f"{hours:.1f}"))
+    machines = sorted({f"{r['made_with']['cpu']}, jax {r['made_with']['jax']}" for r in found})
+    return (
+        table(("sweep", "cells done", "hours of training"), rows)
+        + f"\n\nMade on: {'; '.join(machines)}; one core a run, beside other work, evaluation not counted."
+    )
+
+
+TABLES: dict[str, Callable[[list[Result]], str]] = {
+    function.__name__: function
+    for function in (
+        sizes,
+        valid,
+        splits,
+        lengths,
+        examples,
+        modsum,
+        explained,
+        ablations,
+        unseen,
+        faster,
+        cost,
+        budget,
+    )
+}
