@@ -109,8 +109,9 @@ def training_figure(found: list[Result]) -> Figure:
 
 def cost_figure(found: list[Result]) -> Figure:
     """What an answer costs: accuracy during training against its FLOPs, and at its end against tokens written."""
-    fig = Figure(figsize=(9.6, 3.6), layout="constrained")
+    fig = Figure(figsize=(9.6, 3.8))
     training, decoding = fig.subplots(1, 2, sharey=True)
+    fig.subplots_adjust(left=0.08, right=0.99, bottom=0.13, top=0.88, wspace=0.06)
     for style in STYLES:
         runs = pick(found, style=style)
         by_step: dict[int, list[tuple[float, float]]] = {}
@@ -121,21 +122,26 @@ def cost_figure(found: list[Result]) -> Figure:
         points(training, spent, [pooled(by_step[step]) for step in steps], style, COLOUR[style])
     answers = {style: (pick(found, style=style), "test", COLOUR[style]) for style in STYLES}
     for part in ("lists", "sorting", "sum"):
-        answers[f"medium without {part}"] = (pick(found, without=part), "tiny_without_test", COLOUR["medium"])
+        answers[f"without {part}"] = (pick(found, without=part), "tiny_without_test", COLOUR["medium"])
     for label, (runs, split, colour) in answers.items():
         right, tokens = share(runs, split), mean_of(runs, split, "decoded_tokens")
         if right is None or tokens is None:
             continue
         decoding.errorbar(tokens, right.mean, [[right.mean - right.least], [right.greatest - right.mean]], fmt="o",
                           color=colour, ms=5, lw=1, mfc=colour if label in STYLES else "white")  # fmt: skip
-        decoding.annotate(label, (tokens, right.mean), (6, -3), textcoords="offset points", fontsize=7)
-    training.set(ylim=(0, 1), xlim=(0, None), ylabel="final answers right", xlabel="training TFLOP (validation)")
-    decoding.set(xlim=(0, 55), xlabel="tokens of an answer (test)")
+        side = (
+            {"xytext": (-6, -3), "ha": "right"}
+            if label in ("without lists", "without sorting")
+            else {"xytext": (6, -3)}
+        )
+        decoding.annotate(label, (tokens, right.mean), textcoords="offset points", fontsize=7, **side)
+    training.set(ylim=(0, 1.04), xlim=(0, None), ylabel="final answers right", xlabel="training TFLOP (validation)")
+    decoding.set(xlim=(0, 55), xlabel="tokens of an answer (test; open: medium less a part)")
     for ax in (training, decoding):
         ax.spines[["top", "right"]].set_visible(False)
         ax.grid(axis="y", color="#e6e6e6")
         ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    fig.legend(*training.get_legend_handles_labels(), frameon=False, fontsize=8, loc="outside upper center", ncols=5)
+    fig.legend(*training.get_legend_handles_labels(), frameon=False, fontsize=8, loc="upper center", ncols=5)
     return fig
 
 

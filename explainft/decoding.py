@@ -21,7 +21,7 @@ from explainft.vocabulary import EOS_ID
 from explainft.workers import available_cores, map_in_order
 
 WINDOW = 32  # positions that a cache begins with
-FEWEST_ROWS = 16  # below these a step takes as long: it reads every kernel
+FEWEST_ROWS = 16  # half of them take a step nearly as long: it reads every kernel
 BATCHES_AT_ONCE = 2  # on one CPU: XLA computes much of a step, all of its attention, on one core
 
 
@@ -271,9 +271,14 @@ def _in_batches(
     """The texts of each input, from `decode(batch_BS, numbers_B)`, int32 [B x texts of each, T].
 
     Inputs are sorted by length and padded to the next multiple of 16, so that rows that end early share a batch and few
-    shapes compile.
+    shapes compile. On one CPU several batches are under way at once, and inputs that would fit into fewer are dealt out
+    to them: a power of two to each, so that few shapes compile here too.
     """
     order = sorted(range(len(inputs)), key=lambda i: len(inputs[i]))
+    at_once = min(BATCHES_AT_ONCE, available_cores()) if sharding.on_one_cpu(params) else 1
+    if at_once > 1 and inputs:
+        share = -(-len(inputs) // at_once)
+        batch_size = min(batch_size, max(FEWEST_ROWS // 2, 1 << (share - 1).bit_length()))
 
     def decode_rows(rows: list[int]) -> list[list[list[int]]]:
         width = -(-max(len(inputs[i]) for i in rows) // 16) * 16
@@ -289,8 +294,7 @@ def _in_batches(
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     with contextlib.ExitStack() as stack:
         run: Callable = map
-        at_once = min(BATCHES_AT_ONCE, len(batches), available_cores())
-        if at_once > 1 and sharding.on_one_cpu(params):
+        if at_once > 1:
             run = functools.partial(map_in_order, stack.enter_context(ThreadPoolExecutor(at_once)), at_once - 1)
         for rows, decoded in zip(batches, run(decode_rows, batches), strict=True):
             for i, texts in zip(rows, decoded, strict=True):

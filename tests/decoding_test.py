@@ -185,6 +185,7 @@ def test_rows_that_have_ended_are_left_out_and_the_cache_grows(monkeypatch):
     padded = np.zeros((40, 16), np.int32)
     for row, ids in zip(padded, inputs, strict=True):
         row[: len(ids)] = ids
+    monkeypatch.setattr(decoding, "BATCHES_AT_ONCE", 1)
     calls = []
     for name in ("_keep_jit", "_grow_jit"):
         function = getattr(decoding, name)
@@ -232,6 +233,21 @@ def test_two_batches_are_decoded_at_once(two_cores):
 
     texts = decoding._in_batches(decode, sharpened(0), [[5, 1]] * 8, 2, None)
     assert sorted(waited) == [0, 0, 1, 1] and texts == [[[0] * LENGTH]] * 8
+
+
+@pytest.mark.parametrize(
+    ("inputs", "batch_size", "rows"),
+    [(1, 1, [1]), (3, 64, [8]), (9, 64, [8] * 2), (20, 64, [16] * 2), (40, 8, [8] * 5), (13, 7, [7] * 2)],
+)
+def test_few_inputs_are_dealt_out_to_both(two_cores, inputs, batch_size, rows):
+    found = []
+
+    def decode(batch, numbers):
+        found.append(len(batch))
+        return rows_of_zeros(batch)
+
+    texts = decoding._in_batches(decode, sharpened(0), [[5, 1]] * inputs, batch_size, None)
+    assert found == rows and texts == [[[0] * LENGTH]] * inputs
 
 
 @pytest.mark.parametrize(("cores", "platform"), [(1, "cpu"), (2, "gpu")])
