@@ -60,7 +60,7 @@ def styles_figure(found: list[Result]) -> Figure:
                 f"{f.mean:.0%}\n{size}", (x, f.greatest), (0, 3), textcoords="offset points", ha="center", fontsize=6
             )
     ax.set_xticks(range(len(STYLES)), STYLES)
-    ax.set(ylim=(0, 1.12), title="test split of tiny, by style of explanation and size")
+    ax.set(ylim=(0, 1.12), title="test split of tiny, by style of explanation and size (3.7M: 2,000 updates)")
     return fig
 
 
