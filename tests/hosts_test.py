@@ -64,7 +64,7 @@ class Hosts:
                 )
             )
 
-    def end(self, timeout=120):
+    def end(self, timeout=400):  # a machine with other work takes minutes; what waits for ever must end
         """The exit codes, standard outputs and standard errors."""
         try:
             ended = [process.communicate(timeout=timeout) for process in self.processes]

@@ -313,5 +313,5 @@ def test_garbage_reads_in_linear_time(style, garbage):
         read(text, style)
         return time.process_time() - started
 
-    # Four times the text, four times the work, with room for a machine that is busy; a quadratic reader takes sixteen.
-    assert seconds(1_000_000) < 8 * seconds(250_000) + 0.2
+    # Four times the text, four times the work; a quadratic reader takes sixteen. A busy machine may disturb one try.
+    assert any(seconds(1_000_000) < 8 * seconds(250_000) + 0.2 for _ in range(3))
