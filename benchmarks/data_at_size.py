@@ -3,16 +3,22 @@
 python -m benchmarks.data_at_size 10000 100000 1000000 [--tokens]     # Linux; 1.2 GB of temporary files a million
 
 Anonymous memory is what a process cannot give back: pages of files are left out. It is summed over a command's
-processes every half second.
+processes every half second. benchmarks/results/data_at_size.json holds the rows; benchmarks.document puts them into
+docs/scale.md, and benchmarks.growth draws them.
 """
 
 import argparse
+import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
+
+from benchmarks.side_by_side import RESULTS, machine, versions
 
 TASKS = """
 import tasks
@@ -61,14 +67,27 @@ def measured(command: list[str], environment: dict[str, str]) -> tuple[float, fl
     return time.monotonic() - started, peak / 1024
 
 
+def table(report: dict[str, Any]) -> str:
+    where = report["machine"]
+    lines = [f"`{report['command']}`: {where['cpu']}, {where['cores']} cores", ""]
+    lines += ["| examples | work | s | examples/s | peak, MiB |", "|--:|:--|--:|--:|--:|"]
+    for row in report["rows"]:
+        n, seconds = row["examples"], row["seconds"]
+        lines.append(f"| {n:,} | {row['work']} | {seconds:,.1f} | {n / seconds:,.0f} | {row['peak_mib']:,.0f} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("examples", type=int, nargs="+")
     parser.add_argument("--tokens", action="store_true", help="token cache, packing and 200 batches too")
     args = parser.parse_args()
-    print(
-        f"{os.cpu_count()} cores\n| examples | work | s | examples/s | peak, MiB |\n|--:|:--|--:|--:|--:|", flush=True
-    )
+    report = {
+        "command": shlex.join(["python", "-m", "benchmarks.data_at_size", *sys.argv[1:]]),
+        "machine": machine(len(os.sched_getaffinity(0)), os.getloadavg()[0]),
+        "versions": versions(),
+        "rows": [],
+    }
     for n in args.examples:
         config = f"listops30-{n}"
         with tempfile.TemporaryDirectory() as folder:
@@ -87,7 +106,10 @@ def main() -> None:
                 work |= {"tokenise, pack, 200 batches": batches, "pack, 200 batches": batches}
             for name, command in work.items():
                 seconds, peak = measured(command, environment)
-                print(f"| {n:,} | {name} | {seconds:.1f} | {n / seconds:,.0f} | {peak:,.0f} |", flush=True)
+                report["rows"].append({"examples": n, "work": name, "seconds": seconds, "peak_mib": peak})
+                print(f"{n:,} examples, {name}: {seconds:.1f} s, {peak:,.0f} MiB", file=sys.stderr, flush=True)
+    (RESULTS / "data_at_size.json").write_text(json.dumps(report, indent=1) + "\n")
+    print(table(report))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The tables of docs/speed.md, from the files of benchmarks/results.
+"""The tables of docs/speed.md and docs/scale.md, from the files of benchmarks/results.
 
     python -m benchmarks.document            # writes them
-    python -m benchmarks.document --check    # exit code 1 where the page differs
+    python -m benchmarks.document --check    # exit code 1 where a page differs
 
 A table stands between `<!-- bench NAME -->` and `<!-- end -->`; a row that was not measured is a dash and its command.
 `<!-- goals -->` begins the table of what was aimed at.
@@ -12,8 +12,10 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
-from benchmarks.side_by_side import RESULTS, table
+from benchmarks import data_at_size, side_by_side
+from benchmarks.side_by_side import RESULTS
 
 # What ours was to be of a peer's rate: the row's file, the work, and the goal beside each peer.
 GOALS: tuple[tuple[str, str, dict[str, float]], ...] = (
@@ -24,7 +26,12 @@ GOALS: tuple[tuple[str, str, dict[str, float]], ...] = (
     ("evaluate", "evaluating", {"Hugging Face": 3.0}),
     ("sample", "sampling", {"Hugging Face": 5.0}),
 )
-PAGE = Path(__file__).parent.parent / "docs" / "speed.md"
+DOCS = Path(__file__).parent.parent / "docs"
+PAGES = (DOCS / "speed.md", DOCS / "scale.md")
+
+
+def table(report: dict[str, Any]) -> str:
+    return data_at_size.table(report) if "rows" in report else side_by_side.table(report)
 
 
 def goals(folder: Path) -> str:
@@ -60,13 +67,13 @@ def filled(text: str, folder: Path = RESULTS) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
-    before = PAGE.read_text(encoding="utf-8")
-    after = filled(before)
-    if parser.parse_args().check:
-        if before != after:
-            sys.exit("docs/speed.md is not what benchmarks/results says; run: python -m benchmarks.document")
-        return
-    PAGE.write_text(after, encoding="utf-8")
+    check = parser.parse_args().check
+    for page in PAGES:
+        before = page.read_text(encoding="utf-8")
+        after = filled(before)
+        if before != after and check:
+            sys.exit(f"docs/{page.name} is not what benchmarks/results says; run: python -m benchmarks.document")
+        page.write_text(after, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""How the cost of training and of greedy decoding grows with length, batch and size, beside Hugging Face.
+"""How the cost of training and of greedy decoding grows with length, batch and size, beside Hugging Face; and that of
+data with their number, from what benchmarks.data_at_size measured.
 
     python -m benchmarks.growth             # all of it, half an hour on two cores
     python -m benchmarks.growth --plot      # the figure alone, from benchmarks/results/growth.json
@@ -15,10 +16,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from benchmarks.side_by_side import PEER, RESULTS
+from explainft.figures import COLOURS
 
 LENGTHS = (64, 128, 256, 512, 1024, 2048)
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
@@ -58,9 +61,11 @@ def measured(row: str, flags: str, repetitions: int, peer: str) -> dict[str, Any
     }
 
 
-def figure(points: dict[str, dict[str, Any]]) -> Figure:
-    fig = Figure(figsize=(11, 6.4))
-    for ax, (axis, (_, _, values)) in zip(fig.subplots(2, 3).flat, AXES.items(), strict=True):
+def figure(points: dict[str, dict[str, Any]], rows: list[dict[str, Any]]) -> Figure:
+    """`rows`: those of benchmarks.data_at_size."""
+    fig = Figure(figsize=(14.5, 6.4))
+    axes = fig.subplots(2, 4)
+    for ax, (axis, (_, _, values)) in zip(axes[:, :3].flat, AXES.items(), strict=True):
         found = {value: points[axis][str(value)] for value in values if str(value) in points.get(axis, {})}
         found = {value: point for value, point in found.items() if "failed" not in point}
         for system, colour in (("explainft", "#0072B2"), (PEER, "#D55E00")):
@@ -69,18 +74,31 @@ def figure(points: dict[str, dict[str, Any]]) -> Figure:
             ys = [rate for rate in rates if rate]
             ax.plot(xs, ys, "-o", color=colour, lw=2, ms=4, label=system)
         ax.set_xticks(range(len(values)), [str(value) for value in values])
-        ax.set_yscale("log")
-        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.0f}"))
-        ax.yaxis.set_minor_formatter(NullFormatter())
-        ax.set_title(axis, fontsize=10)
-        ax.grid(color="#e6e6e6")
-        ax.spines[["top", "right"]].set_visible(False)
-    fig.axes[0].set_ylabel("tokens/s")
-    fig.axes[3].set_ylabel("tokens/s")
-    fig.axes[0].legend(frameon=False)
+        _logarithmic(ax, axis)
+    for ax, title in ((axes[0, 3], "data, examples/s of their number"), (axes[1, 3], "data, peak MiB of their number")):
+        for work, colour in zip(dict.fromkeys(row["work"] for row in rows), COLOURS, strict=False):
+            of_work = [row for row in rows if row["work"] == work]
+            rates = [row["examples"] / row["seconds"] for row in of_work]
+            ys = rates if ax is axes[0, 3] else [row["peak_mib"] for row in of_work]
+            ax.plot([row["examples"] for row in of_work], ys, "-o", color=colour, lw=2, ms=4, label=work)
+        ax.set_xscale("log")
+        _logarithmic(ax, title)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("tokens/s")
+    axes[0, 0].legend(frameon=False)
+    axes[0, 3].legend(frameon=False, fontsize=8)
     fig.tight_layout()
     return fig
+
+
+def _logarithmic(ax: Axes, title: str) -> None:
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.0f}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.set_title(title, fontsize=10)
+    ax.grid(color="#e6e6e6")
+    ax.spines[["top", "right"]].set_visible(False)
 
 
 def main() -> None:
@@ -101,7 +119,8 @@ def main() -> None:
             output.parent.mkdir(exist_ok=True)
             output.write_text(json.dumps(points, indent=1) + "\n")
     FIGURE.parent.mkdir(parents=True, exist_ok=True)
-    figure(points).savefig(FIGURE, bbox_inches="tight")
+    data = RESULTS / "data_at_size.json"
+    figure(points, json.loads(data.read_text())["rows"] if data.is_file() else []).savefig(FIGURE, bbox_inches="tight")
 
 
 if __name__ == "__main__":

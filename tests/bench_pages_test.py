@@ -1,4 +1,4 @@
-"""The page of speeds, made from the files of measurements."""
+"""The pages of measurements, made from their files."""
 
 import json
 
@@ -49,7 +49,16 @@ def test_a_profile_is_a_table_of_shares(tmp_path):
     assert "| `dot` | 75% |\n| `copy` | 24% |\n| 2 others | 1% |" in made and "1.5 s without the trace" in made
 
 
-def test_the_page_is_what_the_measurements_say():
-    text = document.PAGE.read_text()
-    assert document.filled(text) == text
-    assert side_by_side.RESULTS.parent == document.PAGE.parent.parent / "benchmarks"
+def test_rows_of_data_are_a_table_of_rates(tmp_path):
+    rows = [{"examples": 10_000, "work": "build", "seconds": 20.0, "peak_mib": 383.4}]
+    found = {"command": "python -m benchmarks.row", "machine": {"cpu": "a CPU", "cores": 2}, "rows": rows}
+    (tmp_path / "row.json").write_text(json.dumps(found))
+    made = document.filled("<!-- bench row --><!-- end -->", tmp_path)
+    assert "| 10,000 | build | 20.0 | 500 | 383 |" in made
+
+
+def test_the_pages_are_what_the_measurements_say():
+    for page in document.PAGES:
+        text = page.read_text()
+        assert "<!-- bench " in text and document.filled(text) == text
+    assert document.DOCS.parent / "benchmarks" / "results" == side_by_side.RESULTS
