@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from explainft.t5 import REMAT_POLICIES, T5, T5Config
 from explainft.train_state import abstract_state, init_state
 
 KEPT_SHARE = 0.5
+OTHER_ROWS = 10_007  # a prime, which no product of rows and a length is a multiple of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,16 +94,21 @@ def bytes_a_chip(tree: Any) -> int:
 
 def kept_bytes(model: T5Config, loss: Loss, batch: dict[str, jax.ShapeDtypeStruct], rows: int) -> int:
     """What the backward pass of that many rows keeps of the forward pass, on all chips together; no parameters."""
-    unplaced = {name: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype) for name, x in batch.items()}
     key = jax.eval_shape(lambda: jax.random.key(0))
-
-    def backward(params: Any, batch: dict[str, jax.Array], key: jax.Array) -> Any:
-        def loss_sum(params: Any) -> jax.Array:
-            return loss_sums(T5(model), loss, params, batch, dropout_rng=key)["loss_sum"]
-
-        return jax.vjp(loss_sum, params)[1]
-
     params = jax.eval_shape(lambda: init_state(model, optax.identity(), 0)).params
-    kept = jax.tree.leaves(jax.eval_shape(backward, params, unplaced, key))
-    # Rows stand first, or after the axis of scanned layers; what has none is a parameter or made of one.
-    return sum(x.dtype.itemsize * math.prod(x.shape) for x in kept if rows in x.shape[:2] and x.ndim > 2)
+
+    def kept(rows: int) -> Counter[tuple[tuple[int, ...], int]]:
+        def backward(params: Any, batch: dict[str, jax.Array], key: jax.Array) -> Any:
+            def loss_sum(params: Any) -> jax.Array:
+                return loss_sums(T5(model), loss, params, batch, dropout_rng=key)["loss_sum"]
+
+            return jax.vjp(loss_sum, params)[1]
+
+        unplaced = {name: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype) for name, x in batch.items()}
+        return Counter(
+            (x.shape, x.dtype.itemsize) for x in jax.tree.leaves(jax.eval_shape(backward, params, unplaced, key))
+        )
+
+    # What has one shape whatever the rows is a parameter or made of one.
+    of_rows = kept(rows) - kept(OTHER_ROWS)
+    return sum(count * itemsize * math.prod(shape) for (shape, itemsize), count in of_rows.items())

@@ -371,7 +371,7 @@ class T5(nn.Module):
         y_BTD /= np.sqrt(cfg.emb_dim)
         if cfg.matmul_precision == "bfloat16":
             return bfloat16_product(y_BTD, self.token_embedder.embedding, True)
-        return y_BTD @ self.token_embedder.embedding.T.astype(jnp.float32)
+        return product(y_BTD, self.token_embedder.embedding.T, "float32")
 
     def init_cache(
         self, encoder_input_tokens: jax.Array, length: int, copies: int = 1, window: int | None = None
