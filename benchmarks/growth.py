@@ -86,7 +86,7 @@ def figure(points: dict[str, dict[str, Any]], rows: list[dict[str, Any]]) -> Fig
     for ax in axes[:, 0]:
         ax.set_ylabel("tokens/s")
     axes[0, 0].legend(frameon=False)
-    axes[0, 3].legend(frameon=False, fontsize=8)
+    axes[1, 3].legend(frameon=False, fontsize=8, loc="lower right")
     fig.tight_layout()
     return fig
 
