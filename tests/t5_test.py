@@ -325,6 +325,16 @@ def test_xla_widens_no_operand_of_a_product_of_bfloat16_numbers(transposed):
     assert " = bf16[" in text and not re.search(r" = f32\[\S* convert\(", text)
 
 
+def test_xla_copies_nothing_for_the_derivative_of_a_float32_product():
+    def loss(x, kernel_DF, kernel_FD):
+        h = jnp.maximum(layers.product(x, kernel_DF, "float32"), 0)
+        return jnp.sum(jnp.square(layers.product(h, kernel_FD, "float32")))
+
+    operands = jnp.ones((4, 16, 32)), jnp.ones((32, 48)), jnp.ones((48, 32))
+    text = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).lower(*operands).compile().as_text()
+    assert " dot(" in text and not re.search(r"%\S*(copy|transpose)", text)
+
+
 @pytest.mark.parametrize("config", [V1_0, V1_1], ids=["1.0", "1.1"])
 def test_every_kernel_is_multiplied_in_the_precision_asked_for(config):
     """What a kernel has beyond bfloat16 changes the output in float32 alone."""
