@@ -61,7 +61,7 @@ def product(x: jax.Array, kernel_DF: jax.Array, dtype: str, matmul_precision: st
     if matmul_precision == "bfloat16":
         return jnp.asarray(bfloat16_product(x, kernel_DF), dtype)
     # Of rows in one dimension: of those in two XLA would write the derivative by the product transposed, to multiply it
-    # by x, which is an eighth of a step on a CPU.
+    # by x, which is a seventh of a step on a CPU.
     y_NF = x.reshape(-1, x.shape[-1]) @ kernel_DF.astype(dtype)
     return y_NF.reshape(*x.shape[:-1], -1)
 
