@@ -73,7 +73,8 @@ def main() -> None:
         after = filled(before)
         if before != after and check:
             sys.exit(f"docs/{page.name} is not what benchmarks/results says; run: python -m benchmarks.document")
-        page.write_text(after, encoding="utf-8")
+        if not check:
+            page.write_text(after, encoding="utf-8")
 
 
 if __name__ == "__main__":
