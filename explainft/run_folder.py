@@ -47,17 +47,20 @@ class Stopwatch:
         self._started = time.monotonic()
         self._kept = 0.0
 
-    def pause(self) -> None:
-        self._kept += time.monotonic() - self._started
-
-    def resume(self) -> None:
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        self._stop()
+        yield
         self._started = time.monotonic()
 
     def lap(self) -> float:
-        self.pause()
+        self._stop()
         seconds, self._kept = self._kept, 0.0
-        self.resume()
+        self._started = time.monotonic()
         return seconds
+
+    def _stop(self) -> None:
+        self._kept += time.monotonic() - self._started
 
 
 @contextlib.contextmanager

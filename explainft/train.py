@@ -1,4 +1,4 @@
-"""Training: one function, from top to bottom. `state.step` counts the updates applied."""
+"""Training, from top to bottom: data, the update, the loop. `state.step` counts the updates applied."""
 
 import contextlib
 import dataclasses
@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -105,6 +106,88 @@ def make_step(
     return step
 
 
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """What a run reads: batches of this host's rows, and the tasks that it decodes. `pieces`: see `train`."""
+
+    batches: Batches
+    validation: Batches
+    decoded: list[TokenCache]
+    pieces: list[int] | None
+
+    @property
+    def cache(self) -> TokenCache:
+        return self.batches.cache
+
+
+def read_data(
+    dataset: DatasetConfig,
+    evaluation: EvaluationConfig,
+    model: T5Config,
+    mesh: jax.sharding.Mesh,
+    output_pieces: str,
+    load: Callable[[str, str], TokenCache],
+) -> Data:
+    """Raises UserError where the tasks suit neither the network nor the evaluation."""
+    cache = load(dataset.mixture_or_task_name, "train")
+    evaluate.check_vocabulary(model, cache)
+    rows = sharding.host_rows(mesh, dataset.batch_size)
+    batches = dataset.batches(cache, rows)
+    validation = dataset.batches(load(dataset.mixture_or_task_name, "validation"), rows)
+    tasks = token_cache.task_names(evaluation.mixture_or_task_name, dataset.module)
+    decoded = [load(task, evaluation.split) for task in tasks]
+    evaluate.check_metric(decoded, evaluation.metric)
+    pieces = None
+    if Reduction(pieces=output_pieces).pieces == "task":
+        pieces = np.union1d(target_pieces(cache), target_pieces(validation.cache)).tolist()
+    return Data(batches, validation, decoded, pieces)
+
+
+class Meter:
+    """What the updates since the last line of metrics.jsonl came to; adds them to the run's progress.
+
+    `places`: of a batch, padding included. Its watch is to be paused for whatever is no training.
+    """
+
+    def __init__(self, places: int, peak_flops_per_second: float, progress: Progress):
+        self.watch = Stopwatch()
+        self.flops = 0  # of the products of an update
+        self._places = places
+        self._peak = peak_flops_per_second
+        self._progress = progress
+        self._sums: list[dict[str, jax.Array]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._sums)
+
+    def add(self, sums: dict[str, jax.Array]) -> None:
+        """Returns when the update before the last has ended: a signal must not wait for a queue of them."""
+        self._sums.append(sums)
+        jax.block_until_ready(self._sums[-3:][0])
+
+    def row(self, done: int, keeper: Checkpoints) -> dict[str, float]:
+        """The line for the updates up to `done`. Raises UserError for the first of them whose loss is no number."""
+        recent, self._sums = self._sums, []
+        for step, sums in enumerate(recent, done - len(recent) + 1):
+            if not math.isfinite(loss_sum := float(sums["loss_sum"])):
+                raise UserError(f"the loss is {loss_sum} at step {step}; {keeper.last_good()}; {CURE_OF_NAN}")
+        total = {name: sum(float(sums[name]) for sums in recent) for name in recent[0]}
+        seconds = self.watch.lap()
+        self._progress.seconds += seconds
+        self._progress.examples += int(total["examples"])
+        return {
+            "loss": total["loss_sum"] / total["weight_sum"],
+            "accuracy": total["correct_sum"] / total["weight_sum"],
+            "examples": self._progress.examples,
+            "seconds": self._progress.seconds,
+            "examples_per_second": total["examples"] / seconds,
+            "target_tokens_per_second": total["weight_sum"] / seconds,
+            "flops_per_second": len(recent) * self.flops / seconds,
+            "padding_share": 1.0 - total["tokens"] / (len(recent) * self._places),
+            "peak_flops_per_second": self._peak,
+        }
+
+
 def train(
     model_dir: str,
     model: T5Config,
@@ -163,18 +246,9 @@ def train(
         use_cached=use_cached_tasks,
         seqio_additional_cache_dirs=seqio_additional_cache_dirs,
     )
-    cache = load(dataset.mixture_or_task_name, "train")
-    evaluate.check_vocabulary(model, cache)
-    rows = sharding.host_rows(mesh, dataset.batch_size)
-    batches = dataset.batches(cache, rows)
-    validation = dataset.batches(load(dataset.mixture_or_task_name, "validation"), rows)
-    eval_tasks = token_cache.task_names(evaluation.mixture_or_task_name, dataset.module)
-    eval_caches = [load(task, evaluation.split) for task in eval_tasks]
-    evaluate.check_metric(eval_caches, evaluation.metric)
-    pieces = None
-    if Reduction(pieces=output_pieces).pieces == "task":
-        pieces = np.union1d(target_pieces(cache), target_pieces(validation.cache)).tolist()
-        loss = dataclasses.replace(loss, pieces=(0, *pieces))
+    data = read_data(dataset, evaluation, model, mesh, output_pieces, load)
+    if data.pieces is not None:
+        loss = dataclasses.replace(loss, pieces=(0, *data.pieces))
 
     # ---- from where
     path = Path(model_dir)
@@ -182,13 +256,13 @@ def train(
         stop = stack.enter_context(StopSignal())
         if hosts.writes():
             stack.enter_context(locked(path))
-        description = {**describe(model, cache), "data": dataclasses.asdict(dataset), "pieces": pieces}
+        description = {**describe(model, data.cache), "data": dataclasses.asdict(dataset), "pieces": data.pieces}
         keeper = stack.enter_context(Checkpoints(path, checkpoints, description))
         weights, progress = starting_point(
             keeper, initial_checkpoint_path, initial_step, train_steps_relative is not None
         )
         if weights is not None:
-            evaluate.check_vocabulary(model, cache, weights)
+            evaluate.check_vocabulary(model, data.cache, weights)
         train_steps = last_step(progress, train_steps, train_steps_relative)
         rate = schedule(train_steps=train_steps)
         tx = optimizer(rate)
@@ -203,33 +277,29 @@ def train(
             progress = Progress(**keeper.progress())
 
         first = int(state.step)
-        watch = Stopwatch()
         last = first if out_of_patience(evaluation, progress) else train_steps
         if first >= last and not progress.evaluation_owed:
             print(f"{path} is complete at step {first:,}: nothing to train", file=sys.stderr)
             return
-        run = stack.enter_context(RunFolder(path, config_text(), cache.vocabulary.path, writes=hosts.writes()))
+        run = stack.enter_context(RunFolder(path, config_text(), data.cache.vocabulary.path, writes=hosts.writes()))
         run.forget_after(first)
 
         # ---- training
         # What is computed again is no work of the model.
         plain = dataclasses.replace(trained, remat_policy="none", one_head_at_a_time=False)
         counted = update if plain == trained else make_step(plain, tx, loss, random_seed, microbatches, places)
-        flops = 0
         peak = profiling.peak_flops_per_second(trained.matmul_precision if model.dtype == "float32" else model.dtype)
         trace = stack.enter_context(profiling.Trace(path / "profile" if profile and hosts.writes() else None, first))
         bar = stack.enter_context(tqdm(total=train_steps, initial=first, desc=path.name, unit=" steps", disable=None))
-        recent: list[dict[str, jax.Array]] = []
-        watch.lap()
+        meter = Meter(dataset.batch_size * sum(dataset.task_feature_lengths.values()), peak, progress)
         # An evaluation that was cut off by a signal is made up for before the next update.
         for done in range(first if progress.evaluation_owed else first + 1, last + 1):
             if done > first:
-                batch = sharding.put_batch(batches[done - 1 - progress.first_step], mesh)
-                flops = flops or profiling.model_flops(counted, state, batch)
+                batch = sharding.put_batch(data.batches[done - 1 - progress.first_step], mesh)
+                meter.flops = meter.flops or profiling.model_flops(counted, state, batch)
                 state, sums = update(state, batch)
-                recent.append(sums)
                 trace.after(done, sums)
-                jax.block_until_ready(recent[-3:][0])  # a signal must not wait for a queue of updates
+                meter.add(sums)
                 bar.update()
 
             at_end = done == train_steps
@@ -237,43 +307,27 @@ def train(
             evaluate_now = done % evaluation.period == 0 or at_end or progress.evaluation_owed
             save_now = done % checkpoints.period == 0 or at_end
             # Before an evaluation or a save too: what is counted here must not be lost between two saves.
-            if recent and (done % log_period == 0 or evaluate_now or save_now or told_to_stop):
-                check_loss(recent, done, keeper)
-                row = summarise(recent, watch.lap(), dataset, progress, flops)
-                row |= {"peak_flops_per_second": peak, "learning_rate": float(rate(done - 1))}
+            if meter and (done % log_period == 0 or evaluate_now or save_now or told_to_stop):
+                row = {**meter.row(done, keeper), "learning_rate": float(rate(done - 1))}
                 run.log({"step": done, **row})
                 share = row["flops_per_second"] / row["peak_flops_per_second"]
                 bar.set_postfix_str(
                     f"loss {row['loss']:.3f}, {row['examples_per_second']:,.0f} examples/s, {share:.0%} of peak FLOP/s"
                 )
-                recent = []
 
-            watch.pause()
-            if evaluate_now:
-                progress.evaluation_owed = True
-                with contextlib.suppress(Stopped):
-                    scores = evaluate.teacher_forced(
-                        model, loss, state.params, validation, mesh, evaluation.eval_steps, stop.check
-                    )
-                    score = evaluate.decode_all(
-                        model,
-                        reduced(model, state.params, pieces=pieces),
-                        eval_caches,
-                        evaluation,
-                        done,
-                        run,
-                        stop.check,
-                    )
-                    run.log({"step": done, **{f"eval/{name}": value for name, value in scores.items()}})
-                    progress.evaluated(done, score)
-                    bar.set_description_str(f"{path.name}, {evaluation.metric} {score:.3f}")
-            told_to_stop = told_to_stop or progress.evaluation_owed
-            no_gain = out_of_patience(evaluation, progress)
-            new_best = checkpoints.keep_best and progress.best_step == done
-            if save_now or told_to_stop or no_gain or new_best:
-                keeper.save(done, state.params, state.opt_state, dataclasses.asdict(progress))
-                keeper.prune(progress.best_step)
-            watch.resume()
+            with meter.watch.paused():
+                if evaluate_now:
+                    progress.evaluation_owed = True
+                    with contextlib.suppress(Stopped):
+                        score = scored(done, state.params, model, loss, data, evaluation, mesh, run, stop)
+                        progress.evaluated(done, score)
+                        bar.set_description_str(f"{path.name}, {evaluation.metric} {score:.3f}")
+                told_to_stop = told_to_stop or progress.evaluation_owed
+                no_gain = out_of_patience(evaluation, progress)
+                new_best = checkpoints.keep_best and progress.best_step == done
+                if save_now or told_to_stop or no_gain or new_best:
+                    keeper.save(done, state.params, state.opt_state, dataclasses.asdict(progress))
+                    keeper.prune(progress.best_step)
             if told_to_stop:
                 bar.write(f"{stop.name}: step {done:,} is saved; the same command goes on from it", file=sys.stderr)
                 break
@@ -284,33 +338,24 @@ def train(
                 break
 
 
-def check_loss(sums: list[dict[str, jax.Array]], done: int, keeper: Checkpoints) -> None:
-    """Raises UserError for the first of the last updates, `done` the last of them, whose loss is no number."""
-    for step, of_step in enumerate(sums, done - len(sums) + 1):
-        loss_sum = float(of_step["loss_sum"])
-        if not math.isfinite(loss_sum):
-            raise UserError(f"the loss is {loss_sum} at step {step}; {keeper.last_good()}; {CURE_OF_NAN}")
+def scored(
+    done: int,
+    params: Any,
+    model: T5Config,
+    loss: Loss,
+    data: Data,
+    evaluation: EvaluationConfig,
+    mesh: jax.sharding.Mesh,
+    run: RunFolder,
+    stop: StopSignal,
+) -> float:
+    """The metric that counts, after `done` updates, which is logged with the loss. Raises Stopped when told to."""
+    losses = evaluate.teacher_forced(model, loss, params, data.validation, mesh, evaluation.eval_steps, stop.check)
+    written = reduced(model, params, pieces=data.pieces)
+    score = evaluate.decode_all(model, written, data.decoded, evaluation, done, run, stop.check)
+    run.log({"step": done, **{f"eval/{name}": value for name, value in losses.items()}})
+    return score
 
 
 def out_of_patience(evaluation: EvaluationConfig, progress: Progress) -> bool:
     return evaluation.patience is not None and progress.evaluations_without_gain >= evaluation.patience
-
-
-def summarise(
-    sums: list[dict[str, jax.Array]], seconds: float, dataset: DatasetConfig, progress: Progress, flops: int
-) -> dict[str, float]:
-    """A row of metrics.jsonl from the sums of some updates, of `flops` each; adds them to the progress."""
-    total = {name: float(sum(float(s[name]) for s in sums)) for name in sums[0]}
-    progress.seconds += seconds
-    progress.examples += int(total["examples"])
-    places = len(sums) * dataset.batch_size * sum(dataset.task_feature_lengths.values())
-    return {
-        "loss": total["loss_sum"] / total["weight_sum"],
-        "accuracy": total["correct_sum"] / total["weight_sum"],
-        "examples": progress.examples,
-        "seconds": progress.seconds,
-        "examples_per_second": total["examples"] / seconds,
-        "target_tokens_per_second": total["weight_sum"] / seconds,
-        "flops_per_second": len(sums) * flops / seconds,
-        "padding_share": 1.0 - total["tokens"] / places,
-    }
