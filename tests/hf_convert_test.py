@@ -13,7 +13,7 @@ from explainft.infer import PRETRAINED
 from explainft.listops.configs import CONFIGS
 from explainft.vocab import COMPACT
 from explainft.vocabulary import EOS_ID, Vocabulary
-from tests.t5_vocabulary_test import write_t5_like
+from tests.t5_vocabulary_test import SENTINELS, write_t5_like
 
 pytestmark = [
     pytest.mark.hf,
@@ -124,22 +124,12 @@ def texts():
     yield "  two  spaces\nand a line \t tab ½ ﬁ é "
 
 
-def test_the_tokenizer_of_the_compact_vocabulary(tmp_path):
-    check_tokenizer(Vocabulary(COMPACT), 0, tmp_path)
-
-
-def test_the_tokenizer_of_a_vocabulary_like_t5_s(tmp_path, t5_like_vocabulary):
-    check_tokenizer(Vocabulary(t5_like_vocabulary), 0, tmp_path)
-
-
-@pytest.fixture
-def t5_like_vocabulary(tmp_path):
-    return write_t5_like(tmp_path / "t5-like.model")
-
-
-def check_tokenizer(vocabulary, extra_ids, folder):
-    tokenizer_json.write(folder, vocabulary, extra_ids)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+@pytest.mark.parametrize(("kind", "extra_ids"), [("compact", 0), ("like T5's", 0), ("bare", SENTINELS)])
+def test_a_tokenizer_writes_the_ids_of_its_vocabulary(kind, extra_ids, tmp_path):
+    path = COMPACT if kind == "compact" else write_t5_like(tmp_path / "like.model", 0 if kind == "bare" else SENTINELS)
+    vocabulary = Vocabulary(path, extra_ids)
+    tokenizer_json.write(tmp_path, vocabulary, extra_ids)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
     assert len(tokenizer) == vocabulary.size
     for text in texts():
         ids = tokenizer(text).input_ids
