@@ -4,7 +4,7 @@
 
 The weights never write EOS, so every system writes `--length` tokens for each input, and in float32 the same ones: up
 to where, in long texts, two tokens are equally likely but for rounding. Beside them the speed of reading memory is
-measured: a step of few rows can be no faster than what it must read.
+measured, which a step of few rows cannot beat, and that of matrix products, which reading the inputs cannot.
 """
 
 import argparse
@@ -12,10 +12,11 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from benchmarks import side_by_side
+from benchmarks import products, side_by_side
 from benchmarks.side_by_side import Result, Results, Row, System
 
 FLOATS = ("Hugging Face", "T5X", "CTranslate2 float32")  # whose texts must be ours; fewer bits round the weights
+MEMORY = "reading memory"
 ROUNDING = 1e-3  # of the likeliest token's logit: two tokens so near are one another's equals in float32
 
 
@@ -54,7 +55,12 @@ def ours(args: argparse.Namespace, dtype: str = "float32"):
     config, params = weights.read(Path(args.folder, "hf"))
     params = reduced(config, params, dtype)
     rows = list(inputs(args, config.vocab_size))
-    known: dict[str, Any] = {"bytes": _read_in_a_step(config, params, args)} if dtype == "float32" else {}
+    known: dict[str, Any] = {}
+    if dtype == "float32":
+        lengths, texts = [args.inputs] * args.batch, [args.length] * args.batch
+        known["bytes"] = _read_in_a_step(config, params, args)
+        known["encoding"] = products.encoding_flops(config, lengths)
+        known["writing"] = products.writing_flops(config, lengths, texts, config.vocab_size)
 
     def repeat() -> Result:
         return {**result(args, decoding.generate(config, params, rows, args.length, args.batch)), **known}
@@ -205,6 +211,12 @@ def facts(results: Results, args: argparse.Namespace) -> dict[str, Any]:
     seconds = statistics.median(turn["seconds"] for turn in results["explainft"][1:])
     found["GB that a float32 step must read"] = read
     found["GB/s that explainft's steps read at least"] = read * args.length / seconds
+    encoding, writing = (results["explainft"][0][work] for work in ("encoding", "writing"))
+    found |= products.facts(results, encoding + writing)
+    if {products.JAX.name, MEMORY} <= results.keys():
+        speed = statistics.median(turn["work"] / turn["seconds"] for turn in results[MEMORY][1:])
+        steps = max(products.seconds(results, writing), read * args.length / speed)
+        found[products.LEAST] = products.seconds(results, encoding) + steps
     return found
 
 
@@ -222,6 +234,7 @@ if __name__ == "__main__":
         System("T5X", t5x, ("t5x", "seqio"), {"JAX_CPU_ENABLE_ASYNC_DISPATCH": "false"}),  # its best setting
         System("CTranslate2 float32", lambda a: ctranslate2(a, "float32"), ("ctranslate2", "transformers", "torch")),
         System("CTranslate2 int8", lambda a: ctranslate2(a, "int8"), ("ctranslate2", "transformers", "torch")),
-        System("reading memory", memory, unit="GB"),
+        System(MEMORY, memory, unit="GB"),
+        products.JAX,
     )
     side_by_side.main(Row("token", systems, prepare, check, facts), parser)

@@ -9,10 +9,11 @@ lengths and ends. Both score with the task's own metrics; both may write as much
 import argparse
 import functools
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import side_by_side
+from benchmarks import products, side_by_side
 from benchmarks.side_by_side import PEER, Result, Results, Row, System
 
 TASK, SPLIT = "explained_listops30_medium_eval_test_compact", "test"
@@ -49,15 +50,48 @@ def ours(args: argparse.Namespace, name: str):
     cache = token_cache.load(TASK, SPLIT)
     params = Reduction(*OURS[name]).of(config, params, cache, meta={})
     folder = Path(args.folder, name)
+    known: dict[str, float] = {}
 
     def repeat() -> Result:
         # The cache has the tokens already. Hugging Face has to make them from the text, so we do it once more.
         for i, record in enumerate(cache.records[: args.examples]):
             assert cache.inputs[i].tolist() == [*cache.vocabulary.encode(record["inputs_pretokenized"]), EOS_ID]
         metrics = evaluate.decode_and_score(config, params, cache, args.batch, args.examples, 0, folder)
-        return {"work": args.examples, "metrics": metrics, "texts": _predictions(folder / f"{TASK}-000000.jsonl")}
+        return {
+            "work": args.examples,
+            "metrics": metrics,
+            "texts": _predictions(folder / f"{TASK}-000000.jsonl"),
+            **known,
+        }
 
+    if name == "explainft":
+        read = [len(cache.inputs[i]) for i in range(args.examples)]
+        written = [len(cache.vocabulary.encode(text)) + 1 for text in repeat()["texts"]]
+        flops = products.writing_flops(config, read, written, config.vocab_size)
+        known["flops"] = products.encoding_flops(config, read) + flops
+        in_order = [written[i] for i in sorted(range(args.examples), key=lambda i: read[i])]
+        known["row_steps"] = row_steps(in_order, args.batch) / sum(written)
     return repeat
+
+
+def row_steps(written: Sequence[int], batch: int) -> int:
+    """Rows times steps that decoding makes for texts of these lengths, in the order in which they are batched.
+
+    The rows of a batch halve when half of them have ended, down to decoding.FEWEST_ROWS; refilled, they would come to
+    the sum of the lengths.
+    """
+    from explainft.decoding import FEWEST_ROWS
+
+    total = 0
+    for start in range(0, len(written), batch):
+        left, rows, step = sorted(written[start : start + batch]), batch, 0
+        while left:
+            half = rows // 2
+            enough = half if half >= FEWEST_ROWS else 0
+            until = left[-enough - 1] if len(left) > enough else step
+            total += rows * (until - step)
+            left, rows, step = [length for length in left if length > until], half, until
+    return total
 
 
 def _predictions(file: Path) -> list[str]:
@@ -124,13 +158,15 @@ def facts(results: Results, args: argparse.Namespace) -> dict[str, Any]:
     characters = [len(text) for text in results["explainft"][0]["texts"]]
     found = {"parseable": metrics["parseable"], "characters a text": sum(characters) / len(characters)}
     for name, (turn, *_) in results.items():
-        if name not in FLOATS:
+        if "texts" in turn and name not in FLOATS:
             same = sum(a == b for a, b in zip(turn["texts"], results["explainft"][0]["texts"], strict=True))
             found |= {
                 f"exact match, {name}": turn["metrics"]["exact_match"],
                 f"texts of {name} that are those of float32": same / args.examples,
             }
     found["exact match"] = metrics["exact_match"]
+    found |= products.facts(results, results["explainft"][0]["flops"])
+    found["our rows x steps for each token written"] = results["explainft"][0]["row_steps"]
     return found | {f"{name}, best batch": turns[0]["batch"] for name, turns in results.items() if "batch" in turns[0]}
 
 
@@ -142,5 +178,6 @@ if __name__ == "__main__":
     systems = (
         *(System(name, functools.partial(ours, name=name)) for name in OURS),
         System(PEER, hugging_face, ("torch", "transformers")),
+        products.JAX,
     )
     side_by_side.main(Row("example", systems, prepare, check, facts), parser)

@@ -9,15 +9,13 @@ import argparse
 import functools
 import itertools
 import statistics
-import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import side_by_side
+from benchmarks import products, side_by_side
 from benchmarks.side_by_side import Result, Results, Row, System
 
 LEARNING_RATE = 1e-4
-PRODUCT = 4096  # rows and columns of the matrices that measure the machine
 LOSS_TOLERANCE = 1e-3
 ROUNDED_TOLERANCE = 0.05  # of products of bfloat16 numbers, whose loss is told beside the others
 SYNCHRONOUS = {"JAX_CPU_ENABLE_ASYNC_DISPATCH": "false"}
@@ -157,35 +155,6 @@ def t5x(args: argparse.Namespace):
     return repeat
 
 
-def jax_products(args: argparse.Namespace):
-    from explainft import runtime
-
-    runtime.prepare()
-    import jax
-    import jax.numpy as jnp
-
-    product = jax.jit(jnp.matmul)
-    a = jax.random.normal(jax.random.key(0), (PRODUCT, PRODUCT))
-    return lambda: _work_of(lambda: product(a, a).block_until_ready())
-
-
-def torch_products(args: argparse.Namespace):
-    import torch
-
-    torch.set_num_threads(args.cores)
-    a, out = torch.randn(PRODUCT, PRODUCT), torch.empty(PRODUCT, PRODUCT)
-    return lambda: _work_of(lambda: torch.mm(a, a, out=out))
-
-
-def _work_of(product) -> Result:
-    """As many products as fit a second, so that a turn is about as long as a step."""
-    end, times = time.perf_counter() + 1.0, 0
-    while time.perf_counter() < end:
-        product()
-        times += 1
-    return {"work": times * 2 * PRODUCT**3 / 1e9}
-
-
 def loss_tolerance(name: str) -> float:
     return ROUNDED_TOLERANCE if "bfloat16" in name else LOSS_TOLERANCE
 
@@ -211,10 +180,11 @@ def facts(results: Results, args: argparse.Namespace) -> dict[str, Any]:
         if "loss" not in found[0]
     }
     ours = results["explainft"]
-    achieved = args.steps * ours[0]["flops"] / 1e9 / statistics.median(turn["seconds"] for turn in ours[1:])
+    flops = args.steps * ours[0]["flops"]
+    achieved = flops / 1e9 / statistics.median(turn["seconds"] for turn in ours[1:])
     losses = {f"loss before, {name}": found[0]["before"] for name, found in results.items() if "loss" in found[0]}
     share = {f"explainft's share of {name}": achieved / peak for name, peak in peaks.items()}
-    return {"GFLOP of our step": ours[0]["flops"] / 1e9, "GFLOP/s of our step": achieved, **share, **losses}
+    return {**products.facts(results, flops), "GFLOP/s of our step": achieved, **share, **losses}
 
 
 if __name__ == "__main__":
@@ -237,7 +207,7 @@ if __name__ == "__main__":
         ),
         System("T5X", t5x, T5X_NEEDS, {"JAX_CPU_ENABLE_ASYNC_DISPATCH": "true"}),
         System("T5X, synchronous", t5x, T5X_NEEDS, SYNCHRONOUS),
-        System("matrix products, JAX", jax_products, unit="GFLOP"),
-        System("matrix products, torch", torch_products, ("torch",), unit="GFLOP"),
+        products.JAX,
+        products.TORCH,
     )
     side_by_side.main(Row("step", systems, prepare, check, facts), parser)

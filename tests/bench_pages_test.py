@@ -2,7 +2,13 @@
 
 import json
 
-from benchmarks import document, side_by_side
+import jax
+import jax.numpy as jnp
+import pytest
+
+from benchmarks import document, evaluate, products, side_by_side
+from explainft.flops import matmul_flops
+from explainft.t5 import T5, T5Config
 
 
 def report(rate):
@@ -29,14 +35,44 @@ def test_a_table_is_made_of_its_file_and_a_missing_one_is_a_dash(tmp_path):
 def test_goals_stand_beside_float32_and_the_fastest_of_ours(tmp_path):
     found = report(4.0)
     rates = {"explainft": 4.0, "explainft, int8": 9.0, "Hugging Face": 3.0}
-    found["systems"] = {name: {"rate": {"median": rate}} for name, rate in rates.items()}
+    found["systems"] = {name: {"rate": {"median": rate}, "work": 8} for name, rate in rates.items()}
+    found["facts"] = {"least seconds of our turn": 0.5}
     (tmp_path / "evaluate.json").write_text(json.dumps(found))
     made = document.filled("words\n<!-- goals -->\nby hand\n<!-- end -->\n", tmp_path)
-    assert "| evaluating | Hugging Face | 3x | 1.33x | 3x: int8 |" in made and "by hand" not in made
-    assert "| sampling | Hugging Face | 5x | - | - |" in made
+    assert "| evaluating | Hugging Face | 3x | 5.33x | 1.33x | 3x: int8 |" in made and "by hand" not in made
+    assert "| sampling | Hugging Face | 5x | - | - | - |" in made
     del found["systems"]["explainft, int8"]
+    found["facts"] = {}
     (tmp_path / "evaluate.json").write_text(json.dumps(found))
-    assert "| 1.33x | 1.33x |" in document.filled("<!-- goals --><!-- end -->", tmp_path)
+    assert "| 3x | - | 1.33x | 1.33x |" in document.filled("<!-- goals --><!-- end -->", tmp_path)
+
+
+def test_rows_times_steps_of_a_batch_whose_rows_halve():
+    lengths = [1] * 16 + [3] * 15 + [10]
+    assert evaluate.row_steps(lengths, 32) == 32 * 1 + 16 * (10 - 1)  # 16 rows are not halved
+    assert evaluate.row_steps([5] * 40, 64) == 64 * 5  # rows of padding are computed too, to the end
+    assert evaluate.row_steps([2] * 32 + [4] * 16 + [6] * 16, 64) == 64 * 2 + 32 * (4 - 2) + 16 * (6 - 4)
+
+
+@pytest.mark.parametrize("activations", [("relu",), ("gelu", "linear")])
+def test_flops_of_texts_are_those_of_the_products_that_write_them(activations):
+    config = T5Config(40, 16, 2, 3, 2, 6, 20, activations, logits_via_embedding=len(activations) == 1)
+    network = T5(config)
+    S, T = 7, 3
+    params = network.init(jax.random.key(0), *[jnp.ones((1, 4), jnp.int32)] * 3)
+
+    def begin(window):
+        inputs = jnp.ones((2, S), jnp.int32)
+        return lambda params: network.apply(params, inputs, T, 1, window, method=T5.init_cache)
+
+    assert products.encoding_flops(config, [S, S]) == matmul_flops(begin(T), params)
+    # A text of T tokens: the step at each position, in a cache that ends there.
+    steps = 0
+    for position in range(T):
+        cache = jax.eval_shape(begin(position + 1), params)
+        step = lambda params, cache: network.apply(params, jnp.ones(2, jnp.int32), cache, 0, method=T5.decode_step)  # noqa: E731
+        steps += matmul_flops(step, params, cache)
+    assert products.writing_flops(config, [S, S], [T, T], 40) == steps
 
 
 def test_a_profile_is_a_table_of_shares(tmp_path):
