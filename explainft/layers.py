@@ -11,11 +11,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 from jax.experimental.layout import Layout, with_layout_constraint
 
 RELPOS_BUCKETS = 32
 RELPOS_MAX_DISTANCE = 128  # of every pre-trained T5
 LONG = 2**17  # scores of a head, in float32 half a MiB
+PRODUCT = "product"  # what T5Config.remat_policy knows products of bfloat16 numbers by
 FEW_ROWS = 32  # of a product that is faster with the kernel as its left operand
 
 
@@ -59,7 +61,8 @@ class Dense(nn.Module):
 def product(x: jax.Array, kernel_DF: jax.Array, dtype: str, matmul_precision: str = "float32") -> jax.Array:
     """x @ kernel_DF in `dtype`."""
     if matmul_precision == "bfloat16":
-        return jnp.asarray(bfloat16_product(x, kernel_DF), dtype)
+        # A policy of jax.checkpoint does not look into a function with a derivative of its own.
+        return jnp.asarray(checkpoint_name(bfloat16_product(x, kernel_DF), PRODUCT), dtype)
     # Of rows in one dimension: of those in two XLA would write the derivative by the product transposed, to multiply it
     # by x, which is a seventh of a step on a CPU.
     y_NF = x.reshape(-1, x.shape[-1]) @ kernel_DF.astype(dtype)

@@ -21,6 +21,7 @@ from explainft.errors import UserError, nearest
 from explainft.layers import (
     LONG,
     MLP,
+    PRODUCT,
     RELPOS_BUCKETS,
     RELPOS_MAX_DISTANCE,
     Attention,
@@ -38,7 +39,9 @@ NEG_INF = -1e10  # what T5X adds to a masked score: exp() of it is zero, and a r
 MATMUL_PRECISIONS = ("float32", "bfloat16")
 REMAT_POLICIES = {
     "none": None,
-    "minimal": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "minimal": jax.checkpoint_policies.save_from_both_policies(
+        jax.checkpoint_policies.dots_with_no_batch_dims_saveable, jax.checkpoint_policies.save_only_these_names(PRODUCT)
+    ),
     "full": jax.checkpoint_policies.nothing_saveable,
 }
 

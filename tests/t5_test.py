@@ -13,6 +13,7 @@ import pytest
 
 from explainft import layers
 from explainft.errors import UserError
+from explainft.flops import matmul_flops
 from explainft.layers import relative_position_bucket
 from explainft.t5 import T5, T5Config, logits, same_segment, suited
 
@@ -333,6 +334,19 @@ def test_xla_copies_nothing_for_the_derivative_of_a_float32_product():
     operands = jnp.ones((4, 16, 32)), jnp.ones((32, 48)), jnp.ones((48, 32))
     text = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).lower(*operands).compile().as_text()
     assert " dot(" in text and not re.search(r"%\S*(copy|transpose)", text)
+
+
+@pytest.mark.parametrize("policy", ["minimal", "full"])
+def test_products_of_bfloat16_numbers_are_kept_or_made_again_as_others_are(policy):
+    tokens = (jnp.ones((2, 6), jnp.int32), jnp.ones((2, 4), jnp.int32), jnp.ones((2, 4), jnp.int32))
+
+    def flops_of_gradients(**choices):
+        network = T5(dataclasses.replace(SMALL, **choices))
+        return matmul_flops(jax.grad(lambda params: jnp.sum(network.apply(params, *tokens))), params_of(SMALL))
+
+    kept = flops_of_gradients()
+    made_again = flops_of_gradients(remat_policy=policy)
+    assert kept < made_again == flops_of_gradients(remat_policy=policy, matmul_precision="bfloat16")
 
 
 @pytest.mark.parametrize("config", [V1_0, V1_1], ids=["1.0", "1.1"])
