@@ -55,9 +55,9 @@ def ours(args: argparse.Namespace, of_task: bool = False, matmul_precision: str 
     from explainft.flops import matmul_flops
     from explainft.loss import Loss
     from explainft.reduced import target_pieces
-    from explainft.sharding import make_mesh
-    from explainft.t5 import T5, forward, suited
-    from explainft.train import make_step
+    from explainft.sharding import make_mesh, suited
+    from explainft.t5 import T5, forward
+    from explainft.train import Updates, make_step
     from explainft.train_state import TrainState
 
     config, params = weights.read(Path(args.folder, "hf"))
@@ -73,23 +73,29 @@ def ours(args: argparse.Namespace, of_task: bool = False, matmul_precision: str 
 
     before = float(loss_without_dropout(params, batches[0]))
     tx = optim.adafactor(lambda _: LEARNING_RATE)
-    step = make_step(suited(config, make_mesh(1), (args.inputs, args.targets)), tx, learned, seed=0)
+    mesh = make_mesh(1)
+    updates = Updates(make_step(suited(config, mesh, (args.inputs, args.targets)), tx, learned, seed=0), mesh)
     state = TrainState(jnp.int32(0), params, tx.init(params))
     flops = matmul_flops(make_step(config, tx, learned, seed=0), state, batches[0])
-    del params  # the step takes their memory over
+    del params  # the updates take their memory over
 
     def repeat() -> Result:
         nonlocal state
-        state, sums = step(state, batches[int(state.step)])
+        left = args.steps
+        tokens = 0
+        while left:
+            first = int(state.step)
+            state, found = updates(state, [batches[first + i] for i in range(min(updates.at_once, left))])
+            left -= len(found)
+            tokens += sum(int(sums["tokens"]) for sums in found)
         jax.block_until_ready(state)
-        tokens = int(sums["tokens"])
-        padding = 1 - tokens / (args.batch * (args.inputs + args.targets))
+        padding = 1 - tokens / (args.steps * args.batch * (args.inputs + args.targets))
         return {
             "work": tokens / mean,
             "before": before,
             "padding": padding,
-            "loss": float(sums["loss_sum"]),
-            "flops": flops,
+            "loss": float(found[-1]["loss_sum"]),
+            "flops": args.steps * flops,
         }
 
     return repeat
@@ -188,6 +194,7 @@ if __name__ == "__main__":
     parser.add_argument("--inputs", type=int, default=256, help="of a packed row")
     parser.add_argument("--targets", type=int, default=384, help="of a packed row")
     parser.add_argument("--dropout", type=float, default=0.1)
+    parser.add_argument("--steps", type=int, default=4, help="of ours, a turn")
     needs = ("torch", "transformers")
     systems = (
         System("explainft", ours),

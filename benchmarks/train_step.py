@@ -52,9 +52,9 @@ def ours(args: argparse.Namespace, matmul_precision: str = "float32"):
     from explainft import optim
     from explainft.flops import matmul_flops
     from explainft.loss import Loss
-    from explainft.sharding import make_mesh
-    from explainft.t5 import T5, forward, suited
-    from explainft.train import make_step
+    from explainft.sharding import make_mesh, suited
+    from explainft.t5 import T5, forward
+    from explainft.train import Updates, make_step
     from explainft.train_state import TrainState
 
     config, params = weights.read(Path(args.folder, "hf"))
@@ -71,18 +71,20 @@ def ours(args: argparse.Namespace, matmul_precision: str = "float32"):
 
     before = float(loss_without_dropout(params))
     tx = {"adafactor": optim.adafactor, "adamw": optim.adamw}[args.optimizer](lambda _: LEARNING_RATE)
-    step = make_step(suited(config, make_mesh(1), (args.inputs, args.targets)), tx, loss, seed=0)
+    mesh = make_mesh(1)
+    updates = Updates(make_step(suited(config, mesh, (args.inputs, args.targets)), tx, loss, seed=0), mesh)
     state = TrainState(jnp.int32(0), params, tx.init(params))
     flops = matmul_flops(make_step(config, tx, loss, seed=0), state, batch)  # once each, whatever is computed again
-    del params  # the step takes their memory over
+    del params  # the updates take their memory over
 
     def repeat() -> Result:
         nonlocal state
-        for _ in range(args.steps):
-            state, sums = step(state, batch)
-            jax.block_until_ready(sums)
+        left = args.steps
+        while left:
+            state, found = updates(state, [batch] * min(updates.at_once, left))
+            left -= len(found)
         jax.block_until_ready(state)
-        last = float(sums["loss_sum"] / sums["weight_sum"])
+        last = float(found[-1]["loss_sum"] / found[-1]["weight_sum"])
         return {"work": args.steps, "dropout": args.dropout, "before": before, "loss": last, "flops": flops}
 
     return repeat
@@ -195,7 +197,7 @@ if __name__ == "__main__":
     parser.add_argument("--targets", type=int, default=128)
     parser.add_argument("--dropout", type=float, default=0.0)
     parser.add_argument("--optimizer", default="adafactor", choices=("adafactor", "adamw"), help="ours; the recipe's")
-    parser.add_argument("--steps", type=int, default=1, help="a turn")
+    parser.add_argument("--steps", type=int, default=4, help="a turn")
     systems = (
         System("explainft", ours),
         System("explainft, MATMUL_PRECISION=bfloat16", functools.partial(ours, matmul_precision="bfloat16")),

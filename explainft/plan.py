@@ -25,7 +25,7 @@ from explainft.hlo import Costs, costs
 from explainft.loss import Loss
 from explainft.runtime import cache_root
 from explainft.smaller import Choice, Estimate, choices
-from explainft.t5 import T5Config, suited
+from explainft.t5 import T5Config
 from explainft.train import DatasetConfig, make_step
 from explainft.train_state import abstract_state
 
@@ -180,7 +180,7 @@ def train_program(
     """The recipe's update, compiled for the devices."""
     mesh = sharding.make_mesh(choice.model_parallelism, devices)
     model = dataclasses.replace(model, remat_policy=choice.remat_policy)
-    model = suited(model, mesh, dataset.task_feature_lengths.values())
+    model = sharding.suited(model, mesh, dataset.task_feature_lengths.values())
     sharding.check_model(model, mesh, choice.fsdp)
     sharding.check_batch(dataset.batch_size, mesh, choice.microbatches)
     like = abstract_state(model, tx, mesh, choice.fsdp)

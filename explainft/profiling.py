@@ -73,7 +73,7 @@ class Trace(contextlib.AbstractContextManager):
         self._begin, self._end = first + WARM_UP, first + WARM_UP + TRACED
         self._running = False
 
-    def after(self, done: int, sums: dict[str, jax.Array]) -> None:
+    def after(self, done: int, sums: Any) -> None:
         """To be told of each update, with what it returned."""
         if self._folder is None or done not in (self._begin, self._end):
             return

@@ -8,18 +8,16 @@ F feed-forward, V vocabulary.
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
 from explainft.errors import UserError, nearest
 from explainft.layers import (
-    LONG,
     MLP,
     PRODUCT,
     RELPOS_BUCKETS,
@@ -63,7 +61,7 @@ class T5Config:
     The last three choose how the layers are compiled and change neither parameters nor results. `remat_policy`, in
     T5X's words: "none" keeps all activations for the backward pass, "minimal" the matrix products, "full" each layer's
     input alone and computes the rest again. `scan_layers` compiles one layer and loops over it. `one_head_at_a_time` is
-    explained at Attention, and chosen by `suited`.
+    explained at Attention, and chosen by sharding.suited.
     """
 
     vocab_size: int
@@ -106,18 +104,6 @@ class T5Config:
 def attention(config: T5Config, **module: Any) -> Attention:
     sizes = (config.emb_dim, config.num_heads, config.head_dim, config.dropout_rate)
     return Attention(*sizes, config.dtype, config.matmul_precision, config.one_head_at_a_time, **module)
-
-
-def suited(config: T5Config, mesh: Mesh, lengths: Iterable[int]) -> T5Config:
-    """The configuration to train with on the mesh. Other than as it is on one CPU alone.
-
-    There rows of such lengths attend one head at a time, and bfloat16 activations meet all kernels, the output layer's
-    too, in products of `matmul_precision` "bfloat16", as they would on a TPU: it is faster.
-    """
-    if [device.platform for device in mesh.devices.flat] != ["cpu"]:
-        return dataclasses.replace(config, one_head_at_a_time=False)
-    precision = "bfloat16" if config.dtype == "bfloat16" else config.matmul_precision
-    return dataclasses.replace(config, matmul_precision=precision, one_head_at_a_time=max(lengths) ** 2 >= LONG)
 
 
 def position_biases(config: T5Config, *, bidirectional: bool) -> RelativePositionBiases:

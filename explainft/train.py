@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import math
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,12 @@ from explainft.loss import Loss
 from explainft.preemption import Stopped, StopSignal
 from explainft.reduced import Reduction, reduced, target_pieces
 from explainft.run_folder import Progress, RunFolder, Stopwatch, locked
-from explainft.t5 import T5, T5Config, suited
+from explainft.t5 import T5, T5Config
 from explainft.token_cache import TokenCache
 from explainft.train_state import TrainState, abstract_state, last_step, restore_or_init, starting_point
+
+AT_ONCE = 8  # updates in one computation, at most
+SECONDS_AT_ONCE = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +110,49 @@ def make_step(
     return step
 
 
+class Updates:
+    """Updates one after the other, each of the next batch. Where one CPU trains, several are one computation.
+
+    XLA takes a computation's temporary arrays, hundreds of MiB, from the system and gives them back at its end: to
+    fault in their pages at each update is up to a fifth of its time. There are as many in a call as take
+    SECONDS_AT_ONCE, which a signal may have to wait for. What they compute does not depend on how many there are.
+    """
+
+    def __init__(self, step: Callable, mesh: jax.sharding.Mesh, at_most: int = AT_ONCE):
+        """`step`: of make_step."""
+        self.at_once = 1  # until it is known how long they take
+        self._step, self._mesh, self._at_most = step, mesh, at_most
+        self._loop_jit = jax.jit(self._loop, donate_argnums=0)
+
+    def __call__(
+        self, state: TrainState, batches: Sequence[dict[str, np.ndarray]]
+    ) -> tuple[TrainState, list[dict[str, Any]]]:
+        """The state after one to `at_once` batches, and the sums of each. The old state's memory is reused."""
+        if not sharding.are_one_cpu(self._mesh.devices.flat):
+            state, sums = self._step(state, sharding.put_batch(batches[0], self._mesh))
+            return state, [sums]
+        begun = time.perf_counter()
+        padded = [*batches, *[batches[-1]] * (AT_ONCE - len(batches))]
+        state, sums = self._loop_jit(state, jax.tree.map(lambda *x: np.stack(x), *padded), len(batches))
+        sums = jax.device_get(sums)
+        seconds = (time.perf_counter() - begun) / len(batches)
+        self.at_once = max(1, min(self._at_most, int(SECONDS_AT_ONCE / seconds)))
+        return state, [{name: found[i] for name, found in sums.items()} for i in range(len(batches))]
+
+    def _loop(
+        self, state: TrainState, batches: dict[str, jax.Array], count: jax.Array
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        """Updates by the first `count` of AT_ONCE batches, stacked as the sums are: one compilation for all counts."""
+
+        def add(i: jax.Array, done: tuple[TrainState, dict[str, jax.Array]]):
+            state, sums = self._step(done[0], jax.tree.map(lambda x: x[i], batches))
+            return state, jax.tree.map(lambda all_of_them, new: all_of_them.at[i].set(new), done[1], sums)
+
+        _, one = jax.eval_shape(self._step, state, jax.tree.map(lambda x: x[0], batches))
+        sums = jax.tree.map(lambda x: jnp.zeros((AT_ONCE, *x.shape), x.dtype), one)
+        return jax.lax.fori_loop(0, count, add, (state, sums))
+
+
 @dataclasses.dataclass(frozen=True)
 class Data:
     """What a run reads: batches of this host's rows, and the tasks that it decodes. `pieces`: see `train`."""
@@ -160,9 +207,9 @@ class Meter:
     def __bool__(self) -> bool:
         return bool(self._sums)
 
-    def add(self, sums: dict[str, jax.Array]) -> None:
+    def add(self, sums: Sequence[dict[str, jax.Array]]) -> None:
         """Returns when the update before the last has ended: a signal must not wait for a queue of them."""
-        self._sums.append(sums)
+        self._sums += sums
         jax.block_until_ready(self._sums[-3:][0])
 
     def row(self, done: int, keeper: Checkpoints) -> dict[str, float]:
@@ -224,7 +271,7 @@ def train(
     keep them, and decoding writes no others. `matmul_precision`, of the updates alone, is explained at T5Config.
     `profile` writes a trace of a few updates to profile/ there.
 
-    SIGTERM and Ctrl-C end the update in progress, or give up the evaluation in progress, save, and return.
+    SIGTERM and Ctrl-C end the updates in progress, or give up the evaluation in progress, save, and return.
 
     Writes config.gin, metrics.jsonl, TensorBoard events, checkpoints/ and inference_eval/ there. An evaluation comes
     before the save of the same step, which keeps its outcome. Raises UserError for what the user can mend.
@@ -270,7 +317,7 @@ def train(
         like = abstract_state(model, tx, mesh, fsdp)
         state = restore_or_init(keeper, weights, progress.first_step, model, tx, random_seed, like)
         places = jax.tree.map(lambda x: x.sharding, like)
-        trained = suited(model_in_training, mesh, dataset.task_feature_lengths.values())
+        trained = sharding.suited(model_in_training, mesh, dataset.task_feature_lengths.values())
         update = make_step(trained, tx, loss, random_seed, microbatches, places)
 
         if keeper.latest is not None:  # a damaged one may have been passed over
@@ -292,15 +339,22 @@ def train(
         trace = stack.enter_context(profiling.Trace(path / "profile" if profile and hosts.writes() else None, first))
         bar = stack.enter_context(tqdm(total=train_steps, initial=first, desc=path.name, unit=" steps", disable=None))
         meter = Meter(dataset.batch_size * sum(dataset.task_feature_lengths.values()), peak, progress)
+        updates = Updates(update, mesh, 1 if profile else AT_ONCE)
+        periods = (log_period, evaluation.period, checkpoints.period)
+        done = first
         # An evaluation that was cut off by a signal is made up for before the next update.
-        for done in range(first if progress.evaluation_owed else first + 1, last + 1):
-            if done > first:
-                batch = sharding.put_batch(data.batches[done - 1 - progress.first_step], mesh)
-                meter.flops = meter.flops or profiling.model_flops(counted, state, batch)
-                state, sums = update(state, batch)
+        while done < last or progress.evaluation_owed:
+            if not progress.evaluation_owed:
+                most = min(updates.at_once, last - done, *(period - done % period for period in periods))
+                batches = [data.batches[done - progress.first_step]]
+                while len(batches) < most and not stop.requested():
+                    batches.append(data.batches[done - progress.first_step + len(batches)])
+                meter.flops = meter.flops or profiling.model_flops(counted, state, batches[0])
+                state, sums = updates(state, batches)
+                done += len(batches)
                 trace.after(done, sums)
                 meter.add(sums)
-                bar.update()
+                bar.update(len(batches))
 
             at_end = done == train_steps
             told_to_stop = stop.requested()

@@ -15,7 +15,8 @@ from explainft import layers
 from explainft.errors import UserError
 from explainft.flops import matmul_flops
 from explainft.layers import relative_position_bucket
-from explainft.t5 import T5, T5Config, logits, same_segment, suited
+from explainft.sharding import suited
+from explainft.t5 import T5, T5Config, logits, same_segment
 
 SMALL = T5Config(
     vocab_size=40, emb_dim=16, num_heads=2, num_encoder_layers=2, num_decoder_layers=2, head_dim=8, mlp_dim=32
