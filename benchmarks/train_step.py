@@ -39,7 +39,7 @@ def tokens(args: argparse.Namespace, vocab_size: int) -> dict[str, Any]:
     return {"encoder_input_tokens": inputs, "decoder_input_tokens": shifted, "decoder_target_tokens": targets}
 
 
-def ours(args: argparse.Namespace, matmul_precision: str = "float32"):
+def ours(args: argparse.Namespace, matmul_precision: str = "float32", at_most: int | None = None):
     from explainft import runtime
 
     runtime.prepare()
@@ -54,7 +54,7 @@ def ours(args: argparse.Namespace, matmul_precision: str = "float32"):
     from explainft.loss import Loss
     from explainft.sharding import make_mesh, suited
     from explainft.t5 import T5, forward
-    from explainft.train import Updates, make_step
+    from explainft.train import AT_ONCE, Updates, make_step
     from explainft.train_state import TrainState
 
     config, params = weights.read(Path(args.folder, "hf"))
@@ -72,7 +72,9 @@ def ours(args: argparse.Namespace, matmul_precision: str = "float32"):
     before = float(loss_without_dropout(params))
     tx = {"adafactor": optim.adafactor, "adamw": optim.adamw}[args.optimizer](lambda _: LEARNING_RATE)
     mesh = make_mesh(1)
-    updates = Updates(make_step(suited(config, mesh, (args.inputs, args.targets)), tx, loss, seed=0), mesh)
+    updates = Updates(
+        make_step(suited(config, mesh, (args.inputs, args.targets)), tx, loss, seed=0), mesh, at_most or AT_ONCE
+    )
     state = TrainState(jnp.int32(0), params, tx.init(params))
     flops = matmul_flops(make_step(config, tx, loss, seed=0), state, batch)  # once each, whatever is computed again
     del params  # the updates take their memory over
@@ -200,7 +202,12 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=4, help="a turn")
     systems = (
         System("explainft", ours),
+        System("explainft, an update a computation", functools.partial(ours, at_most=1)),
         System("explainft, MATMUL_PRECISION=bfloat16", functools.partial(ours, matmul_precision="bfloat16")),
+        System(
+            "explainft, MATMUL_PRECISION=bfloat16, an update a computation",
+            functools.partial(ours, matmul_precision="bfloat16", at_most=1),
+        ),
         System("Hugging Face", hugging_face, ("torch", "transformers")),
         System(
             "Hugging Face, autocast to bfloat16",
