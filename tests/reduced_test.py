@@ -72,11 +72,12 @@ def test_of_few_rows_the_kernel_is_the_left_operand(dtype):
     """XLA keeps it there, which is why it is asked for: the sums of an output then lie in a row."""
     kernel = rounded(np.ones((64, 48), np.float32), dtype)
     product = jax.jit(lambda x: decoding_product(x, kernel, "float32", "float32"))
+    few = FEW_ROWS // 2 if dtype == "int8" else FEW_ROWS
     results = {}
-    for rows in (FEW_ROWS, FEW_ROWS + 1):
+    for rows in (few, few + 1):
         text = product.lower(jnp.ones((rows, 1, 64))).compile().as_text()
         results[rows] = re.findall(r"(?:f32|s32)\[([\d,]+)\]\S* dot\(", text)
-    assert results == {FEW_ROWS: [f"48,{FEW_ROWS}"], FEW_ROWS + 1: [f"{FEW_ROWS + 1},48"]}
+    assert results == {few: [f"48,{few}"], few + 1: [f"{few + 1},48"]}
 
 
 @pytest.mark.parametrize("config", [SMALL, UNTIED], ids=["tied", "untied"])
