@@ -115,16 +115,21 @@ _summed.defvjp(_summed_forward, _summed_backward)
 
 
 def _scan_sum(of_part: Callable, parts: Any, has_aux: bool = False) -> Any:
-    """The sum over the leading axis of `of_part(part)`; with `has_aux` of its first output, the second is stacked."""
+    """The sum over the leading axis of `of_part(part)`; with `has_aux` of its first output, the second is stacked.
+
+    It begins with the first part: adding that to zeros would be two more passes over a gradient by all embeddings.
+    """
     split = of_part if has_aux else lambda part: (of_part(part), None)
 
     def add(total, part):
         value, aux = split(part)
         return jax.tree.map(jnp.add, total, value), aux
 
-    shapes = jax.eval_shape(lambda part: split(part)[0], jax.tree.map(lambda x: x[0], parts))
-    total, aux = jax.lax.scan(add, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), parts)
-    return (total, aux) if has_aux else total
+    first, first_aux = split(jax.tree.map(lambda x: x[0], parts))
+    total, aux = jax.lax.scan(add, first, jax.tree.map(lambda x: x[1:], parts))
+    if not has_aux:
+        return total
+    return total, jax.tree.map(lambda x, more: jnp.concatenate([x[None], more]), first_aux, aux)
 
 
 def target_logits(logits_BTV: jax.Array, targets_BT: jax.Array) -> jax.Array:
