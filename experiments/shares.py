@@ -28,7 +28,10 @@ Result = dict[str, Any]
 
 
 class Share(NamedTuple):
-    """A share of all examples of some runs: the runs' mean, their least and greatest, Wilson's interval of all."""
+    """A share of the same n examples for each of some runs: their mean, the least and greatest, Wilson's interval.
+
+    The interval is that of the mean share of n examples: runs that share them tell nothing more of other examples.
+    """
 
     mean: float
     least: float
@@ -69,9 +72,9 @@ def pooled(counts: Sequence[tuple[float, float]]) -> Share | None:
     counts = [(right, n) for right, n in counts if n]
     if not counts:
         return None
-    right, n = (round(sum(column)) for column in zip(*counts, strict=True))
-    shares = [r / n for r, n in counts]
-    return Share(statistics.mean(shares), min(shares), max(shares), *wilson(right, n), n, len(shares))
+    shares = [right / n for right, n in counts]
+    mean, n = statistics.mean(shares), round(statistics.mean(n for _, n in counts))
+    return Share(mean, min(shares), max(shares), *wilson(mean * n, n), n, len(shares))
 
 
 def metrics_of(result: Result, split: str) -> dict[str, float] | None:

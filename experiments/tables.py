@@ -40,7 +40,10 @@ def splits(found: list[Result]) -> str:
 def lengths(found: list[Result]) -> str:
     styles = (*STYLES, "marked", "steps", "local_steps")
     rows = [(style, *(cell(by_length(pick(found, style=style), r)) for r in LENGTHS.values())) for style in styles]
-    return table(("style", *(f"length {name}" for name in LENGTHS)), rows)
+    n_of = {name: by_length(pick(found, style="medium"), r) for name, r in LENGTHS.items()}
+    return table(
+        ("style", *(f"length {name}, n = {n.n:,}" if n else f"length {name}" for name, n in n_of.items())), rows
+    )
 
 
 def examples(found: list[Result]) -> str:
@@ -108,11 +111,10 @@ def cost(found: list[Result]) -> str:
                 cell(share(runs, "test")),
                 f"{runs[0]['flops'] / 1e12:.1f}" if runs else DASH,
                 f"{statistics.mean(r['examples'] for r in runs):,.0f}" if runs else DASH,
-                f"{statistics.mean(r['seconds'] for r in runs):,.0f}" if runs else DASH,
                 _number(mean_of(runs, "test", "decoded_tokens"), ".1f"),
             )
         )
-    head = ("style", "test", "training TFLOP", "examples seen", "seconds of training", "tokens an answer")
+    head = ("style", "test", "training TFLOP", "examples seen", "tokens an answer")
     return table(head, rows)
 
 

@@ -11,7 +11,7 @@ from explainft import listops
 CHECKED_STYLES = ("short", "medium", "long")
 
 
-def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
+def wilson(successes: float, n: int, z: float = 1.96) -> tuple[float, float]:
     """The Wilson score interval of a share, (low, high); z = 1.96 makes it 95%. No trials: (0, 1)."""
     if n == 0:
         return 0.0, 1.0
