@@ -21,10 +21,11 @@ def result(right, n=2000, task="explained_tiny_medium_eval_test_compact", valid=
 
 
 def test_seeds_are_pooled_and_their_spread_is_told():
+    """The interval is that of one seed's examples, which the other answers too."""
     found = [result(1900, seed="0"), result(1980, seed="1")]
     of_both = shares.share(found, "test")
-    assert of_both == shares.Share(0.97, 0.95, 0.99, *wilson(3880, 4000), 4000, 2)
-    low, high = wilson(3880, 4000)
+    low, high = wilson(1940, 2000)
+    assert of_both == shares.Share(0.97, 0.95, 0.99, low, high, 2000, 2)
     assert of_both.text() == f"**97.0%** [{100 * low:.1f}, {100 * high:.1f}] (95.0 to 99.0)"
     assert shares.share(found[:1], "test").text().endswith("(1 seed)")
     assert shares.share(found, "longer") is None and tables.cell(None) == "-"
@@ -38,7 +39,7 @@ def test_a_split_of_another_config_is_not_taken_for_that_of_tiny():
     assert shares.share([modsum], "test").mean == 0.7
 
 
-def test_lengths_are_summed_over_both_tasks_and_all_seeds():
+def test_lengths_are_summed_over_both_tasks():
     runs = []
     for right in (3, 5):
         near, far = result(8, n=10), result(1, n=10, task="explained_tiny_25_96_medium_eval_test_compact")
@@ -50,8 +51,8 @@ def test_lengths_are_summed_over_both_tasks_and_all_seeds():
                     "exact_match/length/60-69": 0.0}  # fmt: skip
         runs.append({**near, "evaluations": near["evaluations"] | far["evaluations"]})
     assert shares.by_length(runs, range(8, 25)).mean == pytest.approx(0.4)
-    assert shares.by_length(runs, range(25, 50)) == shares.Share(0.25, 0.25, 0.25, *wilson(2, 8), 8, 2)
-    assert shares.by_length(runs, range(8, 25)).n == 20  # every one of them
+    assert shares.by_length(runs, range(25, 50)) == shares.Share(0.25, 0.25, 0.25, *wilson(1, 4), 4, 2)
+    assert shares.by_length(runs, range(8, 25)).n == 10  # every one of them
     assert shares.by_length(runs, range(70, 97)) is None
 
 
