@@ -9,13 +9,11 @@ A table stands between `<!-- table NAME -->` and `<!-- end -->`; what is between
 import argparse
 import re
 import sys
-from pathlib import Path
 
 from experiments.pictures import PICTURES, svg
-from experiments.shares import Result, results
-from experiments.tables import TABLES
+from experiments.shares import ROOT, Result, results
+from experiments.tables import written
 
-ROOT = Path(__file__).parent.parent
 DOCUMENTS = (ROOT / "docs" / "results.md", ROOT / "README.md")
 FIGURES = ROOT / "docs" / "figures"
 
@@ -24,7 +22,7 @@ def filled(text: str, found: list[Result]) -> str:
     """A document with its tables made anew."""
 
     def fill(match: re.Match[str]) -> str:
-        return f"<!-- table {match[1]} -->\n\n{TABLES[match[1]](found)}\n\n<!-- end -->"
+        return f"<!-- table {match[1]} -->\n\n{written(match[1], found)}\n\n<!-- end -->"
 
     return re.sub(r"<!-- table (\w+) -->.*?<!-- end -->", fill, text, flags=re.DOTALL)
 

@@ -9,8 +9,11 @@ from typing import Any, NamedTuple
 
 from explainft.metrics import wilson
 
+ROOT = Path(__file__).parent.parent
+
 STYLES = ("none", "short", "medium", "long", "shuffled")
 SIZES = ("60k", "240k", "0.9M", "3.7M")
+T5_SIZES = ("small", "base", "large", "3b")
 EXAMPLES = ("1000", "3000", "10000", "30000", "98000")
 # Lengths of the test split of tiny (8-24) and of tiny_25_96, as multiples of the longest that was trained on; 45-49
 # once more by itself, as twice that.
@@ -47,7 +50,7 @@ class Share(NamedTuple):
         )
 
 
-def results(folder: Path = Path(__file__).parent.parent / "results") -> list[Result]:
+def results(folder: Path = ROOT / "results") -> list[Result]:
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*/*.json"))]
 
 

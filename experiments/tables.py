@@ -3,7 +3,19 @@
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 
-from experiments.shares import EXAMPLES, LENGTHS, SIZES, STYLES, Result, Share, by_length, mean_of, pick, share
+from experiments.shares import (
+    EXAMPLES,
+    LENGTHS,
+    SIZES,
+    STYLES,
+    T5_SIZES,
+    Result,
+    Share,
+    by_length,
+    mean_of,
+    pick,
+    share,
+)
 
 DASH = "-"
 FEWER_UPDATES = {"3.7M": ", 2,000 updates"}  # than the recipes: experiments/larger.gin
@@ -21,6 +33,27 @@ def cell(found: Share | None) -> str:
 def sizes(found: list[Result]) -> str:
     rows = [(style, *(cell(share(pick(found, style=style, size=size), "test")) for size in SIZES)) for style in STYLES]
     return table(("style", *(f"{size} parameters{FEWER_UPDATES.get(size, '')}" for size in SIZES)), rows)
+
+
+def t5(found: list[Result]) -> str:
+    """As the paper has it: the public checkpoints, fine-tuned."""
+    rows = [
+        (style, *(cell(share(pick(found, style=style, size=size), "listops30_test")) for size in T5_SIZES))
+        for style in STYLES
+    ]
+    return table(("style", *(f"T5-{size.upper() if size == '3b' else size}" for size in T5_SIZES)), rows)
+
+
+def t5_claims(found: list[Result]) -> str:
+    rows = []
+    for words, split, labels in (
+        ("(c) modular sum, T5-small", "modsum30_test", {"task": "modsum", "size": "small"}),
+        ("(c) modular sum, T5-3B", "modsum30_test", {"task": "modsum", "size": "3b"}),
+        ("(e) T5-large, 51-99 tokens: 101-199", "listops30_50_100_longer", {"data": "50-100", "size": "large"}),
+    ):
+        shares = [cell(share(pick(found, style=style, **labels), split)) for style in ("none", "medium")]
+        rows.append((words, *shares))
+    return table(("claim", "none", "medium"), rows)
 
 
 def valid(found: list[Result]) -> str:
@@ -103,7 +136,7 @@ def faster(found: list[Result]) -> str:
 
 def cost(found: list[Result]) -> str:
     rows = []
-    for style in STYLES:
+    for style in (*STYLES, "marked", "steps", "local_steps"):
         runs = pick(found, style=style)
         rows.append(
             (
@@ -136,20 +169,29 @@ def budget(found: list[Result]) -> str:
     )
 
 
-TABLES: dict[str, Callable[[list[Result]], str]] = {
-    function.__name__: function
-    for function in (
-        sizes,
-        valid,
-        splits,
-        lengths,
-        examples,
-        modsum,
-        explained,
-        ablations,
-        unseen,
-        faster,
-        cost,
-        budget,
-    )
+# Each with the sweeps that fill it.
+TABLES: dict[str, tuple[Callable[[list[Result]], str], tuple[str, ...]]] = {
+    "sizes": (sizes, ("sizes", "larger")),
+    "t5": (t5, ("t5",)),
+    "t5_claims": (t5_claims, ("t5_modsum", "t5_longer")),
+    "valid": (valid, ("sizes",)),
+    "splits": (splits, ("sizes",)),
+    "lengths": (lengths, ("sizes", "marked", "steps")),
+    "examples": (examples, ("examples", "sizes")),
+    "modsum": (modsum, ("modsum",)),
+    "explained": (explained, ("explained", "sizes")),
+    "ablations": (ablations, ("ablations", "sizes")),
+    "unseen": (unseen, ("unseen", "unseen_larger")),
+    "faster": (faster, ("sizes", "pieces", "precision")),
+    "cost": (cost, ("sizes", "marked", "steps")),
+    "budget": (budget, ()),
 }
+
+
+def written(name: str, found: list[Result]) -> str:
+    """A table, and below it the commands that fill it."""
+    function, sweeps = TABLES[name]
+    if not sweeps:
+        return function(found)
+    commands = ", ".join(f"`explainft sweep experiments/{sweep}.gin`" for sweep in sweeps)
+    return f"{function(found)}\n\nFrom {commands}."

@@ -6,6 +6,7 @@ own processes on its own cores: one run on one core and another on the next take
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
@@ -17,6 +18,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -148,9 +150,9 @@ class Training:
 
     identity: str
     evaluation: str
-    steps: int
+    steps: int  # at which it ends; of pre-training too, where that counts
     parameters: int
-    flops: int
+    flops: int  # of the updates that it makes itself
 
 
 def run(
@@ -168,6 +170,8 @@ def run(
     command goes on. Raises UserError where a cell failed, after the others were done.
     """
     name = Path(file).stem
+    if not Path(file).is_file():
+        raise UserError(f"no sweep {file!r} in {Path.cwd()}; give the path of one, as experiments/sizes.gin")
     recipe.load([file], bindings)
     sweep: Sweep = recipe.configured(Sweep)()
     cells = sweep.cells(name, runs)
@@ -177,8 +181,7 @@ def run(
     missing = [cell for cell in cells if known[cell.name] is None]
     done = [result for result in known.values() if result is not None]
     jobs = jobs or jobs_that_fit(done)
-    seconds = seconds_of([trainings[cell.name] for cell in missing], done) / min(jobs, max(1, len(missing)))
-    print(f"{name}: {len(cells)} cells, {len(missing)} to do, {jobs} at a time, about {duration(seconds)}")
+    print(f"{name}: {len(cells)} cells, {forecast([trainings[cell.name] for cell in missing], done, jobs)}")
     if dry_run:
         for cell in missing:
             print("\n".join(cell.lines()))
@@ -204,6 +207,7 @@ class Runner:
         self._trainings = trainings
         self._jobs = jobs
         self._data_flags = data_flags
+        self._made_with = made_with()  # before hours in which the checkout may change
         self._running: set[int] = set()  # process numbers
         self._stopping: int | None = None  # the signal
 
@@ -248,6 +252,7 @@ class Runner:
         """The cell, a line about it, and whether it went well."""
         training = self._trainings[cell.name]
         peak = 0
+        started = time.monotonic()
         try:
             cell.claim(training.identity)
             for command in cell.commands():
@@ -257,7 +262,10 @@ class Runner:
                 peak = max(peak, usage.ru_maxrss * 1024)
                 if code:
                     return cell, f"{command[0]} ended with {code}; see {cell.log}", False
-            result = {**result_of(cell, training), "peak_bytes": peak}
+            result = result_of(cell, training)
+            # What an earlier try had trained was not trained now.
+            wall = max(time.monotonic() - started, result["seconds"])
+            result |= {"wall_seconds": _rounded(wall), "peak_bytes": peak, "made_with": self._made_with}
             write_result(self._results, cell, result)
         except UserError as e:
             return cell, e.line, False
@@ -331,7 +339,6 @@ def result_of(cell: Cell, training: Training) -> dict[str, Any]:
         "final_loss": _rounded(run.train[last]["loss"]),
         "curve": {"columns": ["step", "examples", "exact_match", "n"], "rows": curve},
         "evaluations": evaluations,
-        "made_with": made_with(),
     }
 
 
@@ -341,7 +348,29 @@ def _rounded(value: float) -> float:
 
 def made_with() -> dict[str, Any]:
     """The machine and the program, for a reader of the results."""
-    return {"explainft": __version__, "jax": jax.__version__, "python": platform.python_version(), "cpu": _cpu()}
+    return {
+        "explainft": __version__,
+        "commit": _commit(),
+        "jax": jax.__version__,
+        "python": platform.python_version(),
+        "cpu": _cpu(),
+    }
+
+
+def _commit() -> str | None:
+    """The checkout that this package is part of, with a "+" where the package has been changed; None where it is not.
+
+    An installed copy may lie inside another project's checkout.
+    """
+    git = functools.partial(subprocess.run, cwd=Path(__file__).parent, capture_output=True, text=True)
+    try:
+        tracked = git(["git", "ls-files", "--error-unmatch", "__init__.py"])
+        if tracked.returncode:
+            return None
+        changed = git(["git", "diff", "--quiet", "HEAD", "--", "."]).returncode
+        return git(["git", "rev-parse", "--short=12", "HEAD"]).stdout.strip() + ("+" if changed else "")
+    except OSError:  # no git here
+        return None
 
 
 def _cpu() -> str:
@@ -399,12 +428,18 @@ def read_trainings(cells: Sequence[Cell]) -> dict[str, Training]:
     known: dict[str, tuple[int, int]] = {}
     found = {}
     mesh = sharding.make_mesh(1)
-    for cell in cells:
+    for cell in tqdm(cells, desc="reading the recipes", unit=" cells", disable=None, leave=False):
         recipe.load([cell.gin_file], ["MODEL_DIR=run", *(f"{name}={value}" for name, value in cell.macros.items())])
         text = "\n".join([recipe.choices(), *cell.mixtures])
         settings = recipe.bindings(train.train)
         model, dataset, steps = settings["model"], settings["dataset"], settings["train_steps"]
-        key = repr((model, dataset.task_feature_lengths, dataset.batch_size, steps))
+        updates = plan.updates(settings)
+        if updates is None or settings.get("train_steps_relative") is not None:
+            raise UserError(
+                f"cell {cell.name} starts at a step that only its INITIAL_CHECKPOINT_PATH tells; "
+                "give INITIAL_STEP, and with it TRAIN_STEPS, not TRAIN_STEPS_RELATIVE"
+            )
+        key = repr((model, dataset.task_feature_lengths, dataset.batch_size, updates))
         if key not in known:
             tx = settings["optimizer"](settings["schedule"](train_steps=steps))
             like = abstract_state(model, tx, mesh)
@@ -412,7 +447,7 @@ def read_trainings(cells: Sequence[Cell]) -> dict[str, Training]:
                 step = train.make_step(model, tx, settings["loss"], 0, settings["microbatches"])
                 traced = step.trace(like, plan.batch_shapes(mesh, dataset))
             parameters = sum(x.size for x in jax.tree.leaves(like.params))
-            known[key] = parameters, steps * flops.products(traced.jaxpr.jaxpr)
+            known[key] = parameters, updates * flops.products(traced.jaxpr.jaxpr)
         found[cell.name] = Training(
             hashlib.sha256(text.encode()).hexdigest()[:16],
             settings["evaluation"].mixture_or_task_name,
@@ -422,20 +457,40 @@ def read_trainings(cells: Sequence[Cell]) -> dict[str, Training]:
     return found
 
 
+def forecast(missing: Sequence[Training], done: Sequence[dict[str, Any]], jobs: int) -> str:
+    """How much there is to do, and how long that takes `jobs` at a time."""
+    if not missing:
+        return "0 to do"
+    work = sum(training.flops for training in missing) / 1e15
+    seconds = seconds_of(missing, done) / min(jobs, len(missing))
+    guessed = "" if done else ", a guess from the speed of this CPU"
+    return f"{len(missing)} to do, {jobs} at a time: {work:,.3g} PFLOP, about {duration(seconds)}{guessed}"
+
+
 def seconds_of(
     trainings: Sequence[Training],
     done: Sequence[dict[str, Any]],
     peak: Callable[[str], float] = profiling.peak_flops_per_second,
 ) -> float:
-    """Of training all cells one after the other: as the cells that are done took it, else a guess for a core each."""
-    if not trainings:
-        return 0.0
-    here = [result for result in done if result["made_with"] == made_with()]
-    if here:
-        speed = sum(result["flops"] for result in here) / sum(result["seconds"] for result in here)
-    else:
-        speed = SHARE_OF_PEAK * peak("float32") / available_cores()
-    return sum(training.flops for training in trainings) / speed
+    """Of doing all cells one after the other, from those done on this machine: as long as the cells of the same size
+    and FLOPs took, which differ in the seed; else at the speed of those of the same size, of all, or as a guess.
+    """
+    here = [result for result in done if result["made_with"]["cpu"] == _cpu()]
+    guess = SHARE_OF_PEAK * peak("float32") / available_cores() if trainings and not here else 0.0
+
+    def seconds(training: Training) -> float:
+        same_size = [result for result in here if result["parameters"] == training.parameters]
+        alike = [result for result in same_size if result["flops"] == training.flops]
+        known = alike or same_size or here
+        flops, took = sum(result["flops"] for result in known), sum(_wall_seconds(result) for result in known)
+        return training.flops * took / flops if known else training.flops / guess
+
+    return sum(map(seconds, trainings))
+
+
+def _wall_seconds(result: dict[str, Any]) -> float:
+    """With evaluations, where the file tells; files of earlier versions have the updates' seconds alone."""
+    return result.get("wall_seconds", result["seconds"])
 
 
 def jobs_that_fit(done: Sequence[dict[str, Any]]) -> int:
@@ -452,4 +507,4 @@ def jobs_that_fit(done: Sequence[dict[str, Any]]) -> int:
 def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:,.1f} h"

@@ -1,12 +1,15 @@
 """Documents made from results: what their cells say, and that they are what results/ says."""
 
+import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from experiments import document, pictures, shares, tables
+from experiments import document, pictures, rerun, shares, tables
+from explainft import recipe, sweep
 from explainft.metrics import wilson
 
 
@@ -76,13 +79,51 @@ def test_results_with_an_axis_of_somebody_s_own_are_in_no_table():
 def test_every_table_and_figure_is_made_of_nothing_and_of_something():
     some = [result(1900), result(1000, task="explained_tiny_none_eval_test_compact", style="none")]
     for found in ([], some):
-        for made in tables.TABLES.values():
-            lines = made(found).split("\n\n")[0].split("\n")
+        for name in tables.TABLES:
+            lines = tables.written(name, found).split("\n\n")[0].split("\n")
             assert len({line.count("|") for line in lines}) == 1
         for picture in pictures.PICTURES.values():
             drawn = picture(found)
             assert pictures.svg(drawn) == pictures.svg(drawn)  # the same bytes
     assert "**95.0%**" in tables.sizes(some) and "**50.0%**" in tables.sizes(some)
+
+
+def test_the_paper_s_own_sizes_have_their_cells():
+    modsum = result(20, n=100, task="explained_modsum30_none_eval_test", style="none", size="3b")
+    modsum["labels"]["task"] = "modsum"
+    large = result(90, n=100, task="explained_listops30_50_100_medium_eval_longer", size="large", data="50-100")
+    base = result(80, n=100, task="explained_listops30_medium_eval_test", size="base")
+    assert "| (c) modular sum, T5-3B | **20.0%**" in tables.t5_claims([modsum, large, base])
+    assert "101-199 | - | **90.0%**" in tables.t5_claims([modsum, large, base])
+    assert "| medium | - | **80.0%**" in tables.t5([modsum, large, base])
+    assert "**" not in tables.sizes([modsum, large, base])
+
+
+def test_a_table_names_the_sweeps_that_fill_it_and_a_result_a_cell_of_its_sweep():
+    named = {sweep for _, sweeps in tables.TABLES.values() for sweep in sweeps}
+    files = {path.stem for path in (document.ROOT / "experiments").glob("*.gin")}
+    assert named == files
+    assert tables.written("modsum", []).endswith("\n\nFrom `explainft sweep experiments/modsum.gin`.")
+    for name in sorted({found["sweep"] for found in shares.results()}):
+        recipe.load([str(document.ROOT / "experiments" / f"{name}.gin")], [])
+        cells = {cell.name: cell.labels for cell in recipe.configured(sweep.Sweep)().cells(name, Path("runs"))}
+        for path in (document.ROOT / "results" / name).iterdir():
+            assert cells[path.stem] == json.loads(path.read_text())["labels"]
+
+
+def test_cells_drawn_to_be_run_again_depend_on_the_draw_alone():
+    found = [result(1, seed=str(i)) for i in range(50)]
+    assert rerun.drawn(found, 3, 2) == rerun.drawn(found, 3, 2) != rerun.drawn(found, 4, 2)
+
+
+def test_a_cell_run_again_is_held_to_the_interval_of_its_file():
+    def of(right, low, high):
+        return {"evaluations": {"a_task": {"exact_match": right, "exact_match_low": low, "exact_match_high": high}}}
+
+    [(line, inside)] = rerun.compared(of(0.5, 0.45, 0.55), of(0.54, 0, 1))
+    assert inside and line == "a_task: 50.0%, again 54.0%, inside [45.0%, 55.0%]"
+    [(line, inside)] = rerun.compared(of(0.5, 0.45, 0.55), of(0.56, 0, 1))
+    assert not inside and "OUTSIDE" in line
 
 
 def test_a_document_keeps_its_words_and_its_tables_are_made_anew():

@@ -1,7 +1,9 @@
 """Grids of runs: what their cells are, and that they are done once, whatever comes between."""
 
+import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -114,6 +116,8 @@ def test_every_sweep_of_the_repository_reads_all_its_macros(monkeypatch):
         recipe.load([str(file)], [])
         found = recipe.configured(sweep.Sweep)().cells(file.stem, Path("runs"))
         assert len({cell.name for cell in found}) == len(found)
+        small = {f"t5.T5Config.num_{part}coder_layers": 1 for part in ("en", "de")}  # T5-3B's take long to trace
+        found = [dataclasses.replace(cell, macros=small | cell.macros) for cell in found]
         sweep.read_trainings(found)  # raises for a macro that nothing reads
 
 
@@ -142,11 +146,56 @@ def test_what_tells_a_cell_from_another_is_its_settings_not_its_folder(monkeypat
 
 def test_time_is_told_from_what_is_done_on_this_machine_and_else_from_the_peak():
     cells = [sweep.Training("", "", 1, 1, flops) for flops in (4 * 10**9, 2 * 10**9)]
-    done = {"flops": 10**9, "seconds": 2.0, "made_with": sweep.made_with()}
+    done = {"flops": 10**9, "parameters": 1, "seconds": 1.0, "wall_seconds": 2.0, "made_with": sweep.made_with()}
     assert sweep.seconds_of(cells, [done]) == pytest.approx(12)
     elsewhere = {**done, "made_with": {"cpu": "another"}}
     peak = 1e9 * sweep.available_cores() / sweep.SHARE_OF_PEAK
     assert sweep.seconds_of(cells, [elsewhere], peak=lambda _: peak) == pytest.approx(6)
+    assert sweep.seconds_of([], []) == 0
+
+
+def test_cells_that_differ_in_the_seed_tell_the_time_and_else_those_of_the_same_size():
+    def result(parameters, flops, seconds):
+        return {"parameters": parameters, "flops": flops, "seconds": seconds, "made_with": sweep.made_with()}
+
+    done = [result(1, 100, 10.0), result(1, 300, 60.0), result(2, 100, 1.0), result(2, 100, 3.0)]
+    assert sweep.seconds_of([sweep.Training("", "", 1, 1, 100)], done) == pytest.approx(10)
+    assert sweep.seconds_of([sweep.Training("", "", 1, 2, 100)], done) == pytest.approx(2)
+    assert sweep.seconds_of([sweep.Training("", "", 1, 1, 200)], done) == pytest.approx(200 * 70 / 400)
+    assert sweep.seconds_of([sweep.Training("", "", 1, 3, 600)], done) == pytest.approx(74)
+
+
+def test_pre_training_is_no_work_of_a_cell(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    recipes = {"style": {"none": {"recipe": "gin/none_small.gin"}}}
+    public, local = (
+        {"n": {"x": {"BATCH_SIZE": 8, "TRAIN_STEPS": 1_000_010, "INITIAL_CHECKPOINT_PATH": path}}}
+        for path in ("gs://bucket/checkpoint_1000000", "a_folder")
+    )
+    [training] = sweep.read_trainings(grid(axes=recipes | public).cells("s", Path("runs"))).values()
+    assert training.steps == 1_000_010 and training.flops % 10 == 0 and training.flops < 10 * 2e12
+    with pytest.raises(UserError, match="cell none-x starts at a step that only .* give INITIAL_STEP"):
+        sweep.read_trainings(grid(axes=recipes | local).cells("s", Path("runs")))
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="no git")
+def test_a_result_names_the_checkout_that_made_it(tmp_path, monkeypatch):
+    def git(*command):
+        settings = ("-c", "user.name=a", "-c", "user.email=a@b")
+        done = subprocess.run(["git", *settings, *command], cwd=tmp_path, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    monkeypatch.setattr(sweep, "__file__", str(package / "sweep.py"))
+    git("init", "-q")
+    assert sweep.made_with()["commit"] is None  # an installed copy, inside a checkout that is not its own
+    git("add", ".")
+    git("commit", "-q", "-m", "first")
+    assert sweep.made_with()["commit"] == git("rev-parse", "--short=12", "HEAD")
+    (package / "__init__.py").write_text("changed")
+    assert sweep.made_with()["commit"] == git("rev-parse", "--short=12", "HEAD") + "+"
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no cores to deal out")
@@ -171,7 +220,9 @@ def test_a_sweep_ends_with_a_file_for_each_cell_and_does_nothing_twice(in_folder
     command = ["sweep", file, "--tfds_data_dir", tiny_data_dir, "--jobs=2"]
     main([*command, "--dry_run"])
     out = capsys.readouterr().out
-    assert "grid: 2 cells, 2 to do, 2 at a time, about" in out and "TASK_FEATURE_LENGTHS={" in out
+    assert (
+        "grid: 2 cells, 2 to do, 2 at a time: " in out and ", a guess from" in out and "TASK_FEATURE_LENGTHS={" in out
+    )
     assert not (in_folder / "runs").exists()
 
     with pytest.raises(SystemExit) as error:
@@ -194,6 +245,7 @@ def test_a_sweep_ends_with_a_file_for_each_cell_and_does_nothing_twice(in_folder
     assert result["curve"]["rows"] == [[2, result["examples"], *result["curve"]["rows"][0][2:]]]
     assert result["commands"][0].startswith("explainft train --gin_file=") and tiny_data_dir not in str(result)
     assert result["parameters"] > 0 and result["flops"] > 0 and result["peak_bytes"] > 2**27
+    assert result["wall_seconds"] > result["seconds"] > 0 and result["made_with"] == sweep.made_with()
 
     # The outcome of other settings is not taken for this cell's.
     write(in_folder / "grid.gin", {"seed": {"0": {**TINY, "LEARNING_RATE": 1e-4}}})

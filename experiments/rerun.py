@@ -1,0 +1,69 @@
+"""Cells of results/ drawn at random, trained and scored anew by this checkout, beside what their files say.
+
+    python -m experiments.rerun --draw 0               # two cells; runs and results go to rerun/
+    python -m experiments.rerun --draw 1 --cells 3
+
+Exit code 1 where a new share of right answers is outside the interval of the file's, 95% of 2,000 expressions or what n
+is. One in twenty would be by chance, were they other expressions; with the same seed, data and code they are equal.
+"""
+
+import argparse
+import random
+import sys
+from pathlib import Path
+
+import jax
+
+from experiments.shares import ROOT, Result, results
+from explainft import recipe, sweep
+from explainft.errors import UserError
+
+
+def drawn(found: list[Result], draw: int, cells: int) -> list[Result]:
+    """`found` is in the order of the files' names."""
+    return random.Random(draw).sample(found, cells)
+
+
+def run(result: Result, folder: Path) -> Result:
+    """What the cell's commands give now; a second call goes on where the first was stopped."""
+    recipe.load([str(ROOT / "experiments" / f"{result['sweep']}.gin")], [])
+    grid: sweep.Sweep = recipe.configured(sweep.Sweep)()
+    [cell] = [c for c in grid.cells(result["sweep"], folder / "runs") if c.labels == result["labels"]]
+    trainings = sweep.read_trainings([cell])
+    again = sweep.read_result(folder / "results", cell, trainings[cell.name])
+    if again is not None:
+        return again
+    if sweep.Runner(folder / "results", trainings, 1, []).run([cell]):
+        raise UserError(f"{cell.name} failed; why stands in {cell.log}")
+    return run(result, folder)
+
+
+def compared(before: Result, again: Result) -> list[tuple[str, bool]]:
+    """A line for each evaluation, and whether the new share is inside the interval of the one before."""
+    lines = []
+    for task, old in before["evaluations"].items():
+        low, high, new = old["exact_match_low"], old["exact_match_high"], again["evaluations"][task]["exact_match"]
+        inside = low <= new <= high
+        words = "inside" if inside else "OUTSIDE"
+        lines.append((f"{task}: {old['exact_match']:.1%}, again {new:.1%}, {words} [{low:.1%}, {high:.1%}]", inside))
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--draw", type=int, required=True, help="a number that says which cells are drawn")
+    parser.add_argument("--cells", type=int, default=2)
+    parser.add_argument("--folder", type=Path, default=Path("rerun"))
+    args = parser.parse_args()
+    jax.config.update("jax_platforms", "cpu")
+    ok = True
+    for before in drawn(results(), args.draw, args.cells):
+        print(f"{before['sweep']} {before['labels']}", flush=True)
+        for line, inside in compared(before, run(before, args.folder)):
+            print(f"  {line}", flush=True)
+            ok &= inside
+    sys.exit(0 if ok else 1)
+
+
+if __name__ == "__main__":
+    main()
