@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
-from explainft.runs import Group, Metrics, Run, grid, group_order, groups, variant_and_split
+from explainft.runs import Group, Metrics, Run, grid, group_order, groups, own_variant, row_and_split, variant_and_split
 
 # Okabe and Ito's palette, which the colour-blind can tell apart; without its yellow, which is lost on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -76,9 +76,12 @@ def figure(runs: Sequence[Run]) -> Figure:
 
 
 def _curves(run: Run, index: int) -> list[Curve]:
-    tasks = [task for task in run.evaluations if variant_and_split(task)[1] == "validation"]
-    labels = [run.name] if len(tasks) == 1 else [f"{run.name} {task}" for task in tasks]
-    return [Curve(label, index, run, run.evaluations[task]) for label, task in zip(labels, tasks, strict=True)]
+    places = {task: row_and_split(run, task) for task in run.evaluations}
+    return [
+        Curve(label, index, run, run.evaluations[task])
+        for task, (label, split) in places.items()
+        if split == "validation"
+    ]
 
 
 def _draw(ax: Axes, curve: Curve, column: str, unit: float) -> None:
@@ -120,7 +123,8 @@ def spread(heights: Sequence[float], gap: float, top: float = 1.0) -> list[float
 def breakdown(runs: Sequence[Run]) -> Figure:
     """Exact match by the root's operator, by depth and by length, with Wilson intervals; one series a run.
 
-    Of a run's last evaluation of a task with "_eval_test" in its name, else of any task; the key says which.
+    Of a run's last evaluation on the test split, else on any, of what it was trained on before others; the key says
+    which.
     """
     picked = {i: last_evaluation(run) for i, run in enumerate(runs) if run.evaluations}
     evaluations = [metrics for _, _, metrics in picked.values()]
@@ -144,15 +148,21 @@ def breakdown(runs: Sequence[Run]) -> Figure:
     axes[0].set_ylabel("exact match of the final answer")
     for place, (i, (task, step, metrics)) in enumerate(picked.items()):
         n = f"{metrics['n']:,.0f}" if "n" in metrics else "-"
-        key = f"\u25cf {runs[i].name}: {task}, step {step:,}, n = {n}"
+        label, split = row_and_split(runs[i], task)
+        key = f"\u25cf {label}: {split}, step {step:,}, n = {n}"
         _text(axes[0], key, (0, 1), (0, LINE_HEIGHT * (len(picked) - place)), _colour(i))
     return fig
 
 
 def last_evaluation(run: Run) -> tuple[str, int, Metrics]:
     """(task, step, metrics) of what `breakdown` shows of a run that has evaluations."""
-    tests = [task for task in run.evaluations if "_eval_test" in task]
-    task = max(tests or run.evaluations, key=lambda task: max(run.evaluations[task]))
+    own = own_variant(run)
+
+    def rank(task: str) -> tuple[bool, bool, int]:
+        variant, split = variant_and_split(task)
+        return variant == own, split == "test", max(run.evaluations[task])
+
+    task = max(run.evaluations, key=rank)
     return task, *run.last(task)
 
 
@@ -184,7 +194,7 @@ def heatmap(runs: Sequence[Run]) -> Figure:
             for line in written:
                 line.set(ha="center", va="center")
     ax.set(xlim=(0, max(len(splits), 1)), ylim=(max(len(rows), 1), 0))
-    ax.set_xticks([x + 0.5 for x in range(len(splits))], [split.replace("_", " ") for split in splits])
+    ax.set_xticks([x + 0.5 for x in range(len(splits))], splits, parse_math=False)
     ax.set_yticks([y + 0.5 for y in range(len(rows))], [row.label for row in rows], parse_math=False)
     ax.xaxis.tick_top()
     ax.tick_params(length=0)

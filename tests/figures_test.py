@@ -5,7 +5,15 @@ from matplotlib import colors
 
 from explainft import figures, metrics
 from explainft.runs import read_run
-from tests.run_folders import TEST, evaluation, training_row, write_lines, write_medium, write_t5x
+from tests.run_folders import (
+    TEST,
+    evaluation,
+    training_row,
+    write_lines,
+    write_medium,
+    write_t5x,
+    write_two_configs,
+)
 
 
 @pytest.fixture
@@ -78,7 +86,7 @@ def test_two_validation_tasks_are_told_apart(t5x):
     write_lines(t5x / "inference_eval/x_eval_validation-metrics.jsonl", [evaluation(10, 0.5)])
     write_lines(t5x / "inference_eval/x_eval_test-metrics.jsonl", [evaluation(10, 0.5)])
     lines = drawn(figures.figure([read_run(t5x)]).axes[0])
-    assert list(lines) == ["t5x explained_tiny_none_eval_validation", "t5x x_eval_validation"]
+    assert list(lines) == ["t5x", "t5x x"]
 
 
 def test_flops_have_a_panel_where_every_run_knows_them(medium, tmp_path):
@@ -116,7 +124,7 @@ def test_the_breakdown_shows_the_test_split(medium):
     bars = [[bar.get_segments()[0][:, 1].tolist() for bar in ax.collections] for ax in fig.axes]
     assert bars[0] == [pytest.approx(metrics.wilson(30, 40)), pytest.approx(metrics.wilson(30, 60))]
     assert bars[2][1] == pytest.approx(metrics.wilson(54, 90))
-    assert texts(fig) == [f"● medium: {TEST}, step 20, n = 100"]
+    assert texts(fig) == ["● medium: test, step 20, n = 100"]
 
 
 def test_the_breakdown_sets_runs_apart_side_by_side(medium):
@@ -132,6 +140,20 @@ def test_without_a_test_split_the_breakdown_shows_the_task_evaluated_last(t5x):
     run = read_run(t5x)
     task, step, scores = figures.last_evaluation(run)
     assert (task, step, scores["exact_match"]) == ("explained_tiny_none_eval_validation", 2000, 0.375)
+
+
+def test_what_a_run_was_trained_on_comes_before_other_configs(tmp_path):
+    folder = write_two_configs(tmp_path)
+    run = read_run(folder)
+    assert figures.last_evaluation(run)[:2] == (TEST, 20)
+    assert texts(figures.breakdown([run])) == ["● medium: test, step 20, n = 100"]
+    assert list(drawn(figures.figure([run]).axes[0])) == ["medium"]
+    (heat_map,) = figures.heatmap([run]).axes
+    splits = [label.get_text() for label in heat_map.get_xticklabels()]
+    assert splits[:3] == ["validation", "test", "larger numbers"] and splits[4] == "tiny_25_96 test"
+    # Any split of its own before the test split of another config.
+    (folder / f"inference_eval/{TEST}-metrics.jsonl").unlink()
+    assert texts(figures.breakdown([read_run(folder)])) == ["● medium: larger numbers, step 30, n = 100"]
 
 
 def test_the_heat_map_has_every_number(medium, t5x):

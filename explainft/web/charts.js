@@ -147,7 +147,7 @@ function startCharts() {
 
   const splits = data.splits.filter((split) => data.evaluations.some((evaluation) => evaluation.split === split));
   const select = byId("kinds-split");
-  for (const split of splits) select.append(el("option", { value: split }, spoken(split)));
+  for (const split of splits) select.append(el("option", { value: split }, split));
   if (splits.length) {
     select.value = splits.includes("test") ? "test" : splits[0];
     select.addEventListener("change", () => drawGroups(select.value));
