@@ -219,8 +219,10 @@ def _heatmap(splits: Sequence[str], rows: Sequence[Row], sets: Sequence[dict[str
 
 def _mistakes(sets: Sequence[dict[str, Any]]) -> str:
     """A row for each set of predictions: a bar, and the share of each kind."""
+    # Roles as in the heat map, for the same reason; a narrow screen shows labels beside the shares, and no dashes.
     head = "".join(
-        f'<th scope="col" class="kind-{kind}" title="{_escape(MEANINGS[kind])}"><i class="swatch"></i>{label}</th>'
+        f'<th role="columnheader" scope="col" class="kind-{kind}" title="{_escape(MEANINGS[kind])}">'
+        f'<i class="swatch"></i>{label}</th>'
         for kind, (label, _) in KINDS.items()
     )
     body = []
@@ -231,15 +233,22 @@ def _mistakes(sets: Sequence[dict[str, Any]]) -> str:
             for kind, share in shares.items()
             if share
         )
-        cells = "".join(f"<td>{_percent(share) if share else '–'}</td>" for share in shares.values())
+        cells = "".join(
+            f'<td role="cell" class="kind-{kind}" data-label="{KINDS[kind][0]}">{_percent(share)}</td>'
+            if share
+            else '<td role="cell">–</td>'
+            for kind, share in shares.items()
+        )
         name = f"{_escape(about['label'])} <small>{_escape(about['split'])}</small>"
         body.append(
-            f'<tr><th scope="row">{name}</th><td class="bar" aria-hidden="true"><div>{bar}</div></td>{cells}'
-            f"<td>{about['total']:,}</td></tr>"
+            f'<tr role="row"><th role="rowheader" scope="row">{name}</th>'
+            f'<td class="bar" aria-hidden="true"><div>{bar}</div></td>{cells}'
+            f'<td role="cell" data-label="n">{about["total"]:,}</td></tr>'
         )
     return (
-        f'<thead><tr><th scope="col">run</th><td class="bar"></td>{head}<th scope="col">n</th></tr></thead>'
-        f"<tbody>{''.join(body)}</tbody>"
+        '<thead role="rowgroup"><tr role="row"><th role="columnheader" scope="col">run</th>'
+        f'<td class="bar" aria-hidden="true"></td>{head}<th role="columnheader" scope="col">n</th></tr></thead>'
+        f'<tbody role="rowgroup">{"".join(body)}</tbody>'
     )
 
 

@@ -204,6 +204,8 @@ def test_a_phone_needs_no_sideways_scrolling(phone, written, screenshot):
     phone.value("document.querySelectorAll('.row')[1].click()")
     assert phone.value("document.documentElement.scrollWidth") == 375
     screenshot(phone, "phone.png")
+    phone.value("document.getElementById('mistakes').scrollIntoView({behavior: 'instant'})")
+    screenshot(phone, "phone_mistakes.png")
     phone.value("document.getElementById('explorer').scrollIntoView({behavior: 'instant'})")
     screenshot(phone, "phone_example.png")
     small = phone.value(
@@ -212,6 +214,26 @@ def test_a_phone_needs_no_sideways_scrolling(phone, written, screenshot):
     )
     assert small == 0  # a finger hits them
     quiet(phone, written)
+
+
+@pytest.mark.parametrize("width", [320, 390])
+def test_a_phone_shows_every_mistake_with_its_name(tab, written, width):
+    tab.resize(width, 800, mobile=True)
+    opened(tab, written)
+    shown = tab.value("""[...document.querySelectorAll('.mistakes tbody th, .mistakes tbody td')]
+      .filter((cell) => cell.offsetParent).map((cell) => {
+        const text = document.createRange();
+        text.selectNodeContents(cell);
+        const { left, right } = text.getBoundingClientRect();
+        const label = getComputedStyle(cell, '::before').content;
+        return [label === 'none' ? '' : label.slice(1, -1), cell.textContent, left >= 0 && right <= innerWidth - 20];
+      })""")
+    cells = [("", "medium test"), ("", ""), ("valid", "50.0%")]
+    cells += [("wrong list", "12.5%"), ("wrong arithmetic", "12.5%"), ("malformed", "12.5%"), ("wrong answer", "12.5%")]
+    assert [(label, text) for label, text, _ in shown] == [*cells, ("n", "2,500")]
+    assert all(inside for *_, inside in shown)
+    assert tab.value("(() => { const e = document.querySelector('#mistakes .scroll');"
+                     "return e.scrollWidth <= e.clientWidth; })()")  # fmt: skip
 
 
 def test_every_control_has_a_name_for_screen_readers(desktop):

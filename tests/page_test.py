@@ -250,6 +250,12 @@ def test_a_run_is_told_by_its_variant_where_it_has_two_validation_tasks(medium):
     assert [curve["label"] for curve in data["curves"]] == ["medium", "medium x"]
 
 
+def test_a_share_stands_in_a_cell_that_names_its_kind(medium):
+    cells = [cell for cell in Page(document(medium)).all("td") if "data-label" in cell]
+    assert [cell["data-label"] for cell in cells] == ["valid", "wrong arithmetic", "malformed", "wrong answer", "n"]
+    assert [cell.get("class") for cell in cells[:2]] == ["kind-valid", "kind-arithmetic"]
+
+
 def test_the_splits_of_two_configs_have_the_same_names_everywhere(tmp_path):
     text = document(write_two_configs(tmp_path))
     found, (data, _) = Page(text), embedded(text)
