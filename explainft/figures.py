@@ -1,4 +1,4 @@
-"""The figures of runs: exact match during training, by kind of expression, and by variant and split.
+"""The figures of runs: exact match during training, by kind of expression, and by run and split; and the mistakes.
 
 T5X writes no metrics.jsonl: the examples and seconds before its evaluations are not known. The curves leave such a run
 out and say so; where no run has them, they are drawn against steps.
@@ -6,23 +6,46 @@ out and say so; where no run has them, they are drawn against steps.
 
 import dataclasses
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
-from explainft.runs import Group, Metrics, Run, grid, group_order, groups, own_variant, row_and_split, variant_and_split
+from explainft.runs import (
+    Group,
+    Metrics,
+    Predictions,
+    Run,
+    grid,
+    group_order,
+    groups,
+    own_variant,
+    row_and_split,
+    variant_and_split,
+)
 
 # Okabe and Ito's palette, which the colour-blind can tell apart; without its yellow, which is lost on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 LINE_STYLES = ("-", "--", ":", "-.")  # the next one each time the colours are used up
 LINE_HEIGHT = 14  # points, of a label
+# What a reader sees of each kind of first mistake, and of none; colours of the same palette.
+VALID = "valid"
+KINDS = {
+    VALID: ("valid", "#c9d3dc"),
+    "operator": ("wrong operator", "#D55E00"),
+    "list": ("wrong list", "#56B4E9"),
+    "copy": ("copy error", "#E69F00"),
+    "arithmetic": ("wrong arithmetic", "#0072B2"),
+    "malformed": ("malformed", "#000000"),
+    "answer": ("wrong answer", "#CC79A7"),
+}
 
 
 # ---- accuracy during training
@@ -172,7 +195,7 @@ def _dot(ax: Axes, x: float, group: Group, colour: str) -> None:
         ax.vlines(x, group.low, group.high, color=colour, lw=1.4)
 
 
-# ---- accuracy by variant and split
+# ---- accuracy by run and split
 
 
 def heatmap(runs: Sequence[Run]) -> Figure:
@@ -206,16 +229,54 @@ def heat(share: float | None) -> tuple[str, str]:
     """The fill of a cell, paler to darker blue, and the ink that can be read on it."""
     if share is None:
         return "#f2f2f2", "#555555"
-    red, green, blue, _ = matplotlib.colormaps["Blues"](0.05 + 0.9 * share)
-    # Relative luminance as WCAG has it; at 0.18 white and black stand out alike, 4.6 to 1.
-    luminance = np.dot([0.2126, 0.7152, 0.0722], [((c + 0.055) / 1.055) ** 2.4 for c in (red, green, blue)])
-    return to_hex((red, green, blue)), "#000000" if luminance > 0.18 else "#ffffff"
+    fill = to_hex(matplotlib.colormaps["Blues"](0.05 + 0.9 * share))
+    return fill, _ink(fill)
+
+
+def _ink(fill: str) -> str:
+    """Relative luminance as WCAG has it; at 0.18 white and black stand out alike, 4.6 to 1."""
+    luminance = np.dot([0.2126, 0.7152, 0.0722], [((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(fill)])
+    return "#000000" if luminance > 0.18 else "#ffffff"
 
 
 def interval(metrics: Metrics) -> str:
     """The interval of exact match in percent, as `[98.3, 99.2]`; empty where it is not known."""
     low, high = metrics.get("exact_match_low"), metrics.get("exact_match_high")
     return "" if low is None or high is None else f"[{100 * low:.1f}, {100 * high:.1f}]"
+
+
+# ---- mistakes
+
+
+def mistakes(predictions: Sequence[Sequence[Predictions]]) -> Figure:
+    """The shares of the kinds of first mistakes of each run's last predictions on each split: a bar each."""
+    sets = [found for of_run in predictions for found in of_run]
+    fig = Figure(figsize=(8.6, 0.34 * max(len(sets), 1)))
+    ax = fig.subplots()
+    if not sets:
+        ax.set_axis_off()
+        _text(ax, "no predictions of ListOps expressions", (0, 0.5), (0, 0), "#555555")
+        return fig
+    for y, found in enumerate(sets):
+        counts, n = Counter(mistake.kind if mistake else VALID for mistake in found.mistakes), len(found.texts)
+        left = 0.0
+        for kind, (_, fill) in KINDS.items():
+            share = counts[kind] / n
+            ax.barh(y, share, 0.78, left, color=fill, edgecolor="white", lw=0.6)
+            if share >= 0.05:  # room for its number
+                middle = left + share / 2
+                ax.text(middle, y, f"{share:.1%}", size=8, color=_ink(fill), ha="center", va="center_baseline")
+            left += share
+        _text(ax, f"n = {n:,}", (1, 1 - (y + 0.5) / len(sets)), (6, -3), "#555555")
+    ax.set(xlim=(0, 1), ylim=(len(sets) - 0.5, -0.5))
+    ax.set_yticks(range(len(sets)), [f"{found.label} \u00b7 {found.split}" for found in sets], parse_math=False)
+    ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    ax.set_xlabel("share of the predictions, by the first mistake of each explanation")
+    handles = [Rectangle((0, 0), 1, 1, facecolor=fill, label=label) for label, fill in KINDS.values()]
+    ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False)
+    return fig
 
 
 # ---- what the figures share
@@ -248,9 +309,14 @@ def _colour(index: int) -> str:
 # ---- writing
 
 
-def plot(runs: Sequence[Run], folder: Path) -> list[Path]:
-    """Writes accuracy, breakdown and heatmap, each as PNG and SVG."""
-    pictures = {"accuracy": figure(runs), "breakdown": breakdown(runs), "heatmap": heatmap(runs)}
+def plot(runs: Sequence[Run], predictions: Sequence[Sequence[Predictions]], folder: Path) -> list[Path]:
+    """Writes accuracy, breakdown, heatmap and mistakes, each as PNG and SVG; `predictions` are those of each run."""
+    pictures = {
+        "accuracy": figure(runs),
+        "breakdown": breakdown(runs),
+        "heatmap": heatmap(runs),
+        "mistakes": mistakes(predictions),
+    }
     written = []
     for name, picture in pictures.items():
         for ending in ("png", "svg"):

@@ -16,23 +16,11 @@ from importlib import resources
 from typing import Any
 
 from explainft import listops
-from explainft.figures import COLOURS, heat, interval
-from explainft.metrics import CHECKED_STYLES
-from explainft.runs import Metrics, Predictions, Row, Run, grid, groups, row_and_split
+from explainft.figures import COLOURS, KINDS, VALID, heat, interval
+from explainft.runs import Metrics, Predictions, Row, Run, checked_style, grid, groups, row_and_split
 
 MAX_ROWS = 2_000  # of a task's predictions in the page
 SCRIPTS = ("page.js", "charts.js", "tree.js", "explorer.js")  # in the order in which they need each other
-VALID = "valid"
-# What the reader sees of each kind; the colours are Okabe and Ito's.
-KINDS = {
-    VALID: ("valid", "#c9d3dc"),
-    "operator": ("wrong operator", "#D55E00"),
-    "list": ("wrong list", "#56B4E9"),
-    "copy": ("copy error", "#E69F00"),
-    "arithmetic": ("wrong arithmetic", "#0072B2"),
-    "malformed": ("malformed", "#000000"),
-    "answer": ("wrong answer", "#CC79A7"),
-}
 MEANINGS = {VALID: "every step and the final answer are right", **listops.MISTAKES}
 
 
@@ -94,7 +82,8 @@ def _json(value: Any) -> str:
 
 def _set(run: int, found: Predictions) -> tuple[dict[str, Any], str]:
     """What the page says of a task's predictions, and the first MAX_ROWS of them: gzipped JSON in base64."""
-    rows = [_prediction(target, text) for target, text in zip(found.targets, found.texts, strict=True)]
+    told = zip(found.targets, found.texts, found.mistakes, strict=True)
+    rows = [_prediction(target, text, mistake) for target, text, mistake in told]
     counts = Counter(row["kind"] for row in rows)
     about = {
         "run": run,
@@ -111,11 +100,10 @@ def _set(run: int, found: Predictions) -> tuple[dict[str, Any], str]:
     return about, base64.b64encode(packed).decode()
 
 
-def _prediction(target: dict[str, Any], text: str) -> dict[str, Any]:
+def _prediction(target: dict[str, Any], text: str, mistake: listops.Mistake | None) -> dict[str, Any]:
     tree = listops.parse(target["expression"])
-    style = target["style"] if target["style"] in CHECKED_STYLES else "none"
+    style = checked_style(target)
     modulus = target["modulus"]
-    mistake = listops.mistake(text, tree, style, modulus)
     gold_steps, gold_final = _parts(listops.explain(tree, style, modulus), style)
     steps, final = _parts(text, style)
     operators = listops.operators(tree)

@@ -1,6 +1,7 @@
 """What the folders of runs say: metrics and predictions, as the built-in engine and T5X write them."""
 
 import dataclasses
+import functools
 import json
 import math
 import re
@@ -13,7 +14,7 @@ import numpy as np
 
 from explainft import listops
 from explainft.errors import UserError
-from explainft.metrics import wilson
+from explainft.metrics import CHECKED_STYLES, wilson
 
 Metrics = dict[str, float]
 
@@ -193,6 +194,20 @@ class Predictions:
     step: int
     targets: list[dict[str, Any]]  # what metrics.postprocess makes: expression, answer, style, modulus
     texts: list[str]
+
+    @functools.cached_property
+    def mistakes(self) -> list[listops.Mistake | None]:
+        """The first mistake of each text."""
+        found = []
+        for target, text in zip(self.targets, self.texts, strict=True):
+            tree = listops.parse(target["expression"])
+            found.append(listops.mistake(text, tree, checked_style(target), target["modulus"]))
+        return found
+
+
+def checked_style(target: dict[str, Any]) -> str:
+    """The style by which a text is checked; "none", the answer alone, where it is none of those with rules."""
+    return target["style"] if target["style"] in CHECKED_STYLES else "none"
 
 
 def read_predictions(run: Run) -> list[Predictions]:

@@ -3,11 +3,12 @@ from pathlib import Path
 import pytest
 from matplotlib import colors
 
-from explainft import figures, metrics
-from explainft.runs import read_run
+from explainft import figures, listops, metrics
+from explainft.runs import read_predictions, read_run
 from tests.run_folders import (
     TEST,
     evaluation,
+    prediction,
     training_row,
     write_lines,
     write_medium,
@@ -187,3 +188,40 @@ def test_a_larger_share_is_darker_and_its_number_can_be_read():
     for fill, ink in [*shades, figures.heat(None)]:
         light, dark = sorted([luminance(fill), luminance(ink)], reverse=True)
         assert (light + 0.05) / (dark + 0.05) > 4.5, fill
+
+
+# ---- mistakes
+
+
+def test_the_bars_are_the_shares_of_the_first_mistakes(medium, t5x):
+    tree = listops.parse("[SUM 7 [MIN 4 6 ] ]")
+    right = listops.explain(tree, "medium")
+    wrong = [right.replace("is 4", "is 6"), right.replace("[7, 4]", "[7, 5]"), right.replace("answer: 1", "answer: 3")]
+    rows = [prediction(listops.format(tree), 1, text) for text in [right] * 37 + wrong]
+    write_lines(medium / f"inference_eval/{TEST}-000020.jsonl", rows)
+    write_lines(t5x / "inference_eval/a_eval_longer-000010.jsonl", rows[-1:])
+    fig = figures.mistakes([read_predictions(read_run(medium)), read_predictions(read_run(t5x))])
+    (ax,) = fig.axes
+    bars = [bar.get_bbox().bounds for bar in ax.patches]
+    colour_of = {kind: fill for kind, (_, fill) in figures.KINDS.items()}
+    shares = [{}, {}]
+    for (x, y, width, height), bar in zip(bars, ax.patches, strict=True):
+        if width > 0:
+            shares[round(y + height / 2)][colors.to_hex(bar.get_facecolor())] = (x, x + width)
+    starts = {"valid": 0.0, "copy": 0.925, "arithmetic": 0.95, "answer": 0.975}
+    ends = dict(zip(starts, [*list(starts.values())[1:], 1.0], strict=True))
+    first = {colors.to_hex(colour_of[kind]): pytest.approx((starts[kind], ends[kind])) for kind in starts}
+    assert shares == [first, {colors.to_hex(colour_of["answer"]): pytest.approx((0, 1))}]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["medium · test", "t5x a · longer"]
+    assert texts(fig) == ["92.5%", "n = 40", "100.0%", "n = 1"]  # 2.5% have no room
+    legend = {text.get_text() for text in ax.get_legend().get_texts()}
+    assert legend == {label for label, _ in figures.KINDS.values()}
+
+
+def test_every_kind_of_mistake_has_a_label():
+    assert figures.KINDS.keys() == {figures.VALID, *listops.MISTAKES}
+
+
+def test_without_predictions_the_picture_of_mistakes_says_so(t5x):
+    for predictions in ([], [read_predictions(read_run(t5x))]):
+        assert texts(figures.mistakes(predictions)) == ["no predictions of ListOps expressions"]
