@@ -6,6 +6,7 @@ out and say so; where no run has them, they are drawn against steps.
 
 import dataclasses
 import itertools
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -217,7 +218,9 @@ def heatmap(runs: Sequence[Run]) -> Figure:
             for line in written:
                 line.set(ha="center", va="center")
     ax.set(xlim=(0, max(len(splits), 1)), ylim=(max(len(rows), 1), 0))
-    ax.set_xticks([x + 0.5 for x in range(len(splits))], splits, parse_math=False)
+    ax.set_xticks(
+        [x + 0.5 for x in range(len(splits))], [textwrap.fill(split, 16) for split in splits], parse_math=False
+    )
     ax.set_yticks([y + 0.5 for y in range(len(rows))], [row.label for row in rows], parse_math=False)
     ax.xaxis.tick_top()
     ax.tick_params(length=0)
