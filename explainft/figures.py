@@ -1,7 +1,7 @@
 """The figures of runs: exact match during training, by kind of expression, and by run and split; and the mistakes.
 
-T5X writes no metrics.jsonl: the examples and seconds before its evaluations are not known. The curves leave such a run
-out and say so; where no run has them, they are drawn against steps.
+T5X writes no metrics.jsonl: the examples and seconds before its evaluations are not known, and its runs are drawn
+against steps alone.
 """
 
 import dataclasses
@@ -68,34 +68,40 @@ class Curve:
 
 
 def figure(runs: Sequence[Run]) -> Figure:
-    """Final-answer exact match on validation during training, against examples seen and against minutes of training.
+    """Final-answer exact match on validation during training, against steps, examples seen and minutes of training.
 
-    A line for each run and task with "_eval_validation" in its name, its Wilson interval shaded, name and last value
-    beside its end. Against FLOPs too where every run has them, and against steps alone where none has examples; a run
-    that cannot be drawn is named below.
+    A line for each run and style, its Wilson interval shaded, name and last value beside its end. Against FLOPs too
+    where every run that has examples has them. What cannot be drawn, or against steps alone, is named below.
     """
-    curves = [curve for i, run in enumerate(runs) for curve in _curves(run, i)]
-    panels = {"examples": ("training examples seen", 1), "seconds": ("minutes of training", 60)}
-    if not any(curve.points("examples") for curve in curves):
-        panels = {"step": ("training steps", 1)}
-    drawn = [curve for curve in curves if all(curve.points(column) for column in panels)]
-    if drawn and all(curve.points("flops") for curve in drawn):
+    curves = [curve for i, run in enumerate(runs) for curve in _curves(run, i) if curve.points("step")]
+    counted = [curve for curve in curves if curve.points("examples")]
+    panels = {"step": ("training steps", 1)}
+    if counted:
+        panels |= {"examples": ("training examples seen", 1), "seconds": ("minutes of training", 60)}
+    if counted and all(curve.points("flops") for curve in counted):
         panels["flops"] = ("training FLOPs", 1)
 
-    fig, axes = _panels([1] * len(panels), max(8.6, 4.0 * len(panels)), max(4.0, 1.2 + len(drawn) * LINE_HEIGHT / 72))
+    fig, axes = _panels([1] * len(panels), max(8.6, 3.2 * len(panels)), max(4.0, 1.2 + len(curves) * LINE_HEIGHT / 72))
     for ax, (column, (label, unit)) in zip(axes, panels.items(), strict=True):
-        for curve in drawn:
-            _draw(ax, curve, column, unit)
+        for curve in curves:
+            if curve.points(column):
+                _draw(ax, curve, column, unit)
         ax.set(xlabel=label, xlim=(0, None))
-        ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+        ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         if column != "seconds":
             ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 200k
     axes[0].set_ylabel("exact match of the final answer\n(validation)")
-    _label_ends(axes[-1], drawn, list(panels)[-1])
-    missing = [run.name for i, run in enumerate(runs) if i not in {curve.index for curve in drawn}]
-    if missing:
-        note = f"not drawn, for want of validation evaluations or of metrics.jsonl: {', '.join(missing)}"
-        _text(axes[0], note, (0, 0), (0, -50), "#555555")
+    _label_ends(axes[-1], curves)
+    drawn = {curve.index for curve in curves}
+    undrawn = [run.name for i, run in enumerate(runs) if i not in drawn]
+    by_steps = [curve.label for curve in curves if counted and not curve.points("examples")]
+    notes = {
+        "not drawn, for want of validation evaluations": undrawn,
+        "against steps alone, for want of metrics.jsonl": by_steps,
+    }
+    lines = [f"{why}: {', '.join(names)}" for why, names in notes.items() if names]
+    if lines:
+        _text(axes[0], "\n".join(lines), (0, 0), (0, -36 - LINE_HEIGHT * len(lines)), "#555555")
     return fig
 
 
@@ -121,9 +127,9 @@ def _draw(ax: Axes, curve: Curve, column: str, unit: float) -> None:
     ax.fill_between(xs, low, high, color=colour, alpha=0.18, lw=0)
 
 
-def _label_ends(ax: Axes, curves: Sequence[Curve], column: str) -> None:
+def _label_ends(ax: Axes, curves: Sequence[Curve]) -> None:
     """Names and last values right of the panel, each as near as may be to the height where its line ends."""
-    last = [curve.points(column)[-1][1]["exact_match"] for curve in curves]
+    last = [curve.points("step")[-1][1]["exact_match"] for curve in curves]
     height = ax.bbox.height / ax.figure.dpi * 72
     for curve, value, y in zip(curves, last, spread(last, LINE_HEIGHT / height), strict=True):
         _text(ax, f"{curve.label}  {value:.1%}", (1, y), (10, -3), _colour(curve.index))

@@ -41,35 +41,37 @@ def test_the_curves_are_the_evaluations(medium, tmp_path):
     task = "explained_tiny_none_eval_validation_compact"
     write_lines(other / f"inference_eval/{task}-metrics.jsonl", [evaluation(50, 0.25), evaluation(100, 0.5)])
     fig = figures.figure([read_run(medium), read_run(other)])
-    examples, minutes = fig.axes
+    steps, examples, minutes = fig.axes
+    assert drawn(steps) == {"medium": [(5, 0.25), (15, 0.5), (30, 0.875)], "other": [(50, 0.25), (100, 0.5)]}
     assert drawn(examples) == {
         "medium": [(500, 0.25), (2000, 0.5), (5000, 0.875)],
         "other": [(3200, 0.25), (6400, 0.5)],
     }
     assert drawn(minutes) == {"medium": [(0.25, 0.25), (0.75, 0.5), (1.5, 0.875)], "other": [(5, 0.25), (10, 0.5)]}
-    assert (examples.get_xlabel(), minutes.get_xlabel()) == ("training examples seen", "minutes of training")
-    assert examples.get_ylim() == minutes.get_ylim() == (0, 1)
+    assert [ax.get_xlabel() for ax in fig.axes] == ["training steps", "training examples seen", "minutes of training"]
+    assert steps.get_ylim() == examples.get_ylim() == minutes.get_ylim() == (0, 1)
     assert texts(fig) == ["medium  87.5%", "other  50.0%"]
     for ax in fig.axes:
         assert [line.get_color() for line in ax.get_lines()] == [text.get_color() for text in minutes.texts]
 
 
 def test_the_band_is_the_interval(medium):
-    examples = figures.figure([read_run(medium)]).axes[0]
+    examples = figures.figure([read_run(medium)]).axes[1]
     (band,) = examples.collections
     corners = {tuple(point) for point in band.get_paths()[0].vertices.tolist()}
     assert corners == {(500, 0.125), (500, 0.3125), (2000, 0.375), (2000, 0.5625), (5000, 0.75), (5000, 0.9375)}
     assert colors.same_color(band.get_facecolor()[0, :3], examples.get_lines()[0].get_color())
 
 
-def test_an_evaluation_past_the_last_training_row_is_not_placed(medium):
+def test_an_evaluation_past_the_last_training_row_is_placed_by_its_step_alone(medium):
     write_lines(medium / "metrics.jsonl", [training_row(10, 1000, 30.0), training_row(20, 3000, 60.0)])
     fig = figures.figure([read_run(medium)])
-    assert drawn(fig.axes[0]) == {"medium": [(500, 0.25), (2000, 0.5)]}
-    assert texts(fig) == ["medium  50.0%"]
+    assert drawn(fig.axes[0]) == {"medium": [(5, 0.25), (15, 0.5), (30, 0.875)]}
+    assert drawn(fig.axes[1]) == {"medium": [(500, 0.25), (2000, 0.5)]}
+    assert texts(fig) == ["medium  87.5%"]
 
 
-def test_without_examples_the_curves_are_drawn_against_steps(t5x):
+def test_without_examples_the_curves_are_drawn_against_steps_alone(t5x):
     fig = figures.figure([read_run(t5x)])
     (steps,) = fig.axes
     assert drawn(steps) == {"t5x": [(1000, 0.125), (2000, 0.375)]}
@@ -77,10 +79,14 @@ def test_without_examples_the_curves_are_drawn_against_steps(t5x):
     assert texts(fig) == ["t5x  37.5%"]
 
 
-def test_a_run_that_cannot_be_drawn_beside_the_others_is_named(medium, t5x):
-    fig = figures.figure([read_run(t5x), read_run(medium)])
-    assert list(drawn(fig.axes[0])) == list(drawn(fig.axes[1])) == ["medium"]
-    assert [text for text in texts(fig) if "not drawn" in text and text.endswith(": t5x")]
+def test_a_run_that_cannot_be_drawn_everywhere_is_named(medium, t5x, tmp_path):
+    write_lines(tmp_path / "new/metrics.jsonl", [training_row(10, 1000, 30.0)])
+    fig = figures.figure([read_run(t5x), read_run(medium), read_run(tmp_path / "new")])
+    assert [list(drawn(ax)) for ax in fig.axes] == [["t5x", "medium"], ["medium"], ["medium"]]
+    assert texts(fig)[0].split("\n") == [
+        "not drawn, for want of validation evaluations: new",
+        "against steps alone, for want of metrics.jsonl: t5x",
+    ]
 
 
 def test_two_validation_tasks_are_told_apart(t5x):
@@ -96,9 +102,9 @@ def test_flops_have_a_panel_where_every_run_knows_them(medium, tmp_path):
     task = "explained_tiny_none_eval_validation_compact"
     write_lines(other / f"inference_eval/{task}-metrics.jsonl", [evaluation(50, 0.25), evaluation(100, 0.5)])
     fig = figures.figure([read_run(other)])
-    assert [ax.get_xlabel() for ax in fig.axes][2:] == ["training FLOPs"]
-    assert drawn(fig.axes[2]) == {"other": [(3e11, 0.25), (6e11, 0.5)]}
-    assert len(figures.figure([read_run(other), read_run(medium)]).axes) == 2
+    assert [ax.get_xlabel() for ax in fig.axes][3:] == ["training FLOPs"]
+    assert drawn(fig.axes[3]) == {"other": [(3e11, 0.25), (6e11, 0.5)]}
+    assert len(figures.figure([read_run(other), read_run(medium)]).axes) == 3
 
 
 @pytest.mark.parametrize(
