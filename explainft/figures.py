@@ -34,7 +34,9 @@ from explainft.runs import (
 
 # Okabe and Ito's palette, which the colour-blind can tell apart; without its yellow, which is lost on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-LINE_STYLES = ("-", "--", ":", "-.")  # the next one each time the colours are used up
+# The next ones each time the colours are used up; a marker with the character that stands for it beside a name.
+LINE_STYLES = ("-", "--", ":", "-.")
+MARKERS = (("o", "\u25cf"), ("s", "\u25a0"), ("^", "\u25b2"), ("D", "\u25c6"))
 LINE_HEIGHT = 14  # points, of a label
 # What a reader sees of each kind of first mistake, and of none; colours of the same palette.
 VALID = "valid"
@@ -120,10 +122,9 @@ def _draw(ax: Axes, curve: Curve, column: str, unit: float) -> None:
     exact_match, low, high = (
         [metrics.get(f"exact_match{end}", np.nan) for _, metrics in points] for end in ("", "_low", "_high")
     )
-    colour = _colour(curve.index)
-    line_style = LINE_STYLES[curve.index // len(COLOURS) % len(LINE_STYLES)]
-    marker = "o" if len(points) <= 25 else ""
-    ax.plot(xs, exact_match, line_style, color=colour, lw=2, marker=marker, ms=4, clip_on=False, label=curve.label)
+    colour, turn = look(curve.index)
+    style = {"ls": LINE_STYLES[turn], "marker": MARKERS[turn][0], "ms": 4, "markevery": max(1, len(points) // 12)}
+    ax.plot(xs, exact_match, color=colour, lw=2, clip_on=False, label=curve.label, **style)
     ax.fill_between(xs, low, high, color=colour, alpha=0.18, lw=0)
 
 
@@ -132,7 +133,7 @@ def _label_ends(ax: Axes, curves: Sequence[Curve]) -> None:
     last = [curve.points("step")[-1][1]["exact_match"] for curve in curves]
     height = ax.bbox.height / ax.figure.dpi * 72
     for curve, value, y in zip(curves, last, spread(last, LINE_HEIGHT / height), strict=True):
-        _text(ax, f"{curve.label}  {value:.1%}", (1, y), (10, -3), _colour(curve.index))
+        _name(ax, curve.index, f"{curve.label}  {value:.1%}", (1, y), (10, -3))
 
 
 def spread(heights: Sequence[float], gap: float, top: float = 1.0) -> list[float]:
@@ -163,15 +164,16 @@ def breakdown(runs: Sequence[Run]) -> Figure:
         kind: sorted({group.name for metrics in evaluations for group in groups(metrics, kind)}, key=group_order)
         for kind in kinds
     }
-    # As wide as the groups' names need, and never so wide that the other panels have no room.
-    widths = [min(36, width * max(4, len(names[kind]))) for kind, (_, width) in kinds.items()]
+    # As wide as the groups' names and dots need, and never so wide that the other panels have no room.
+    dots = min(6, len(picked))
+    widths = [min(36, max(width, dots) * max(4, len(names[kind]))) for kind, (_, width) in kinds.items()]
 
-    fig, axes = _panels(widths, 8.6, 3.6)
+    fig, axes = _panels(widths, min(max(8.6, 1.1 * len(picked)), 18), 3.6)
     for ax, (kind, ticks) in zip(axes, names.items(), strict=True):
         for place, (i, (_, _, metrics)) in enumerate(picked.items()):
-            offset = (place - (len(picked) - 1) / 2) * min(0.16, 0.7 / len(picked))
+            offset = (place - (len(picked) - 1) / 2) * min(0.16, 0.8 / len(picked))
             for group in groups(metrics, kind):
-                _dot(ax, ticks.index(group.name) + offset, group, _colour(i))
+                _dot(ax, ticks.index(group.name) + offset, group, i)
         ax.set_xticks(range(len(ticks)), ticks, rotation=45 if len("".join(ticks)) > 30 else 0)
         ax.set(xlabel=kinds[kind][0], xlim=(-0.6, max(len(ticks), 1) - 0.4))
         ax.grid(visible=False, axis="x")
@@ -179,8 +181,8 @@ def breakdown(runs: Sequence[Run]) -> Figure:
     for place, (i, (task, step, metrics)) in enumerate(picked.items()):
         n = f"{metrics['n']:,.0f}" if "n" in metrics else "-"
         label, split = row_and_split(runs[i], task)
-        key = f"\u25cf {label}: {split}, step {step:,}, n = {n}"
-        _text(axes[0], key, (0, 1), (0, LINE_HEIGHT * (len(picked) - place)), _colour(i))
+        key = f"{label}: {split}, step {step:,}, n = {n}"
+        _name(axes[0], i, key, (0, 1), (0, LINE_HEIGHT * (len(picked) - place)))
     return fig
 
 
@@ -196,8 +198,9 @@ def last_evaluation(run: Run) -> tuple[str, int, Metrics]:
     return task, *run.last(task)
 
 
-def _dot(ax: Axes, x: float, group: Group, colour: str) -> None:
-    ax.plot([x], [group.share], "o", color=colour, ms=5, clip_on=False)
+def _dot(ax: Axes, x: float, group: Group, run: int) -> None:
+    colour, turn = look(run)
+    ax.plot([x], [group.share], MARKERS[turn][0], color=colour, ms=5, clip_on=False)
     if group.n:
         ax.vlines(x, group.low, group.high, color=colour, lw=1.4)
 
@@ -311,8 +314,15 @@ def _text(ax: Axes, text: str, at: tuple[float, float], offset: tuple[float, flo
     ax.annotate(text, at, offset, "axes fraction", "offset points", color=colour, parse_math=False)
 
 
-def _colour(index: int) -> str:
-    return COLOURS[index % len(COLOURS)]
+def _name(ax: Axes, run: int, text: str, at: tuple[float, float], offset: tuple[float, float]) -> None:
+    """Text of a run, its marker before it."""
+    colour, turn = look(run)
+    _text(ax, f"{MARKERS[turn][1]} {text}", at, offset, colour)
+
+
+def look(run: int) -> tuple[str, int]:
+    """The colour of a run of that number, and the place of its marker and line style: 28 runs look different."""
+    return COLOURS[run % len(COLOURS)], run // len(COLOURS) % len(MARKERS)
 
 
 # ---- writing

@@ -16,7 +16,7 @@ from importlib import resources
 from typing import Any
 
 from explainft import listops
-from explainft.figures import COLOURS, KINDS, VALID, heat, interval
+from explainft.figures import KINDS, VALID, heat, interval, look
 from explainft.runs import Metrics, Predictions, Row, Run, checked_style, grid, groups, row_and_split
 
 MAX_ROWS = 2_000  # of a task's predictions in the page
@@ -34,7 +34,7 @@ def document(
     splits, cells = grid(runs)
     sets = [_set(i, found) for i, of_run in enumerate(predictions) for found in of_run]
     data = {
-        "runs": [{"name": run.name, "colour": COLOURS[i % len(COLOURS)]} for i, run in enumerate(runs)],
+        "runs": [{"name": run.name, "colour": look(i)[0], "turn": look(i)[1]} for i, run in enumerate(runs)],
         "kinds": {kind: {"label": label, "meaning": MEANINGS[kind]} for kind, (label, _) in KINDS.items()},
         "splits": splits,
         "evaluations": [

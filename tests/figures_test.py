@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib import colors
 
@@ -8,6 +9,7 @@ from explainft.runs import read_predictions, read_run
 from tests.run_folders import (
     TEST,
     evaluation,
+    many_runs,
     prediction,
     training_row,
     write_lines,
@@ -50,7 +52,7 @@ def test_the_curves_are_the_evaluations(medium, tmp_path):
     assert drawn(minutes) == {"medium": [(0.25, 0.25), (0.75, 0.5), (1.5, 0.875)], "other": [(5, 0.25), (10, 0.5)]}
     assert [ax.get_xlabel() for ax in fig.axes] == ["training steps", "training examples seen", "minutes of training"]
     assert steps.get_ylim() == examples.get_ylim() == minutes.get_ylim() == (0, 1)
-    assert texts(fig) == ["medium  87.5%", "other  50.0%"]
+    assert texts(fig) == ["● medium  87.5%", "● other  50.0%"]
     for ax in fig.axes:
         assert [line.get_color() for line in ax.get_lines()] == [text.get_color() for text in minutes.texts]
 
@@ -68,7 +70,7 @@ def test_an_evaluation_past_the_last_training_row_is_placed_by_its_step_alone(me
     fig = figures.figure([read_run(medium)])
     assert drawn(fig.axes[0]) == {"medium": [(5, 0.25), (15, 0.5), (30, 0.875)]}
     assert drawn(fig.axes[1]) == {"medium": [(500, 0.25), (2000, 0.5)]}
-    assert texts(fig) == ["medium  87.5%"]
+    assert texts(fig) == ["● medium  87.5%"]
 
 
 def test_without_examples_the_curves_are_drawn_against_steps_alone(t5x):
@@ -76,7 +78,7 @@ def test_without_examples_the_curves_are_drawn_against_steps_alone(t5x):
     (steps,) = fig.axes
     assert drawn(steps) == {"t5x": [(1000, 0.125), (2000, 0.375)]}
     assert steps.get_xlabel() == "training steps"
-    assert texts(fig) == ["t5x  37.5%"]
+    assert texts(fig) == ["● t5x  37.5%"]
 
 
 def test_a_run_that_cannot_be_drawn_everywhere_is_named(medium, t5x, tmp_path):
@@ -87,6 +89,31 @@ def test_a_run_that_cannot_be_drawn_everywhere_is_named(medium, t5x, tmp_path):
         "not drawn, for want of validation evaluations: new",
         "against steps alone, for want of metrics.jsonl: t5x",
     ]
+
+
+def test_any_two_of_21_runs_look_different(medium):
+    runs = many_runs(read_run(medium), 21)
+    curves, dots = figures.figure(runs), figures.breakdown(runs)
+    for fig in (curves, dots):
+        lines = [line for line in fig.axes[0].get_lines() if line.get_xdata()[0] < 5.5]
+        assert len({(line.get_color(), line.get_marker()) for line in lines}) == 21
+        # Each name is beside the marker and in the colour of its run.
+        shapes = {"●": "o", "■": "s", "▲": "^"}
+        named = {(text.get_color(), shapes[text.get_text()[0]]) for ax in fig.axes for text in ax.texts}
+        assert named == {(line.get_color(), line.get_marker()) for line in lines}
+    assert len({(line.get_color(), line.get_linestyle()) for line in curves.axes[0].get_lines()}) == 21
+    # The dots of one group stand side by side, half of each to be seen at least.
+    for ax in dots.axes:
+        xs = sorted(line.get_xdata()[0] for line in ax.get_lines())
+        apart = np.diff(ax.transData.transform([(x, 0) for x in xs])[:, 0]) / dots.dpi * 72
+        assert len(apart) == 4 * 21 - 1 and min(apart) > 2.5  # points; a dot has 5
+
+
+def test_a_marker_stands_at_some_points_of_a_long_curve(t5x):
+    task = "explained_tiny_none_eval_validation"
+    write_lines(t5x / f"inference_eval/{task}-metrics.jsonl", [evaluation(step, 0.5) for step in range(100)])
+    (line,) = figures.figure([read_run(t5x)]).axes[0].get_lines()
+    assert (line.get_marker(), line.get_markevery()) == ("o", 8)
 
 
 def test_two_validation_tasks_are_told_apart(t5x):

@@ -1,7 +1,10 @@
 """Folders of runs as the built-in engine and T5X write them, for the tests of what is read from them."""
 
+import dataclasses
 import json
 from pathlib import Path
+
+from explainft.runs import Run
 
 VALIDATION = "explained_tiny_medium_eval_validation_compact"
 TEST = "explained_tiny_medium_eval_test_compact"
@@ -79,3 +82,15 @@ def prediction(expression: str, answer: int, text: str, style: str = "medium") -
     """A line of a predictions file."""
     target = {"expression": expression, "answer": answer, "style": style, "modulus": 10}
     return {"input": {"inputs_pretokenized": expression}, "target": target, "prediction": text}
+
+
+def many_runs(run: Run, n: int) -> list[Run]:
+    """Runs like this one under other names, each with four operators, depths and lengths."""
+    names = {
+        "operator": ("MAX", "MED", "MIN", "SUM"),
+        "depth": range(2, 6),
+        "length": ("5-9", "10-14", "15-19", "20-24"),
+    }
+    groups = {f"exact_match/{kind}/{name}": 0.75 for kind, of_kind in names.items() for name in of_kind}
+    evaluations = run.evaluations | {TEST: {20: evaluation(20, 0.75, **groups)}}
+    return [dataclasses.replace(run, name=f"run {i}", evaluations=evaluations) for i in range(n)]
