@@ -16,23 +16,11 @@ from importlib import resources
 from typing import Any
 
 from explainft import listops
-from explainft.figures import COLOURS, heat, interval
-from explainft.metrics import CHECKED_STYLES
-from explainft.runs import Metrics, Predictions, Row, Run, grid, groups, split_order, variant_and_split
+from explainft.figures import KINDS, VALID, heat, interval, look
+from explainft.runs import Metrics, Predictions, Row, Run, checked_style, grid, groups, row_and_split
 
 MAX_ROWS = 2_000  # of a task's predictions in the page
 SCRIPTS = ("page.js", "charts.js", "tree.js", "explorer.js")  # in the order in which they need each other
-VALID = "valid"
-# What the reader sees of each kind; the colours are Okabe and Ito's.
-KINDS = {
-    VALID: ("valid", "#c9d3dc"),
-    "operator": ("wrong operator", "#D55E00"),
-    "list": ("wrong list", "#56B4E9"),
-    "copy": ("copy error", "#E69F00"),
-    "arithmetic": ("wrong arithmetic", "#0072B2"),
-    "malformed": ("malformed", "#000000"),
-    "answer": ("wrong answer", "#CC79A7"),
-}
 MEANINGS = {VALID: "every step and the final answer are right", **listops.MISTAKES}
 
 
@@ -44,12 +32,9 @@ def document(
 ) -> str:
     """The page; `predictions` are those of each run, `header` and `rows` the cells of the report's table."""
     splits, cells = grid(runs)
-    by_split = [
-        sorted(of_run, key=lambda found: split_order(variant_and_split(found.task)[1])) for of_run in predictions
-    ]
-    sets = [_set(i, found) for i, of_run in enumerate(by_split) for found in of_run]
+    sets = [_set(i, found) for i, of_run in enumerate(predictions) for found in of_run]
     data = {
-        "runs": [{"name": run.name, "colour": COLOURS[i % len(COLOURS)]} for i, run in enumerate(runs)],
+        "runs": [{"name": run.name, "colour": look(i)[0], "turn": look(i)[1]} for i, run in enumerate(runs)],
         "kinds": {kind: {"label": label, "meaning": MEANINGS[kind]} for kind, (label, _) in KINDS.items()},
         "splits": splits,
         "evaluations": [
@@ -65,7 +50,7 @@ def document(
         "lead": _lead(splits, cells),
         "columns": str(len(splits)),
         "heatmap": _heatmap(splits, cells, [about for about, _ in sets]),
-        "mistakes": _mistakes([about for about, _ in sets], runs),
+        "mistakes": _mistakes([about for about, _ in sets]),
         "table": _table(header, rows),
         "data": _json(data),
         "sets": "".join(
@@ -97,12 +82,14 @@ def _json(value: Any) -> str:
 
 def _set(run: int, found: Predictions) -> tuple[dict[str, Any], str]:
     """What the page says of a task's predictions, and the first MAX_ROWS of them: gzipped JSON in base64."""
-    rows = [_prediction(target, text) for target, text in zip(found.targets, found.texts, strict=True)]
+    told = zip(found.targets, found.texts, found.mistakes, strict=True)
+    rows = [_prediction(target, text, mistake) for target, text, mistake in told]
     counts = Counter(row["kind"] for row in rows)
     about = {
         "run": run,
         "task": found.task,
-        "split": variant_and_split(found.task)[1],
+        "label": found.label,
+        "split": found.split,
         "step": found.step,
         "style": found.targets[0]["style"],
         "total": len(rows),
@@ -113,11 +100,10 @@ def _set(run: int, found: Predictions) -> tuple[dict[str, Any], str]:
     return about, base64.b64encode(packed).decode()
 
 
-def _prediction(target: dict[str, Any], text: str) -> dict[str, Any]:
+def _prediction(target: dict[str, Any], text: str, mistake: listops.Mistake | None) -> dict[str, Any]:
     tree = listops.parse(target["expression"])
-    style = target["style"] if target["style"] in CHECKED_STYLES else "none"
+    style = checked_style(target)
     modulus = target["modulus"]
-    mistake = listops.mistake(text, tree, style, modulus)
     gold_steps, gold_final = _parts(listops.explain(tree, style, modulus), style)
     steps, final = _parts(text, style)
     operators = listops.operators(tree)
@@ -154,8 +140,10 @@ def _evaluation(row: Row, split: str, task: str, step: int, metrics: Metrics) ->
 
 def _curves(index: int, run: Run) -> Iterator[dict[str, Any]]:
     """Validation during training; the place of each evaluation on every axis, null where it is not known."""
-    tasks = [task for task in run.evaluations if variant_and_split(task)[1] == "validation"]
-    for task in tasks:
+    for task, evaluations in run.evaluations.items():
+        label, split = row_and_split(run, task)
+        if split != "validation":
+            continue
         points = [
             {
                 **{column: run.at(step, column) for column in ("step", "examples", "flops", "seconds")},
@@ -163,10 +151,10 @@ def _curves(index: int, run: Run) -> Iterator[dict[str, Any]]:
                 "low": metrics.get("exact_match_low", metrics["exact_match"]),
                 "high": metrics.get("exact_match_high", metrics["exact_match"]),
             }
-            for step, metrics in run.evaluations[task].items()
+            for step, metrics in evaluations.items()
             if "exact_match" in metrics
         ]
-        yield {"run": index, "label": run.name if len(tasks) == 1 else f"{run.name} {task}", "points": points}
+        yield {"run": index, "label": label, "points": points}
 
 
 # ---- text
@@ -189,13 +177,13 @@ def _lead(splits: Sequence[str], rows: Sequence[Row]) -> str:
     ]
     if len(found) > 4:
         parts.append(f"and {len(found) - 4} more")
-    return f"Final answers right on <em>{_escape(_spoken(split))}</em>: {', '.join(parts)}."
+    return f"Final answers right on <em>{_escape(split)}</em>: {', '.join(parts)}."
 
 
 def _heatmap(splits: Sequence[str], rows: Sequence[Row], sets: Sequence[dict[str, Any]]) -> str:
     # The roles stand there for a narrow screen, where the rows are laid out as no table has them.
     explored = {(about["run"], about["task"]): i for i, about in enumerate(sets)}
-    head = "".join(f'<th role="columnheader" scope="col">{_escape(_spoken(split))}</th>' for split in splits)
+    head = "".join(f'<th role="columnheader" scope="col">{_escape(split)}</th>' for split in splits)
     body = []
     for row in rows:
         cells = []
@@ -205,7 +193,7 @@ def _heatmap(splits: Sequence[str], rows: Sequence[Row], sets: Sequence[dict[str
             fill, ink = heat(share)
             inner = "–" if share is None else _percent(share)
             if (i := explored.get((row.run, task))) is not None:
-                label = f"{row.label}, {_spoken(split)}: {inner}; explore the predictions"
+                label = f"{row.label}, {split}: {inner}; explore the predictions"
                 inner = f'<a href="#explorer" data-set="{i}" aria-label="{_escape(label)}">{inner}</a>'
             below = [interval(metrics), f"n = {metrics['n']:,.0f}" if "n" in metrics else ""]
             small = "".join(f"<small>{text}</small>" for text in below if text)
@@ -217,10 +205,12 @@ def _heatmap(splits: Sequence[str], rows: Sequence[Row], sets: Sequence[dict[str
     )
 
 
-def _mistakes(sets: Sequence[dict[str, Any]], runs: Sequence[Run]) -> str:
+def _mistakes(sets: Sequence[dict[str, Any]]) -> str:
     """A row for each set of predictions: a bar, and the share of each kind."""
+    # Roles as in the heat map, for the same reason; a narrow screen shows labels beside the shares, and no dashes.
     head = "".join(
-        f'<th scope="col" class="kind-{kind}" title="{_escape(MEANINGS[kind])}"><i class="swatch"></i>{label}</th>'
+        f'<th role="columnheader" scope="col" class="kind-{kind}" title="{_escape(MEANINGS[kind])}">'
+        f'<i class="swatch"></i>{label}</th>'
         for kind, (label, _) in KINDS.items()
     )
     body = []
@@ -231,15 +221,22 @@ def _mistakes(sets: Sequence[dict[str, Any]], runs: Sequence[Run]) -> str:
             for kind, share in shares.items()
             if share
         )
-        cells = "".join(f"<td>{_percent(share) if share else '–'}</td>" for share in shares.values())
-        name = f"{_escape(runs[about['run']].name)} <small>{_escape(_spoken(about['split']))}</small>"
+        cells = "".join(
+            f'<td role="cell" class="kind-{kind}" data-label="{KINDS[kind][0]}">{_percent(share)}</td>'
+            if share
+            else '<td role="cell">–</td>'
+            for kind, share in shares.items()
+        )
+        name = f"{_escape(about['label'])} <small>{_escape(about['split'])}</small>"
         body.append(
-            f'<tr><th scope="row">{name}</th><td class="bar" aria-hidden="true"><div>{bar}</div></td>{cells}'
-            f"<td>{about['total']:,}</td></tr>"
+            f'<tr role="row"><th role="rowheader" scope="row">{name}</th>'
+            f'<td class="bar" aria-hidden="true"><div>{bar}</div></td>{cells}'
+            f'<td role="cell" data-label="n">{about["total"]:,}</td></tr>'
         )
     return (
-        f'<thead><tr><th scope="col">run</th><td class="bar"></td>{head}<th scope="col">n</th></tr></thead>'
-        f"<tbody>{''.join(body)}</tbody>"
+        '<thead role="rowgroup"><tr role="row"><th role="columnheader" scope="col">run</th>'
+        f'<td class="bar" aria-hidden="true"></td>{head}<th role="columnheader" scope="col">n</th></tr></thead>'
+        f'<tbody role="rowgroup">{"".join(body)}</tbody>'
     )
 
 
@@ -247,10 +244,6 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     head = "".join(f'<th scope="col">{_escape(cell)}</th>' for cell in header)
     body = "".join(f"<tr>{''.join(f'<td>{_escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
     return f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
-
-
-def _spoken(split: str) -> str:
-    return split.replace("_", " ")
 
 
 def _percent(share: float) -> str:

@@ -72,7 +72,7 @@ def write_report(paths: Sequence[Path], output: Path) -> None:
         output.mkdir(parents=True, exist_ok=True)
         (output / "table.md").write_text(text, encoding="utf-8")
         (output / "report.html").write_text(document, encoding="utf-8")
-        written = [output / "report.html", output / "table.md", *figures.plot(runs, output)]
+        written = [output / "report.html", output / "table.md", *figures.plot(runs, predictions, output)]
     except OSError as e:
         raise UserError(f"cannot write --output={str(output)!r} ({e.strerror}); choose a writable folder") from e
     print(text, end="")

@@ -1,9 +1,11 @@
 """What the folders of runs say: metrics and predictions, as the built-in engine and T5X write them."""
 
 import dataclasses
+import functools
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,12 +14,12 @@ import numpy as np
 
 from explainft import listops
 from explainft.errors import UserError
-from explainft.metrics import wilson
+from explainft.metrics import CHECKED_STYLES, wilson
 
 Metrics = dict[str, float]
 
 METRICS_SUFFIX = "-metrics.jsonl"
-SPLITS = ("validation", "test", "longer", "larger_numbers")  # in the order of the data's own; others follow
+SPLITS = ("validation", "test", "longer", "larger numbers")  # in the order of the data's own; others follow
 _SPLIT = re.compile("(.+)_eval_(.+?)(?:_compact)?")
 _PREDICTIONS = re.compile(r"(.+?)-(-?[0-9]{5,})\.jsonl")
 
@@ -55,13 +57,48 @@ def variant_and_split(task: str) -> tuple[str, str]:
     return (match[1], match[2]) if match else ("", task)
 
 
-def split_order(split: str) -> tuple[int, str]:
-    """A key that sorts splits."""
-    return SPLITS.index(split) if split in SPLITS else len(SPLITS), split
+def own_variant(run: Run) -> str | None:
+    """The variant that a run was trained on: training evaluates its validation task again and again.
+
+    None where several variants could be it.
+    """
+    evaluated: Counter[str] = Counter()
+    for task, by_step in run.evaluations.items():
+        variant, split = variant_and_split(task)
+        evaluated[variant] += len(by_step) if split == "validation" else 0
+    most = [variant for variant, n in evaluated.items() if n == max(evaluated.values())]
+    return most[0] if len(most) == 1 else None
+
+
+def row_and_split(run: Run, task: str) -> tuple[str, str]:
+    """The row of a task in the tables, and the name of its split there, as in "tiny_25_96 larger numbers".
+
+    A config that the run was not trained on is named with its splits; another style than its own has another row.
+    """
+    variant, split = variant_and_split(task)
+    split = split.replace("_", " ")
+    own = own_variant(run)
+    if variant in ("", own):
+        return run.name, split
+    config, style = _config_and_style(variant)
+    if own and style == _config_and_style(own)[1]:
+        return run.name, f"{config} {split}"
+    return f"{run.name} {variant}", split
+
+
+def _config_and_style(variant: str) -> tuple[str, str]:
+    config, _, style = variant.removeprefix("explained_").rpartition("_")
+    return config, style
+
+
+def split_order(name: str) -> tuple[str, int, str]:
+    """A key that sorts the names of splits: those of what a run was trained on, then config by config."""
+    split = next((split for split in SPLITS if f" {name}".endswith(f" {split}")), name)
+    return name.removesuffix(split), SPLITS.index(split) if split in SPLITS else len(SPLITS), split
 
 
 class Row(NamedTuple):
-    """A row of the table of training variants by evaluation splits."""
+    """A row of the table of runs by evaluation splits."""
 
     run: int
     label: str
@@ -69,17 +106,14 @@ class Row(NamedTuple):
 
 
 def grid(runs: Sequence[Run]) -> tuple[list[str], list[Row]]:
-    """The splits that any run was evaluated on, and a row for each run, or for each variant where a run has more."""
+    """The splits that any run was evaluated on, and the rows of each run."""
     rows = []
     for i, run in enumerate(runs):
-        cells: dict[str, dict[str, tuple[str, int, Metrics]]] = {}
+        by_label: dict[str, dict[str, tuple[str, int, Metrics]]] = {}
         for task in run.evaluations:
-            variant, split = variant_and_split(task)
-            cells.setdefault(variant, {})[split] = (task, *run.last(task))
-        rows += [
-            Row(i, run.name if len(cells) == 1 else f"{run.name} {v}".strip(), by_split)
-            for v, by_split in cells.items()
-        ]
+            label, split = row_and_split(run, task)
+            by_label.setdefault(label, {})[split] = (task, *run.last(task))
+        rows += [Row(i, label, cells) for label, cells in by_label.items()]
     return sorted({split for row in rows for split in row.cells}, key=split_order), rows
 
 
@@ -155,13 +189,29 @@ class Predictions:
     """The last predictions of a task that were written."""
 
     task: str
+    label: str  # with `split`, what row_and_split says of the task
+    split: str
     step: int
     targets: list[dict[str, Any]]  # what metrics.postprocess makes: expression, answer, style, modulus
     texts: list[str]
 
+    @functools.cached_property
+    def mistakes(self) -> list[listops.Mistake | None]:
+        """The first mistake of each text."""
+        found = []
+        for target, text in zip(self.targets, self.texts, strict=True):
+            tree = listops.parse(target["expression"])
+            found.append(listops.mistake(text, tree, checked_style(target), target["modulus"]))
+        return found
+
+
+def checked_style(target: dict[str, Any]) -> str:
+    """The style by which a text is checked; "none", the answer alone, where it is none of those with rules."""
+    return target["style"] if target["style"] in CHECKED_STYLES else "none"
+
 
 def read_predictions(run: Run) -> list[Predictions]:
-    """The last predictions of each task of Explained ListOps; UserError where a line is damaged."""
+    """The last predictions of each task of Explained ListOps, row by row; UserError where a line is damaged."""
     last: dict[str, tuple[int, Path]] = {}
     for file in sorted((run.path / "inference_eval").glob("*.jsonl")):
         if match := _PREDICTIONS.fullmatch(file.name):
@@ -173,8 +223,9 @@ def read_predictions(run: Run) -> list[Predictions]:
         # SeqIO leaves out what is no JSON, and other tasks have other targets.
         kept = [row for row in rows if _is_listops(row.get("target")) and isinstance(row.get("prediction"), str)]
         if kept:
-            found.append(Predictions(task, step, [row["target"] for row in kept], [row["prediction"] for row in kept]))
-    return found
+            targets, texts = [row["target"] for row in kept], [row["prediction"] for row in kept]
+            found.append(Predictions(task, *row_and_split(run, task), step, targets, texts))
+    return sorted(found, key=lambda predictions: (predictions.label, split_order(predictions.split)))
 
 
 def _is_listops(target: Any) -> bool:

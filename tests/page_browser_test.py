@@ -3,13 +3,15 @@
 EXPLAINFT_SCREENSHOTS=FOLDER keeps the pictures.
 """
 
+import itertools
 import os
 from pathlib import Path
 
 import pytest
 
-from explainft import listops, report
-from tests.run_folders import TEST, prediction, write_lines, write_medium, write_t5x
+from explainft import listops, page, report
+from explainft.runs import read_run
+from tests.run_folders import TEST, many_runs, prediction, write_lines, write_medium, write_t5x
 
 chromium = pytest.importorskip("tests.chromium", reason="needs the extra test", exc_type=ImportError)
 pytestmark = [
@@ -104,7 +106,7 @@ def test_the_page_loads_draws_and_asks_nobody(desktop, written, screenshot):
     assert desktop.value("document.title") == "explainft report"
     assert desktop.value("document.querySelectorAll('#curves polyline').length") == 1  # T5X's run has steps alone
     assert desktop.value("document.querySelector('#curves .note').textContent").endswith(": t5x")
-    assert desktop.value("document.querySelectorAll('#groups svg circle').length") == 6 + 1
+    assert desktop.value("document.querySelectorAll('#groups svg .dot').length") == 6 + 1
     assert count(desktop) == "2,000 of 2,000 predictions; the page holds the first 2,000 of 2,500"
     assert desktop.value("document.querySelectorAll('.row').length") == 50
     screenshot(desktop, "desktop.png")
@@ -204,6 +206,8 @@ def test_a_phone_needs_no_sideways_scrolling(phone, written, screenshot):
     phone.value("document.querySelectorAll('.row')[1].click()")
     assert phone.value("document.documentElement.scrollWidth") == 375
     screenshot(phone, "phone.png")
+    phone.value("document.getElementById('mistakes').scrollIntoView({behavior: 'instant'})")
+    screenshot(phone, "phone_mistakes.png")
     phone.value("document.getElementById('explorer').scrollIntoView({behavior: 'instant'})")
     screenshot(phone, "phone_example.png")
     small = phone.value(
@@ -212,6 +216,47 @@ def test_a_phone_needs_no_sideways_scrolling(phone, written, screenshot):
     )
     assert small == 0  # a finger hits them
     quiet(phone, written)
+
+
+@pytest.mark.parametrize("width", [320, 390])
+def test_a_phone_shows_every_mistake_with_its_name(tab, written, width):
+    tab.resize(width, 800, mobile=True)
+    opened(tab, written)
+    shown = tab.value("""[...document.querySelectorAll('.mistakes tbody th, .mistakes tbody td')]
+      .filter((cell) => cell.offsetParent).map((cell) => {
+        const text = document.createRange();
+        text.selectNodeContents(cell);
+        const { left, right } = text.getBoundingClientRect();
+        const label = getComputedStyle(cell, '::before').content;
+        return [label === 'none' ? '' : label.slice(1, -1), cell.textContent, left >= 0 && right <= innerWidth - 20];
+      })""")
+    cells = [("", "medium test"), ("", ""), ("valid", "50.0%")]
+    cells += [("wrong list", "12.5%"), ("wrong arithmetic", "12.5%"), ("malformed", "12.5%"), ("wrong answer", "12.5%")]
+    assert [(label, text) for label, text, _ in shown] == [*cells, ("n", "2,500")]
+    assert all(inside for *_, inside in shown)
+    assert tab.value("(() => { const e = document.querySelector('#mistakes .scroll');"
+                     "return e.scrollWidth <= e.clientWidth; })()")  # fmt: skip
+
+
+def test_any_two_of_21_runs_look_different(tab, tmp_path):
+    runs = many_runs(read_run(write_medium(tmp_path)), 21)
+    (tmp_path / "many.html").write_text(page.document(runs, [[]] * 21, report.HEADER, report.rows(runs)))
+    tab.resize(1280, 900)
+    tab.open(tmp_path / "many.html")
+    tab.until("document.querySelectorAll('#curves polyline').length === 21")
+
+    def looks(selector: str) -> list[str]:
+        attributes = "['fill', 'd', 'stroke', 'stroke-dasharray'].map((name) => e.getAttribute(name)).join()"
+        return tab.value(f"[...document.querySelectorAll({selector!r})].map((e) => {attributes})")
+
+    assert len(set(looks("#groups .dot"))) == len(set(looks("#curves .dot"))) == 21
+    assert len(set(looks("#curves polyline"))) == 21
+    for chart in ("#groups", "#curves"):
+        assert set(looks(f"{chart} .key .dot")) == set(looks(f"{chart} .dot"))  # those beside the names are the same
+    # The dots of one group stand side by side, half of each to be seen at least.
+    panel = "[...document.querySelector('#groups > div').querySelectorAll('.dot')]"
+    xs = tab.value(f"{panel}.map((e) => e.getBoundingClientRect().x)")
+    assert min(b - a for a, b in itertools.pairwise(sorted(xs))) > 4  # pixels; a dot has 8
 
 
 def test_every_control_has_a_name_for_screen_readers(desktop):

@@ -10,7 +10,7 @@ import pytest
 
 from explainft import listops, page, report
 from explainft.runs import read_predictions, read_run
-from tests.run_folders import TEST, VALIDATION, evaluation, prediction, write_lines, write_medium, write_t5x
+from tests.run_folders import TEST, evaluation, prediction, write_lines, write_medium, write_t5x, write_two_configs
 
 TREE = "[SUM 7 [MIN 4 6 ] ]"
 RIGHT = "Min, smallest number of [4, 6] is 4\nSUM, add [7, 4], sum is 11, answer is 1\nFinal answer: 1"
@@ -167,7 +167,8 @@ def test_groups_have_intervals_in_the_order_of_their_numbers(medium):
 def test_each_prediction_has_what_the_explorer_shows(medium):
     data, [rows] = embedded(document(medium))
     assert data["sets"] == [
-        {"run": 0, "task": TEST, "split": "test", "step": 20, "style": "medium", "total": 5, "shown": 5}
+        {"run": 0, "task": TEST, "label": "medium", "split": "test", "step": 20, "style": "medium"}
+        | {"total": 5, "shown": 5}
         | {"kinds": {"valid": 2, "operator": 0, "list": 0, "copy": 0, "arithmetic": 1, "malformed": 1, "answer": 1}}
     ]
     assert [(row["kind"], row["step"]) for row in rows] == [
@@ -243,7 +244,32 @@ def test_the_same_runs_give_the_same_page_at_any_time(medium, monkeypatch):
     assert document(medium) == text
 
 
-def test_a_run_is_told_by_its_task_where_it_has_two_validation_tasks(medium):
+def test_a_run_is_told_by_its_variant_where_it_has_two_validation_tasks(medium):
     write_lines(medium / "inference_eval/x_eval_validation-metrics.jsonl", [evaluation(5, 0.5)])
     data, _ = embedded(document(medium))
-    assert [curve["label"] for curve in data["curves"]] == [f"medium {VALIDATION}", "medium x_eval_validation"]
+    assert [curve["label"] for curve in data["curves"]] == ["medium", "medium x"]
+
+
+def test_a_share_stands_in_a_cell_that_names_its_kind(medium):
+    cells = [cell for cell in Page(document(medium)).all("td") if "data-label" in cell]
+    assert [cell["data-label"] for cell in cells] == ["valid", "wrong arithmetic", "malformed", "wrong answer", "n"]
+    assert [cell.get("class") for cell in cells[:2]] == ["kind-valid", "kind-arithmetic"]
+
+
+def test_the_splits_of_two_configs_have_the_same_names_everywhere(tmp_path):
+    text = document(write_two_configs(tmp_path))
+    found, (data, _) = Page(text), embedded(text)
+    own = ["validation", "test", "larger numbers"]
+    others = ["tiny_25_96 validation", "tiny_25_96 test", "tiny_25_96 larger numbers"]
+    assert data["splits"] == [*own, *others]
+    assert set(data["splits"]) <= set(found.texts["th"])
+    places = [("medium", split) for split in (*own[1:], *others)] + [("medium explained_tiny_without_sum", "test")]
+    assert [(about["label"], about["split"]) for about in data["sets"]] == places
+    assert [text for text in found.texts["th"] if text in {" ".join(place) for place in places}] == [
+        " ".join(place) for place in places
+    ]
+    shown = {(evaluation["label"], evaluation["split"]) for evaluation in data["evaluations"]}
+    assert shown == set(places)
+    assert [curve["label"] for curve in data["curves"]] == ["medium"]
+    lead = next(text for text in found.texts["p"] if text.startswith("Final answers right"))
+    assert lead.startswith("Final answers right on test: medium 62.5% [50.0, 68.8], medium explained_tiny_without_sum")

@@ -8,7 +8,7 @@ import pytest
 from explainft import main, report
 from explainft.errors import UserError
 from explainft.runs import read_run
-from tests.run_folders import TEST, VALIDATION, training_row, write_lines, write_medium, write_t5x
+from tests.run_folders import TEST, VALIDATION, prediction, training_row, write_lines, write_medium, write_t5x
 
 
 @pytest.fixture
@@ -63,13 +63,14 @@ def test_other_metrics_and_names_in_the_table(tmp_path):
 
 
 def test_the_command_prints_the_table_and_writes_the_files(medium, t5x, tmp_path, capsys):
+    write_lines(medium / f"inference_eval/{TEST}-000020.jsonl", [prediction("[MIN 4 7 ]", 4, "4")])
     output = tmp_path / "new" / "report"
     main.main(["report", str(medium), str(t5x), "--output", str(output)])
     printed = capsys.readouterr()
     assert printed.out == (output / "table.md").read_text() == report.table([read_run(medium), read_run(t5x)])
-    pictures = [f"{name}.{end}" for name in ("accuracy", "breakdown", "heatmap") for end in ("png", "svg")]
+    pictures = [f"{name}.{end}" for name in ("accuracy", "breakdown", "heatmap", "mistakes") for end in ("png", "svg")]
     assert printed.err.splitlines() == [str(output / name) for name in ("report.html", "table.md", *pictures)]
-    for name in ("accuracy", "breakdown", "heatmap"):
+    for name in ("accuracy", "breakdown", "heatmap", "mistakes"):
         assert (output / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         height, width, _ = matplotlib.image.imread(output / f"{name}.png").shape
         assert 500 < width < 2400 and 200 < height < 1200
@@ -80,7 +81,8 @@ def test_the_command_prints_the_table_and_writes_the_files(medium, t5x, tmp_path
 def test_a_run_alone_and_without_evaluations_can_be_reported(tmp_path):
     write_lines(tmp_path / "run/metrics.jsonl", [training_row(10, 640, 3.0)])
     report.write_report([tmp_path / "run"], tmp_path / "report")
-    assert (tmp_path / "report/accuracy.png").is_file() and (tmp_path / "report/breakdown.png").is_file()
+    for name in ("accuracy", "breakdown", "heatmap", "mistakes"):
+        assert (tmp_path / f"report/{name}.png").is_file()
 
 
 def test_folders_of_one_name_are_told_apart(tmp_path, capsys):

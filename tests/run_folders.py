@@ -1,7 +1,10 @@
 """Folders of runs as the built-in engine and T5X write them, for the tests of what is read from them."""
 
+import dataclasses
 import json
 from pathlib import Path
+
+from explainft.runs import Run
 
 VALIDATION = "explained_tiny_medium_eval_validation_compact"
 TEST = "explained_tiny_medium_eval_test_compact"
@@ -42,6 +45,28 @@ def write_medium(folder: Path) -> Path:
     return run
 
 
+def write_two_configs(folder: Path) -> Path:
+    """The run of `write_medium`, scored afterwards on longer expressions too, and on what it was not trained to write.
+
+    Its own evaluation on test is older than the others.
+    """
+    run = write_medium(folder)
+    scored = {
+        "tiny_25_96_medium_eval_larger_numbers": 0.125,
+        "tiny_25_96_medium_eval_test": 0.25,
+        "tiny_25_96_medium_eval_validation": 0.375,
+        "tiny_medium_eval_larger_numbers": 0.75,
+        "tiny_without_sum_eval_test": 0.5,
+    }
+    for name, exact_match in scored.items():
+        shares = {"exact_match/depth/2": exact_match, "n/depth/2": 100}
+        task = run / f"inference_eval/explained_{name}_compact"
+        write_lines(Path(f"{task}-metrics.jsonl"), [evaluation(30, exact_match, **shares)])
+        write_lines(Path(f"{task}-000030.jsonl"), [prediction("[MIN 4 7 ]", 4, "4", "none")])
+    write_lines(run / f"inference_eval/{TEST}-000020.jsonl", [prediction("[MIN 4 7 ]", 4, "4", "none")])
+    return run
+
+
 def write_t5x(folder: Path) -> Path:
     """No metrics.jsonl, and a task without explanations; the second row of step 1000 replaces the first."""
     run = folder / "t5x"
@@ -57,3 +82,15 @@ def prediction(expression: str, answer: int, text: str, style: str = "medium") -
     """A line of a predictions file."""
     target = {"expression": expression, "answer": answer, "style": style, "modulus": 10}
     return {"input": {"inputs_pretokenized": expression}, "target": target, "prediction": text}
+
+
+def many_runs(run: Run, n: int) -> list[Run]:
+    """Runs like this one under other names, each with four operators, depths and lengths."""
+    names = {
+        "operator": ("MAX", "MED", "MIN", "SUM"),
+        "depth": range(2, 6),
+        "length": ("5-9", "10-14", "15-19", "20-24"),
+    }
+    groups = {f"exact_match/{kind}/{name}": 0.75 for kind, of_kind in names.items() for name in of_kind}
+    evaluations = run.evaluations | {TEST: {20: evaluation(20, 0.75, **groups)}}
+    return [dataclasses.replace(run, name=f"run {i}", evaluations=evaluations) for i in range(n)]

@@ -13,6 +13,7 @@ from tests.run_folders import (
     write_lines,
     write_medium,
     write_t5x,
+    write_two_configs,
 )
 
 
@@ -126,9 +127,47 @@ def test_the_grid_has_the_last_evaluation_of_each_split(medium, t5x):
     ]
     assert shown == [
         (0, "medium", {"test": (20, 0.625), "validation": (30, 0.875)}),
-        (1, "t5x", {"a": (1000, 0.5)}),
-        (1, "t5x explained_tiny_none", {"longer": (1000, 0.25), "validation": (2000, 0.375)}),
+        (1, "t5x", {"a": (1000, 0.5), "longer": (1000, 0.25), "validation": (2000, 0.375)}),
     ]
+
+
+def test_splits_of_another_config_are_named_with_it_in_the_runs_own_row(tmp_path):
+    run = runs.read_run(write_two_configs(tmp_path))
+    splits, rows = runs.grid([run])
+    others = ["tiny_25_96 validation", "tiny_25_96 test", "tiny_25_96 larger numbers"]
+    assert splits == ["validation", "test", "larger numbers", *others]
+    assert [(row.label, sorted(row.cells, key=runs.split_order)) for row in rows] == [
+        ("medium", splits),
+        ("medium explained_tiny_without_sum", ["test"]),
+    ]
+    assert rows[0].cells["tiny_25_96 test"][2]["exact_match"] == 0.25
+
+
+def test_a_run_was_trained_on_what_it_was_validated_on_most_often(tmp_path):
+    names = {"explained_tiny_25_96_long_eval_validation": [30], "explained_tiny_long_eval_validation": [10, 20, 30]}
+    for task, steps in names.items():
+        write_lines(tmp_path / f"inference_eval/{task}-metrics.jsonl", [evaluation(step, 0.5) for step in steps])
+    run = runs.read_run(tmp_path)
+    assert runs.own_variant(run) == "explained_tiny_long"
+    # As often, it cannot be told: a row each.
+    for task in names:
+        write_lines(tmp_path / f"inference_eval/{task}-metrics.jsonl", [evaluation(30, 0.5)])
+    run = runs.read_run(tmp_path)
+    assert runs.own_variant(run) is None
+    places = [
+        (f"{run.name} explained_tiny_25_96_long", "validation"),
+        (f"{run.name} explained_tiny_long", "validation"),
+    ]
+    assert [runs.row_and_split(run, task) for task in names] == places
+
+
+def test_without_validation_a_run_has_a_row_for_each_variant(tmp_path):
+    for config in ("listops30", "tiny_25_96"):
+        file = tmp_path / f"run/inference_eval/explained_{config}_medium_eval_test-metrics.jsonl"
+        write_lines(file, [evaluation(30, 0.5)])
+    splits, rows = runs.grid([runs.read_run(tmp_path / "run")])
+    assert splits == ["test"]
+    assert [row.label for row in rows] == ["run explained_listops30_medium", "run explained_tiny_25_96_medium"]
 
 
 # ---- predictions
@@ -143,8 +182,21 @@ def test_the_last_predictions_of_each_task(medium):
     found = {predictions.task: predictions for predictions in runs.read_predictions(runs.read_run(medium))}
     assert found.keys() == {TEST, VALIDATION}
     assert (found[TEST].step, found[TEST].texts) == (1000000, ["4", "7"])
+    assert (found[TEST].label, found[TEST].split) == ("medium", "test")
     assert found[TEST].targets == [row["target"] for row in rows]
     assert (found[VALIDATION].step, found[VALIDATION].texts) == (-1, ["7"])
+
+
+def test_predictions_come_row_by_row_in_the_order_of_the_splits(tmp_path):
+    found = runs.read_predictions(runs.read_run(write_two_configs(tmp_path)))
+    assert [(predictions.label, predictions.split) for predictions in found] == [
+        ("medium", "test"),
+        ("medium", "larger numbers"),
+        ("medium", "tiny_25_96 validation"),
+        ("medium", "tiny_25_96 test"),
+        ("medium", "tiny_25_96 larger numbers"),
+        ("medium explained_tiny_without_sum", "test"),
+    ]
 
 
 def test_what_are_no_predictions_of_listops_is_left_out(t5x):

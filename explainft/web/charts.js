@@ -1,17 +1,19 @@
 // Curves and dots with their intervals, and each chart as numbers.
 
+// The next ones each time the colours are used up: of lines, and of what stands for a point.
 const DASHES = ["", "7 4", "2 3", "9 3 2 3"];
+const SHAPES = ["M-1 0a1 1 0 1 0 2 0a1 1 0 1 0-2 0", "M-.9-.9h1.8v1.8h-1.8z", "M0-1.2 1.15.8h-2.3z", "M0-1.3 1.3 0 0 1.3-1.3 0z"];
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
 
-const dash = (run) => DASHES[Math.floor(run / 7) % DASHES.length]; // there are seven colours
+const dash = (run) => DASHES[data.runs[run].turn];
 const colour = (run) => data.runs[run].colour;
+const dot = (run, x, y, size, ...children) => svg("path",
+  { class: "dot", d: SHAPES[data.runs[run].turn], transform: `translate(${x} ${y}) scale(${size})`, fill: colour(run), stroke: "none" }, ...children);
 
 function key(items, drawLine) {
-  const mark = ({ run }) => drawLine
-    ? svg("line", { x1: 0, x2: 26, y1: 5, y2: 5, stroke: colour(run), "stroke-width": 3, "stroke-dasharray": dash(run) })
-    : svg("circle", { cx: 20, cy: 5, r: 5, fill: colour(run) });
-  return el("ul", { class: "key" }, ...items.map((item) =>
-    el("li", {}, svg("svg", { viewBox: "0 0 26 10", "aria-hidden": "true" }, mark(item)), item.label)));
+  const line = (run) => svg("line", { x1: 0, x2: 32, y1: 6, y2: 6, stroke: colour(run), "stroke-width": 2.5, "stroke-dasharray": dash(run) });
+  return el("ul", { class: "key" }, ...items.map(({ run, label }) =>
+    el("li", {}, svg("svg", { viewBox: "0 0 32 12", "aria-hidden": "true" }, drawLine ? line(run) : null, dot(run, drawLine ? 16 : 25, 6, 4.5)), label)));
 }
 
 function numbers(head, rows) {
@@ -73,14 +75,15 @@ function drawCurves(axis) {
     chart.append(svg("text", { class: "tick", x: x(tick), y: height - bottom + 18, "text-anchor": "middle" }, axisNumber(axis, tick)));
   }
   chart.append(svg("text", { class: "tick", x: (left + width) / 2, y: height - 4, "text-anchor": "middle" }, title));
+  const line = (points, bound) => points.map((point) => `${x(place(point))},${y(point[bound])}`);
+  for (const { run, points } of curves) { // all of them first: no interval covers another run's line
+    chart.append(svg("polygon", { points: [...line(points, "high"), ...line(points, "low").reverse()].join(" "), fill: colour(run), opacity: 0.16 }));
+  }
   for (const { run, label, points } of curves) {
-    const line = (bound) => points.map((point) => `${x(place(point))},${y(point[bound])}`);
-    chart.append(
-      svg("polygon", { points: [...line("high"), ...line("low").reverse()].join(" "), fill: colour(run), opacity: 0.16 }),
-      svg("polyline", { points: line("share").join(" "), fill: "none", stroke: colour(run), "stroke-width": 2.5, "stroke-dasharray": dash(run) }));
+    chart.append(svg("polyline", { points: line(points, "share").join(" "), fill: "none", stroke: colour(run), "stroke-width": 2.5, "stroke-dasharray": dash(run) }));
     for (const point of points) {
       const words = `${label}: ${percent(point.share)} [${percent(point.low)}, ${percent(point.high)}] at ${axisNumber(axis, place(point))} ${title}`;
-      chart.append(svg("circle", { cx: x(place(point)), cy: y(point.share), r: points.length > 40 ? 2 : 4, fill: colour(run) }, svg("title", {}, words)));
+      chart.append(dot(run, x(place(point)), y(point.share), points.length > 40 ? 2 : 4, svg("title", {}, words)));
     }
   }
   const rows = curves.flatMap(({ label, points }) => points.map((point) =>
@@ -94,12 +97,14 @@ function drawCurves(axis) {
 function drawGroups(split) {
   const host = byId("groups");
   const evaluations = data.evaluations.filter((evaluation) => evaluation.split === split);
+  const wide = evaluations.length > 8; // a panel a row then, so that the dots stand apart
+  host.classList.toggle("wide", wide);
   const panels = [["operator", "last operator"], ["depth", "depth"], ["length", "length in tokens"]].map(([kind, title]) => {
     const all = new Map();
     for (const { groups } of evaluations) for (const { name } of groups[kind]) all.set(name, parseInt(name, 10) || 0);
     const names = [...all.keys()].sort((a, b) => all.get(a) - all.get(b) || a.localeCompare(b));
     const [left, height] = [40, 230];
-    const width = 330;
+    const width = wide ? Math.max(host.clientWidth, 330) : 330;
     const tilted = names.join("").length > 34;
     const bottom = tilted ? 46 : 24;
     const { chart, y } = frame(width, height, left, bottom, `Exact match by ${title}`);
@@ -112,10 +117,10 @@ function drawGroups(split) {
         const group = groups[kind].find((candidate) => candidate.name === name);
         if (!group) return;
         const x = middle + (place - (evaluations.length - 1) / 2) * Math.min(12, (0.8 * gap) / evaluations.length);
-        chart.append(svg("g", { fill: colour(run), stroke: colour(run) },
+        chart.append(svg("g", { stroke: colour(run) },
           svg("title", {}, `${label}, ${name}: ${percent(group.share)} [${percent(group.low)}, ${percent(group.high)}], n = ${group.n}`),
           svg("line", { x1: x, x2: x, y1: y(group.low), y2: y(group.high), "stroke-width": 2 }),
-          svg("circle", { cx: x, cy: y(group.share), r: 4, stroke: "none" })));
+          dot(run, x, y(group.share), 4)));
       });
     });
     const rows = evaluations.flatMap(({ label, groups }) => groups[kind].map((group) =>
@@ -147,7 +152,7 @@ function startCharts() {
 
   const splits = data.splits.filter((split) => data.evaluations.some((evaluation) => evaluation.split === split));
   const select = byId("kinds-split");
-  for (const split of splits) select.append(el("option", { value: split }, spoken(split)));
+  for (const split of splits) select.append(el("option", { value: split }, split));
   if (splits.length) {
     select.value = splits.includes("test") ? "test" : splits[0];
     select.addEventListener("change", () => drawGroups(select.value));

@@ -150,8 +150,8 @@ function startExplorer() {
     byId("count").textContent = "These runs have no predictions of ListOps expressions.";
     return;
   }
-  data.sets.forEach(({ run, split, step }, i) => {
-    const name = `${data.runs[run].name} · ${spoken(split)} · step ${step.toLocaleString("en")}`;
+  data.sets.forEach(({ label, split, step }, i) => {
+    const name = `${label} · ${split} · step ${step.toLocaleString("en")}`;
     filters.set.append(el("option", { value: i }, name));
   });
   // The test split of a run that explains, if there is one.

@@ -6,7 +6,6 @@ const SVG = "http://www.w3.org/2000/svg";
 
 const byId = (id) => document.getElementById(id);
 const percent = (share) => `${(100 * share).toFixed(1)}%`;
-const spoken = (name) => name.replaceAll("_", " ");
 
 function fill(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
