@@ -6,6 +6,7 @@ import sys
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_CPU_ENABLE_ASYNC_DISPATCH", "false")
 
+import jax
 import pytest
 
 
@@ -14,6 +15,9 @@ def cache_dir(tmp_path_factory):
     """Token caches of the tests stay out of the user's."""
     folder = tmp_path_factory.mktemp("cache")
     os.environ["EXPLAINFT_CACHE_DIR"] = str(folder)
+    # A run in the tests' own process compiles what another has compiled; commands keep a cache of their own.
+    jax.config.update("jax_compilation_cache_dir", str(folder / "jax"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     return folder
 
 
