@@ -15,6 +15,7 @@ from explainft.figures import COLOURS
 COLOUR = dict(zip(STYLES, ("#000000", COLOURS[5], COLOURS[0], COLOURS[2], COLOURS[3]), strict=True)) | {
     "steps": COLOURS[4],
     "local_steps": COLOURS[1],
+    "marked": "#777777",
 }
 
 
@@ -56,8 +57,14 @@ def styles_figure(found: list[Result]) -> Figure:
             x = i + (j - (len(run) - 1) / 2) * 0.22
             ax.bar(x, f.mean, 0.2, color=COLOUR[style], alpha=0.4 + 0.2 * SIZES.index(size))
             ax.vlines(x, f.least, f.greatest, color="#777777", lw=2)
+            seeds = "\n1 seed" if f.runs == 1 else ""
             ax.annotate(
-                f"{f.mean:.0%}\n{size}", (x, f.greatest), (0, 3), textcoords="offset points", ha="center", fontsize=6
+                f"{f.mean:.0%}\n{size}{seeds}",
+                (x, f.greatest),
+                (0, 3),
+                textcoords="offset points",
+                ha="center",
+                fontsize=6,
             )
     ax.set_xticks(range(len(STYLES)), STYLES)
     ax.set(ylim=(0, 1.12), title="test split of tiny, by style of explanation and size (3.7M: 2,000 updates)")
@@ -70,7 +77,7 @@ def lengths_figure(found: list[Result]) -> Figure:
               32: range(30, 35), 37: range(35, 40), 42: range(40, 45), 47: range(45, 50),
               55: range(50, 60), 65: range(60, 70), 75: range(70, 80), 85: range(80, 90),
               95: range(90, 97)}  # fmt: skip
-    for style in (*STYLES, "steps", "local_steps"):
+    for style in (*STYLES, "marked", "steps", "local_steps"):
         shares = [by_length(pick(found, style=style), lengths) for lengths in groups.values()]
         points(ax, list(groups), shares, style, COLOUR[style])
     ax.axvspan(8, 24.5, color="#f0f0f0", zorder=0)
