@@ -3,8 +3,8 @@
     python -m experiments.rerun --draw 0               # two cells; runs and results go to rerun/
     python -m experiments.rerun --draw 1 --cells 3
 
-Exit code 1 where a new share of right answers is outside the interval of the file's, 95% of 2,000 expressions or what n
-is. One in twenty would be by chance, were they other expressions; with the same seed, data and code they are equal.
+Exit code 1 where a new share of right answers is outside the interval of the file's. With the same seed, data, code and
+kind of processor they are equal; else a run is another one, as with another seed.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import jax
 from experiments.shares import ROOT, Result, results
 from explainft import recipe, sweep
 from explainft.errors import UserError
+from explainft.workers import available_cores
 
 
 def drawn(found: list[Result], draw: int, cells: int) -> list[Result]:
@@ -33,7 +34,8 @@ def run(result: Result, folder: Path) -> Result:
     again = sweep.read_result(folder / "results", cell, trainings[cell.name])
     if again is not None:
         return again
-    if sweep.Runner(folder / "results", trainings, 1, []).run([cell]):
+    # One core, as in a sweep of as many jobs as cores: sums over more cores are of another order.
+    if sweep.Runner(folder / "results", trainings, available_cores(), []).run([cell]):
         raise UserError(f"{cell.name} failed; why stands in {cell.log}")
     return run(result, folder)
 
