@@ -22,6 +22,8 @@ from explainft.workers import available_cores
 
 def drawn(found: list[Result], draw: int, cells: int) -> list[Result]:
     """`found` is in the order of the files' names."""
+    if not 1 <= cells <= len(found):
+        raise UserError(f"--cells={cells} must be 1 to {len(found)}, the cells of results/")
     return random.Random(draw).sample(found, cells)
 
 
@@ -59,11 +61,14 @@ def main() -> None:
     args = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")
     ok = True
-    for before in drawn(results(), args.draw, args.cells):
-        print(f"{before['sweep']} {before['labels']}", flush=True)
-        for line, inside in compared(before, run(before, args.folder)):
-            print(f"  {line}", flush=True)
-            ok &= inside
+    try:
+        for before in drawn(results(), args.draw, args.cells):
+            print(f"{before['sweep']} {before['labels']}", flush=True)
+            for line, inside in compared(before, run(before, args.folder)):
+                print(f"  {line}", flush=True)
+                ok &= inside
+    except UserError as e:
+        parser.error(e.line)
     sys.exit(0 if ok else 1)
 
 

@@ -462,21 +462,21 @@ def forecast(missing: Sequence[Training], done: Sequence[dict[str, Any]], jobs: 
     if not missing:
         return "0 to do"
     work = sum(training.flops for training in missing) / 1e15
-    seconds = seconds_of(missing, done) / min(jobs, len(missing))
-    guessed = "" if done else ", a guess from the speed of this CPU"
-    return f"{len(missing)} to do, {jobs} at a time: {work:,.3g} PFLOP, about {duration(seconds)}{guessed}"
+    here = [result for result in done if result["made_with"]["cpu"] == _cpu()]
+    seconds = seconds_of(missing, here) / min(jobs, len(missing))
+    guessed = "" if here else ", a guess from the speed of this CPU"
+    return f"{len(missing)} to do, {jobs} at a time: {plan.short(work)} PFLOP, about {duration(seconds)}{guessed}"
 
 
 def seconds_of(
     trainings: Sequence[Training],
-    done: Sequence[dict[str, Any]],
+    here: Sequence[dict[str, Any]],
     peak: Callable[[str], float] = profiling.peak_flops_per_second,
 ) -> float:
-    """Of doing all cells one after the other, from those done on this machine: as long as the cells of the same size
+    """Of doing all cells one after the other, from results of this machine: as long as the cells of the same size
     and FLOPs took, which differ in the seed; else at the speed of those of the same size, of all, or as a guess.
     """
-    here = [result for result in done if result["made_with"]["cpu"] == _cpu()]
-    guess = SHARE_OF_PEAK * peak("float32") / available_cores() if trainings and not here else 0.0
+    guess = SHARE_OF_PEAK * peak("float32") / available_cores() if not here else 0.0
 
     def seconds(training: Training) -> float:
         same_size = [result for result in here if result["parameters"] == training.parameters]

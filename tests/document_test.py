@@ -10,6 +10,7 @@ import pytest
 
 from experiments import document, pictures, rerun, shares, tables
 from explainft import recipe, sweep
+from explainft.errors import UserError
 from explainft.metrics import wilson
 
 
@@ -114,6 +115,8 @@ def test_a_table_names_the_sweeps_that_fill_it_and_a_result_a_cell_of_its_sweep(
 def test_cells_drawn_to_be_run_again_depend_on_the_draw_alone():
     found = [result(1, seed=str(i)) for i in range(50)]
     assert rerun.drawn(found, 3, 2) == rerun.drawn(found, 3, 2) != rerun.drawn(found, 4, 2)
+    with pytest.raises(UserError, match="--cells=51 must be 1 to 50"):
+        rerun.drawn(found, 3, 51)
 
 
 def test_a_cell_run_again_is_held_to_the_interval_of_its_file():

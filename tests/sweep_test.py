@@ -148,15 +148,17 @@ def test_time_is_told_from_what_is_done_on_this_machine_and_else_from_the_peak()
     cells = [sweep.Training("", "", 1, 1, flops) for flops in (4 * 10**9, 2 * 10**9)]
     done = {"flops": 10**9, "parameters": 1, "seconds": 1.0, "wall_seconds": 2.0, "made_with": sweep.made_with()}
     assert sweep.seconds_of(cells, [done]) == pytest.approx(12)
-    elsewhere = {**done, "made_with": {"cpu": "another"}}
     peak = 1e9 * sweep.available_cores() / sweep.SHARE_OF_PEAK
-    assert sweep.seconds_of(cells, [elsewhere], peak=lambda _: peak) == pytest.approx(6)
-    assert sweep.seconds_of([], []) == 0
+    assert sweep.seconds_of(cells, [], peak=lambda _: peak) == pytest.approx(6)
+    assert sweep.forecast(cells, [done], 2).endswith("about 6 s")
+    elsewhere = {**done, "made_with": {"cpu": "another"}}
+    assert sweep.forecast(cells, [elsewhere], 2).endswith(", a guess from the speed of this CPU")
+    assert sweep.forecast([], [done], 2) == "0 to do"
 
 
 def test_cells_that_differ_in_the_seed_tell_the_time_and_else_those_of_the_same_size():
     def result(parameters, flops, seconds):
-        return {"parameters": parameters, "flops": flops, "seconds": seconds, "made_with": sweep.made_with()}
+        return {"parameters": parameters, "flops": flops, "seconds": seconds}
 
     done = [result(1, 100, 10.0), result(1, 300, 60.0), result(2, 100, 1.0), result(2, 100, 3.0)]
     assert sweep.seconds_of([sweep.Training("", "", 1, 1, 100)], done) == pytest.approx(10)
