@@ -24,17 +24,32 @@ def cache_dir(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_data_dir(tmp_path_factory):
     """The config `tiny`, cut to 600 training examples and 40 of each other split; the folder of all datasets."""
+    folder = str(tmp_path_factory.mktemp("tfds"))
+    build_cut("tiny", folder)
+    return folder
+
+
+def build_cut(name, folder):
+    """A config with 600 training examples and 40 of each other split."""
     from explainft.dataset import ExplainedListops
 
-    folder = str(tmp_path_factory.mktemp("tfds"))
-    config = ExplainedListops.builder_configs["tiny"]
+    config = ExplainedListops.builder_configs[name]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(config, "train_examples", 600)
         patch.setattr(config, "eval_examples", 40)
-        builder = ExplainedListops(config="tiny", data_dir=folder)
+        builder = ExplainedListops(config=name, data_dir=folder)
         builder.processes = 1
         builder.download_and_prepare()
-    return folder
+
+
+@pytest.fixture
+def seqio_unchanged():
+    """seqio keeps the folders it was told of for the whole process."""
+    import seqio
+
+    yield
+    seqio.set_tfds_data_dir_override(None)
+    seqio.set_global_cache_dirs([])
 
 
 @pytest.fixture

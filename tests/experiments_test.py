@@ -8,6 +8,7 @@ import seqio
 import tensorflow as tf
 
 from explainft import listops
+from tests.conftest import build_cut
 
 TREE = listops.parse("[MED 1 [SUM 2 9 ] [MAX 3 4 ] [MIN 5 6 ] ]")
 LINES = [
@@ -25,7 +26,8 @@ WITHOUT = {
 
 
 @pytest.fixture
-def sweeps(registries):
+def sweeps(registries, seqio_unchanged, tiny_data_dir):
+    seqio.set_tfds_data_dir_override(tiny_data_dir)
     return importlib.import_module("experiments.tasks")
 
 
@@ -46,6 +48,7 @@ def test_the_tasks_of_the_sweeps_are_registered(sweeps):
     assert {"explained_tiny_marked_compact", "explained_tiny_25_96_marked_eval_test_compact"} <= names
     assert "explained_tiny_far_steps_compact" in names
     assert {"explained_tiny_steps_compact", "explained_tiny_25_96_steps_eval_test_compact"} <= names
+    assert "explained_tiny_25_96_steps_eval_twice_compact" in names
     assert {"explained_tiny_gaps_digits_compact", "explained_tiny_gaps_digits_eval_larger_numbers_compact"} <= names
     assert "explained_tiny_gaps_digits_eval_compact" in seqio.MixtureRegistry.names()
 
@@ -59,3 +62,18 @@ def test_long_expressions_are_marked_more_often_in_training_alone(sweeps, name):
     lengths = {expression: listops.length(listops.parse(expression)) for expression in drawn}
     wanted = {e: 1 if "eval" in name else max(1, length // 4 - 1) for e, length in lengths.items()}
     assert drawn == wanted and max(lengths.values()) > 20
+
+
+def test_those_twice_as_long_are_all_of_a_quarter_that_was_not_tested_on(sweeps, tmp_path):
+    build_cut("tiny_25_96", str(tmp_path))
+    seqio.set_tfds_data_dir_override(str(tmp_path))
+    everything = seqio.TaskRegistry.get("explained_tiny_25_96_none").source.get_dataset("train", shuffle=False)
+    quarter = {row["expression"] for row in everything.take(600 // 4).as_numpy_iterator()}
+    task = seqio.TaskRegistry.get("explained_tiny_25_96_steps_eval_twice_compact")
+    rows = list(task.get_dataset(None, "test", shuffle=False).as_numpy_iterator())
+    trees = [listops.parse(row["expression"].decode()) for row in rows]
+    assert {row["expression"] for row in rows} == {
+        e for e in quarter if 45 <= listops.length(listops.parse(e.decode())) <= 49
+    }
+    assert [row["targets_pretokenized"].decode() for row in rows] == [listops.explain(t, "medium") for t in trees]
+    assert len(rows) > 5

@@ -37,14 +37,6 @@ def test_tokens_are_the_task_s_texts(data_dir):
         assert cache.inputs[i][:-1].tolist() == cache.vocabulary.encode(record["inputs_pretokenized"])
 
 
-@pytest.fixture
-def seqio_unchanged():
-    """seqio keeps the folders it was told of for the whole process."""
-    yield
-    seqio.set_tfds_data_dir_override(None)
-    seqio.set_global_cache_dirs([])
-
-
 @pytest.mark.usefixtures("seqio_unchanged")
 def test_tokens_stand_in_several_files_in_the_task_s_order(data_dir, monkeypatch, tmp_path):
     monkeypatch.setenv("EXPLAINFT_CACHE_DIR", str(tmp_path))
