@@ -13,6 +13,8 @@ from functools import partial
 
 from explainft.errors import UserError
 
+AHEAD = 128  # calls at least, so that two processes do not wait while the parent imports TensorFlow
+
 
 @contextlib.contextmanager
 def workers(processes: int) -> Iterator[Callable[..., Iterable]]:
@@ -24,7 +26,7 @@ def workers(processes: int) -> Iterator[Callable[..., Iterable]]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context, end_with_parent) as pool:
         try:
-            yield partial(map_in_order, pool, 2 * processes)
+            yield partial(map_in_order, pool, max(AHEAD, 2 * processes))
         except BrokenProcessPool as e:
             raise UserError(
                 f"one of {processes} worker processes was killed, perhaps for want of memory; give the same command "
