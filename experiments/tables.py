@@ -79,6 +79,12 @@ def lengths(found: list[Result]) -> str:
     )
 
 
+def twice(found: list[Result]) -> str:
+    shares = {style: share(pick(found, style=style), "tiny_25_96_twice") for style in ("steps", "local_steps")}
+    n = max(s.n if s else 0 for s in shares.values())
+    return table(("style", f"length 45-49, n = {n:,}"), [(style, cell(s)) for style, s in shares.items()])
+
+
 def examples(found: list[Result]) -> str:
     rows = [
         (f"{int(n):,}", *(cell(share(pick(found, style=style, examples=n), "test")) for style in ("none", "medium")))
@@ -177,6 +183,7 @@ TABLES: dict[str, tuple[Callable[[list[Result]], str], tuple[str, ...]]] = {
     "valid": (valid, ("sizes",)),
     "splits": (splits, ("sizes",)),
     "lengths": (lengths, ("sizes", "marked", "steps")),
+    "twice": (twice, ("steps",)),
     "examples": (examples, ("examples", "sizes")),
     "modsum": (modsum, ("modsum",)),
     "explained": (explained, ("explained", "sizes")),
