@@ -1,6 +1,7 @@
 """The tasks of the experiments that `import tasks` does not register."""
 
 import functools
+import re
 from collections.abc import Callable
 
 import seqio
@@ -10,7 +11,7 @@ import tensorflow_datasets as tfds
 import tasks
 from experiments import digits, pointers, steps
 from explainft import metrics, token_cache
-from explainft.listops.configs import EVAL_SPLITS
+from explainft.listops.configs import EVAL_SPLITS, UNSEEN
 from explainft.listops.expression import Tree, length, parse
 from explainft.vocab import COMPACT
 from tasks import preprocessors
@@ -147,6 +148,16 @@ def _evenly(tree: Tree) -> int:
 _register_written("marked", "tiny", pointers.marked, pointers.MARKS + pointers.OPERATOR_MARKS, _evenly)
 _register_written("marked", "tiny_25_96", pointers.marked, pointers.MARKS + pointers.OPERATOR_MARKS)
 _register_written("digits", "tiny_gaps", digits.digits)
+
+
+def _without_unseen(tree: Tree) -> int:
+    """Only expressions whose texts show none of the unseen numbers, not as a sum or median on the way either."""
+    return int(
+        not set(UNSEEN) & {int(number) for text in digits.digits(tree) for number in re.findall("[0-9]{2}", text)}
+    )
+
+
+_register_written("unmet_digits", "tiny_gaps", digits.digits, draws=_without_unseen)
 for _config in ("tiny", "tiny_25_96"):
     _register_written(
         "steps", _config, steps.step, draws=steps.count, postprocess=_medium, whole=steps.whole, rest=steps.rest

@@ -1,6 +1,7 @@
 """The tasks of the experiments: what is left out of an explanation, and that nothing else is."""
 
 import importlib
+import re
 from collections import Counter
 
 import pytest
@@ -77,3 +78,19 @@ def test_those_twice_as_long_are_all_of_a_quarter_that_was_not_tested_on(sweeps,
     }
     assert [row["targets_pretokenized"].decode() for row in rows] == [listops.explain(t, "medium") for t in trees]
     assert len(rows) > 5
+
+
+def test_digits_can_be_learned_without_meeting_an_unseen_number(sweeps, tmp_path):
+    build_cut("tiny_gaps", str(tmp_path))
+    seqio.set_tfds_data_dir_override(str(tmp_path))
+
+    def texts(name):
+        rows = seqio.TaskRegistry.get(name).get_dataset(None, "train", shuffle=False).as_numpy_iterator()
+        return [(row["inputs_pretokenized"] + b" " + row["targets_pretokenized"]).decode() for row in rows]
+
+    every, unmet = texts("explained_tiny_gaps_digits_compact"), texts("explained_tiny_gaps_unmet_digits_compact")
+    shown = re.compile(r"\b(11|14|17|20|23|26|29)\b")
+    assert unmet == [text for text in every if not shown.search(text)]
+    assert 300 < len(unmet) < len(every) == 600
+    evaluation = seqio.TaskRegistry.get("explained_tiny_gaps_unmet_digits_eval_larger_numbers_compact")
+    assert len(list(evaluation.get_dataset(None, "test", shuffle=False).as_numpy_iterator())) == 40
