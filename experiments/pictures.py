@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, PercentFormatter
 
 from experiments.shares import EXAMPLES, SIZES, STYLES, Result, Share, by_length, mean_of, pick, pooled, share
+from experiments.tables import FEWER_UPDATES
 from explainft.figures import COLOURS
 
 COLOUR = dict(zip(STYLES, ("#000000", COLOURS[5], COLOURS[0], COLOURS[2], COLOURS[3]), strict=True)) | {
@@ -17,6 +18,7 @@ COLOUR = dict(zip(STYLES, ("#000000", COLOURS[5], COLOURS[0], COLOURS[2], COLOUR
     "local_steps": COLOURS[1],
     "marked": "#777777",
 }
+MARKER = dict(zip(COLOUR, "osD^vPX*", strict=True))
 
 
 def panel(width: float = 6.4, height: float = 3.6) -> tuple[Figure, Axes]:
@@ -37,34 +39,41 @@ def with_legend(fig: Figure) -> Figure:
     return fig
 
 
-def points(ax: Axes, xs: Sequence[float], shares: Sequence[Share | None], label: str, colour: str) -> None:
+def points(ax: Axes, xs: Sequence[float], shares: Sequence[Share | None], style: str) -> None:
+    colour = COLOUR[style]
     kept = [(x, found) for x, found in zip(xs, shares, strict=True) if found is not None]
     if not kept:
         return
     at = [x for x, _ in kept]
     ax.fill_between(at, [f.low for _, f in kept], [f.high for _, f in kept], color=colour, alpha=0.15, lw=0)
-    ax.plot(at, [f.mean for _, f in kept], "-o", color=colour, lw=2, ms=4, label=label, clip_on=False)
+    ax.plot(
+        at, [f.mean for _, f in kept], "-", marker=MARKER[style], color=colour, lw=2, ms=5, label=style, clip_on=False
+    )
     for x, f in kept:
         ax.vlines(x, f.least, f.greatest, color=colour, lw=1)
 
 
 def styles_figure(found: list[Result]) -> Figure:
-    fig, ax = panel(7.6)
+    fig, ax = panel(9.0, 4.0)
     for i, style in enumerate(STYLES):
         shares = {size: share(pick(found, style=style, size=size), "test") for size in SIZES}
         run = {size: f for size, f in shares.items() if f is not None}
         for j, (size, f) in enumerate(run.items()):
             x = i + (j - (len(run) - 1) / 2) * 0.22
-            ax.bar(x, f.mean, 0.2, color=COLOUR[style], alpha=0.4 + 0.2 * SIZES.index(size))
-            ax.vlines(x, f.least, f.greatest, color="#777777", lw=2)
+            hatch = "////" if size in FEWER_UPDATES else None
+            shade = 0.4 + 0.2 * SIZES.index(size)
+            ax.bar(x, f.mean, 0.2, color=COLOUR[style], alpha=shade, hatch=hatch, edgecolor="white", lw=0)
+            ax.vlines(x, f.least, f.greatest, color="#999999", lw=4)
+            interval = [[f.mean - f.low], [f.high - f.mean]]
+            ax.errorbar(x, f.mean, interval, color="#333333", elinewidth=1, capsize=2)
             seeds = "\n1 seed" if f.runs == 1 else ""
             ax.annotate(
                 f"{f.mean:.0%}\n{size}{seeds}",
-                (x, f.greatest),
+                (x, max(f.greatest, f.high)),
                 (0, 3),
                 textcoords="offset points",
                 ha="center",
-                fontsize=6,
+                fontsize=7,
             )
     ax.set_xticks(range(len(STYLES)), STYLES)
     ax.set(ylim=(0, 1.12), title="test split of tiny, by style of explanation and size (3.7M: 2,000 updates)")
@@ -79,7 +88,7 @@ def lengths_figure(found: list[Result]) -> Figure:
               95: range(90, 97)}  # fmt: skip
     for style in (*STYLES, "marked", "steps", "local_steps"):
         shares = [by_length(pick(found, style=style), lengths) for lengths in groups.values()]
-        points(ax, list(groups), shares, style, COLOUR[style])
+        points(ax, list(groups), shares, style)
     ax.axvspan(8, 24.5, color="#f0f0f0", zorder=0)
     ax.annotate("trained on", (9, 0.02), fontsize=8, color="#555555")
     ax.set(xlabel="length of the expression", xlim=(8, 96))
@@ -90,7 +99,7 @@ def examples_figure(found: list[Result]) -> Figure:
     fig, ax = panel()
     for style in ("none", "medium"):
         shares = [share(pick(found, style=style, examples=n), "test") for n in EXAMPLES]
-        points(ax, [int(n) for n in EXAMPLES], shares, style, COLOUR[style])
+        points(ax, [int(n) for n in EXAMPLES], shares, style)
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     ax.set(xlabel="training examples")
@@ -108,7 +117,7 @@ def training_figure(found: list[Result]) -> Figure:
                 by_step.setdefault(step, []).append((seen, right * n, n))
         steps = sorted(by_step)
         seen = [statistics.mean(row[0] for row in by_step[step]) for step in steps]
-        points(ax, seen, [pooled([row[1:] for row in by_step[step]]) for step in steps], style, COLOUR[style])
+        points(ax, seen, [pooled([row[1:] for row in by_step[step]]) for step in steps], style)
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     ax.set(xlabel="training examples seen (98,000 an epoch)", xlim=(0, None))
     return with_legend(fig)
@@ -126,19 +135,21 @@ def cost_figure(found: list[Result]) -> Figure:
             by_step.setdefault(step, []).append((right * n, n))
         steps = sorted(by_step)
         spent = [step / runs[0]["steps"] * runs[0]["flops"] / 1e12 for step in steps]
-        points(training, spent, [pooled(by_step[step]) for step in steps], style, COLOUR[style])
-    answers = {style: (pick(found, style=style), "test", COLOUR[style]) for style in STYLES}
+        points(training, spent, [pooled(by_step[step]) for step in steps], style)
+    answers = {style: (pick(found, style=style), "test") for style in STYLES}
     for part in ("lists", "sorting", "sum"):
-        answers[f"without {part}"] = (pick(found, without=part), "tiny_without_test", COLOUR["medium"])
-    for label, (runs, split, colour) in answers.items():
+        answers[f"without {part}"] = (pick(found, without=part), "tiny_without_test")
+    for label, (runs, split) in answers.items():
         right, tokens = share(runs, split), mean_of(runs, split, "decoded_tokens")
         if right is None or tokens is None:
             continue
-        decoding.errorbar(tokens, right.mean, [[right.mean - right.least], [right.greatest - right.mean]], fmt="o",
-                          color=colour, ms=5, lw=1, mfc=colour if label in STYLES else "white")  # fmt: skip
-        left = label in ("without lists", "without sorting")
-        # Below its point: what medium without the sum gets is beside it.
-        place = (-6 if left else 6, -9 if label == "shuffled" else -3)
+        looks = {"color": COLOUR.get(label, COLOUR["medium"]), "fmt": MARKER.get(label, MARKER["medium"])}
+        if label not in STYLES:
+            looks["mfc"] = "white"
+        seeds = [[right.mean - right.least], [right.greatest - right.mean]]
+        decoding.errorbar(tokens, right.mean, seeds, ms=5, lw=1, **looks)
+        left = label not in STYLES
+        place = (-6 if left else 6, -3)
         decoding.annotate(label, (tokens, right.mean), place, textcoords="offset points", fontsize=7,
                           ha="right" if left else "left")  # fmt: skip
     training.set(ylim=(0, 1.04), xlim=(0, None), ylabel="final answers right", xlabel="training TFLOP (validation)")

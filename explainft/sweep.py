@@ -28,7 +28,7 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
-from explainft import __version__, checkpoint, flops, plan, profiling, recipe, sharding, train
+from explainft import __version__, checkpoint, flops, plan, profiling, recipe, sharding, token_cache, train
 from explainft.errors import UserError, require_name
 from explainft.run_folder import locked, writing
 from explainft.runs import read_predictions, read_run, variant_and_split
@@ -68,6 +68,9 @@ class Sweep:
                 require_name(**{f"axis {axis!r}, value": value})
                 if "/" in value:
                     raise UserError(f"axis {axis!r}, value={value!r} names files and cannot hold a slash")
+        for name, listed in (("evaluations", self.evaluations), ("data", self.data)):
+            if isinstance(listed, str):
+                raise UserError(f"{name}={listed!r} must be a list of names: [{listed!r}]")
         if not self.evaluations:
             raise UserError("evaluations=() is empty; name the mixture to score each cell on")
 
@@ -97,8 +100,10 @@ def _with_labels(value: Any, labels: dict[str, str]) -> Any:
         return value
     try:
         return value.format(**labels)
-    except (KeyError, IndexError, ValueError) as e:
+    except KeyError as e:
         raise UserError(f"{value!r} names the axis {e}; axes: {', '.join(labels)}") from e
+    except (IndexError, ValueError) as e:
+        raise UserError(f"{value!r}: {e}; braces hold the name of an axis ({', '.join(labels)})") from e
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,21 +138,26 @@ class Cell:
     def log(self) -> Path:
         return self.run.with_name(f"{self.name}.log")
 
-    def claim(self, identity: str) -> None:
+    def claim(self, settings: str) -> None:
         """Refuses a folder that holds a run with other settings: its outcome would be taken for this cell's."""
         file = self.run.with_name(f"{self.name}.settings")
         found = file.read_text() if file.is_file() else "unknown"
-        if found != identity and self.run.exists():
+        if found != settings and self.run.exists():
             raise UserError(f"{self.run} holds a run with other settings; delete it, and the cell is trained anew")
         with writing(file):
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(identity)
+            file.write_text(settings)
 
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """What is known of a cell before it is trained; `identity` tells settings and evaluations from others."""
+    """What is known of a cell before it is trained.
 
+    `settings` tells its training from others, `identity` its result: with another evaluation more is to be scored, and
+    nothing trained anew.
+    """
+
+    settings: str
     identity: str
     evaluation: str
     steps: int  # at which it ends; of pre-training too, where that counts
@@ -194,6 +204,8 @@ def run(
             build = [*EXPLAINFT, "data", "build", "--config", config, *data_flags]
             if subprocess.run(build, stdout=subprocess.DEVNULL).returncode:
                 raise UserError(f"the data {config!r} of the sweep cannot be built; mend what is said above")
+        for mixture, module in {(m, cell.macros.get(MODULE, "tasks")) for cell in missing for m in cell.mixtures}:
+            token_cache.task_names(mixture, module)  # raises for what would be unknown after hours of training
         failed = Runner(results, trainings, jobs, data_flags).run(missing)
     if failed:
         raise UserError(f"{len(failed)} cells failed: {', '.join(failed)}; why stands in {runs / name}/<cell>.log")
@@ -254,7 +266,7 @@ class Runner:
         peak = 0
         started = time.monotonic()
         try:
-            cell.claim(training.identity)
+            cell.claim(training.settings)
             for command in cell.commands():
                 if self._stopping:
                     return cell, "", True
@@ -272,7 +284,7 @@ class Runner:
         return cell, summary(result), True
 
     def _process(self, command: list[str], log: Path) -> tuple[int, Any]:
-        with open(log, "a", encoding="utf-8") as file:
+        with writing(log), open(log, "a", encoding="utf-8") as file:
             file.write(shlex.join(["explainft", *command]) + "\n")
             file.flush()
             process = subprocess.Popen(
@@ -430,7 +442,7 @@ def read_trainings(cells: Sequence[Cell]) -> dict[str, Training]:
     mesh = sharding.make_mesh(1)
     for cell in tqdm(cells, desc="reading the recipes", unit=" cells", disable=None, leave=False):
         recipe.load([cell.gin_file], ["MODEL_DIR=run", *(f"{name}={value}" for name, value in cell.macros.items())])
-        text = "\n".join([recipe.choices(), *cell.mixtures])
+        choices = recipe.choices()
         settings = recipe.bindings(train.train)
         model, dataset, steps = settings["model"], settings["dataset"], settings["train_steps"]
         updates = plan.updates(settings)
@@ -449,12 +461,17 @@ def read_trainings(cells: Sequence[Cell]) -> dict[str, Training]:
             parameters = sum(x.size for x in jax.tree.leaves(like.params))
             known[key] = parameters, updates * flops.products(traced.jaxpr.jaxpr)
         found[cell.name] = Training(
-            hashlib.sha256(text.encode()).hexdigest()[:16],
+            _hash(choices),
+            _hash("\n".join([choices, *cell.mixtures])),
             settings["evaluation"].mixture_or_task_name,
             steps,
             *known[key],
         )
     return found
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def forecast(missing: Sequence[Training], done: Sequence[dict[str, Any]], jobs: int) -> str:

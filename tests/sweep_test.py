@@ -99,6 +99,9 @@ def test_a_later_axis_has_the_last_word_and_the_command_says_all():
         ({"axes": {"a": {"x": {}, "x-y": {}}, "b": {"z": {}, "y-z": {}}}, "evaluations": ("e",)},
          "2 cells would be named 'x-y-z'"),
         ({"evaluations": ()}, "name the mixture"),
+        ({"evaluations": "an_eval"}, r"evaluations='an_eval' must be a list of names: \['an_eval'\]"),
+        ({"data": "tiny"}, "data='tiny' must be a list"),
+        ({"evaluations": ("a{",)}, r"'a{': Single '{' encountered .*; braces hold the name of an axis \(seed, style\)"),
         ({"evaluations": ("{sise}",)}, "'{sise}' names the axis 'sise'; axes: seed, style"),
         ({"recipe": None}, "has no recipe"),
     ],
@@ -140,12 +143,16 @@ def test_what_tells_a_cell_from_another_is_its_settings_not_its_folder(monkeypat
     monkeypatch.chdir(ROOT)
     [here], [there] = (grid(axes={"n": {"x": {}}}, evaluations=("e",)).cells("s", Path(p)) for p in ("runs", "/other"))
     [scored] = grid(axes={"n": {"x": {}}}, evaluations=("other",)).cells("s", Path("runs"))
-    identities = [sweep.read_trainings([cell])["x"].identity for cell in (here, there, scored)]
-    assert identities[0] == identities[1] != identities[2]
+    [longer] = grid(axes={"n": {"x": {"TRAIN_STEPS": 999}}}, evaluations=("e",)).cells("s", Path("runs"))
+    trainings = [sweep.read_trainings([cell])["x"] for cell in (here, there, scored, longer)]
+    identities = [training.identity for training in trainings]
+    assert identities[0] == identities[1] and len(set(identities)) == 3
+    settings = [training.settings for training in trainings]
+    assert settings[0] == settings[1] == settings[2] != settings[3]
 
 
 def test_time_is_told_from_what_is_done_on_this_machine_and_else_from_the_peak():
-    cells = [sweep.Training("", "", 1, 1, flops) for flops in (4 * 10**9, 2 * 10**9)]
+    cells = [sweep.Training("", "", "", 1, 1, flops) for flops in (4 * 10**9, 2 * 10**9)]
     done = {"flops": 10**9, "parameters": 1, "seconds": 1.0, "wall_seconds": 2.0, "made_with": sweep.made_with()}
     assert sweep.seconds_of(cells, [done]) == pytest.approx(12)
     peak = 1e9 * sweep.available_cores() / sweep.SHARE_OF_PEAK
@@ -161,10 +168,10 @@ def test_cells_that_differ_in_the_seed_tell_the_time_and_else_those_of_the_same_
         return {"parameters": parameters, "flops": flops, "seconds": seconds}
 
     done = [result(1, 100, 10.0), result(1, 300, 60.0), result(2, 100, 1.0), result(2, 100, 3.0)]
-    assert sweep.seconds_of([sweep.Training("", "", 1, 1, 100)], done) == pytest.approx(10)
-    assert sweep.seconds_of([sweep.Training("", "", 1, 2, 100)], done) == pytest.approx(2)
-    assert sweep.seconds_of([sweep.Training("", "", 1, 1, 200)], done) == pytest.approx(200 * 70 / 400)
-    assert sweep.seconds_of([sweep.Training("", "", 1, 3, 600)], done) == pytest.approx(74)
+    assert sweep.seconds_of([sweep.Training("", "", "", 1, 1, 100)], done) == pytest.approx(10)
+    assert sweep.seconds_of([sweep.Training("", "", "", 1, 2, 100)], done) == pytest.approx(2)
+    assert sweep.seconds_of([sweep.Training("", "", "", 1, 1, 200)], done) == pytest.approx(200 * 70 / 400)
+    assert sweep.seconds_of([sweep.Training("", "", "", 1, 3, 600)], done) == pytest.approx(74)
 
 
 def test_pre_training_is_no_work_of_a_cell(monkeypatch):
@@ -267,6 +274,17 @@ def test_a_sweep_ends_with_a_file_for_each_cell_and_does_nothing_twice(in_folder
     main(command)
     assert "1 cells, 0 to do" in capsys.readouterr().out
 
+    # Another evaluation is another result of the same training; a name that nobody knows is told before hours of it.
+    tasks = ["explained_tiny_medium_eval_test_compact", "explained_tiny_medium_eval_longer_compact"]
+    trained = (in_folder / "runs/grid/0/metrics.jsonl").read_bytes()
+    main([*command, f"--gin.sweep.Sweep.evaluations={tasks!r}"])
+    more = json.loads((in_folder / "results/grid/0.json").read_text())["evaluations"]
+    assert more.keys() == again["evaluations"].keys() | {*tasks} and tasks[1] not in again["evaluations"]
+    assert (in_folder / "runs/grid/0/metrics.jsonl").read_bytes() == trained
+    with pytest.raises(SystemExit):
+        main([*command, "--gin.sweep.Sweep.evaluations=['explained_tiny_mediun_eval_test_compact']"])
+    assert "did you mean 'explained_tiny_medium_eval_test_compact'" in capsys.readouterr().err
+
 
 def test_a_sweep_that_is_stopped_saves_and_goes_on(in_folder, tiny_data_dir):
     file = write(in_folder / "grid.gin", {"seed": {"0": {**TINY, "TRAIN_STEPS": 400, "LOG_PERIOD": 5}}})
@@ -297,7 +315,7 @@ def test_a_cell_whose_run_was_cut_off_has_no_result(in_folder):
     (run / "metrics.jsonl").write_text(json.dumps({"step": 1, "examples": 3, "seconds": 1.0}) + "\n")
     cell = sweep.Cell("grid", {"seed": "0"}, "gin/medium_tiny.gin", {}, (), run)
     with pytest.raises(UserError, match="stopped at step 1 of 4,000"):
-        sweep.result_of(cell, sweep.Training("", "", 4000, 1, 1))
+        sweep.result_of(cell, sweep.Training("", "", "", 4000, 1, 1))
 
 
 def test_a_damaged_result_is_named(in_folder):
@@ -305,4 +323,4 @@ def test_a_damaged_result_is_named(in_folder):
     (in_folder / "results/grid").mkdir(parents=True)
     (in_folder / "results/grid/0.json").write_text("{")
     with pytest.raises(UserError, match=r"0.json is damaged .*; delete it"):
-        sweep.read_result(Path("results"), cell, sweep.Training("", "", 1, 1, 1))
+        sweep.read_result(Path("results"), cell, sweep.Training("", "", "", 1, 1, 1))
