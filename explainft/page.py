@@ -21,7 +21,11 @@ from explainft.runs import Metrics, Predictions, Row, Run, checked_style, grid, 
 
 MAX_ROWS = 2_000  # of a task's predictions in the page
 SCRIPTS = ("page.js", "charts.js", "tree.js", "explorer.js")  # in the order in which they need each other
-MEANINGS = {VALID: "every step and the final answer are right", **listops.MISTAKES}
+MEANINGS = {
+    VALID: "every step and the final answer are right; where a task says nothing of steps (style none, and styles of "
+    "one's own), the final answer alone is checked",
+    **listops.MISTAKES,
+}
 
 
 def document(

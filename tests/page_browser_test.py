@@ -145,6 +145,24 @@ def test_filters_narrow_the_list_and_say_so(desktop, written):
     quiet(desktop, written)
 
 
+def test_a_search_while_another_set_is_unpacked_waits_for_it(tab, tmp_path):
+    run = write_medium(tmp_path)
+    for split in ("test", "longer"):
+        rows = [prediction("[MIN 4 7 ]", 4, f"Min, smallest number of [4, 7] is 4\nFinal answer: 4 {split}")] * 2
+        write_lines(run / f"inference_eval/explained_tiny_medium_eval_{split}_compact-000020.jsonl", rows)
+    report.write_report([run], tmp_path / "report")
+    desktop = opened(tab, tmp_path / "report" / "report.html")
+    desktop.value("""(() => {
+      const [set, search] = ["set", "search"].map((name) => document.querySelector(`[name=${name}]`));
+      set.selectedIndex = 1;
+      set.dispatchEvent(new Event("change"));
+      search.value = set.selectedOptions[0].textContent.includes("longer") ? "4test" : "4longer";
+      search.dispatchEvent(new Event("input"));
+    })()""")
+    desktop.until("document.getElementById('count').textContent === '0 of 2 predictions'")
+    quiet(desktop, tmp_path / "report" / "report.html")
+
+
 def test_a_long_list_comes_in_pages(desktop):
     desktop.value("document.getElementById('more').click()")
     assert desktop.value("document.querySelectorAll('.row').length") == 100

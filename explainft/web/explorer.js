@@ -93,8 +93,10 @@ async function choose() {
 
 function filter() {
   const { kind, answer, operator, depth, search, set } = filters;
+  const rows = unpacked.get(Number(set.value));
+  if (!rows) return; // they are being unpacked, and filtered then
   const words = squeeze(search.value);
-  found = unpacked.get(Number(set.value)).filter((row) =>
+  found = rows.filter((row) =>
     (!kind.value || row.kind === kind.value) &&
     (!answer.value || (row.answer === row.goldAnswer) === (answer.value === "right")) &&
     (!operator.value || row.operator === operator.value) &&
