@@ -49,7 +49,11 @@ def t5_claims(found: list[Result]) -> str:
     for words, split, labels in (
         ("(c) modular sum, T5-small", "modsum30_test", {"task": "modsum", "size": "small"}),
         ("(c) modular sum, T5-3B", "modsum30_test", {"task": "modsum", "size": "3b"}),
-        ("(e) T5-large, 51-99 tokens: 101-199", "listops30_50_100_longer", {"data": "50-100", "size": "large"}),
+        (
+            "(e) T5-large, trained on 51-99 tokens, tested on 101-199",
+            "listops30_50_100_longer",
+            {"data": "50-100", "size": "large"},
+        ),
     ):
         shares = [cell(share(pick(found, style=style, **labels), split)) for style in ("none", "medium")]
         rows.append((words, *shares))
@@ -121,11 +125,12 @@ def ablations(found: list[Result]) -> str:
 
 def unseen(found: list[Result]) -> str:
     rows = []
-    for style, size in (("none", "240k"), ("medium", "240k"), ("long", "240k"), ("long", "0.9M"), ("digits", "240k")):
+    cells = [("none", "240k"), ("medium", "240k"), ("long", "240k"), ("long", "0.9M"), ("digits", "240k")]
+    for style, size in (*cells, ("unmet_digits", "240k")):
         runs = pick(found, style=style, size=size, data="gaps")
         shares = [cell(share(runs, f"tiny_gaps_{split}")) for split in ("test", "larger_numbers")]
         rows.append((f"{style}, {size} parameters", *shares))
-    return table(("style", "numbers trained on", "numbers that were no argument in training"), rows)
+    return table(("style", "numbers trained on", "numbers in no input of training"), rows)
 
 
 def faster(found: list[Result]) -> str:
@@ -163,15 +168,20 @@ def _number(value: float | None, form: str) -> str:
 
 def budget(found: list[Result]) -> str:
     """What has been run, and how much of the machine it took."""
-    rows = []
+    rows, total = [], 0.0
     for name in sorted({result["sweep"] for result in found}):
         of = [result for result in found if result["sweep"] == name]
         hours = sum(result["seconds"] for result in of) / 3600
+        total += hours
         rows.append((f"`explainft sweep experiments/{name}.gin`", f"{len(of)}", f"{hours:.1f}"))
+    rows.append(("all", f"{len(found)}", f"{total:.1f}"))
     machines = sorted({f"{r['made_with']['cpu']}, jax {r['made_with']['jax']}" for r in found})
+    timed = [result for result in found if "wall_seconds" in result]
+    more = sum(r["wall_seconds"] for r in timed) / sum(r["seconds"] for r in timed) if timed else 1.0
     return (
         table(("sweep", "cells done", "hours of training"), rows)
-        + f"\n\nMade on: {'; '.join(machines)}; one core a run, beside other work, evaluation not counted."
+        + f"\n\nMade on: {'; '.join(machines)}; one core a run, beside other work. A whole cell, evaluations and "
+        f"start included, took {more:.2f} times its training, on average of the {len(timed)} that tell."
     )
 
 

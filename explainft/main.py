@@ -147,7 +147,9 @@ def _run_commands(subparsers) -> None:
     sub.add_argument("sweep", help="a gin file of experiments/")
     sub.add_argument("--runs", default="runs", help="the folder of the runs' own folders")
     sub.add_argument("--results", default="results", help="the folder of the results, a small file for each cell")
-    sub.add_argument("--jobs", type=_positive, help="runs at once; default: as many as cores and memory allow")
+    sub.add_argument(
+        "--jobs", type=_positive, help="runs at once; default: the sweep's, else as many as cores and memory allow"
+    )
     sub.add_argument("--dry_run", action="store_true", help="say what is to do and how long it takes, and do nothing")
     _data_dir(sub)
 

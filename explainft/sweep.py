@@ -29,7 +29,7 @@ import jax
 from tqdm import tqdm
 
 from explainft import __version__, checkpoint, flops, plan, profiling, recipe, sharding, token_cache, train
-from explainft.errors import UserError, require_name
+from explainft.errors import UserError, require_name, require_positive
 from explainft.run_folder import locked, writing
 from explainft.runs import read_predictions, read_run, variant_and_split
 from explainft.train_state import abstract_state
@@ -50,13 +50,15 @@ class Sweep:
     A later axis has the last word. One of them, or `recipe`, names the gin file: {"none": {"recipe": "..."}}.
     `evaluations` are the mixtures that each cell is scored on. A text may hold axes in braces, to be filled in for each
     cell: "explained_tiny_{style}_eval".
-    `data` are configs of the dataset that are built first.
+    `data` are configs of the dataset that are built first. `jobs` run at once where the command does not say; None: as
+    many as cores and memory allow, which an accelerator has no room for.
     """
 
     axes: dict[str, dict[str, dict[str, Any]]]
     evaluations: Sequence[str]
     recipe: str | None = None
     data: Sequence[str] = ()
+    jobs: int | None = None
 
     def __post_init__(self):
         if not isinstance(self.axes, dict) or not self.axes:
@@ -71,6 +73,8 @@ class Sweep:
         for name, listed in (("evaluations", self.evaluations), ("data", self.data)):
             if isinstance(listed, str):
                 raise UserError(f"{name}={listed!r} must be a list of names: [{listed!r}]")
+        if self.jobs is not None:
+            require_positive(jobs=self.jobs)
         if not self.evaluations:
             raise UserError("evaluations=() is empty; name the mixture to score each cell on")
 
@@ -174,7 +178,7 @@ def run(
     dry_run: bool = False,
     tfds_data_dir: str | None = None,
 ) -> None:
-    """Does what is missing of a sweep's cells, `jobs` at a time (None: as many as cores and memory allow).
+    """Does what is missing of a sweep's cells, `jobs` at a time (None: as the sweep says).
 
     Writes results/<sweep>/<cell>.json for each, and prints a line. SIGTERM and Ctrl-C let the runs save; the same
     command goes on. Raises UserError where a cell failed, after the others were done.
@@ -190,7 +194,7 @@ def run(
     known = {cell.name: read_result(results, cell, trainings[cell.name]) for cell in cells}
     missing = [cell for cell in cells if known[cell.name] is None]
     done = [result for result in known.values() if result is not None]
-    jobs = jobs or jobs_that_fit(done)
+    jobs = jobs or sweep.jobs or jobs_that_fit(done)
     print(f"{name}: {len(cells)} cells, {forecast([trainings[cell.name] for cell in missing], done, jobs)}")
     if dry_run:
         for cell in missing:

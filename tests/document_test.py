@@ -95,21 +95,25 @@ def test_the_paper_s_own_sizes_have_their_cells():
     large = result(90, n=100, task="explained_listops30_50_100_medium_eval_longer", size="large", data="50-100")
     base = result(80, n=100, task="explained_listops30_medium_eval_test", size="base")
     assert "| (c) modular sum, T5-3B | **20.0%**" in tables.t5_claims([modsum, large, base])
-    assert "101-199 | - | **90.0%**" in tables.t5_claims([modsum, large, base])
+    assert "tested on 101-199 | - | **90.0%**" in tables.t5_claims([modsum, large, base])
     assert "| medium | - | **80.0%**" in tables.t5([modsum, large, base])
     assert "**" not in tables.sizes([modsum, large, base])
 
 
-def test_a_table_names_the_sweeps_that_fill_it_and_a_result_a_cell_of_its_sweep():
+def test_a_table_names_the_sweeps_that_fill_it_and_a_result_a_cell_of_its_sweep(monkeypatch):
+    monkeypatch.chdir(document.ROOT)  # recipes name one another from there
     named = {sweep for _, sweeps in tables.TABLES.values() for sweep in sweeps}
     files = {path.stem for path in (document.ROOT / "experiments").glob("*.gin")}
     assert named == files
     assert tables.written("modsum", []).endswith("\n\nFrom `explainft sweep experiments/modsum.gin`.")
     for name in sorted({found["sweep"] for found in shares.results()}):
         recipe.load([str(document.ROOT / "experiments" / f"{name}.gin")], [])
-        cells = {cell.name: cell.labels for cell in recipe.configured(sweep.Sweep)().cells(name, Path("runs"))}
-        for path in (document.ROOT / "results" / name).iterdir():
-            assert cells[path.stem] == json.loads(path.read_text())["labels"]
+        cells = {cell.name: cell for cell in recipe.configured(sweep.Sweep)().cells(name, Path("runs"))}
+        found = {path.stem: json.loads(path.read_text()) for path in (document.ROOT / "results" / name).iterdir()}
+        trainings = sweep.read_trainings([cells[cell] for cell in found])
+        for cell, result in found.items():
+            assert result["labels"] == cells[cell].labels and result["commands"] == cells[cell].lines()
+            assert result["identity"] == trainings[cell].identity
 
 
 def test_cells_drawn_to_be_run_again_depend_on_the_draw_alone():

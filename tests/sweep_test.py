@@ -101,6 +101,7 @@ def test_a_later_axis_has_the_last_word_and_the_command_says_all():
         ({"evaluations": ()}, "name the mixture"),
         ({"evaluations": "an_eval"}, r"evaluations='an_eval' must be a list of names: \['an_eval'\]"),
         ({"data": "tiny"}, "data='tiny' must be a list"),
+        ({"jobs": 0}, "jobs=0 must be "),
         ({"evaluations": ("a{",)}, r"'a{': Single '{' encountered .*; braces hold the name of an axis \(seed, style\)"),
         ({"evaluations": ("{sise}",)}, "'{sise}' names the axis 'sise'; axes: seed, style"),
         ({"recipe": None}, "has no recipe"),
@@ -227,7 +228,9 @@ def test_a_sweep_ends_with_a_file_for_each_cell_and_does_nothing_twice(in_folder
         {"seed": {"0": TINY, "bad": {**TINY, "TASK_FEATURE_LENGTHS": {"inputs": 8, "targets": 8}}}},
     )
     command = ["sweep", file, "--tfds_data_dir", tiny_data_dir, "--jobs=2"]
-    main([*command, "--dry_run"])
+    main(["sweep", file, "--dry_run", "--gin.sweep.Sweep.jobs=1"])
+    assert "2 to do, 1 at a time: " in capsys.readouterr().out
+    main([*command, "--gin.sweep.Sweep.jobs=1", "--dry_run"])  # the command has the last word
     out = capsys.readouterr().out
     assert (
         "grid: 2 cells, 2 to do, 2 at a time: " in out and ", a guess from" in out and "TASK_FEATURE_LENGTHS={" in out
