@@ -84,3 +84,12 @@ def rest(inputs: str, line: str) -> str | None:
         if match[1] == found.operator and sorted(map(int, match[2].split())) == numbers:
             return f"{inputs[: match.start()]}{found.answer}{inputs[match.end() :]}"
     return None
+
+
+def rest_or_again(inputs: str, line: str) -> str | None:
+    """The same, but a line that names no list of what is read is to be written again: it cannot be right.
+
+    What is right of a list that is there, nobody is asked.
+    """
+    left = rest(inputs, line)
+    return inputs if left is None and "[" in inputs else left

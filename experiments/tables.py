@@ -84,9 +84,12 @@ def lengths(found: list[Result]) -> str:
 
 
 def twice(found: list[Result]) -> str:
-    shares = {style: share(pick(found, style=style), "tiny_25_96_twice") for style in ("steps", "local_steps")}
-    n = max(s.n if s else 0 for s in shares.values())
-    return table(("style", f"length 45-49, n = {n:,}"), [(style, cell(s)) for style, s in shares.items()])
+    splits = {"as in the table above": "tiny_25_96_twice", "useless lines drawn again": "tiny_25_96_again_twice"}
+    styles = ("steps", "local_steps")
+    shares = {style: [share(pick(found, style=style), split) for split in splits.values()] for style in styles}
+    n = max(of.n if of else 0 for row in shares.values() for of in row)
+    head = (f"length 45-49, n = {n:,}", *splits)
+    return table(head, [(style, *map(cell, row)) for style, row in shares.items()])
 
 
 def examples(found: list[Result]) -> str:

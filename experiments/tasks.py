@@ -172,13 +172,14 @@ def _twice_as_long(tree: Tree) -> int:
     return int(45 <= length(tree) <= 49)
 
 
-_add_written(  # of the training split, for nothing that tiny trains has more than 24 tokens
-    "explained_tiny_25_96_steps_eval_twice_compact",
-    "tiny_25_96",
-    {"validation": "train[:25%]", "test": "train[:25%]"},
-    steps.whole,
-    _twice_as_long,
-    0,
-    _medium,
-    steps.rest,
-)
+for _style, _rest in (("steps", steps.rest), ("again_steps", steps.rest_or_again)):
+    _add_written(  # of the training split, for nothing that tiny trains has more than 24 tokens
+        f"explained_tiny_25_96_{_style}_eval_twice_compact",
+        "tiny_25_96",
+        {"validation": "train[:25%]", "test": "train[:25%]"},
+        steps.whole,
+        _twice_as_long,
+        0,
+        _medium,
+        _rest,
+    )

@@ -25,6 +25,8 @@ from explainft.token_cache import Record, Rest, TokenCache
 from explainft.vocabulary import EOS_ID, Vocabulary
 from explainft.weights import Weights, check_network, parameters_like
 
+DRAWS = 16  # of a text, where the likeliest is of no use
+
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
@@ -140,19 +142,29 @@ def write_texts(
     rest: Rest | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> list[str]:
-    """Greedy texts of inputs that end with EOS; with `rest` the lines of all texts, see token_cache.read_again."""
+    """Greedy texts of inputs that end with EOS; with `rest` the lines of all texts, see token_cache.read_again.
+
+    At most DRAWS other texts are drawn in the place of one that is of no use, always the same.
+    """
     lines: list[list[str]] = [[] for _ in inputs]
     under_way = dict(enumerate(inputs))
     while under_way:
         decoded = decoding.generate(
             config, params, list(under_way.values()), length, batch_size, progress if rest is None else None
         )
-        left = {}
-        for (i, ids), written in zip(under_way.items(), decoded, strict=True):
-            lines[i].append(vocabulary.decode(written))
-            text = rest(vocabulary.decode([int(token) for token in ids[:-1]]), lines[i][-1]) if rest else None
-            if text is not None:
-                left[i] = [*vocabulary.encode(text), EOS_ID]
+        texts = dict(zip(under_way, map(vocabulary.decode, decoded), strict=True))
+        following: dict[int, str | None] = dict.fromkeys(under_way)
+        if rest is not None:
+            read = {i: vocabulary.decode([int(token) for token in ids[:-1]]) for i, ids in under_way.items()}
+            following = {i: rest(read[i], texts[i]) for i in under_way}
+            useless = [i for i in under_way if following[i] == read[i]]
+            found = decoding.sample(config, params, [under_way[i] for i in useless], length, batch_size, DRAWS)
+            for i, drawn in zip(useless, found, strict=True):
+                others = ((text, rest(read[i], text)) for text in map(vocabulary.decode, drawn))
+                texts[i], following[i] = next((o for o in others if o[1] != read[i]), (texts[i], None))
+        for i, text in texts.items():
+            lines[i].append(text)
+        left = {i: [*vocabulary.encode(text), EOS_ID] for i, text in following.items() if text is not None}
         if rest is not None and progress is not None:
             progress(len(under_way) - len(left))
         under_way = left

@@ -36,8 +36,10 @@ _rests: dict[str, Rest] = {}  # by task
 def read_again(task: str, rest: Rest) -> None:
     """For the module that registers a task whose predictions are several texts, each of an input of its own.
 
-    `rest(inputs, text)` is what there is to read after `text` was written for `inputs`, or None where nothing is left.
-    The prediction is all texts, a line each. `rest` is a function of a module, and comes to an end with any texts.
+    `rest(inputs, text)` is what there is to read after `text` was written for `inputs`, or None where nothing is
+    left. Where it is `inputs` again the text was of no use, and the first of some others, drawn at random, that is
+    of use takes its place; without one the text stands and is the last. The prediction is all texts, a line each.
+    `rest` is a function of a module, and comes to an end with any texts.
     """
     _rests[task] = rest
 

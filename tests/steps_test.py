@@ -70,6 +70,43 @@ def test_what_is_left_after_a_line(inputs, line, left):
     assert steps.rest(inputs, line) == left
 
 
+@pytest.mark.parametrize(
+    ("inputs", "line", "left"),
+    [
+        ("[MIN 3 [MAX 1 2 ] ]", "Max, largest number of [1, 2] is 7", "[MIN 3 7 ]"),
+        ("[MIN 3 [MAX 1 2 ] ]", "Max, largest number of [1, 3] is 3", "[MIN 3 [MAX 1 2 ] ]"),
+        ("[MAX 1 2 ]", "Final answer: 2", "[MAX 1 2 ]"),
+        ("2", "Final answer: 2", None),
+        ("2", "Final answer: 7", None),
+        ("2", "", None),
+    ],
+)
+def test_a_line_that_names_no_list_is_to_be_written_again(inputs, line, left):
+    assert steps.rest_or_again(inputs, line) == left
+
+
+def right_alone(inputs: str, text: str) -> str | None:
+    """For tests: a text that is no right explanation is of no use."""
+    return None if listops.check(text, listops.parse(inputs), "medium").valid else inputs
+
+
+def test_a_text_of_no_use_is_drawn_again():
+    weights = checkpoint.weights(infer.PRETRAINED)
+    vocabulary = weights.tokenizer()
+    rng = random.Random(0)
+    trees = [tree for _ in range(60) if listops.length(tree := CONFIGS["tiny"].longer.tree(rng)) < 29][:12]
+    inputs = [[*vocabulary.encode(listops.format(tree)), EOS_ID] for tree in trees]
+    network = weights.architecture(), weights.tree(), vocabulary, inputs, 160, 12
+    greedy = evaluate.write_texts(*network)
+    ended = []
+    again = evaluate.write_texts(*network, right_alone, ended.append)
+    assert again == evaluate.write_texts(*network, right_alone) and ended == [12]
+    right = [[listops.check(text, tree, "medium").valid for text, tree in zip(texts, trees, strict=True)]
+             for texts in (greedy, again)]  # fmt: skip
+    assert 0 < sum(right[0]) < sum(right[1]) < 12
+    assert all(a == b for a, b, good in zip(greedy, again, right[1], strict=True) if not good)  # none was of use
+
+
 def test_what_is_left_is_read_until_nothing_is():
     weights = checkpoint.weights(infer.PRETRAINED)
     vocabulary = weights.tokenizer()
