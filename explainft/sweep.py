@@ -125,6 +125,11 @@ class Cell:
     def name(self) -> str:
         return self.run.name
 
+    @property
+    def module(self) -> str:
+        """Of the tasks."""
+        return self.macros.get(MODULE, "tasks")
+
     def commands(self) -> list[list[str]]:
         """What to type after `explainft`, one command after the other."""
         macros = {"MODEL_DIR": str(self.run), **self.macros}
@@ -141,6 +146,15 @@ class Cell:
     @property
     def log(self) -> Path:
         return self.run.with_name(f"{self.name}.log")
+
+    def is_scored(self, mixture: str, step: int) -> bool:
+        """Whether the run's folder has what an evaluation of an earlier try gave."""
+        folder = self.run / "inference_eval"
+        tasks = token_cache.task_names(mixture, self.module)
+        evaluations = read_run(self.run).evaluations
+        return all(
+            step in evaluations.get(task, {}) and (folder / f"{task}-{step:06d}.jsonl").is_file() for task in tasks
+        )
 
     def claim(self, settings: str) -> None:
         """Refuses a folder that holds a run with other settings: its outcome would be taken for this cell's."""
@@ -208,7 +222,7 @@ def run(
             build = [*EXPLAINFT, "data", "build", "--config", config, *data_flags]
             if subprocess.run(build, stdout=subprocess.DEVNULL).returncode:
                 raise UserError(f"the data {config!r} of the sweep cannot be built; mend what is said above")
-        for mixture, module in {(m, cell.macros.get(MODULE, "tasks")) for cell in missing for m in cell.mixtures}:
+        for mixture, module in {(m, cell.module) for cell in missing for m in cell.mixtures}:
             token_cache.task_names(mixture, module)  # raises for what would be unknown after hours of training
         failed = Runner(results, trainings, jobs, data_flags).run(missing)
     if failed:
@@ -271,9 +285,11 @@ class Runner:
         started = time.monotonic()
         try:
             cell.claim(training.settings)
-            for command in cell.commands():
+            for mixture, command in zip((None, *cell.mixtures), cell.commands(), strict=True):
                 if self._stopping:
                     return cell, "", True
+                if mixture and cell.is_scored(mixture, training.steps):
+                    continue
                 code, usage = self._process(command, cell.log)
                 peak = max(peak, usage.ru_maxrss * 1024)
                 if code:

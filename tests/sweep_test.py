@@ -280,10 +280,12 @@ def test_a_sweep_ends_with_a_file_for_each_cell_and_does_nothing_twice(in_folder
     # Another evaluation is another result of the same training; a name that nobody knows is told before hours of it.
     tasks = ["explained_tiny_medium_eval_test_compact", "explained_tiny_medium_eval_longer_compact"]
     trained = (in_folder / "runs/grid/0/metrics.jsonl").read_bytes()
+    scored = (in_folder / f"runs/grid/0/inference_eval/{tasks[0]}-000002.jsonl").stat().st_mtime_ns
     main([*command, f"--gin.sweep.Sweep.evaluations={tasks!r}"])
     more = json.loads((in_folder / "results/grid/0.json").read_text())["evaluations"]
     assert more.keys() == again["evaluations"].keys() | {*tasks} and tasks[1] not in again["evaluations"]
     assert (in_folder / "runs/grid/0/metrics.jsonl").read_bytes() == trained
+    assert (in_folder / f"runs/grid/0/inference_eval/{tasks[0]}-000002.jsonl").stat().st_mtime_ns == scored
     with pytest.raises(SystemExit):
         main([*command, "--gin.sweep.Sweep.evaluations=['explained_tiny_mediun_eval_test_compact']"])
     assert "did you mean 'explained_tiny_medium_eval_test_compact'" in capsys.readouterr().err
