@@ -151,10 +151,12 @@ _register_written("digits", "tiny_gaps", digits.digits)
 
 
 def _without_unseen(tree: Tree) -> int:
-    """Only expressions whose texts show none of the unseen numbers, not as a sum or median on the way either."""
-    return int(
-        not set(UNSEEN) & {int(number) for text in digits.digits(tree) for number in re.findall("[0-9]{2}", text)}
-    )
+    """Only expressions whose texts show none of the unseen numbers, not as a sum or median on the way either.
+
+    Longer ones are fewer then, and drawn more often.
+    """
+    shown = {int(number) for text in digits.digits(tree) for number in re.findall("[0-9]{2}", text)}
+    return 0 if shown & set(UNSEEN) else _evenly(tree)
 
 
 _register_written("unmet_digits", "tiny_gaps", digits.digits, draws=_without_unseen)

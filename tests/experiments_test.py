@@ -90,7 +90,7 @@ def test_digits_can_be_learned_without_meeting_an_unseen_number(sweeps, tmp_path
 
     every, unmet = texts("explained_tiny_gaps_digits_compact"), texts("explained_tiny_gaps_unmet_digits_compact")
     shown = re.compile(r"\b(11|14|17|20|23|26|29)\b")
-    assert unmet == [text for text in every if not shown.search(text)]
-    assert 300 < len(unmet) < len(every) == 600
+    assert list(dict.fromkeys(unmet)) == [text for text in every if not shown.search(text)]
+    assert 300 < len(set(unmet)) < len(every) == 600 and len(unmet) > len(set(unmet))
     evaluation = seqio.TaskRegistry.get("explained_tiny_gaps_unmet_digits_eval_larger_numbers_compact")
     assert len(list(evaluation.get_dataset(None, "test", shuffle=False).as_numpy_iterator())) == 40
