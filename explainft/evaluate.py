@@ -25,7 +25,7 @@ from explainft.token_cache import Record, Rest, TokenCache
 from explainft.vocabulary import EOS_ID, Vocabulary
 from explainft.weights import Weights, check_network, parameters_like
 
-DRAWS = 16  # of a text, where the likeliest is of no use
+DRAWS, TEMPERATURE = 64, 1.5  # of other texts, where the likeliest is of no use
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +158,8 @@ def write_texts(
             read = {i: vocabulary.decode([int(token) for token in ids[:-1]]) for i, ids in under_way.items()}
             following = {i: rest(read[i], texts[i]) for i in under_way}
             useless = [i for i in under_way if following[i] == read[i]]
-            found = decoding.sample(config, params, [under_way[i] for i in useless], length, batch_size, DRAWS)
+            again = [under_way[i] for i in useless]
+            found = decoding.sample(config, params, again, length, batch_size, DRAWS, TEMPERATURE)
             for i, drawn in zip(useless, found, strict=True):
                 others = ((text, rest(read[i], text)) for text in map(vocabulary.decode, drawn))
                 texts[i], following[i] = next((o for o in others if o[1] != read[i]), (texts[i], None))
