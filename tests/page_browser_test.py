@@ -69,6 +69,7 @@ def phone(tab, written):
 
 
 def opened(tab, file: Path):
+    tab.events.clear()  # of the page before
     tab.open(file)
     tab.until("document.querySelectorAll('.row').length > 0")
     return tab
