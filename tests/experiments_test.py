@@ -49,7 +49,7 @@ def test_the_tasks_of_the_sweeps_are_registered(sweeps):
     assert {"explained_tiny_marked_compact", "explained_tiny_25_96_marked_eval_test_compact"} <= names
     assert "explained_tiny_far_steps_compact" in names
     assert {"explained_tiny_steps_compact", "explained_tiny_25_96_steps_eval_test_compact"} <= names
-    assert "explained_tiny_25_96_steps_eval_twice_compact" in names
+    assert {f"explained_tiny_25_96_{style}_eval_twice_compact" for style in ("steps", "again_steps")} <= names
     assert {"explained_tiny_gaps_digits_compact", "explained_tiny_gaps_digits_eval_larger_numbers_compact"} <= names
     assert "explained_tiny_gaps_digits_eval_compact" in seqio.MixtureRegistry.names()
 
