@@ -32,7 +32,7 @@ from explainft.weights import Weights, named_leaves
 logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax narrates every save, and each thread that a full disk ends
 
 # Of T5Config: how it is computed, not what it is.
-COMPILATION = ("matmul_precision", "remat_policy", "scan_layers", "one_head_at_a_time")
+COMPILATION = ("matmul_precision", "remat_policy", "scan_layers", "attention", "logits_at_once")
 META_SAME_RUN = ("model", "task", "data", "pieces")  # what must agree before a run is resumed
 ITEMS = ("params", "opt_state")
 CURE_OF_NAN = "lower LEARNING_RATE or set CLIP_NORM, and give the same command again"

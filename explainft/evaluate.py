@@ -64,7 +64,8 @@ def loss_sums(
         place_of = np.zeros(model.config.vocab_size, np.int32)
         place_of[pieces] = np.arange(len(pieces))
         output, targets_BT = t5.columns(model.config, output, pieces), jnp.asarray(place_of)[targets_BT]
-    return loss.sums_of_states(functools.partial(t5.logits, model), output, states_BTD, targets_BT)
+    logits_of = functools.partial(t5.logits, model)
+    return loss.sums_of_states(logits_of, output, states_BTD, targets_BT, model.config.logits_at_once)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

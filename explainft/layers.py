@@ -18,6 +18,7 @@ RELPOS_BUCKETS = 32
 RELPOS_MAX_DISTANCE = 128  # of every pre-trained T5
 LONG = 2**17  # scores of a head, in float32 half a MiB
 PRODUCT = "product"  # what T5Config.remat_policy knows products of bfloat16 numbers by
+ATTENTIONS = ("plain", "by_head", "cudnn")
 FEW_ROWS = 64  # of a product that is faster with the kernel as its left operand; of int8 numbers half as many
 
 
@@ -113,8 +114,9 @@ def _bfloat16_backward(transposed: bool, residuals: tuple[jax.Array, jax.Array],
     x, kernel = residuals
     x_ND, d_y_NF = (v.reshape(-1, v.shape[-1]).astype(jnp.bfloat16) for v in (x, d_y))
     left, right = (d_y_NF, x_ND) if transposed else (x_ND, d_y_NF)
-    # A transpose that XLA may fold into the product would send it to the slow path.
-    left = with_layout_constraint(left.T, Layout(major_to_minor=(0, 1)))
+    # A transpose that XLA may fold into the product would send it to the slow path of a CPU.
+    written = functools.partial(with_layout_constraint, layouts=Layout(major_to_minor=(0, 1)))
+    left = jax.lax.platform_dependent(left.T, cpu=written, default=lambda left: left)
     d_x = _contract(d_y, kernel, 0 if transposed else 1)
     return d_x.astype(x.dtype), _contract(left, right, 0).astype(kernel.dtype)
 
@@ -178,9 +180,10 @@ class RelativePositionBiases(nn.Module):
 class Attention(nn.Module):
     """Multi-head attention whose keys and values are computed apart, so that a cache can keep them.
 
-    A head's positions lie together, as the products of decoding read them and its steps write them.
-    `one_head_at_a_time`, where a head has at least LONG scores: a loop over the heads of all rows, whose scores stay in
-    the processor's cache and are computed again in the backward pass.
+    A head's positions lie together, as the products of decoding read them and its steps write them. `attention`, of
+    ATTENTIONS: "plain" keeps all scores for the backward pass. "by_head" loops over the heads of all rows where a head
+    has at least LONG scores, which then stay in the processor's cache and are computed again in the backward pass.
+    "cudnn" is a GPU's fused kernel, for 16-bit numbers: the scores are never written to memory.
     """
 
     emb_dim: int
@@ -189,7 +192,7 @@ class Attention(nn.Module):
     dropout_rate: float
     dtype: str
     matmul_precision: str = "float32"
-    one_head_at_a_time: bool = False
+    attention: str = "plain"
 
     def setup(self):
         numbers = (self.dtype, self.matmul_precision)
@@ -209,13 +212,16 @@ class Attention(nn.Module):
         return self._heads(self.key(x_BSD)).swapaxes(1, 2), self._heads(self.value(x_BSD)).swapaxes(1, 2)
 
     def __call__(self, x_BTD, k_BHSK, v_BHSK, bias_BHTS, deterministic: bool) -> jax.Array:
+        """`bias_BHTS` is added to the scores; for "cudnn" it may be a mask, bool."""
         q_BTHK = self._heads(self.query(x_BTD))
         # A weight's mask is that of its position, the same for all queries: dropped values are dropped weights.
         v_BHSK = self.weights_dropout(v_BHSK, deterministic)
-        if self.one_head_at_a_time and bias_BHTS.shape[-2] * bias_BHTS.shape[-1] >= LONG:
-            y_BTHK = _by_head(q_BTHK, k_BHSK, v_BHSK, bias_BHTS)
-        else:
-            y_BTHK = _attend(q_BTHK, k_BHSK, v_BHSK, bias_BHTS)
+        attend = _attend
+        if self.attention == "cudnn":
+            attend = _cudnn
+        elif self.attention == "by_head" and bias_BHTS.shape[-2] * bias_BHTS.shape[-1] >= LONG:
+            attend = _by_head
+        y_BTHK = attend(q_BTHK, k_BHSK, v_BHSK, bias_BHTS)
         return self.out(y_BTHK.reshape(*y_BTHK.shape[:-2], -1))
 
 
@@ -238,6 +244,13 @@ def _by_head(q_BTHK: jax.Array, k_BHSK: jax.Array, v_BHSK: jax.Array, bias_BHTS:
 
     y_NTK = jax.lax.map(one, (q_NTK, k_NSK, v_NSK, bias_NTS))
     return y_NTK.reshape(B, H, T, K).swapaxes(1, 2)
+
+
+def _cudnn(q_BTHK: jax.Array, k_BHSK: jax.Array, v_BHSK: jax.Array, bias_BHTS: jax.Array) -> jax.Array:
+    # A mask is given as one: of a bias cuDNN computes the derivative, asked for or not.
+    added = {"mask" if bias_BHTS.dtype == bool else "bias": bias_BHTS}
+    k_BSHK, v_BSHK = k_BHSK.swapaxes(1, 2), v_BHSK.swapaxes(1, 2)
+    return jax.nn.dot_product_attention(q_BTHK, k_BSHK, v_BSHK, scale=1.0, implementation="cudnn", **added)
 
 
 def _weights(scores: jax.Array) -> jax.Array:

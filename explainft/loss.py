@@ -11,7 +11,6 @@ import numpy as np
 
 from explainft.errors import UserError, nearest
 
-CHUNK_LOGITS = 2**24  # at a time on a device: 64 MiB of float32
 NORMALIZERS = ("NUM_REAL_TARGET_TOKENS", "NUM_TOTAL_TARGET_TOKENS")
 
 
@@ -62,9 +61,14 @@ class Loss:
         }
 
     def sums_of_states(
-        self, logits_of: Callable[[Any, jax.Array], jax.Array], output: Any, y_BTD: jax.Array, targets_BT: jax.Array
+        self,
+        logits_of: Callable[[Any, jax.Array], jax.Array],
+        output: Any,
+        y_BTD: jax.Array,
+        targets_BT: jax.Array,
+        at_once: int,
     ) -> dict[str, jax.Array]:
-        """The same sums from the decoder's last states: the logits of a whole large batch never exist at once.
+        """The same sums from the decoder's last states, with about so many logits at once on a device.
 
         `logits_of(output, y_BTD)` are the logits, `output` the parameters of the output layer alone. loss_sum may be
         differentiated once, by `output` and `y_BTD`.
@@ -72,7 +76,7 @@ class Loss:
         B, T = targets_BT.shape
         V = jax.eval_shape(logits_of, output, y_BTD).shape[-1]
         devices = jax.sharding.get_abstract_mesh().shape.get("data", 1)
-        chunk = max(1, CHUNK_LOGITS * devices // (B * V))
+        chunk = max(1, at_once * devices // (B * V))
         if chunk >= T:
             return self.sums(logits_of(output, y_BTD), targets_BT)
         chunks = -(-T // chunk)
@@ -132,8 +136,34 @@ def _scan_sum(of_part: Callable, parts: Any, has_aux: bool = False) -> Any:
     return total, jax.tree.map(lambda x, more: jnp.concatenate([x[None], more]), first_aux, aux)
 
 
+@jax.custom_vjp
 def target_logits(logits_BTV: jax.Array, targets_BT: jax.Array) -> jax.Array:
+    return _taken(logits_BTV, targets_BT)
+
+
+def _taken(logits_BTV: jax.Array, targets_BT: jax.Array) -> jax.Array:
     return jnp.take_along_axis(logits_BTV, targets_BT[..., None], axis=-1)[..., 0]
+
+
+def _target_logits_forward(logits_BTV: jax.Array, targets_BT: jax.Array):
+    return target_logits(logits_BTV, targets_BT), (logits_BTV, targets_BT)
+
+
+def _target_logits_backward(residuals: tuple[jax.Array, jax.Array], d_BT: jax.Array):
+    logits_BTV, targets_BT = residuals
+
+    def scattered(targets_BT, d_BT):
+        return jax.vjp(lambda logits: _taken(logits, targets_BT), logits_BTV)[1](d_BT)[0]
+
+    def compared(targets_BT, d_BT):  # a part of the pass that writes all of the logits' derivative
+        tokens_V = jnp.arange(logits_BTV.shape[-1], dtype=jnp.int32)
+        return jnp.where(tokens_V == targets_BT[..., None], d_BT[..., None], 0.0)
+
+    # Compared, a CPU's pass takes longer.
+    return jax.lax.platform_dependent(targets_BT, d_BT, cuda=compared, default=scattered), None
+
+
+target_logits.defvjp(_target_logits_forward, _target_logits_backward)
 
 
 def cross_entropy(

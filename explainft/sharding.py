@@ -10,7 +10,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from explainft.errors import UserError
 from explainft.layers import LONG
-from explainft.t5 import T5Config
+from explainft.t5 import LOGITS_AT_ONCE, T5Config
 from explainft.weights import leaf_name, named_leaves
 
 # The logical axes of each parameter by the last parts of its name, and T5X's standard rules for them.
@@ -54,15 +54,32 @@ def make_mesh(model_parallelism: int = 1, devices: Sequence[Any] | None = None) 
 
 
 def suited(config: T5Config, mesh: Mesh, lengths: Iterable[int]) -> T5Config:
-    """The configuration to train with on the mesh. Other than as it is on one CPU alone.
+    """The configuration to train with on the mesh, with rows of such lengths: what is fastest there.
 
-    There rows of such lengths attend one head at a time, and bfloat16 activations meet all kernels, the output layer's
-    too, in products of `matmul_precision` "bfloat16", as they would on a TPU: it is faster.
+    On one CPU long rows attend one head at a time, and bfloat16 activations meet all kernels in products of
+    `matmul_precision` "bfloat16". On NVIDIA's GPUs bfloat16 numbers attend in cuDNN's kernel, and more logits exist at
+    once.
     """
-    if not are_one_cpu(mesh.devices.flat):
-        return dataclasses.replace(config, one_head_at_a_time=False)
-    precision = "bfloat16" if config.dtype == "bfloat16" else config.matmul_precision
-    return dataclasses.replace(config, matmul_precision=precision, one_head_at_a_time=max(lengths) ** 2 >= LONG)
+    devices = list(mesh.devices.flat)
+    if are_one_cpu(devices):
+        precision = "bfloat16" if config.dtype == "bfloat16" else config.matmul_precision
+        attention = "by_head" if max(lengths) ** 2 >= LONG else "plain"
+        return dataclasses.replace(config, matmul_precision=precision, attention=attention)
+    if not all(_is_nvidia(device) for device in devices):
+        return dataclasses.replace(config, attention="plain")
+    attention = "cudnn" if _suits_cudnn(config, lengths) else "plain"
+    return dataclasses.replace(config, attention=attention, logits_at_once=8 * LOGITS_AT_ONCE)
+
+
+def _is_nvidia(device: Any) -> bool:
+    """Whether this is a GPU of NVIDIA's that cuDNN's attention is written for: Ampere or later."""
+    return device.device_kind.startswith("NVIDIA") and float(device.compute_capability) >= 8.0
+
+
+def _suits_cudnn(config: T5Config, lengths: Iterable[int]) -> bool:
+    """As jax.nn.dot_product_attention says of biases with a derivative, and heads on any such GPU."""
+    fits = config.head_dim % 8 == 0 and config.head_dim <= 128 and all(n % 2 == 0 for n in lengths)
+    return fits and config.dtype == "bfloat16"
 
 
 def check_batch(batch_size: int, mesh: Mesh, microbatches: int = 1) -> None:

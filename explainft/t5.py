@@ -34,6 +34,7 @@ from explainft.layers import (
 
 NEG_INF = -1e10  # what T5X adds to a masked score: exp() of it is zero, and a row of them alone stays finite
 
+LOGITS_AT_ONCE = 2**24  # 64 MiB of float32
 MATMUL_PRECISIONS = ("float32", "bfloat16")
 REMAT_POLICIES = {
     "none": None,
@@ -58,10 +59,11 @@ class T5Config:
     `matmul_precision`, in JAX's words: "bfloat16" multiplies states and kernels as bfloat16 numbers, forward and
     backward, and sums up in float32, while everything is kept in `dtype` as ever (see layers.bfloat16_product).
 
-    The last three choose how the layers are compiled and change neither parameters nor results. `remat_policy`, in
+    The last four choose how the layers are compiled and change neither parameters nor results. `remat_policy`, in
     T5X's words: "none" keeps all activations for the backward pass, "minimal" the matrix products, "full" each layer's
-    input alone and computes the rest again. `scan_layers` compiles one layer and loops over it. `one_head_at_a_time` is
-    explained at Attention, and chosen by sharding.suited.
+    input alone and computes the rest again. `scan_layers` compiles one layer and loops over it. `attention` is explained
+    at Attention; it and `logits_at_once`, the most that a device holds of those of a loss, are chosen by
+    sharding.suited.
     """
 
     vocab_size: int
@@ -80,7 +82,8 @@ class T5Config:
     matmul_precision: str = "float32"
     remat_policy: str = "none"
     scan_layers: bool = False
-    one_head_at_a_time: bool = False
+    attention: str = "plain"
+    logits_at_once: int = LOGITS_AT_ONCE
 
     def __post_init__(self):
         if self.remat_policy not in REMAT_POLICIES:
@@ -103,7 +106,7 @@ class T5Config:
 
 def attention(config: T5Config, **module: Any) -> Attention:
     sizes = (config.emb_dim, config.num_heads, config.head_dim, config.dropout_rate)
-    return Attention(*sizes, config.dtype, config.matmul_precision, config.one_head_at_a_time, **module)
+    return Attention(*sizes, config.dtype, config.matmul_precision, config.attention, **module)
 
 
 def position_biases(config: T5Config, *, bidirectional: bool) -> RelativePositionBiases:
@@ -254,13 +257,15 @@ class Decoder(nn.Module):
         self.dropout = Dropout(cfg.dropout_rate)
         if not cfg.logits_via_embedding:
             # float32, tied or not: the softmax over the vocabulary loses accuracy in bfloat16.
-            self.logits_dense = Dense(cfg.vocab_size, "float32", cfg.matmul_precision)
+            self.logits_dense = Dense(cfg.vocab_size, "float32", _output_precision(cfg))
 
     def __call__(self, y_BTD, encoded_BSD, self_mask_BTT, cross_mask_BTS, deterministic: bool) -> jax.Array:
         cfg = self.config
         positions = np.arange(y_BTD.shape[1])
         self_bias_BHTT = self.relpos_bias(positions[None] - positions[:, None]) + mask_bias(self_mask_BTT, cfg.dtype)
-        cross_bias_B1TS = mask_bias(cross_mask_BTS, cfg.dtype)
+        cross_bias_B1TS = (
+            cross_mask_BTS[:, None] if cfg.attention == "cudnn" else mask_bias(cross_mask_BTS, cfg.dtype)
+        )
         y_BTD = self.dropout(over_data(y_BTD), deterministic)
         arguments = (self_bias_BHTT, encoded_BSD, cross_bias_B1TS)
         y_BTD = apply_layers(self, self.layers, y_BTD, arguments, deterministic)
@@ -351,14 +356,14 @@ class T5(nn.Module):
         if self.has_variable("params", "output"):  # see reduced.py
             output = self.get_variable("params", "output")
             if "kernel_FD" in output:
-                return decoding_product(y_BTD, output, "float32", cfg.matmul_precision)
-            return product(y_BTD, output["kernel"], "float32", cfg.matmul_precision)
+                return decoding_product(y_BTD, output, "float32", _output_precision(cfg))
+            return product(y_BTD, output["kernel"], "float32", _output_precision(cfg))
         if not cfg.logits_via_embedding:
             return self.decoder.logits_dense(y_BTD)
         # The embedding has unit variance: without 1/sqrt(D) the tied logits would grow with the width. The states are
         # scaled, not the logits, which are many more.
         y_BTD /= np.sqrt(cfg.emb_dim)
-        if cfg.matmul_precision == "bfloat16":
+        if _output_precision(cfg) == "bfloat16":
             return bfloat16_product(y_BTD, self.token_embedder.embedding, True)
         return product(y_BTD, self.token_embedder.embedding.T, "float32")
 
@@ -377,6 +382,11 @@ class T5(nn.Module):
         """Feeds one token to each row at `position`, 0-based and the same for all; returns logits_BV and the cache."""
         y_B1D, cache = self.decoder.step(self.token_embedder(tokens_B[:, None]), cache, position)
         return self.logits(y_B1D)[:, 0], cache
+
+
+def _output_precision(config: T5Config) -> str:
+    """That of the output layer's products, whose sums are float32: a TPU's own, and all that a bfloat16 state holds."""
+    return "bfloat16" if config.dtype == "bfloat16" else config.matmul_precision
 
 
 def cache_length(cache: Cache) -> int:

@@ -333,7 +333,7 @@ def train(
 
         # ---- training
         # What is computed again is no work of the model.
-        plain = dataclasses.replace(trained, remat_policy="none", one_head_at_a_time=False)
+        plain = dataclasses.replace(trained, remat_policy="none", attention="plain")
         counted = update if plain == trained else make_step(plain, tx, loss, random_seed, microbatches, places)
         peak = profiling.peak_flops_per_second(trained.matmul_precision if model.dtype == "float32" else model.dtype)
         trace = stack.enter_context(profiling.Trace(path / "profile" if profile and hosts.writes() else None, first))

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import optax
 
-from explainft import decoding, loss, optim, sharding
+from explainft import decoding, optim, sharding
 from explainft.loss import Loss
 from explainft.reduced import DTYPES, reduced
 from explainft.t5 import T5Config
@@ -26,13 +26,13 @@ CHOICES = {
     "scan": {"scan_layers": True},
     "microbatches": {"microbatches": 2},
     "bfloat16": {"matmul_precision": "bfloat16"},
-    "chunks": {"chunk_logits": 1024},  # from one position of the targets at a time to eight, as the mesh has it
+    "chunks": {"logits_at_once": 1024},  # from one position of the targets at a time to eight, as the mesh has it
     "all": {
         "fsdp": True,
         "remat_policy": "minimal",
         "scan_layers": True,
         "microbatches": 2,
-        "chunk_logits": 512,
+        "logits_at_once": 512,
     },
 }
 
@@ -57,9 +57,8 @@ def keep_gradients():
     return optax.GradientTransformation(lambda params: params, lambda grads, state, params=None: (grads, grads))
 
 
-def three_steps(mesh, fsdp=False, microbatches=1, chunk_logits=2**24, **compilation):
+def three_steps(mesh, fsdp=False, microbatches=1, **compilation):
     """Losses of three steps, the gradients after them, the parameters, and how much of one of them a device holds."""
-    loss.CHUNK_LOGITS = chunk_logits
     config = dataclasses.replace(CONFIG, **compilation)
     tx = optax.chain(keep_gradients(), optim.adafactor(lambda _: 1e-2))
     like = abstract_state(config, tx, mesh, fsdp)

@@ -248,23 +248,30 @@ def test_attention_a_head_at_a_time_is_attention(monkeypatch, dropout_rate):
     inputs[0, 6:] = 0
     weights = rng.standard_normal((3, 7, 40))
 
-    def loss(params, one_head_at_a_time):
-        config = dataclasses.replace(SMALL, dropout_rate=dropout_rate, one_head_at_a_time=one_head_at_a_time)
+    def loss(params, attention):
+        config = dataclasses.replace(SMALL, dropout_rate=dropout_rate, attention=attention)
         rngs = {"dropout": jax.random.key(5)}
         logits = T5(config).apply(params, inputs, shift(targets), targets, deterministic=False, rngs=rngs)
         return (logits * weights).sum()
 
     by_head, together = (
-        jax.jit(jax.value_and_grad(loss), static_argnums=1)(params_of(SMALL), x) for x in (True, False)
+        jax.jit(jax.value_and_grad(loss), static_argnums=1)(params_of(SMALL), x) for x in ("by_head", "plain")
     )
     for one, other in zip(jax.tree.leaves(by_head), jax.tree.leaves(together), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
-    text = str(jax.make_jaxpr(loss, static_argnums=1)(params_of(SMALL), True))
+    text = str(jax.make_jaxpr(loss, static_argnums=1)(params_of(SMALL), "by_head"))
     assert text.count(" scan[") == SMALL.num_encoder_layers + SMALL.num_decoder_layers
 
 
 class Tpu:
     platform = "tpu"
+    device_kind = "TPU v4"
+
+
+class Gpu:
+    platform = "gpu"
+    device_kind = "NVIDIA H100 80GB HBM3"
+    compute_capability = "9.0"
 
 
 def mesh(device):
@@ -273,9 +280,18 @@ def mesh(device):
 
 def test_one_cpu_attends_to_long_rows_a_head_at_a_time():
     cpu, tpu = mesh(jax.devices("cpu")[0]), mesh(Tpu())
-    assert suited(SMALL, cpu, (128, 512)).one_head_at_a_time
-    assert not suited(SMALL, cpu, (128, 256)).one_head_at_a_time
-    assert not suited(SMALL, tpu, (512, 512)).one_head_at_a_time
+    assert suited(SMALL, cpu, (128, 512)).attention == "by_head"
+    assert suited(SMALL, cpu, (128, 256)).attention == "plain"
+    assert suited(SMALL, tpu, (512, 512)).attention == "plain"
+
+
+def test_a_gpu_attends_to_bfloat16_numbers_in_one_kernel():
+    gpu = mesh(Gpu())
+    bfloat16 = dataclasses.replace(SMALL, dtype="bfloat16")
+    assert suited(bfloat16, gpu, (512, 512)).attention == "cudnn"
+    assert suited(SMALL, gpu, (512, 512)).attention == "plain"
+    assert suited(bfloat16, gpu, (512, 511)).attention == "plain"
+    assert suited(dataclasses.replace(bfloat16, head_dim=4), gpu, (512, 512)).attention == "plain"
 
 
 def test_one_cpu_sums_bfloat16_activations_in_float32():
