@@ -1,28 +1,37 @@
-"""One size of T5 on this machine's devices: the update's time, its share of the matrix-product peak, memory, decoding.
+"""Sizes of T5 on this machine's accelerator: an update's share of the matrix-product peak, memory, decoding.
 
-python -m benchmarks.accelerator large --batch 32 --length 512        # random weights and tokens, bfloat16
-python -m benchmarks.accelerator 3b --batch 16 --length 512 --fsdp --remat full
+python -m benchmarks.accelerator small base large 3b    # random weights and tokens, bfloat16, packed 512/512
+python -m benchmarks.accelerator 3b --batch 16 --fsdp --remat full
 
-Needs jax, flax and optax alone. FLOPs are those of the matrix products of the traced program, without what is computed
-again in the backward pass; the peak is that of a bfloat16 product of 8,192 x 8,192 matrices, measured first.
+Needs no TensorFlow. FLOPs are those of the matrix products of the traced program, without what is computed again in the
+backward pass; the peak is that of a bfloat16 product of 8,192 x 8,192 random numbers, measured first. Beside it Hugging
+Face's `generate` writes as many tokens on the same device, in bfloat16 and with random weights too.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import json
+import multiprocessing
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from explainft import decoding, flops, optim, sharding
+from explainft import decoding, flops, optim, profiling, runtime, sharding
 from explainft.loss import Loss
 from explainft.t5 import T5Config
 from explainft.train import make_step
 from explainft.train_state import abstract_state, init_state
+from explainft.vocabulary import EOS_ID
 
+OUTPUT = Path(__file__).parent / "results" / "accelerator.json"
 SIZES = {
     "tiny": T5Config(160, 64, 2, 2, 2, 32, 256),
     "small": T5Config(32128, 512, 8, 6, 6, 64, 2048),
@@ -30,24 +39,19 @@ SIZES = {
     "large": T5Config(32128, 1024, 16, 24, 24, 64, 4096),
     "3b": T5Config(32128, 1024, 32, 24, 24, 128, 16384),
 }
+PEER = "Hugging Face"
+BATCHES = {"tiny": 8, "small": 128, "base": 64, "large": 64, "3b": 32}
 
 
-def seconds(run: Callable[[], object], repetitions: int) -> float:
-    """The median over the repetitions, after one that compiles."""
+def seconds(run: Callable[[], object], repetitions: int) -> list[float]:
+    """Of each repetition, after one that nobody times."""
     jax.block_until_ready(run())
     times = []
     for _ in range(repetitions):
         started = time.perf_counter()
         jax.block_until_ready(run())
         times.append(time.perf_counter() - started)
-    return float(np.median(times))
-
-
-def matrix_product_peak(n: int, dtype: str) -> float:
-    """FLOP/s of one device."""
-    a = jnp.ones((n, n), dtype)
-    product = jax.jit(lambda a: a @ a)
-    return 2 * n**3 / seconds(lambda: product(a), 10)
+    return times
 
 
 def memory_peak() -> float | None:
@@ -71,13 +75,188 @@ def batch(rows: int, length: int, vocab_size: int) -> dict[str, np.ndarray]:
     }
 
 
+def ours(size: str, args: argparse.Namespace) -> Callable[[], dict[str, Any]]:
+    """Compiles the update and greedy decoding of this size; what it returns runs and times them."""
+    mesh = sharding.make_mesh(args.model_parallelism)
+    rows = args.batch or BATCHES[size]
+    config = dataclasses.replace(
+        SIZES[size], dtype=args.dtype, dropout_rate=0.1, remat_policy=args.remat, scan_layers=args.scan_layers
+    )
+    trained = sharding.suited(config, mesh, (args.length, args.length))
+    tx = optim.adafactor(lambda _: 1e-3)
+    like = abstract_state(config, tx, mesh, args.fsdp)
+    places = jax.tree.map(lambda x: x.sharding, like)
+    with jax.set_mesh(mesh):
+        # A GPU's compiler tries its products on arrays of the device: all that is large is made when nothing compiles.
+        of_batch = jax.sharding.NamedSharding(mesh, jax.P("data"))
+        packed = batch(rows, args.length, config.vocab_size)
+        shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=of_batch) for name, x in packed.items()}
+        plain = make_step(dataclasses.replace(config, remat_policy="none", scan_layers=True), tx, Loss(z_loss=1e-4), 0)
+        work = flops.products(plain.trace(like, shapes).jaxpr.jaxpr)
+        step = make_step(trained, tx, Loss(z_loss=1e-4), 0, args.microbatches, places).lower(like, shapes)
+        init = jax.jit(lambda: init_state(config, tx, 0), out_shardings=places).lower()
+        params = jax.tree.map(lambda x: x.update(dtype=jnp.dtype(config.dtype)), like.params)
+        tokens = jax.ShapeDtypeStruct((args.decode_batch, args.decode_length), jnp.int32, sharding=of_batch)
+        decode = decoding.greedy.lower(config, params, tokens, args.decode_length)
+    with ThreadPoolExecutor() as pool:
+        step, init, decode = pool.map(lambda program: program.compile(), (step, init, decode))
+
+    def measure() -> dict[str, Any]:
+        peak = profiling.peak_flops_per_second(args.dtype)
+        found: dict[str, Any] = {
+            "batch": rows,
+            "attention": trained.attention,
+            "devices": jax.device_count(),
+            "device": jax.devices()[0].device_kind,
+            "jax": jax.__version__,
+            "peak_tflops": peak / 1e12,
+        }
+        state = init()
+        found["parameters"] = sum(x.size for x in jax.tree.leaves(state.params))
+        on_device = sharding.put_batch(packed, mesh)
+
+        def update():
+            nonlocal state
+            state, sums = step(state, on_device)
+            return sums
+
+        times = seconds(update, args.repetitions)
+        took = float(np.median(times))
+        found["update"] = {
+            "seconds": times,
+            "tflop": work / 1e12,
+            "utilisation": work / took / peak,
+            "target_tokens_per_second": rows * args.length / took,
+            "peak_memory_gib": memory_peak(),
+        }
+        if args.profile and size == args.sizes[0]:
+            with jax.profiler.trace(args.profile, create_perfetto_trace=True):
+                jax.block_until_ready([update() for _ in range(profiling.TRACED)])
+            found["update"]["shares"] = profiling.shares(Path(args.profile))
+        params = jax.tree.map(lambda x: x.astype(config.dtype), state.params)  # as reduced.py has it on an accelerator
+        del state
+        inputs = batch(args.decode_batch, args.decode_length, config.vocab_size)["encoder_input_tokens"]
+        inputs = sharding.put_batch({"inputs": inputs}, mesh)["inputs"]
+        # EOS cannot be the likeliest where its embedding is zero and another logit is positive: every row is full.
+        params["token_embedder"]["embedding"] = params["token_embedder"]["embedding"].at[EOS_ID].set(0.0)
+        assert not np.any(decode(params, inputs) == EOS_ID), "a text has ended"
+        return {**found, "decoding": rate(args, seconds(lambda: decode(params, inputs), args.repetitions))}
+
+    return measure
+
+
+def hugging_face(size: str, args: argparse.Namespace) -> Callable[[], dict[str, Any]]:
+    import torch
+    import transformers
+
+    c = SIZES[size]
+    config = transformers.T5Config(
+        vocab_size=c.vocab_size,
+        d_model=c.emb_dim,
+        d_kv=c.head_dim,
+        d_ff=c.mlp_dim,
+        num_layers=c.num_encoder_layers,
+        num_heads=c.num_heads,
+        decoder_start_token_id=0,
+    )
+
+    def measure() -> dict[str, Any]:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        torch.set_default_device(device)
+        torch.set_default_dtype(getattr(torch, args.dtype))
+        model = transformers.T5ForConditionalGeneration(config).eval()
+        model.generation_config.eos_token_id = None  # every row is full
+        inputs = torch.from_numpy(batch(args.decode_batch, args.decode_length, c.vocab_size)["encoder_input_tokens"])
+        inputs = inputs.long().to(device)
+        mask = torch.ones_like(inputs)
+
+        def write() -> None:
+            with torch.inference_mode():
+                texts = model.generate(
+                    input_ids=inputs, attention_mask=mask, max_new_tokens=args.decode_length, do_sample=False
+                )
+            texts.cpu()
+            assert texts.shape[1] == args.decode_length + 1, texts.shape
+
+        return {
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "decoding": rate(args, seconds(write, args.repetitions)),
+        }
+
+    return measure
+
+
+def rate(args: argparse.Namespace, times: list[float]) -> dict[str, Any]:
+    return {"seconds": times, "tokens_per_second": args.decode_batch * args.decode_length / float(np.median(times))}
+
+
+def in_turn(of: Callable[..., Callable[[], dict[str, Any]]], sizes: list[str], args: argparse.Namespace):
+    """(size, what was measured) of each: processes of their own, which get ready at once and measure one by one."""
+    spawn = multiprocessing.get_context("spawn")
+    ends = {size: spawn.Pipe() for size in sizes}
+    processes = {size: spawn.Process(target=_wait_for_turn, args=(ends[size][1], of, size, args)) for size in sizes}
+    for size, process in processes.items():
+        process.start()
+        ends[size][1].close()
+    for size in sizes:
+        with contextlib.suppress(EOFError):  # it has said on standard error why it ended
+            ends[size][0].recv()
+    for size, process in processes.items():
+        with contextlib.suppress(EOFError, BrokenPipeError):
+            ends[size][0].send(None)
+            yield size, ends[size][0].recv()
+        process.join()  # with which the device's memory is free
+
+
+def _wait_for_turn(end: Any, of: Callable[..., Callable[[], dict[str, Any]]], *arguments: Any) -> None:
+    measure = of(*arguments)
+    end.send(None)
+    end.recv()
+    end.send(measure())
+
+
+def table(report: Mapping[str, Any]) -> str:
+    """A row for each size; dashes for what was not measured."""
+    lines = [
+        f"| size | batch | update | share of the peak | GiB | decoding | {PEER} | ratio |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for size in [size for size in SIZES if size != "tiny"]:
+        found = report["sizes"].get(size)
+        if found is None:
+            lines.append(f"| {size} |{' - |' * 7}")
+            continue
+        update, written, peer = found["update"], found["decoding"], found.get(PEER)
+        rates = [part["decoding"]["tokens_per_second"] if part else None for part in (found, peer)]
+        beside = f"{rates[1]:,.0f} | {rates[0] / rates[1]:.1f}x" if peer else "- | -"
+        memory = f"{update['peak_memory_gib']:.0f}" if update["peak_memory_gib"] else "-"
+        lines.append(
+            f"| {size} | {found['batch']} | {_median(update):,.0f} ms | **{update['utilisation']:.0%}** | {memory} | "
+            f"{written['tokens_per_second']:,.0f} tokens/s | {beside} |"
+        )
+    made_on = [
+        f"{found['devices']} x {found['device']}, {found['peak_tflops']:.0f} TFLOP/s in products, jax {found['jax']}"
+        + (f", torch {peer['torch']}, transformers {peer['transformers']}" if (peer := found.get(PEER)) else "")
+        for found in report["sizes"].values()
+    ]
+    lines += ["", f"Medians of {report['repetitions']}. Made on " + "; ".join(dict.fromkeys(made_on)) + "."]
+    return "\n".join(lines)
+
+
+def _median(found: Mapping[str, Any]) -> float:
+    """Milliseconds."""
+    return 1000 * float(np.median(found["seconds"]))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("size", choices=SIZES)
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("sizes", choices=SIZES, nargs="+")
+    parser.add_argument("--batch", type=int, help="rows of an update; default: what suits the size and 80 GiB or more")
     parser.add_argument("--length", type=int, default=512, help="of inputs and of targets")
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--remat", default="none")
+    parser.add_argument("--scan_layers", action="store_true")
     parser.add_argument("--fsdp", action="store_true")
     parser.add_argument("--model_parallelism", type=int, default=1)
     parser.add_argument("--microbatches", type=int, default=1)
@@ -85,48 +264,29 @@ def main() -> None:
     parser.add_argument("--decode_length", type=int, default=128, help="tokens written; as many are read")
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--peak_size", type=int, default=8192)
+    parser.add_argument("--profile", help="a folder for a trace of three updates of the first size")
+    parser.add_argument("--no_peer", action="store_true", help="without Hugging Face")
+    parser.add_argument("--output", type=Path, default=OUTPUT, help="sizes that the file has and are not named stay")
     args = parser.parse_args()
-    config = dataclasses.replace(
-        SIZES[args.size], dtype=args.dtype, dropout_rate=0.1, remat_policy=args.remat, scan_layers=args.size != "tiny"
-    )
-    found: dict[str, object] = {"command": vars(args), "jax": jax.__version__, "device": jax.devices()[0].device_kind}
-    found["devices"] = jax.device_count()
-    peak = matrix_product_peak(args.peak_size, args.dtype)
-    found["peak_tflops"] = peak / 1e12
+    runtime.prepare()
+    os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.95")
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    known = json.loads(args.output.read_text())["sizes"] if args.output.is_file() else {}
 
-    mesh = sharding.make_mesh(args.model_parallelism)
-    tx = optim.adafactor(lambda _: 1e-3)
-    like = abstract_state(config, tx, mesh, args.fsdp)
-    places = jax.tree.map(lambda x: x.sharding, like)
-    with jax.set_mesh(mesh):
-        rows = sharding.put_batch(batch(args.batch, args.length, config.vocab_size), mesh)
-        plain = make_step(dataclasses.replace(config, remat_policy="none"), tx, Loss(z_loss=1e-4), 0)
-        work = flops.products(plain.trace(like, rows).jaxpr.jaxpr)
-        step = make_step(config, tx, Loss(z_loss=1e-4), 0, args.microbatches, places)
-        state = jax.jit(lambda: init_state(config, tx, 0), out_shardings=places)()
+    def keep(size: str, found: dict[str, Any]) -> None:
+        known[size] = found
+        in_order = {size: known[size] for size in SIZES if size in known}
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        report = {"repetitions": args.repetitions, "sizes": in_order}
+        args.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        print(table(report), flush=True)
 
-        def update():
-            nonlocal state
-            state, sums = step(state, rows)
-            return sums
-
-        took = seconds(update, args.repetitions)
-        found["update"] = {
-            "seconds": took,
-            "tflop": work / 1e12,
-            "utilisation": work / took / (peak * jax.device_count()),
-            "target_tokens_per_second": args.batch * args.length / took,
-            "peak_memory_gib": memory_peak(),
-        }
-        inputs = sharding.put_rows_like(
-            state.params, batch(args.decode_batch, args.decode_length, config.vocab_size)["encoder_input_tokens"]
-        )
-        params = state.params
-        # EOS cannot be the likeliest where its embedding is zero and another logit is positive: every row is full.
-        params["token_embedder"]["embedding"] = params["token_embedder"]["embedding"].at[1].set(0.0)
-        took = seconds(lambda: decoding.greedy(config, params, inputs, args.decode_length), args.repetitions)
-        found["decoding"] = {"seconds": took, "tokens_per_second": args.decode_batch * args.decode_length / took}
-    print(json.dumps(found, indent=1))
+    sizes = list(dict.fromkeys(args.sizes))
+    for size, found in in_turn(ours, sizes, args):
+        keep(size, {**found, "length": args.length, "decode_batch": args.decode_batch})
+    if not args.no_peer:
+        for size, found in in_turn(hugging_face, [size for size in sizes if size in known], args):
+            keep(size, {**known[size], PEER: found})
 
 
 if __name__ == "__main__":

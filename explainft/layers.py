@@ -168,13 +168,26 @@ class RelativePositionBiases(nn.Module):
 
     @nn.compact
     def __call__(self, relative_position: np.ndarray) -> jax.Array:
-        """Biases [H, *relative_position.shape]."""
+        """Biases [H, N] of N distances."""
         init = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
         table = self.param("rel_embedding", init, (self.num_heads, RELPOS_BUCKETS), jnp.float32)
         buckets = relative_position_bucket(
             relative_position, bidirectional=self.bidirectional, max_distance=self.max_distance
         )
-        return table.astype(self.dtype)[:, buckets]
+        # Not table[:, buckets]: a GPU adds up the derivative of a look-up one number after the other.
+        is_bucket_RN = np.arange(RELPOS_BUCKETS)[:, None] == buckets
+        return jnp.sum(jnp.where(is_bucket_RN, table[:, :, None], 0.0), axis=1).astype(self.dtype)
+
+
+def bias_of_positions(biases_HN: jax.Array, T: int) -> jax.Array:
+    """[H, T, S] for T queries and S keys, from the biases of the distances 1 - T to S - 1 of a key from a query.
+
+    Each row is the one above it, one place on: copies of all biases and a zero, read in rows that are one shorter. So
+    its derivative sums along the diagonals without a look-up.
+    """
+    H, N = biases_HN.shape
+    copies = jnp.broadcast_to(jnp.pad(biases_HN, ((0, 0), (0, 1)))[:, None], (H, T, N + 1)).reshape(H, T * (N + 1))
+    return copies[:, : T * N].reshape(H, T, N)[:, :, T - 1 :]
 
 
 class Attention(nn.Module):

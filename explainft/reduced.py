@@ -58,11 +58,13 @@ def reduced(
 
     "bfloat16": products of bfloat16 numbers, summed up in float32. "int8": kernels rounded to 255 levels an output, and
     the states to 255 levels a row when they meet them. `pieces`: the only token ids that can be written, EOS among
-    them, with the same logits as ever (None: all). With none of both they are as they were, unless on one CPU.
+    them, with the same logits as ever (None: all). With none of both they are as the network's
+    activations, unless on one CPU.
     """
     whole = dtype == "float32" and pieces is None
     if whole and not sharding.on_one_cpu(params):
-        return params
+        # What each use would make of them: in the loop over the tokens a GPU would round all of them at each step.
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf, config.dtype), params)
     flat: dict[Any, Any] = traverse_util.flatten_dict(params)
     output = {}
     if not whole:  # else a tied output layer reads the embedding, whose rows lie as they should

@@ -28,6 +28,7 @@ from explainft.layers import (
     RelativePositionBiases,
     RMSNorm,
     bfloat16_product,
+    bias_of_positions,
     decoding_product,
     product,
 )
@@ -61,9 +62,9 @@ class T5Config:
 
     The last four choose how the layers are compiled and change neither parameters nor results. `remat_policy`, in
     T5X's words: "none" keeps all activations for the backward pass, "minimal" the matrix products, "full" each layer's
-    input alone and computes the rest again. `scan_layers` compiles one layer and loops over it. `attention` is explained
-    at Attention; it and `logits_at_once`, the most that a device holds of those of a loss, are chosen by
-    sharding.suited.
+    input alone and computes the rest again. `scan_layers` compiles one layer and loops over it. `attention`, explained
+    at Attention, and `logits_at_once`, about as many as a device holds of those of a loss, are sharding.suited's
+    choice.
     """
 
     vocab_size: int
@@ -236,11 +237,11 @@ class Encoder(nn.Module):
         self.dropout = Dropout(cfg.dropout_rate)
 
     def __call__(self, x_BSD: jax.Array, mask_BSS: jax.Array, deterministic: bool) -> jax.Array:
-        positions = np.arange(x_BSD.shape[1])
-        distances_SS = positions[None] - positions[:, None]
+        S = x_BSD.shape[1]
         if (radius := self.config.encoder_local_radius) is not None:
-            mask_BSS &= np.abs(distances_SS) <= radius
-        bias_BHSS = self.relpos_bias(distances_SS) + mask_bias(mask_BSS, self.config.dtype)
+            mask_BSS &= np.abs(np.arange(S) - np.arange(S)[:, None]) <= radius
+        bias_HSS = bias_of_positions(self.relpos_bias(np.arange(1 - S, S)), S)
+        bias_BHSS = bias_HSS + mask_bias(mask_BSS, self.config.dtype)
         x_BSD = self.dropout(over_data(x_BSD), deterministic)
         x_BSD = apply_layers(self, self.layers, x_BSD, (bias_BHSS,), deterministic)
         return self.dropout(self.encoder_norm(x_BSD), deterministic)
@@ -261,11 +262,10 @@ class Decoder(nn.Module):
 
     def __call__(self, y_BTD, encoded_BSD, self_mask_BTT, cross_mask_BTS, deterministic: bool) -> jax.Array:
         cfg = self.config
-        positions = np.arange(y_BTD.shape[1])
-        self_bias_BHTT = self.relpos_bias(positions[None] - positions[:, None]) + mask_bias(self_mask_BTT, cfg.dtype)
-        cross_bias_B1TS = (
-            cross_mask_BTS[:, None] if cfg.attention == "cudnn" else mask_bias(cross_mask_BTS, cfg.dtype)
-        )
+        T = y_BTD.shape[1]
+        bias_HTT = bias_of_positions(self.relpos_bias(np.arange(1 - T, T)), T)
+        self_bias_BHTT = bias_HTT + mask_bias(self_mask_BTT, cfg.dtype)
+        cross_bias_B1TS = cross_mask_BTS[:, None] if cfg.attention == "cudnn" else mask_bias(cross_mask_BTS, cfg.dtype)
         y_BTD = self.dropout(over_data(y_BTD), deterministic)
         arguments = (self_bias_BHTT, encoded_BSD, cross_bias_B1TS)
         y_BTD = apply_layers(self, self.layers, y_BTD, arguments, deterministic)
@@ -304,9 +304,7 @@ class T5(nn.Module):
 
     def setup(self):
         cfg = self.config
-        self.token_embedder = nn.Embed(
-            cfg.vocab_size, cfg.emb_dim, embedding_init=nn.initializers.normal(1.0), dtype=jnp.dtype(cfg.dtype)
-        )
+        self.token_embedder = nn.Embed(cfg.vocab_size, cfg.emb_dim, embedding_init=nn.initializers.normal(1.0))
         self.encoder = Encoder(cfg)
         self.decoder = Decoder(cfg)
 
@@ -336,19 +334,23 @@ class T5(nn.Module):
         encoded_BSD = self.encode(encoder_input_tokens, encoder_segment_ids, deterministic=deterministic)
         causal_TT = np.tri(decoder_input_tokens.shape[1], dtype=bool)
         return self.decoder(
-            self.token_embedder(decoder_input_tokens),
+            self.embed(decoder_input_tokens),
             encoded_BSD,
             same_segment(decoder_segment_ids, decoder_segment_ids) & causal_TT,
             same_segment(decoder_segment_ids, encoder_segment_ids),
             deterministic,
         )
 
+    def embed(self, tokens: jax.Array) -> jax.Array:
+        # Rounded afterwards: the derivative of a token, thousands of times in a batch, is summed up in float32.
+        return self.token_embedder(tokens).astype(self.config.dtype)
+
     def encode(self, encoder_input_tokens, encoder_segment_ids=None, *, deterministic: bool = True) -> jax.Array:
         """encoded_BSD of int32 tokens [B, S]."""
         if encoder_segment_ids is None:
             encoder_segment_ids = (encoder_input_tokens > 0).astype(jnp.int32)
         mask_BSS = same_segment(encoder_segment_ids, encoder_segment_ids)
-        return self.encoder(self.token_embedder(encoder_input_tokens), mask_BSS, deterministic)
+        return self.encoder(self.embed(encoder_input_tokens), mask_BSS, deterministic)
 
     def logits(self, y_BTD: jax.Array) -> jax.Array:
         cfg = self.config
@@ -380,7 +382,7 @@ class T5(nn.Module):
 
     def decode_step(self, tokens_B: jax.Array, cache: Cache, position: jax.Array) -> tuple[jax.Array, Cache]:
         """Feeds one token to each row at `position`, 0-based and the same for all; returns logits_BV and the cache."""
-        y_B1D, cache = self.decoder.step(self.token_embedder(tokens_B[:, None]), cache, position)
+        y_B1D, cache = self.decoder.step(self.embed(tokens_B[:, None]), cache, position)
         return self.logits(y_B1D)[:, 0], cache
 
 
