@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import data_at_size, products, side_by_side
+from benchmarks import accelerator, data_at_size, products, side_by_side
 from benchmarks.side_by_side import RESULTS
 
 # What ours was to be of a peer's rate: the row's file, the work, and the goal beside each peer.
@@ -31,6 +31,8 @@ PAGES = (DOCS / "speed.md", DOCS / "scale.md")
 
 
 def table(report: dict[str, Any]) -> str:
+    if "sizes" in report:
+        return accelerator.table(report)
     return data_at_size.table(report) if "rows" in report else side_by_side.table(report)
 
 

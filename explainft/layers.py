@@ -261,9 +261,9 @@ def _by_head(q_BTHK: jax.Array, k_BHSK: jax.Array, v_BHSK: jax.Array, bias_BHTS:
 
 def _cudnn(q_BTHK: jax.Array, k_BHSK: jax.Array, v_BHSK: jax.Array, bias_BHTS: jax.Array) -> jax.Array:
     # A mask is given as one: of a bias cuDNN computes the derivative, asked for or not.
-    added = {"mask" if bias_BHTS.dtype == bool else "bias": bias_BHTS}
+    bias, mask = (None, bias_BHTS) if bias_BHTS.dtype == bool else (bias_BHTS, None)
     k_BSHK, v_BSHK = k_BHSK.swapaxes(1, 2), v_BHSK.swapaxes(1, 2)
-    return jax.nn.dot_product_attention(q_BTHK, k_BSHK, v_BSHK, scale=1.0, implementation="cudnn", **added)
+    return jax.nn.dot_product_attention(q_BTHK, k_BSHK, v_BSHK, bias, mask, scale=1.0, implementation="cudnn")
 
 
 def _weights(scores: jax.Array) -> jax.Array:

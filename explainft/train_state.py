@@ -92,8 +92,12 @@ def restore_or_init(
     if weights is not None:
         check_network(weights, model)
         return state_from(weights, like, tx, step)
-    # Compiled for the mesh, each device makes its own part: no device or host ever holds the whole of a large network.
     places = jax.tree.map(lambda x: x.sharding, like)
+    devices = list(like.step.sharding.device_set)
+    if len(devices) == 1 and not sharding.are_one_cpu(devices):
+        # One parameter after the other: as one program, a GPU's compiler takes minutes for a large network's.
+        return jax.device_put(init_state(model, tx, seed), places)
+    # Compiled for the mesh, each device makes its own part: no device or host ever holds the whole of a large network.
     return jax.jit(lambda: init_state(model, tx, seed), out_shardings=places)()
 
 

@@ -1,14 +1,18 @@
 """The pages of measurements, made from their files."""
 
 import json
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks import document, evaluate, products, side_by_side
+from benchmarks import accelerator, document, evaluate, products, side_by_side
 from explainft.flops import matmul_flops
 from explainft.t5 import T5, T5Config
+
+SLOW = {"decoding": {"tokens_per_second": 2.0}}
 
 
 def report(rate):
@@ -30,6 +34,23 @@ def test_a_table_is_made_of_its_file_and_a_missing_one_is_a_dash(tmp_path):
     assert document.filled(made, tmp_path) == made
     (tmp_path / "row.json").write_text(json.dumps(report(6.0)))
     assert document.filled(made, tmp_path) != made
+
+
+def test_sizes_on_an_accelerator_are_measured_and_make_a_table(tmp_path):
+    """On the CPU of the tests, one small network."""
+    command = "tiny --no_peer --batch 2 --length 16 --decode_batch 2 --decode_length 8 --repetitions 2"
+    path = tmp_path / "accelerator.json"
+    subprocess.run(
+        [sys.executable, "-m", "benchmarks.accelerator", *command.split(), "--output", str(path)], check=True
+    )
+    found = json.loads(path.read_text())
+    tiny = found["sizes"]["tiny"]
+    assert 0 < tiny["update"]["utilisation"] < 1 and len(tiny["update"]["seconds"]) == 2
+    found["sizes"] = {"large": {**tiny, accelerator.PEER: {"torch": "2", "transformers": "5", **SLOW}}}
+    path.write_text(json.dumps(found))
+    made = document.filled("<!-- bench accelerator --><!-- end -->", tmp_path)
+    ratio = tiny["decoding"]["tokens_per_second"] / 2.0
+    assert "| small | - |" in made and f"tokens/s | 2 | {ratio:.1f}x |" in made and "1 x cpu" in made
 
 
 def test_goals_stand_beside_float32_and_the_fastest_of_ours(tmp_path):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from explainft import convert, decoding, infer, listops, token_cache
+from explainft import convert, decoding, infer, listops, sharding, token_cache
 from explainft.errors import UserError
 from explainft.evaluate import loss_sums
 from explainft.layers import FEW_ROWS, decoding_product
@@ -37,6 +37,18 @@ def states_and_kernel(request):
 def rounded(kernel, dtype):
     found = reduced(SMALL, {"token_embedder": {"embedding": kernel.T}, "layer": {"kernel": kernel}}, dtype)
     return found["layer"]
+
+
+def test_an_accelerator_rounds_the_parameters_of_a_bfloat16_network_once(monkeypatch):
+    config = dataclasses.replace(SMALL, dtype="bfloat16")
+    params = sharpened(0)
+    monkeypatch.setattr(sharding, "on_one_cpu", lambda params: False)
+    once = reduced(config, params)
+    assert {leaf.dtype for leaf in jax.tree.leaves(once)} == {jnp.dtype(jnp.bfloat16)}
+    rows = jnp.asarray(np.random.default_rng(0).integers(2, 40, (8, 10)))
+    written = decoding.greedy(config, once, rows, LENGTH)
+    np.testing.assert_array_equal(written, decoding.greedy(config, params, rows, LENGTH))
+    assert len(np.unique(written)) > 5
 
 
 def test_bfloat16_kernels_multiply_bfloat16_numbers_and_sum_in_float32(states_and_kernel):

@@ -125,6 +125,30 @@ def test_relative_position_buckets_by_hand():
     assert near.tolist() == [15, 16, 31, 31, 31]
 
 
+def test_biases_of_positions_and_their_derivative_are_those_of_a_look_up():
+    rng = np.random.default_rng(0)
+    biases_HN, weights_HTS = rng.standard_normal((2, 4 + 6 - 1)), rng.standard_normal((2, 4, 6))
+    places_TS = np.arange(6) - np.arange(4)[:, None] + 3  # of the distance of key and query among 1 - 4 to 6 - 1
+
+    def weighed(of):
+        return jax.value_and_grad(lambda biases: jnp.sum(of(biases) * weights_HTS))(biases_HN)
+
+    found = weighed(lambda biases: layers.bias_of_positions(biases, 4))
+    for one, other in zip(found, weighed(lambda biases: biases[:, places_TS]), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+def test_the_derivative_of_a_frequent_token_is_summed_in_float32():
+    config = dataclasses.replace(SMALL, dtype="bfloat16")
+    tokens = jnp.full((4, 250), 5)
+
+    def summed(params):
+        return jnp.sum(T5(config).apply({"params": params}, tokens, method=T5.embed).astype(jnp.float32))
+
+    derivative = jax.grad(summed)(params_of(SMALL)["params"])["token_embedder"]["embedding"]
+    np.testing.assert_array_equal(derivative[5], 1000.0)  # a bfloat16 sum of ones ends at 256
+
+
 def test_a_network_s_position_biases_reach_as_far_as_its_config_says():
     near = dataclasses.replace(SMALL, relative_attention_max_distance=32)
     tokens = jnp.asarray(np.random.default_rng(0).integers(1, 40, (1, 60)))
