@@ -192,10 +192,10 @@ def bias_of_positions(biases_HN: jax.Array, T: int) -> jax.Array:
 class Attention(nn.Module):
     """Multi-head attention whose keys and values are computed apart, so that a cache can keep them.
 
-    A head's positions lie together, as the products of decoding read them and its steps write them. `attention`: "plain"
-    keeps all scores for the backward pass. "by_head" loops over the heads of all rows where a head has at least LONG
-    scores, which then stay in the processor's cache and are computed again in the backward pass. "cudnn" is a GPU's
-    fused kernel, for 16-bit numbers: the scores are never written to memory.
+    A head's positions lie together, as the products of decoding read them and its steps write them. As for `attention`,
+    "plain" keeps all scores for the backward pass. "by_head" loops over the heads of all rows where a head has at least
+    LONG scores, which then stay in the processor's cache and are computed again in the backward pass. "cudnn" is a
+    GPU's fused kernel, for 16-bit numbers: the scores are never written to memory.
     """
 
     emb_dim: int

@@ -58,7 +58,8 @@ def reduced(
 
     "bfloat16": products of bfloat16 numbers, summed up in float32. "int8": kernels rounded to 255 levels an output, and
     the states to 255 levels a row when they meet them. `pieces`: the only token ids that can be written, EOS among
-    them, with the same logits as ever (None: all). With none of both, on an accelerator, all have the activations' type.
+    them, with the same logits as ever (None: all). With none of both, on an accelerator, all have the activations'
+    type.
     """
     whole = dtype == "float32" and pieces is None
     if whole and not sharding.on_one_cpu(params):
