@@ -15,6 +15,7 @@ import functools
 import json
 import multiprocessing
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -283,7 +284,6 @@ def main() -> None:
     parser.add_argument("--decode_batch", type=int, default=256)
     parser.add_argument("--decode_length", type=int, default=128, help="tokens written; as many are read")
     parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--peak_size", type=int, default=8192)
     parser.add_argument("--profile", help="a folder for a trace of three updates of the first size")
     parser.add_argument("--no_peer", action="store_true", help="without Hugging Face")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="sizes that the file has and are not named stay")
@@ -302,11 +302,15 @@ def main() -> None:
         print(table(report), flush=True)
 
     sizes = list(dict.fromkeys(args.sizes))
+    measured = []
     for size, found in in_turn(ours, sizes, args):
         keep(size, {**found, "length": args.length, "decode_batch": args.decode_batch})
+        measured.append(size)
     if not args.no_peer:
-        for size, found in in_turn(hugging_face, [size for size in sizes if size in known], args):
+        for size, found in in_turn(hugging_face, measured, args):
             keep(size, {**known[size], PEER: found})
+    if missing := [size for size in sizes if size not in measured]:
+        sys.exit(f"not measured, for what stands above: {', '.join(missing)}")
 
 
 if __name__ == "__main__":

@@ -4,13 +4,14 @@ import dataclasses
 import functools
 import json
 import shutil
+import types
 
 import jax
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-from explainft import checkpoint, integrity, optim, token_cache
+from explainft import checkpoint, integrity, optim, sharding, token_cache, train_state
 from explainft import train as train_module
 from explainft.checkpoint import CheckpointConfig
 from explainft.data import Batches
@@ -328,6 +329,26 @@ def test_packed_and_unpacked_losses_and_updates_agree(batches):
     for name in ("loss_sum", "correct_sum", "weight_sum", "examples", "tokens"):
         assert packed_sums[name] == pytest.approx(loose_sums[name], rel=1e-5)
     assert_close(gradients(packed_state), gradients(loose_state))
+
+
+def test_parameters_made_one_after_the_other_on_an_accelerator_are_those_of_one_program(monkeypatch):
+    tx = optim.adafactor(lambda _: 0.1)
+    like = train_state.abstract_state(MODEL, tx, make_mesh(1))
+    arguments = (types.SimpleNamespace(latest=None), None, 0, MODEL, tx, 3, like)
+    traced = []
+
+    def watched(*arguments):
+        state = init_state(*arguments)
+        traced.append(isinstance(state.step, jax.core.Tracer))
+        return state
+
+    monkeypatch.setattr(train_state, "init_state", watched)
+    as_one = train_state.restore_or_init(*arguments)
+    monkeypatch.setattr(sharding, "are_one_cpu", lambda devices: False)
+    one_by_one = train_state.restore_or_init(*arguments)
+    assert traced == [True, False]
+    assert_close(as_one, one_by_one)
+    assert jax.tree.map(lambda x: x.sharding, one_by_one) == jax.tree.map(lambda x: x.sharding, like)
 
 
 def test_dropout_is_drawn_anew_at_each_step_from_seed_and_step_alone(batches):
