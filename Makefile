@@ -44,6 +44,7 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks.train_step --dropout 0.1 --output benchmarks/results/train_step_dropout.json
 	$(BIN)/python -m benchmarks.fine_tune --inputs 128 --targets 192
 	$(BIN)/python -m benchmarks.decode
+	$(BIN)/python -m benchmarks.document
 
 # Training without dropout, the profiles, making the data, evaluating, sampling, and how cost grows: two hours.
 bench-long: .venv/installed
@@ -52,11 +53,12 @@ bench-long: .venv/installed
 	$(BIN)/python -m benchmarks.train_step --output benchmarks/results/train_step.json
 	$(BIN)/python -m benchmarks.train_step --profile
 	$(BIN)/python -m benchmarks.decode --profile
-	$(BIN)/python -m benchmarks.dataset
+	$(BIN)/python -m benchmarks.dataset --examples 400000
 	$(BIN)/python -m benchmarks.evaluate --warm_ups 1
 	$(BIN)/python -m benchmarks.sample --expressions 8 --warm_ups 3
 	$(BIN)/python -m benchmarks.sample --expressions 8 --warm_ups 3 --profile --only "explainft, task's pieces, int8"
 	$(BIN)/python -m benchmarks.growth
+	$(BIN)/python -m benchmarks.document
 
 # The experiments, hours of them: what is done is not done again. Then the documents that are made from results/.
 results: .venv/installed

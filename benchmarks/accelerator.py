@@ -1,6 +1,6 @@
 """Sizes of T5 on this machine's accelerator: an update's share of the matrix-product peak, memory, decoding.
 
-python -m benchmarks.accelerator small base large 3b    # random weights and tokens, bfloat16, packed 512/512
+python -m benchmarks.accelerator    # random weights and tokens, bfloat16, packed 512/512
 python -m benchmarks.accelerator 3b --batch 16 --fsdp --remat full
 
 Needs no TensorFlow. FLOPs are those of the matrix products of the traced program, without what is computed again in the
@@ -272,7 +272,7 @@ def _median(found: Mapping[str, Any]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sizes", choices=SIZES, nargs="+")
+    parser.add_argument("sizes", choices=SIZES, nargs="*", help="default: small base large 3b")
     parser.add_argument("--batch", type=int, help="rows of an update; default: what suits the size and 80 GiB or more")
     parser.add_argument("--length", type=int, default=512, help="of inputs and of targets")
     parser.add_argument("--dtype", default="bfloat16")
@@ -288,6 +288,7 @@ def main() -> None:
     parser.add_argument("--no_peer", action="store_true", help="without Hugging Face")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="sizes that the file has and are not named stay")
     args = parser.parse_args()
+    args.sizes = list(dict.fromkeys(args.sizes or ["small", "base", "large", "3b"]))
     runtime.prepare()
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.95")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
@@ -301,15 +302,14 @@ def main() -> None:
         args.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         print(table(report), flush=True)
 
-    sizes = list(dict.fromkeys(args.sizes))
     measured = []
-    for size, found in in_turn(ours, sizes, args):
+    for size, found in in_turn(ours, args.sizes, args):
         keep(size, {**found, "length": args.length, "decode_batch": args.decode_batch})
         measured.append(size)
     if not args.no_peer:
         for size, found in in_turn(hugging_face, measured, args):
             keep(size, {**known[size], PEER: found})
-    if missing := [size for size in sizes if size not in measured]:
+    if missing := [size for size in args.sizes if size not in measured]:
         sys.exit(f"not measured, for what stands above: {', '.join(missing)}")
 
 

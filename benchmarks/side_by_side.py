@@ -11,6 +11,7 @@ import importlib.util
 import json
 import os
 import platform
+import resource
 import shlex
 import signal
 import statistics
@@ -37,6 +38,13 @@ PACKAGES = (
     "ctranslate2",
 )
 PEER = "Hugging Face"  # beside it every other system is put, where a row has it
+# What a table names beside Python and JAX, where it has a system whose name holds this.
+MADE_OF = {
+    "Hugging Face": ("torch", "transformers"),
+    "torch": ("torch",),
+    "CTranslate2": ("ctranslate2",),
+    "T5X": ("t5x",),
+}
 # OpenMP's threads spin for 0.2 s after their last work: the next system's turn begins when they are asleep. Better than
 # forbidding them to spin, which would take from a peer what it has by default.
 PAUSE = 0.5
@@ -142,9 +150,10 @@ def _trace(system: System, args: argparse.Namespace) -> None:
 
 
 def peak_memory() -> int:
-    """The most bytes that this process has held so far."""
+    """The most bytes that this process, or one that it started and that has ended, has held so far."""
     status = Path("/proc/self/status").read_text().splitlines()
-    return next(1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+    own = next(1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+    return max(own, 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 
 
 # ---- the process that asks them
@@ -333,7 +342,10 @@ def table(report: dict[str, Any]) -> str:
         alike = peer and system["unit"] == peer["unit"]
         rows.append([name, rate, _spread(system["seconds"]), ratio, of_peer if alike else "", memory])
     kept = [i for i, title in enumerate(head) if peer or PEER not in title]
-    lines = [f"{where}, n = {report['repetitions']}, medians [minimum, maximum]", ""]
+    packages = ["python", "jax"]
+    packages += [name for part, names in MADE_OF.items() for name in names if any(part in s for s in report["systems"])]
+    made_with = ", ".join(f"{name} {report['versions'][name]}" for name in dict.fromkeys(packages))
+    lines = [f"{where}, {made_with}; n = {report['repetitions']}, medians [minimum, maximum]", ""]
     lines += [f"| {' | '.join(row[i] for i in kept)} |" for row in [head, ["---"] * len(head), *rows]]
     # Losses are compared to a thousandth.
     facts = {k: f"{v:.3f}" if k.startswith("loss") else _rounded(v) for k, v in report["facts"].items()}

@@ -20,6 +20,7 @@ def report(rate):
     system = {"unit": "step", "work": 1, "seconds": spread, "rate": spread, "peak_memory": 2**30, "turns": [1.0]}
     return {
         "command": "python -m benchmarks.row", "repetitions": 5, "machine": {"cpu": "a CPU", "cores": 2},
+        "versions": {"python": "3.11.7", "jax": "0.10.2"},
         "left_out": ["T5X: t5x is not installed"], "systems": {"explainft": system, "peer": system},
         "ratios": {"peer": spread}, "facts": {"share": 0.5},
     }  # fmt: skip
