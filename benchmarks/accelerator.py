@@ -29,8 +29,8 @@ import numpy as np
 from explainft import decoding, flops, optim, profiling, runtime, sharding
 from explainft.loss import Loss
 from explainft.t5 import T5Config
-from explainft.train import make_step
 from explainft.train_state import TrainState, abstract_state
+from explainft.update import make_step
 from explainft.vocabulary import EOS_ID
 
 OUTPUT = Path(__file__).parent / "results" / "accelerator.json"

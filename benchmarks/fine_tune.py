@@ -57,8 +57,8 @@ def ours(args: argparse.Namespace, of_task: bool = False, matmul_precision: str 
     from explainft.reduced import target_pieces
     from explainft.sharding import make_mesh, suited
     from explainft.t5 import T5, forward
-    from explainft.train import Updates, make_step
     from explainft.train_state import TrainState
+    from explainft.update import Updates, make_step
 
     config, params = weights.read(Path(args.folder, "hf"))
     config = dataclasses.replace(config, dropout_rate=args.dropout, matmul_precision=matmul_precision)

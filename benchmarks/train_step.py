@@ -54,8 +54,8 @@ def ours(args: argparse.Namespace, matmul_precision: str = "float32", at_most: i
     from explainft.loss import Loss
     from explainft.sharding import make_mesh, suited
     from explainft.t5 import T5, forward
-    from explainft.train import AT_ONCE, Updates, make_step
     from explainft.train_state import TrainState
+    from explainft.update import AT_ONCE, Updates, make_step
 
     config, params = weights.read(Path(args.folder, "hf"))
     config = dataclasses.replace(config, dropout_rate=args.dropout, matmul_precision=matmul_precision)

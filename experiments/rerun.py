@@ -16,7 +16,9 @@ import jax
 
 from experiments.shares import ROOT, Result, results
 from explainft import recipe, sweep
+from explainft.cell import read_result
 from explainft.errors import UserError
+from explainft.forecast import read_trainings
 from explainft.workers import available_cores
 
 
@@ -32,8 +34,8 @@ def run(result: Result, folder: Path) -> Result:
     recipe.load([str(ROOT / "experiments" / f"{result['sweep']}.gin")], [])
     grid: sweep.Sweep = recipe.configured(sweep.Sweep)()
     [cell] = [c for c in grid.cells(result["sweep"], folder / "runs") if c.labels == result["labels"]]
-    trainings = sweep.read_trainings([cell])
-    again = sweep.read_result(folder / "results", cell, trainings[cell.name])
+    trainings = read_trainings([cell])
+    again = read_result(folder / "results", cell, trainings[cell.name])
     if again is not None:
         return again
     # One core, as in a sweep of as many jobs as cores: sums over more cores are of another order.

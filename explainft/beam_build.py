@@ -27,6 +27,7 @@ from etils import epath
 from explainft.dataset import keyed_records
 from explainft.errors import UserError
 from explainft.listops.configs import CHUNK, SHARES, SPLITS, STREAMS, Config, split_of
+from explainft.whole_file import published
 
 BLOCK = 64  # chunks whose records are made and kept together: about 10 MB
 BUCKET = 2**20  # digests that are compared in one place: 16 MB
@@ -213,11 +214,3 @@ def _write_records(path: epath.Path, records: Iterable[bytes]) -> None:
     with published(path) as scratch, tf.io.TFRecordWriter(os.fspath(scratch)) as file:
         for record in records:
             file.write(record)
-
-
-@contextlib.contextmanager
-def published(path: epath.Path) -> Iterator[epath.Path]:
-    """Gives the file its name when it is whole: runners repeat work that failed, or that another worker does too."""
-    scratch = path.parent / f"{path.name}.{uuid.uuid4().hex}.incomplete"
-    yield scratch
-    scratch.replace(path)

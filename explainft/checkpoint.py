@@ -28,6 +28,7 @@ from explainft.orbax_tree import OrbaxTree
 from explainft.t5 import T5Config
 from explainft.token_cache import TokenCache
 from explainft.weights import Weights, named_leaves
+from explainft.whole_file import published
 
 logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax narrates every save, and each thread that a full disk ends
 
@@ -231,10 +232,8 @@ class Checkpoints:
         self._latest_meta = sealed(meta)
         if hosts.writes():
             file = self._manager.directory / f"checkpoint_{self.latest}" / "meta" / "metadata"  # where JsonSave has it
-            scratch = file.with_name("metadata.tmp")
-            with self._writing():
+            with self._writing(), published(Path(file)) as scratch:
                 scratch.write_text(json.dumps(self._latest_meta))
-                scratch.replace(file)
         multihost_utils.sync_global_devices("meta is replaced")
 
     def prune(self, best_step: int | None) -> None:
@@ -294,6 +293,8 @@ def _open(run: Path, step: int | str | None) -> tuple[ocp.CheckpointManager, int
         raise UserError(f"{run} holds no checkpoints yet")
     if step == "best":
         step = _read_meta(manager, steps[-1])["progress"]["best_step"]
+        if step is None:
+            raise UserError(f"{run} was never evaluated, so none of its checkpoints is the best; it has {steps}")
     chosen = steps[-1] if step is None else step
     if chosen not in steps:
         raise UserError(f"{run} has no checkpoint of step {chosen}; it has {steps}")
@@ -349,19 +350,18 @@ def export(run: Path, destination: Path, step: int | str | None, dtype: str) -> 
     params = jax.tree.map(lambda x: x.astype(dtype), found.tree())
     scratch = destination.with_name(f"{destination.name}.{os.getpid()}.incomplete")
     try:
-        scratch.mkdir(parents=True)
-        shutil.copyfile(vocabulary.path, scratch / "vocabulary.model")
-        with contextlib.closing(_manager(scratch / "checkpoints", create=True)) as manager:
-            sums = {name: array.checksum for name, array in integrity.summaries(params).items()}
-            meta = sealed({**found.meta, "checksums": {"params": sums}})
-            items = ocp.args.Composite(params=ocp.args.StandardSave(params), meta=ocp.args.JsonSave(meta))
-            manager.save(found.step, args=items)
-            manager.wait_until_finished()
-        for marker in scratch.rglob("commit_success.txt"):
-            marker.write_text("")  # orbax notes the folder's path in it, which is about to change
-        scratch.rename(destination)
-    except OSError as e:
-        raise UserError(f"cannot write {destination} ({e.strerror}); name a new folder in a writable one") from e
+        with integrity.writing(destination):
+            scratch.mkdir(parents=True)
+            shutil.copyfile(vocabulary.path, scratch / "vocabulary.model")
+            with contextlib.closing(_manager(scratch / "checkpoints", create=True)) as manager:
+                sums = {name: array.checksum for name, array in integrity.summaries(params).items()}
+                meta = sealed({**found.meta, "checksums": {"params": sums}})
+                items = ocp.args.Composite(params=ocp.args.StandardSave(params), meta=ocp.args.JsonSave(meta))
+                manager.save(found.step, args=items)
+                manager.wait_until_finished()
+            for marker in scratch.rglob("commit_success.txt"):
+                marker.write_text("")  # orbax notes the folder's path in it, which is about to change
+            scratch.rename(destination)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -11,7 +11,7 @@ import numpy as np
 from etils import epath
 from tqdm import tqdm
 
-from explainft import checkpoint, hugging_face, quiet, t5x_checkpoint
+from explainft import checkpoint, hugging_face, integrity, quiet, t5x_checkpoint
 from explainft.errors import UserError, require_name
 from explainft.layers import RELPOS_MAX_DISTANCE
 from explainft.vocabulary import Vocabulary
@@ -46,7 +46,7 @@ def _recognise(path: str, folder: epath.Path, inside: list[str], step: int | str
     if "checkpoints" in inside:
         return checkpoint.weights(_local(path, local), step)
     one = {"params", "meta"} <= set(inside)  # checkpoint_<step> of ours
-    if (one or hugging_face.recognises(local)) and step is not None:
+    if step is not None and (one or hugging_face.recognises(local) or t5x_checkpoint.recognises(folder)):
         raise UserError(f"{path} is one checkpoint; give --step with the folder of a run")
     if one:
         if not _is_step(local.name) or local.parent.name != "checkpoints":
@@ -160,10 +160,9 @@ def convert(
         # T5X takes the step from the folder's name, so the checkpoint stands in one below the destination.
         below = scratch / f"checkpoint_{t5x_checkpoint.written_step(found)}" if to == "t5x" else scratch
         try:
-            WRITERS[to](epath.Path(below), _counted(found, bar), dtype)
-            scratch.rename(destination)
-        except OSError as e:
-            raise UserError(f"cannot write {destination} ({_line(e)}); name a folder with room for it") from e
+            with integrity.writing(destination):
+                WRITERS[to](epath.Path(below), _counted(found, bar), dtype)
+                scratch.rename(destination)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     return destination / below.name if to == "t5x" else destination

@@ -19,6 +19,13 @@ def require_positive(**values: object) -> None:
             raise UserError(f"{name}={value!r} must be a whole number of at least 1")
 
 
+def require_count(**values: object) -> None:
+    """Refuses what is no whole number of at least 0."""
+    for name, value in values.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise UserError(f"{name}={value!r} must be a whole number of at least 0")
+
+
 def require_at_least_zero(**values: object) -> None:
     for name, value in values.items():
         if not isinstance(value, int | float) or isinstance(value, bool) or not value >= 0:

@@ -10,8 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import traverse_util
-from jax.sharding import NamedSharding
+import optax
 from tqdm import tqdm
 
 from explainft import checkpoint, convert, decoding, hosts, sharding, t5, token_cache
@@ -20,10 +19,12 @@ from explainft.errors import UserError, nearest, require_local, require_name, re
 from explainft.loss import Loss
 from explainft.reduced import FULL, Reduction
 from explainft.run_folder import RunFolder, writing
-from explainft.t5 import T5, T5Config, parameter_shapes
+from explainft.t5 import T5, T5Config
 from explainft.token_cache import Record, Rest, TokenCache
+from explainft.train_state import abstract_state
 from explainft.vocabulary import EOS_ID, Vocabulary
 from explainft.weights import Weights, check_network, parameters_like
+from explainft.whole_file import published
 
 DRAWS, TEMPERATURE = 64, 1.5  # of other texts, where the likeliest is of no use
 
@@ -123,14 +124,11 @@ def decode(
     """Predictions for the first n examples: greedy texts, each up to the length of the longest right one."""
     length = int(cache.targets.lengths[:n].max())
     with tqdm(total=n, desc=f"decoding {cache.task}", unit=" examples", disable=None, leave=False) as bar:
-
-        def progress(decoded: int) -> None:
-            bar.update(decoded)
-            between_batches()
-
         between_batches()
-        inputs = [cache.inputs[i] for i in range(n)]
-        return write_texts(config, params, cache.vocabulary, inputs, length, batch_size, cache.rest(), progress)
+        inputs, rest = [cache.inputs[i] for i in range(n)], cache.rest()
+        return write_texts(
+            config, params, cache.vocabulary, inputs, length, batch_size, rest, bar.update, between_batches
+        )
 
 
 def write_texts(
@@ -141,18 +139,24 @@ def write_texts(
     length: int,
     batch_size: int,
     rest: Rest | None = None,
-    progress: Callable[[int], object] | None = None,
+    progress: Callable[[int], object] = lambda complete: None,
+    between_batches: Callable[[], None] = lambda: None,
 ) -> list[str]:
     """Greedy texts of inputs that end with EOS; with `rest` the lines of all texts, see token_cache.read_again.
 
-    At most DRAWS other texts are drawn in the place of one that is of no use, always the same.
+    At most DRAWS other texts are drawn in the place of one that is of no use, always the same. `progress` is told how
+    many predictions have become complete.
     """
+
+    def after_batch(decoded: int) -> None:
+        if rest is None:
+            progress(decoded)
+        between_batches()
+
     lines: list[list[str]] = [[] for _ in inputs]
     under_way = dict(enumerate(inputs))
     while under_way:
-        decoded = decoding.generate(
-            config, params, list(under_way.values()), length, batch_size, progress if rest is None else None
-        )
+        decoded = decoding.generate(config, params, list(under_way.values()), length, batch_size, after_batch)
         texts = dict(zip(under_way, map(vocabulary.decode, decoded), strict=True))
         following: dict[int, str | None] = dict.fromkeys(under_way)
         if rest is not None:
@@ -160,14 +164,14 @@ def write_texts(
             following = {i: rest(read[i], texts[i]) for i in under_way}
             useless = [i for i in under_way if following[i] == read[i]]
             again = [under_way[i] for i in useless]
-            found = decoding.sample(config, params, again, length, batch_size, DRAWS, TEMPERATURE)
+            found = decoding.sample(config, params, again, length, batch_size, DRAWS, TEMPERATURE, progress=after_batch)
             for i, drawn in zip(useless, found, strict=True):
                 others = ((text, rest(read[i], text)) for text in map(vocabulary.decode, drawn))
                 texts[i], following[i] = next((o for o in others if o[1] != read[i]), (texts[i], None))
         for i, text in texts.items():
             lines[i].append(text)
         left = {i: [*vocabulary.encode(text), EOS_ID] for i, text in following.items() if text is not None}
-        if rest is not None and progress is not None:
+        if rest is not None:
             progress(len(under_way) - len(left))
         under_way = left
     return ["\n".join(texts) for texts in lines]
@@ -189,6 +193,7 @@ def score(cache: TokenCache, records: list[Record], texts: list[str]) -> tuple[d
 def check_metric(caches: list[TokenCache], metric: str) -> None:
     """Refuses a metric that the tasks do not have, before hours of training depend on it."""
     for cache in caches:
+        cache.require_texts()
         records = cache.records[:1]
         known, _, _ = score(cache, records, [record["targets_pretokenized"] for record in records])
         if metric not in known:
@@ -249,6 +254,7 @@ def evaluate(
     names = token_cache.task_names(mixture_or_task_name, module)
     caches = [token_cache.load(name, split, module, tfds_data_dir) for name in names]
     for cache in caches:
+        cache.require_texts()
         check_vocabulary(model, cache, weights)
     params = placed_parameters(weights, model, model_parallelism)
     for cache in caches:
@@ -282,12 +288,7 @@ def placed_parameters(weights: Weights, model: T5Config, model_parallelism: int)
     check_network(weights, model)
     mesh = sharding.make_mesh(model_parallelism)
     sharding.check_model(model, mesh)
-    places = {name: NamedSharding(mesh, sharding.partition(name)) for name in parameter_shapes(model)}
-    like = {
-        name: jax.ShapeDtypeStruct(shape, np.float32, sharding=places[name])
-        for name, shape in parameter_shapes(model).items()
-    }
-    return parameters_like(weights, traverse_util.unflatten_dict(like, sep="/"))
+    return parameters_like(weights, abstract_state(model, optax.identity(), mesh).params)
 
 
 def evaluate_run(
@@ -303,10 +304,17 @@ def evaluate_run(
     """Scores a run's checkpoint into its own folder, by default on all evaluation tasks of its config and style."""
     weights = checkpoint.weights(run, step)
     mixture = mixture_or_task or evaluation_mixture(weights.meta["task"])
-    path = str(run / "checkpoints" / f"checkpoint_{weights.step}")
-    model = weights.architecture()
     evaluate(
-        model, path, str(run), mixture, module, batch_size, num_examples, "validation", 1, reduction, tfds_data_dir
+        weights.architecture(),
+        checkpoint_path=str(run / "checkpoints" / f"checkpoint_{weights.step}"),
+        output_dir=str(run),
+        mixture_or_task_name=mixture,
+        module=module,
+        batch_size=batch_size,
+        num_examples=num_examples,
+        split="validation",
+        reduction=reduction,
+        tfds_data_dir=tfds_data_dir,
     )
 
 
@@ -351,9 +359,9 @@ def write(
     metrics_file = output_dir / f"{task}-metrics.jsonl"
     lines = metrics_file.read_text().splitlines() if metrics_file.is_file() else []
     lines = [line for line in lines if json.loads(line)["step"] != step] + [json.dumps({"step": step, **metrics})]
-    _replace(metrics_file, lines)
+    _write_lines(metrics_file, lines)
     rows = zip(records, targets, predictions, strict=True)
-    _replace(
+    _write_lines(
         output_dir / f"{task}-{step:06d}.jsonl",
         [
             json.dumps({"input": record, "target": target, "prediction": prediction})
@@ -362,8 +370,6 @@ def write(
     )
 
 
-def _replace(path: Path, lines: list[str]) -> None:
-    scratch = path.with_name(path.name + ".tmp")
-    with writing(path):
+def _write_lines(path: Path, lines: list[str]) -> None:
+    with writing(path), published(path) as scratch:
         scratch.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-        scratch.rename(path)

@@ -17,6 +17,7 @@ from explainft.listops.release import read_release
 from explainft.reduced import FULL, Reduction, reduced
 from explainft.t5 import T5Config
 from explainft.vocabulary import EOS_ID
+from explainft.whole_file import published
 
 PRETRAINED = Path(__file__).parent / "pretrained" / "medium_tiny"  # made by `make pretrained`
 
@@ -66,9 +67,9 @@ def infer(
         raise UserError("no expressions; give some as arguments, in --input or on standard input")
     found = checkpoint.weights(run, step)
     meta = found.meta
-    if not {"style", "modulus"} <= meta["postprocess"].keys():
+    if "style" not in meta["postprocess"]:
         raise UserError(f"{run} was trained on {meta['task']}, which is no task of ListOps explanations")
-    style, modulus = meta["postprocess"]["style"], meta["postprocess"]["modulus"]
+    style, modulus = meta["postprocess"]["style"], meta["postprocess"].get("modulus", 10)
     if style not in listops.STYLES:
         style = "none"  # the steps of the control stand in no order: the answer alone is checked
     config = _config(meta["task"])
@@ -124,6 +125,7 @@ def write_inferences(
     names = token_cache.task_names(mixture_or_task_name, module)
     caches = [token_cache.load(name, split, module, tfds_data_dir) for name in names]
     for cache in caches:
+        cache.require_texts()
         evaluate.check_vocabulary(model, cache, weights)
     params = evaluate.placed_parameters(weights, model, model_parallelism)
     for cache in caches:
@@ -184,12 +186,10 @@ def write_jsonl(predictions: Sequence[Prediction], path: Path) -> None:
 
 
 def _write_lines(lines: Sequence[dict[str, Any]], path: Path) -> None:
-    scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        scratch.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-        scratch.replace(path)
+        with published(path) as scratch:
+            scratch.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     except OSError as e:
-        scratch.unlink(missing_ok=True)
         raise UserError(f"cannot write {path} ({e.strerror}); name a file in a writable folder") from e
 
 

@@ -99,6 +99,17 @@ def reading(folder: os.PathLike[str], step: int) -> contextlib.AbstractContextMa
     return in_one_line(lambda error: DamagedCheckpoint(folder, step, reason(error, "unreadable")))
 
 
+def writing(destination: os.PathLike[str]) -> contextlib.AbstractContextManager[None]:
+    """A context in which whatever keeps a checkpoint from being written is told in one line."""
+
+    def told(error: Exception) -> UserError:
+        if isinstance(error, UserError):  # of what is read for it
+            return error
+        return UserError(f"cannot write {destination} ({reason(error)}); name a folder with room for it")
+
+    return in_one_line(told)
+
+
 @contextlib.contextmanager
 def in_one_line(told: Callable[[Exception], UserError]) -> Iterator[None]:
     """Whatever goes wrong inside is told by one UserError: orbax and its libraries have many errors and many lines."""

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from explainft.errors import UserError, nearest
+from explainft.errors import UserError, nearest, require_at_least_zero
 
 NORMALIZERS = ("NUM_REAL_TARGET_TOKENS", "NUM_TOTAL_TARGET_TOKENS")
 
@@ -29,6 +29,9 @@ class Loss:
     pieces: tuple[int, ...] | None = None
 
     def __post_init__(self):
+        require_at_least_zero(Z_LOSS=self.z_loss)
+        if not 0.0 <= self.label_smoothing < 1.0:
+            raise UserError(f"LABEL_SMOOTHING={self.label_smoothing} must be at least 0 and below 1")
         if isinstance(self.normalizing_factor, str) and self.normalizing_factor not in NORMALIZERS:
             name = self.normalizing_factor
             raise UserError(

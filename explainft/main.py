@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable
 
@@ -26,6 +27,8 @@ def parser() -> argparse.ArgumentParser:
     _data_commands(subparsers)
     _problem_commands(subparsers)
     _run_commands(subparsers)
+    _checkpoint_commands(subparsers)
+    _study_commands(subparsers)
     return top
 
 
@@ -111,6 +114,8 @@ def _run_commands(subparsers) -> None:
     _saved_step(sub)
     _data_dir(sub)
 
+
+def _checkpoint_commands(subparsers) -> None:
     sub = _command(
         subparsers,
         "export",
@@ -130,6 +135,8 @@ def _run_commands(subparsers) -> None:
     sub.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: as it is stored")
     sub.add_argument("--vocabulary", help="a SentencePiece model for the tokenizer of a Hugging Face folder")
 
+
+def _study_commands(subparsers) -> None:
     sub = _command(
         subparsers, "plan", commands.plan, "Compile a recipe for a machine that is not here: does it fit, how fast?"
     )
@@ -148,7 +155,9 @@ def _run_commands(subparsers) -> None:
     sub.add_argument("--runs", default="runs", help="the folder of the runs' own folders")
     sub.add_argument("--results", default="results", help="the folder of the results, a small file for each cell")
     sub.add_argument(
-        "--jobs", type=_positive, help="runs at once; default: the sweep's, else as many as cores and memory allow"
+        "--jobs",
+        type=_positive,
+        help="runs at once; default: the sweep's, else what cores and memory allow; 1 with a GPU or TPU",
     )
     sub.add_argument("--dry_run", action="store_true", help="say what is to do and how long it takes, and do nothing")
     _data_dir(sub)
@@ -201,11 +210,17 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _expanded(flag: re.Match[str]) -> str:
+    return flag[1] + os.path.expanduser(flag[2])
+
+
 def main(argv: list[str] | None = None) -> None:
-    argv = sys.argv[1:] if argv is None else argv
+    # A shell leaves the ~ of --gin.MODEL_DIR=~/run as it is.
+    argv = [re.sub(r"^(--[\w.]+=)(~.*)", _expanded, word) for word in (sys.argv[1:] if argv is None else argv)]
     bindings = [word.removeprefix(GIN_FLAG) for word in argv if word.startswith(GIN_FLAG)]
     if "" not in sys.path:
-        sys.path.insert(0, "")  # MIXTURE_OR_TASK_MODULE may be a module beside the user's recipe
+        # MIXTURE_OR_TASK_MODULE may be a module beside the user's recipe; a tasks.py there must not take ours' place.
+        sys.path.append("")
     try:
         args = parser().parse_args([word for word in argv if not word.startswith(GIN_FLAG)])
         args.gin_bindings = bindings

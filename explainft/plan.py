@@ -1,13 +1,14 @@
 """Whether a recipe fits and how fast it can be, before anyone rents the machine.
 
 The real train step and the real decoding are compiled ahead of time for the named topology; no such device is needed.
+Of both the whole output layer is counted, with OUTPUT_PIECES="task" too: which pieces those are only the data tell.
 """
 
 import dataclasses
 import math
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -26,8 +27,9 @@ from explainft.loss import Loss
 from explainft.runtime import cache_root
 from explainft.smaller import Choice, Estimate, choices
 from explainft.t5 import T5Config
-from explainft.train import DatasetConfig, make_step
+from explainft.train import DatasetConfig
 from explainft.train_state import abstract_state
+from explainft.update import make_step
 
 TRIES = 3  # changes that are compiled in search of one that fits
 # Of XLA's optimisations those that cost little: a third of the time, for a change that is only looked for.
@@ -141,8 +143,13 @@ def training(
     options: dict[str, Any] | None,
 ) -> tuple[Program | DoesNotFit, tuple[Choice, Program] | None]:
     """The recipe's update; where it does not fit, the nearest change that does."""
-    fixed = settings["model"], tx, settings["loss"], settings["dataset"]
-    estimate = Estimate(*fixed[:3], batch_shapes(sharding.make_mesh(1, devices), fixed[3]), devices)
+    model = dataclasses.replace(
+        settings["model"], matmul_precision=settings.get("matmul_precision", T5Config.matmul_precision)
+    )
+    dataset = settings["dataset"]
+    fixed = model, tx, settings["loss"], dataset
+    shape = dataset.batch_size, dataset.task_feature_lengths
+    estimate = Estimate(*fixed[:3], batch_shapes(sharding.make_mesh(1, devices), *shape), devices)
     least = estimate.state(choice)
     # No need to compile what cannot fit.
     step = (
@@ -187,7 +194,11 @@ def train_program(
     places = jax.tree.map(lambda x: x.sharding, like)
     with jax.set_mesh(mesh):
         step = make_step(model, tx, loss, 0, choice.microbatches, places)
-        return compiled(step.trace(like, batch_shapes(mesh, dataset)), mesh, options=options)
+        return compiled(
+            step.trace(like, batch_shapes(mesh, dataset.batch_size, dataset.task_feature_lengths)),
+            mesh,
+            options=options,
+        )
 
 
 def decode_program(
@@ -199,20 +210,31 @@ def decode_program(
     targets: int,
     options: dict[str, Any] | None = None,
 ) -> Program | DoesNotFit:
-    """Greedy decoding of one batch to its full length, compiled for the devices."""
+    """Greedy decoding of one batch to its full length, compiled for the devices.
+
+    On accelerators the parameters are a copy in the activations' type (see reduced.py); those that it is made of stay,
+    and are counted with it.
+    """
     mesh = sharding.make_mesh(choice.model_parallelism, devices)
     like = abstract_state(model, optax.identity(), mesh, choice.fsdp).params
+    stay = 0
+    if model.dtype != "float32" and not sharding.are_one_cpu(devices):
+        stay = sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(like))
+        like = jax.tree.map(lambda x: x.update(dtype=jax.numpy.dtype(model.dtype)), like)
     with jax.set_mesh(mesh):
         traced = decoding.greedy.trace(model, like, _rows(mesh, batch_size, inputs), targets)
-        return compiled(traced, mesh, targets, options)
+        program = compiled(traced, mesh, targets, options)
+    if isinstance(program, DoesNotFit):
+        return program
+    return dataclasses.replace(program, arguments=program.arguments + stay)
 
 
-def batch_shapes(mesh: Mesh, dataset: DatasetConfig) -> dict[str, jax.ShapeDtypeStruct]:
-    """The batch of an update, its rows split over `data`."""
-    lengths = {"encoder": dataset.task_feature_lengths["inputs"], "decoder": dataset.task_feature_lengths["targets"]}
+def batch_shapes(mesh: Mesh, rows: int, lengths: Mapping[str, int]) -> dict[str, jax.ShapeDtypeStruct]:
+    """The batch of an update, its rows, of such `lengths` of inputs and targets, split over `data`."""
+    of_stack = {"encoder": lengths["inputs"], "decoder": lengths["targets"]}
     names = ("encoder_input_tokens", "encoder_segment_ids", "decoder_input_tokens", "decoder_target_tokens",
              "decoder_segment_ids")  # fmt: skip
-    return {name: _rows(mesh, dataset.batch_size, lengths[name.partition("_")[0]]) for name in names}
+    return {name: _rows(mesh, rows, of_stack[name.partition("_")[0]]) for name in names}
 
 
 def _rows(mesh: Mesh, rows: int, length: int) -> jax.ShapeDtypeStruct:

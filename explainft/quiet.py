@@ -1,6 +1,7 @@
 """TensorFlow without its greetings: it writes them to file descriptor 2 itself, past every logging setting."""
 
 import contextlib
+import functools
 import os
 import sys
 import tempfile
@@ -25,12 +26,12 @@ def native_stderr_held():
             os.close(terminal)
 
 
+@functools.cache
 def import_tensorflow() -> None:
     """Imports TensorFlow and SeqIO, and keeps TensorFlow off the accelerators, which are JAX's."""
-    if "seqio" in sys.modules:
-        return
     with native_stderr_held():
         import seqio  # noqa: F401
         import tensorflow as tf
 
-        tf.config.set_visible_devices([], "GPU")
+        with contextlib.suppress(RuntimeError):  # the user's own program has begun with them
+            tf.config.set_visible_devices([], "GPU")

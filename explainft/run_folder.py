@@ -18,6 +18,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[repo
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from explainft.errors import UserError
+from explainft.whole_file import published
 
 
 @dataclasses.dataclass
@@ -168,10 +169,8 @@ class RunFolder:
             kept = [line for line in lines if json.loads(line)["step"] <= step]
         except (ValueError, KeyError, TypeError) as e:
             raise UserError(f"{self.metrics_file} is damaged ({e}); mend or delete it") from e
-        scratch = self.metrics_file.with_suffix(".tmp")
-        with writing(self.metrics_file):
+        with writing(self.metrics_file), published(self.metrics_file) as scratch:
             scratch.write_text("".join(kept))
-            scratch.rename(self.metrics_file)
 
     def __enter__(self) -> "RunFolder":
         return self

@@ -25,7 +25,8 @@ def prepare() -> None:
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         if hasattr(libc, "mallopt"):
-            libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
+            if not libc.mallopt(M_MMAP_THRESHOLD, 1 << 30):  # some releases of glibc take 32 MiB at most
+                libc.mallopt(M_MMAP_THRESHOLD, 1 << 25)
             libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 

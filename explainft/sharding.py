@@ -136,10 +136,6 @@ def partition(parameter: str, fsdp: bool = False) -> PartitionSpec:
     return PartitionSpec(*(rules.get(axis) for axis in axes))
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
-    return NamedSharding(mesh, PartitionSpec())
-
-
 def host_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
     """Which rows of a batch this host's devices hold, ascending."""
     return _host_rows(NamedSharding(mesh, PartitionSpec("data")), batch_size)

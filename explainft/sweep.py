@@ -6,21 +6,17 @@ own processes on its own cores: one run on one core and another on the next take
 
 import contextlib
 import dataclasses
-import functools
-import hashlib
 import itertools
-import json
 import os
-import platform
 import queue
 import shlex
 import signal
-import statistics
 import subprocess
 import sys
 import time
+import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -28,18 +24,14 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
-from explainft import __version__, checkpoint, flops, plan, profiling, recipe, sharding, token_cache, train
+from explainft import recipe, token_cache
+from explainft.cell import Cell, Training, made_with, read_result, result_of, rounded, summary, write_result
 from explainft.errors import UserError, require_name, require_positive
+from explainft.forecast import forecast, jobs_that_fit, read_trainings
 from explainft.run_folder import locked, writing
-from explainft.runs import read_predictions, read_run, variant_and_split
-from explainft.train_state import abstract_state
-from explainft.workers import available_cores
 
-EXPLAINFT = (sys.executable, "-m", "explainft.main")
-MODULE = "MIXTURE_OR_TASK_MODULE"
+EXPLAINFT = (sys.executable, "-P", "-m", "explainft.main")  # -P: as the installed command looks for modules
 RECIPE = "recipe"  # stands beside the macros of an axis's value
-MEMORY_A_RUN = 2 * 2**30  # bytes, before the first cell of a sweep has told its own
-SHARE_OF_PEAK = 0.3  # of the measured FLOP/s: what a small network reaches on a CPU, before the first cell has told
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,79 +100,6 @@ def _with_labels(value: Any, labels: dict[str, str]) -> Any:
         raise UserError(f"{value!r} names the axis {e}; axes: {', '.join(labels)}") from e
     except (IndexError, ValueError) as e:
         raise UserError(f"{value!r}: {e}; braces hold the name of an axis ({', '.join(labels)})") from e
-
-
-@dataclasses.dataclass(frozen=True)
-class Cell:
-    """One combination: what is trained, and on what it is scored."""
-
-    sweep: str
-    labels: dict[str, str]
-    gin_file: str
-    macros: dict[str, Any]
-    mixtures: tuple[str, ...]
-    run: Path
-
-    @property
-    def name(self) -> str:
-        return self.run.name
-
-    @property
-    def module(self) -> str:
-        """Of the tasks."""
-        return self.macros.get(MODULE, "tasks")
-
-    def commands(self) -> list[list[str]]:
-        """What to type after `explainft`, one command after the other."""
-        macros = {"MODEL_DIR": str(self.run), **self.macros}
-        bindings = [f"--gin.{name}={value}" for name, value in macros.items()]
-        module = [f"--module={macros[MODULE]}"] if MODULE in macros else []
-        return [
-            ["train", f"--gin_file={self.gin_file}", *bindings],
-            *(["eval", str(self.run), "--mixture", mixture, *module] for mixture in self.mixtures),
-        ]
-
-    def lines(self) -> list[str]:
-        return [shlex.join(["explainft", *command]) for command in self.commands()]
-
-    @property
-    def log(self) -> Path:
-        return self.run.with_name(f"{self.name}.log")
-
-    def is_scored(self, mixture: str, step: int) -> bool:
-        """Whether the run's folder has what an evaluation of an earlier try gave."""
-        folder = self.run / "inference_eval"
-        tasks = token_cache.task_names(mixture, self.module)
-        evaluations = read_run(self.run).evaluations
-        return all(
-            step in evaluations.get(task, {}) and (folder / f"{task}-{step:06d}.jsonl").is_file() for task in tasks
-        )
-
-    def claim(self, settings: str) -> None:
-        """Refuses a folder that holds a run with other settings: its outcome would be taken for this cell's."""
-        file = self.run.with_name(f"{self.name}.settings")
-        found = file.read_text() if file.is_file() else "unknown"
-        if found != settings and self.run.exists():
-            raise UserError(f"{self.run} holds a run with other settings; delete it, and the cell is trained anew")
-        with writing(file):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(settings)
-
-
-@dataclasses.dataclass(frozen=True)
-class Training:
-    """What is known of a cell before it is trained.
-
-    `settings` tells its training from others, `identity` its result: with another evaluation more is to be scored, and
-    nothing trained anew.
-    """
-
-    settings: str
-    identity: str
-    evaluation: str
-    steps: int  # at which it ends; of pre-training too, where that counts
-    parameters: int
-    flops: int  # of the updates that it makes itself
 
 
 def run(
@@ -294,14 +213,19 @@ class Runner:
                 peak = max(peak, usage.ru_maxrss * 1024)
                 if code:
                     return cell, f"{command[0]} ended with {code}; see {cell.log}", False
+                if mixture:
+                    cell.note_scored(mixture, training.steps)
             result = result_of(cell, training)
             # What an earlier try had trained was not trained now.
             wall = max(time.monotonic() - started, result["seconds"])
-            result |= {"wall_seconds": _rounded(wall), "peak_bytes": peak, "made_with": self._made_with}
+            result |= {"wall_seconds": rounded(wall), "peak_bytes": peak, "made_with": self._made_with}
             write_result(self._results, cell, result)
+            return cell, summary(result), True
         except UserError as e:
             return cell, e.line, False
-        return cell, summary(result), True
+        except Exception as e:  # one cell must not end the sweep
+            traceback.print_exc()
+            return cell, f"{type(e).__name__}: {e}", False
 
     def _process(self, command: list[str], log: Path) -> tuple[int, Any]:
         with writing(log), open(log, "a", encoding="utf-8") as file:
@@ -335,213 +259,3 @@ def _take_cores(shares: "queue.SimpleQueue[set[int]]") -> None:
     """A thread's cores are those of the processes that it starts."""
     if cores := shares.get():
         os.sched_setaffinity(0, cores)
-
-
-# ---- what a cell has given
-
-
-def result_of(cell: Cell, training: Training) -> dict[str, Any]:
-    """What stands in a cell's file. Raises UserError where its run was cut off."""
-    steps = training.steps
-    run = read_run(cell.run)
-    last = max(run.train, default=0)
-    if last < steps:
-        raise UserError(f"stopped at step {last:,} of {steps:,}; the same command goes on")
-    vocabulary = checkpoint.weights(cell.run).tokenizer()
-    decoded = {found.task: found.texts for found in read_predictions(run) if found.step == steps}
-    evaluations = {}
-    curve = []
-    for task, by_step in run.evaluations.items():
-        if steps in by_step and task in decoded:
-            tokens = statistics.mean(len(vocabulary.encode(text)) + 1 for text in decoded[task])  # EOS counts
-            metrics = {**by_step[steps], "decoded_tokens": tokens}
-            evaluations[task] = {name: _rounded(value) for name, value in metrics.items() if name != "step"}
-        curve += [[step, round(run.at(step, "examples") or 0), row["exact_match"], row["n"]]
-                  for step, row in by_step.items() if task == training.evaluation]  # fmt: skip
-    return {
-        "sweep": cell.sweep,
-        "labels": cell.labels,
-        "identity": training.identity,
-        "commands": cell.lines(),
-        "parameters": training.parameters,
-        "steps": steps,
-        "examples": round(run.train[last]["examples"]),
-        "flops": training.flops,
-        "seconds": _rounded(run.train[last]["seconds"]),
-        "final_loss": _rounded(run.train[last]["loss"]),
-        "curve": {"columns": ["step", "examples", "exact_match", "n"], "rows": curve},
-        "evaluations": evaluations,
-    }
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.5g}")
-
-
-def made_with() -> dict[str, Any]:
-    """The machine and the program, for a reader of the results."""
-    return {
-        "explainft": __version__,
-        "commit": _commit(),
-        "jax": jax.__version__,
-        "python": platform.python_version(),
-        "cpu": _cpu(),
-    }
-
-
-def _commit() -> str | None:
-    """The checkout that this package is part of, with a "+" where the package has been changed; None where it is not.
-
-    An installed copy may lie inside another project's checkout.
-    """
-    git = functools.partial(subprocess.run, cwd=Path(__file__).parent, capture_output=True, text=True)
-    try:
-        tracked = git(["git", "ls-files", "--error-unmatch", "__init__.py"])
-        if tracked.returncode:
-            return None
-        changed = git(["git", "diff", "--quiet", "HEAD", "--", "."]).returncode
-        return git(["git", "rev-parse", "--short=12", "HEAD"]).stdout.strip() + ("+" if changed else "")
-    except OSError:  # no git here
-        return None
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.machine()
-    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
-
-
-def summary(result: dict[str, Any]) -> str:
-    cells = []
-    for task, metrics in result["evaluations"].items():
-        low, high = 100 * metrics["exact_match_low"], 100 * metrics["exact_match_high"]
-        variant, split = variant_and_split(task)
-        name = f"{variant.removeprefix('explained_')} {split}"
-        cells.append(f"{name} {metrics['exact_match']:.1%} [{low:.1f}, {high:.1f}]")
-    return f"{', '.join(cells)}; {result['seconds']:,.0f} s of training"
-
-
-def read_result(folder: Path, cell: Cell, training: Training) -> dict[str, Any] | None:
-    """The cell's file; None where there is none, or where it is of other settings."""
-    path = _path(folder, cell)
-    if not path.is_file():
-        return None
-    try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-        return result if result["identity"] == training.identity else None
-    except (ValueError, KeyError) as e:
-        raise UserError(f"{path} is damaged ({e}); delete it, and the cell is done again") from e
-
-
-def write_result(folder: Path, cell: Cell, result: dict[str, Any]) -> None:
-    path = _path(folder, cell)
-    scratch = path.with_suffix(".tmp")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        scratch.rename(path)
-
-
-def _path(folder: Path, cell: Cell) -> Path:
-    return folder / cell.sweep / f"{cell.name}.json"
-
-
-# ---- how long it will take
-
-
-def read_trainings(cells: Sequence[Cell]) -> dict[str, Training]:
-    """By the cells' names; every macro is read now, not after hours of other cells. To be called in the main thread:
-    gin's settings are those of the process.
-
-    An update is traced for its FLOPs, not compiled. Seeds cost the same.
-    """
-    known: dict[str, tuple[int, int]] = {}
-    found = {}
-    mesh = sharding.make_mesh(1)
-    for cell in tqdm(cells, desc="reading the recipes", unit=" cells", disable=None, leave=False):
-        recipe.load([cell.gin_file], ["MODEL_DIR=run", *(f"{name}={value}" for name, value in cell.macros.items())])
-        choices = recipe.choices()
-        settings = recipe.bindings(train.train)
-        model, dataset, steps = settings["model"], settings["dataset"], settings["train_steps"]
-        updates = plan.updates(settings)
-        if updates is None or settings.get("train_steps_relative") is not None:
-            raise UserError(
-                f"cell {cell.name} starts at a step that only its INITIAL_CHECKPOINT_PATH tells; "
-                "give INITIAL_STEP, and with it TRAIN_STEPS, not TRAIN_STEPS_RELATIVE"
-            )
-        key = repr((model, dataset.task_feature_lengths, dataset.batch_size, updates))
-        if key not in known:
-            tx = settings["optimizer"](settings["schedule"](train_steps=steps))
-            like = abstract_state(model, tx, mesh)
-            with jax.set_mesh(mesh):
-                step = train.make_step(model, tx, settings["loss"], 0, settings["microbatches"])
-                traced = step.trace(like, plan.batch_shapes(mesh, dataset))
-            parameters = sum(x.size for x in jax.tree.leaves(like.params))
-            known[key] = parameters, updates * flops.products(traced.jaxpr.jaxpr)
-        found[cell.name] = Training(
-            _hash(choices),
-            _hash("\n".join([choices, *cell.mixtures])),
-            settings["evaluation"].mixture_or_task_name,
-            steps,
-            *known[key],
-        )
-    return found
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def forecast(missing: Sequence[Training], done: Sequence[dict[str, Any]], jobs: int) -> str:
-    """How much there is to do, and how long that takes `jobs` at a time."""
-    if not missing:
-        return "0 to do"
-    work = sum(training.flops for training in missing) / 1e15
-    here = [result for result in done if result["made_with"]["cpu"] == _cpu()]
-    seconds = seconds_of(missing, here) / min(jobs, len(missing))
-    guessed = "" if here else ", a guess from the speed of this CPU"
-    return f"{len(missing)} to do, {jobs} at a time: {plan.short(work)} PFLOP, about {duration(seconds)}{guessed}"
-
-
-def seconds_of(
-    trainings: Sequence[Training],
-    here: Sequence[dict[str, Any]],
-    peak: Callable[[str], float] = profiling.peak_flops_per_second,
-) -> float:
-    """Of doing all cells one after the other, from results of this machine: as long as the cells of the same size
-    and FLOPs took, which differ in the seed; else at the speed of those of the same size, of all, or as a guess.
-    """
-    guess = SHARE_OF_PEAK * peak("float32") / available_cores() if not here else 0.0
-
-    def seconds(training: Training) -> float:
-        same_size = [result for result in here if result["parameters"] == training.parameters]
-        alike = [result for result in same_size if result["flops"] == training.flops]
-        known = alike or same_size or here
-        flops, took = sum(result["flops"] for result in known), sum(_wall_seconds(result) for result in known)
-        return training.flops * took / flops if known else training.flops / guess
-
-    return sum(map(seconds, trainings))
-
-
-def _wall_seconds(result: dict[str, Any]) -> float:
-    """With evaluations, where the file tells; files of earlier versions have the updates' seconds alone."""
-    return result.get("wall_seconds", result["seconds"])
-
-
-def jobs_that_fit(done: Sequence[dict[str, Any]]) -> int:
-    """As many runs as there are cores, and as the memory that is free has room for, where Linux tells."""
-    need = max((result["peak_bytes"] for result in done), default=MEMORY_A_RUN)
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return available_cores()
-    free = next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")), need)
-    return max(1, min(available_cores(), free // need))
-
-
-def duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:,.1f} h"

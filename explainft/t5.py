@@ -36,7 +36,7 @@ from explainft.layers import (
 NEG_INF = -1e10  # what T5X adds to a masked score: exp() of it is zero, and a row of them alone stays finite
 
 LOGITS_AT_ONCE = 2**24  # 64 MiB of float32
-MATMUL_PRECISIONS = ("float32", "bfloat16")
+ACTIVATION_DTYPES = MATMUL_PRECISIONS = ("float32", "bfloat16")
 REMAT_POLICIES = {
     "none": None,
     "minimal": jax.checkpoint_policies.save_from_both_policies(
@@ -91,6 +91,8 @@ class T5Config:
             raise UserError(
                 f"REMAT_POLICY={self.remat_policy!r} is unknown{nearest(self.remat_policy, REMAT_POLICIES)}"
             )
+        if self.dtype not in ACTIVATION_DTYPES:
+            raise UserError(f"ACTIVATION_DTYPE={self.dtype!r} must be one of {', '.join(ACTIVATION_DTYPES)}")
         if self.matmul_precision not in MATMUL_PRECISIONS:
             raise UserError(f"MATMUL_PRECISION={self.matmul_precision!r} must be one of {', '.join(MATMUL_PRECISIONS)}")
         if not 0.0 <= self.dropout_rate < 1.0:
@@ -214,8 +216,14 @@ def apply_layers(
         for i, layer_params in enumerate(params):
             x_BLD = apply(x_BLD, layer_params, i)
         return x_BLD
-    # In the type that they are multiplied in: the stack is a copy, and may as well be the smaller one.
-    stacked = jax.tree.map(lambda *leaves: jnp.stack([leaf.astype(config.dtype) for leaf in leaves]), *params)
+
+    def stack_of(path: jax.tree_util.KeyPath, *leaves: jax.Array) -> jax.Array:
+        # In the type that they are multiplied in: the stack is a copy, and may as well be the smaller one. Kernels of
+        # reduced.py have theirs.
+        trained = path[-1] in (jax.tree_util.DictKey("kernel"), jax.tree_util.DictKey("scale"))
+        return jnp.stack([leaf.astype(config.dtype) for leaf in leaves] if trained else leaves)
+
+    stacked = jax.tree_util.tree_map_with_path(stack_of, *params)
     numbers = jnp.arange(len(params))
     return jax.lax.scan(lambda x, layer: (apply(x, *layer), None), x_BLD, (stacked, numbers))[0]
 
@@ -325,7 +333,8 @@ class T5(nn.Module):
         """Teacher forcing as far as the decoder's last states, from which `logits` are made.
 
         Tokens are int32, encoder [B, S] and decoder [B, T]. Without segment ids every row holds one example. A segment
-        sees itself alone; padding (segment 0) sees padding alone, so no softmax runs over nothing.
+        sees itself alone, and padding (segment 0) padding alone. Of a row without padding in its inputs that of the
+        targets sees nothing: of scores that are all NEG_INF, the weights are equal, and no loss counts what they give.
         """
         if encoder_segment_ids is None:
             encoder_segment_ids = (encoder_input_tokens > 0).astype(jnp.int32)

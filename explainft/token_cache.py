@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from explainft import quiet, ragged
+from explainft import listops, quiet, ragged
 from explainft.errors import UserError, nearest
 from explainft.runtime import cache_root
 from explainft.vocabulary import Vocabulary
+from explainft.whole_file import published
 
 FEATURES = ("inputs", "targets")
 BATCH = 256  # examples taken from TensorFlow at a time
@@ -60,6 +61,12 @@ class TokenCache:
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    def require_texts(self) -> None:
+        """Refuses a split that cannot be scored, before it is decoded."""
+        if len(self.records) != len(self) or not self.records:
+            why = "has no examples" if not len(self) else "is kept as tokens alone, without the texts to score"
+            raise UserError(f"split {self.split!r} of {self.task} {why}; name another split")
 
     def lengths(self) -> dict[str, int]:
         """The longest sequence of each feature."""
@@ -106,9 +113,8 @@ def task_names(mixture_or_task: str, task_module: str = "tasks") -> list[str]:
     remembered = {"format": FORMAT, "tasks": names, "asked": asked, "sources": _sources(task_module)}
     try:
         memory.parent.mkdir(parents=True, exist_ok=True)
-        scratch = memory.with_name(f"{memory.name}.{uuid.uuid4().hex}")
-        scratch.write_text(json.dumps(remembered))
-        scratch.replace(memory)
+        with published(memory) as scratch:
+            scratch.write_text(json.dumps(remembered))
     except OSError as e:
         raise _unwritable(memory, e) from e
     return names
@@ -172,7 +178,8 @@ def _root(module: str) -> Path | None:
 
 
 def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _provider(name: str, task_module: str) -> Any:
@@ -192,7 +199,7 @@ def _provider(name: str, task_module: str) -> Any:
 
 
 def _sources(task_module: str, *files: str) -> dict[str, str]:
-    """What the tasks are made from, by name: code, and files that it comes with."""
+    """What the tasks are made from, by name: code, that of the problem too, and files that it comes with."""
     module = sys.modules[task_module]
     assert module.__file__ is not None
     code = Path(module.__file__)
@@ -202,6 +209,7 @@ def _sources(task_module: str, *files: str) -> dict[str, str]:
         imported = {getattr(found, "__file__", None) or "" for found in list(sys.modules.values())}
         found = [Path(file) for file in sorted(imported) if Path(file).parent == code.parent]
         found += [*Path(sys.modules["tasks"].__file__ or "").parent.glob("*.py")] if "tasks" in sys.modules else []
+    found += Path(listops.__file__).parent.glob("*.py")
     return {_code_name(path, task_module): _digest(path) for path in [*found, *map(Path, files)] if path.is_file()}
 
 
@@ -222,7 +230,7 @@ def _build(name: str, split: str, asked: dict[str, Any], folder: Path) -> None:
     offline = _offline_cache(task, split, asked)
     vocabulary = _shared_vocabulary(task)
     vocabulary.load_model()  # a missing file is reported by the task's own words, before anything is written
-    # A folder of its own and one rename: two runs that build the same cache at once do not see each other's halves.
+    # A folder of its own, renamed when it is whole: two runs may build the same cache at once.
     scratch = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.incomplete")
     try:
         scratch.mkdir(parents=True)
@@ -236,9 +244,9 @@ def _build(name: str, split: str, asked: dict[str, Any], folder: Path) -> None:
             "extra_ids": vocabulary.extra_ids,
             "postprocess": _describe(task.postprocessor),
             "rest": _describe(_rests.get(name)),
-            "metrics": [_describe(metric) for metric in task.metric_fns],
+            "metrics": [_describe(metric) for metric in task.predict_metric_fns],
             "sources": _sources(task_module, vocabulary.sentencepiece_model_file)
-            | {str(path): _digest(path) for path in offline or _dataset_files(task) if path.is_file()},
+            | {str(path): _digest(path) for path in offline or _data_files(task, split) if path.is_file()},
         }
         (scratch / "meta.json").write_text(json.dumps(meta, indent=1))
         try:
@@ -331,9 +339,16 @@ def _copy(source: str, destination: Path) -> None:
     tf.io.gfile.copy(source, str(destination))  # the source may lie in a bucket
 
 
-def _dataset_files(task: Any) -> list[Path]:
+def _data_files(task: Any, split: str) -> list[Path]:
+    """What changes with the data. A function that makes examples does not tell what it reads."""
+    import seqio
+
     loader = getattr(task.source, "tfds_dataset", None)
-    return [] if loader is None else [Path(str(loader.builder.data_path)) / "dataset_info.json"]
+    if loader is not None:
+        return [Path(str(loader.builder.data_path)) / "dataset_info.json"]
+    return (
+        [Path(file) for file in task.source.list_shards(split)] if isinstance(task.source, seqio.FileDataSource) else []
+    )
 
 
 def _describe(function: Callable[..., Any] | None) -> dict[str, Any] | None:
@@ -342,12 +357,18 @@ def _describe(function: Callable[..., Any] | None) -> dict[str, Any] | None:
         return None
     kwargs: dict[str, Any] = {}
     while isinstance(function, functools.partial):
+        if function.args:
+            raise UserError(f"{function!r} has arguments without a name; give those of a task's functions by name")
         kwargs = {**function.keywords, **kwargs}
         function = function.func
-    module = inspect.getmodule(function)
-    if module is None or getattr(module, function.__qualname__, None) is not function:
+    module, name = inspect.getmodule(function), getattr(function, "__qualname__", "")
+    if module is None or getattr(module, name, None) is not function:
         raise UserError(f"{function!r} is no function of a module; functions of a task must be importable by name")
-    return {"module": module.__name__, "name": function.__qualname__, "kwargs": kwargs}
+    try:
+        json.dumps(kwargs)
+    except TypeError as e:
+        raise UserError(f"{name} of a task has arguments that cannot be kept ({e}); give numbers and texts") from e
+    return {"module": module.__name__, "name": name, "kwargs": kwargs}
 
 
 def _unchanged_text(text: str, **_: Any) -> str:
@@ -355,8 +376,12 @@ def _unchanged_text(text: str, **_: Any) -> str:
 
 
 def imported(described: dict[str, Any] | None) -> Callable[..., Any] | None:
-    """The function that a task's meta, or a run's, describes."""
+    """The function that a task's meta, or a run's, describes. Raises UserError where it cannot be imported."""
     if not described:
         return None
-    function = getattr(importlib.import_module(described["module"]), described["name"])
+    module, name = described["module"], described["name"]
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as e:
+        raise UserError(f"the task needs {name} of {module} ({e}); run where that module can be imported") from e
     return functools.partial(function, **described["kwargs"])

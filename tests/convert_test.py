@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import resource
 import shutil
 import tracemalloc
 
@@ -245,8 +246,9 @@ def test_where_nothing_can_be_read_or_written(tmp_path, capsys):
         with pytest.raises(UserError, match=message):
             convert.convert(str(tmp_path), tmp_path / "out", **flags)
     hugging_face.write(tmp_path / "hf", weights(SMALL))
-    with pytest.raises(UserError, match="is one checkpoint; give --step with the folder of a run"):
-        convert.open_weights(str(tmp_path / "hf"), 5)
+    for alone in ("hf", "checkpoint_0"):
+        with pytest.raises(UserError, match="is one checkpoint; give --step with the folder of a run"):
+            convert.open_weights(str(tmp_path / alone), 5)
     shutil.copytree(next((PRETRAINED / "checkpoints").glob("checkpoint_*")), tmp_path / "alone")
     with pytest.raises(UserError, match="is a checkpoint outside of its run"):
         convert.open_weights(str(tmp_path / "alone"))
@@ -353,6 +355,22 @@ def test_nothing_is_overwritten_and_nothing_half_written_stays(tmp_path, monkeyp
     with pytest.raises(UserError, match="No space left on device"):
         convert.convert(str(PRETRAINED), tmp_path / "new", "hf")
     assert [entry.name for entry in tmp_path.iterdir()] == ["there"]
+
+
+@pytest.mark.parametrize("to", ["hf", "t5x", "export"])
+def test_files_that_libraries_cannot_write_are_told_in_one_line(tmp_path, to):
+    """Each library has its own error for a full disk; a limit on the size of files stands for one."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(UserError, match="^cannot write .*new .*name a folder with room for it$"):
+            if to == "export":
+                checkpoint.export(PRETRAINED, tmp_path / "new", None, "float32")
+            else:
+                convert.convert(str(PRETRAINED), tmp_path / "new", to)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
 
 
 def test_shapes_tell_the_network():

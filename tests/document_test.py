@@ -11,6 +11,7 @@ import pytest
 from experiments import document, pictures, rerun, shares, tables
 from explainft import recipe, sweep
 from explainft.errors import UserError
+from explainft.forecast import read_trainings
 from explainft.metrics import wilson
 
 
@@ -110,7 +111,7 @@ def test_a_table_names_the_sweeps_that_fill_it_and_a_result_a_cell_of_its_sweep(
         recipe.load([str(document.ROOT / "experiments" / f"{name}.gin")], [])
         cells = {cell.name: cell for cell in recipe.configured(sweep.Sweep)().cells(name, Path("runs"))}
         found = {path.stem: json.loads(path.read_text()) for path in (document.ROOT / "results" / name).iterdir()}
-        trainings = sweep.read_trainings([cells[cell] for cell in found])
+        trainings = read_trainings([cells[cell] for cell in found])
         for cell, result in found.items():
             assert result["labels"] == cells[cell].labels and result["commands"] == cells[cell].lines()
             assert result["identity"] == trainings[cell].identity

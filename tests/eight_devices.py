@@ -1,7 +1,11 @@
-"""For sharding_test: three steps on eight simulated devices in every way, as differences from one device, in JSON."""
+"""Three steps on eight simulated devices in every way, as differences from one device, in JSON: for sharding_test.
+
+python -m tests.eight_devices 8x1 4x2 2x4 1x8    # the meshes
+"""
 
 import dataclasses
 import json
+import sys
 
 import jax
 import numpy as np
@@ -11,8 +15,8 @@ from explainft import decoding, optim, sharding
 from explainft.loss import Loss
 from explainft.reduced import DTYPES, reduced
 from explainft.t5 import T5Config
-from explainft.train import make_step
 from explainft.train_state import abstract_state, init_state
+from explainft.update import make_step
 
 CONFIG = T5Config(
     vocab_size=64, emb_dim=32, num_heads=8, num_encoder_layers=2, num_decoder_layers=2, head_dim=4, mlp_dim=64,
@@ -96,8 +100,8 @@ def main():
     params = wanted[1][2]
     texts = {dtype: written(params, dtype) for dtype in DTYPES}
     found = {}
-    for name, model_parallelism in MESHES.items():
-        mesh = sharding.make_mesh(model_parallelism)
+    for name in sys.argv[1:]:
+        mesh = sharding.make_mesh(MESHES[name])
         # Every choice on the mesh that has both axes; alone and all together on the others.
         for choice, changes in CHOICES.items():
             if name != "4x2" and choice not in ("plain", "all"):

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from explainft import infer, listops
+from explainft.errors import UserError
 from explainft.infer import Prediction
 
 
@@ -77,3 +78,34 @@ def test_a_long_expression_is_answered_with_a_note(capsys):
     [answered] = infer.infer(infer.PRETRAINED, ["[MAX " + "1 " * 40 + "]"])
     assert answered.check.steps_total == 1
     assert "trained on at most 25: expect mistakes" in capsys.readouterr().err
+
+
+def test_a_task_that_leaves_the_modulus_out_has_ten(tmp_path):
+    shutil.copytree(infer.PRETRAINED, tmp_path / "run")
+    [meta] = (tmp_path / "run").rglob("meta/metadata")
+    text = meta.read_text()
+    meta.write_text(text.replace(', "modulus": 10', ""))
+    assert meta.read_text() != text
+    [answered] = infer.infer(tmp_path / "run", ["[SUM 7 5 4 ]"])
+    assert answered.modulus == 10 and answered.check.valid
+
+
+def test_a_function_that_cannot_be_imported_is_named(tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(infer.PRETRAINED, run)
+    [file] = run.glob("checkpoints/*/meta/metadata")
+    rest = {"module": "not_here", "name": "rest", "kwargs": {}}
+    file.write_text(json.dumps({**json.loads(file.read_text()), "rest": rest}))
+    with pytest.raises(UserError, match="the task needs rest of not_here .*; run where that module can be imported"):
+        infer.infer(run, ["[MAX 2 9 ]"])
+
+
+def test_the_best_of_a_run_that_was_never_evaluated(tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(infer.PRETRAINED, run)
+    [file] = run.glob("checkpoints/*/meta/metadata")
+    meta = json.loads(file.read_text())
+    meta["progress"]["best_step"] = None
+    file.write_text(json.dumps(meta))
+    with pytest.raises(UserError, match="was never evaluated, so none of its checkpoints is the best"):
+        infer.infer(run, ["[MAX 2 9 ]"], step="best")

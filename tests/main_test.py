@@ -214,11 +214,24 @@ def test_a_closed_pipe_is_no_mistake():
 
 
 def test_a_module_beside_the_recipe(tmp_path, tiny_data_dir):
-    (tmp_path / "my_tasks.py").write_text("import tasks\n")
-    flags = "MODEL_DIR=run MIXTURE_OR_TASK_MODULE=my_tasks TRAIN_STEPS=1 WARMUP_STEPS=0 EVALUATOR_NUM_EXAMPLES=1"
+    (tmp_path / "my_tasks.py").write_text("import tasks\n\nassert tasks.__path__\n")
+    (tmp_path / "tasks.py").write_text("import invoke\n")  # somebody else's, which does not take ours' place
+    flags = "MODEL_DIR=run MIXTURE_OR_TASK_MODULE=my_tasks TRAIN_STEPS=1 WARMUP_STEPS=0"
+    flags += " EVALUATOR_NUM_EXAMPLES=1 EVAL_STEPS=1 EMB_DIM=8 MLP_DIM=8"
     words = [RECIPE, *(f"--gin.{flag}" for flag in flags.split()), "--tfds_data_dir", tiny_data_dir]
     subprocess.run(["explainft", "train", *words], cwd=tmp_path, check=True, env={**os.environ, "PATH": PATH})
     assert (tmp_path / "run" / "checkpoints" / "checkpoint_1").is_dir()
+
+
+def test_a_tilde_is_a_home_folder_in_every_flag(capfd, tmp_path, tiny_data_dir, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    code, _, err = outcome(capfd, "train", RECIPE, "--gin.MODEL_DIR=~/file", "--tfds_data_dir", tiny_data_dir)
+    assert code == 2 and f"MODEL_DIR='{tmp_path}/file'" in err
+    code, _, err = outcome(capfd, "infer", "run", NESTED, "--output=~/missing/out.jsonl")
+    assert code == 2 and f"cannot write {tmp_path}/missing/out.jsonl" in err
+    assert not (tmp_path / "~").exists()
 
 
 def test_progress_is_quiet_where_nobody_watches(trained, tiny_data_dir, capfd):

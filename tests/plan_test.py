@@ -224,7 +224,7 @@ def test_the_estimate_counts_state_gradients_and_activations():
     state = abstract_state(SMALL, tx, mesh)
     assert bytes_a_chip(state) == 3 * parameters + 8  # two slots; the step and Adam's own count
     dataset = DatasetConfig("task", {"inputs": 12, "targets": 10}, 8)
-    batch = plan.batch_shapes(mesh, dataset)
+    batch = plan.batch_shapes(mesh, dataset.batch_size, dataset.task_feature_lengths)
     kept = {
         policy: kept_bytes(dataclasses.replace(SMALL, remat_policy=policy), Loss(), batch, 8)
         for policy in ("none", "minimal", "full")
@@ -292,6 +292,17 @@ def test_a_plan_on_this_machine_s_cpu():
     # Each further step reads the decoder, and multiplies by it.
     assert longer.costs.bytes_accessed - program.costs.bytes_accessed > 27 * 4 * parameters / 4
     assert longer.flops > program.flops
+
+
+def test_a_plan_of_decoding_counts_the_rounded_parameters_and_those_they_are_made_of():
+    devices = jax.devices("cpu")[:1] * 2
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sharding, "are_one_cpu", lambda devices: False)
+        exact, rounded = (
+            plan.decode_program(devices[:1], Choice(), dataclasses.replace(SMALL, dtype=dtype), 4, 8, 3)
+            for dtype in ("float32", "bfloat16")
+        )
+    assert rounded.arguments == pytest.approx(1.5 * exact.arguments, rel=0.02)
 
 
 def test_a_plan_for_simulated_devices():

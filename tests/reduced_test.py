@@ -108,6 +108,24 @@ def test_every_kernel_is_reduced_and_the_logits_stay_near(config: T5Config, dtyp
     assert 0 < difference.max() < 0.1 * np.abs(np.asarray(logits)).max()
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_a_loop_over_layers_multiplies_the_same_kernels(dtype):
+    """Recipes from base on have SCAN_LAYERS: the kernels keep their numbers there."""
+    params = reduced(SMALL, sharpened(0), dtype)
+    tokens = np.random.default_rng(0).integers(2, 40, (4, 10))
+    logits = [
+        T5(dataclasses.replace(SMALL, scan_layers=scanned)).apply({"params": params}, tokens, tokens, tokens)
+        for scanned in (False, True)
+    ]
+    np.testing.assert_allclose(logits[1], logits[0], atol=1e-5 * np.abs(np.asarray(logits[0])).max())
+    program = jax.jit(T5(dataclasses.replace(SMALL, dtype="bfloat16", scan_layers=True)).apply).lower(
+        {"params": params}, tokens, tokens, tokens
+    )
+    assert ("xi8>" if dtype == "int8" else "xbf16>") in "".join(
+        line for line in program.as_text().splitlines() if "dot_general" in line
+    )
+
+
 @pytest.mark.parametrize("config", [SMALL, UNTIED], ids=["tied", "untied"])
 def test_on_one_cpu_float32_kernels_are_transposed_and_write_the_same_texts(config):
     params = params_of(config, 4)["params"]

@@ -76,14 +76,24 @@ def test_devices_that_model_parallelism_does_not_divide():
 
 @functools.cache
 def on_eight_devices():
-    """Every way of splitting in one process of eight simulated devices: this one has but one."""
+    """Every way of splitting, in processes of eight simulated devices: this one has but one. A core for each of two."""
     # What is compared is the partitioning: code that is compiled faster, and runs slower, does as well.
     flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
-    command = [sys.executable, "-m", "tests.eight_devices"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    place = {"env": environment, "cwd": Path(__file__).parent.parent, "text": True}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.eight_devices", *meshes],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, **place,
+        )
+        for meshes in (("4x2",), ("8x1", "2x4", "1x8"))
+    ]  # fmt: skip
+    found = {}
+    for process in processes:
+        output, errors = process.communicate()
+        assert process.returncode == 0, errors
+        found |= json.loads(output)
+    return found
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,10 @@ def right_alone(inputs: str, text: str) -> str | None:
     return None if listops.check(text, listops.parse(inputs), "medium").valid else inputs
 
 
+def of_no_use(inputs, text):
+    return inputs
+
+
 def test_a_text_of_no_use_is_drawn_again():
     weights = checkpoint.weights(infer.PRETRAINED)
     vocabulary = weights.tokenizer()
@@ -119,6 +123,19 @@ def test_what_is_left_is_read_until_nothing_is():
     assert once == [listops.explain(listops.parse(text), "medium") for text in (OUTER, OTHER, INNER)]
     assert both == [f"{once[0]}\n{once[2]}", once[1], once[2]]
     assert ended == [2, 1, 2, 1]
+
+
+def test_a_stop_is_heard_after_each_batch_of_texts_that_are_read_again():
+    weights = checkpoint.weights(infer.PRETRAINED)
+    vocabulary = weights.tokenizer()
+    inputs = [[*vocabulary.encode(OUTER), EOS_ID]] * 16
+    network = weights.architecture(), weights.tree(), vocabulary, inputs, 64, 4
+    heard = []
+    evaluate.write_texts(*network, list_within, between_batches=lambda: heard.append(None))
+    assert len(heard) == 2 * 4  # two texts an input, four inputs a batch
+    heard.clear()
+    evaluate.write_texts(*network, of_no_use, between_batches=lambda: heard.append(None))
+    assert len(heard) == 4 + 16  # one input's draws fill a batch
 
 
 def test_a_run_answers_as_its_task_says(tmp_path):

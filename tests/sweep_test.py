@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from explainft import recipe, sweep
+from explainft import cell as cell_module
+from explainft import forecast, recipe, sweep
 from explainft.errors import UserError
 from explainft.main import main
 from explainft.runs import read_run
@@ -122,7 +123,7 @@ def test_every_sweep_of_the_repository_reads_all_its_macros(monkeypatch):
         assert len({cell.name for cell in found}) == len(found)
         small = {f"t5.T5Config.num_{part}coder_layers": 1 for part in ("en", "de")}  # T5-3B's take long to trace
         found = [dataclasses.replace(cell, macros=small | cell.macros) for cell in found]
-        sweep.read_trainings(found)  # raises for a macro that nothing reads
+        forecast.read_trainings(found)  # raises for a macro that nothing reads
 
 
 # ---- how long they take
@@ -134,7 +135,7 @@ def test_twice_the_updates_cost_twice_and_a_seed_nothing(monkeypatch):
     axes = {"n": {name: {"TRAIN_STEPS": n, "WARMUP_STEPS": 0} for name, n in steps.items()}}
     axes["n"]["seed"]["RANDOM_SEED"] = 7
     cells = grid(axes=axes, evaluations=("x",)).cells("name", Path("runs"))
-    found = sweep.read_trainings(cells)
+    found = forecast.read_trainings(cells)
     assert found["twice"].flops == 2 * found["short"].flops > 0 and found["twice"].steps == 20
     assert found["seed"].flops == found["short"].flops and found["short"].parameters == 240_512
     assert len({training.identity for training in found.values()}) == 3
@@ -145,7 +146,7 @@ def test_what_tells_a_cell_from_another_is_its_settings_not_its_folder(monkeypat
     [here], [there] = (grid(axes={"n": {"x": {}}}, evaluations=("e",)).cells("s", Path(p)) for p in ("runs", "/other"))
     [scored] = grid(axes={"n": {"x": {}}}, evaluations=("other",)).cells("s", Path("runs"))
     [longer] = grid(axes={"n": {"x": {"TRAIN_STEPS": 999}}}, evaluations=("e",)).cells("s", Path("runs"))
-    trainings = [sweep.read_trainings([cell])["x"] for cell in (here, there, scored, longer)]
+    trainings = [forecast.read_trainings([cell])["x"] for cell in (here, there, scored, longer)]
     identities = [training.identity for training in trainings]
     assert identities[0] == identities[1] and len(set(identities)) == 3
     settings = [training.settings for training in trainings]
@@ -153,15 +154,15 @@ def test_what_tells_a_cell_from_another_is_its_settings_not_its_folder(monkeypat
 
 
 def test_time_is_told_from_what_is_done_on_this_machine_and_else_from_the_peak():
-    cells = [sweep.Training("", "", "", 1, 1, flops) for flops in (4 * 10**9, 2 * 10**9)]
-    done = {"flops": 10**9, "parameters": 1, "seconds": 1.0, "wall_seconds": 2.0, "made_with": sweep.made_with()}
-    assert sweep.seconds_of(cells, [done]) == pytest.approx(12)
-    peak = 1e9 * sweep.available_cores() / sweep.SHARE_OF_PEAK
-    assert sweep.seconds_of(cells, [], peak=lambda _: peak) == pytest.approx(6)
-    assert sweep.forecast(cells, [done], 2).endswith("about 6 s")
+    cells = [cell_module.Training("", "", "", 1, 1, flops) for flops in (4 * 10**9, 2 * 10**9)]
+    done = {"flops": 10**9, "parameters": 1, "seconds": 1.0, "wall_seconds": 2.0, "made_with": cell_module.made_with()}
+    assert forecast.seconds_of(cells, [done]) == pytest.approx(12)
+    peak = 1e9 * forecast.available_cores() / forecast.SHARE_OF_PEAK
+    assert forecast.seconds_of(cells, [], peak=lambda _: peak) == pytest.approx(6)
+    assert forecast.forecast(cells, [done], 2).endswith("about 6 s")
     elsewhere = {**done, "made_with": {"cpu": "another"}}
-    assert sweep.forecast(cells, [elsewhere], 2).endswith(", a guess from the speed of this CPU")
-    assert sweep.forecast([], [done], 2) == "0 to do"
+    assert forecast.forecast(cells, [elsewhere], 2).endswith(", a guess from the speed of this CPU")
+    assert forecast.forecast([], [done], 2) == "0 to do"
 
 
 def test_cells_that_differ_in_the_seed_tell_the_time_and_else_those_of_the_same_size():
@@ -169,10 +170,10 @@ def test_cells_that_differ_in_the_seed_tell_the_time_and_else_those_of_the_same_
         return {"parameters": parameters, "flops": flops, "seconds": seconds}
 
     done = [result(1, 100, 10.0), result(1, 300, 60.0), result(2, 100, 1.0), result(2, 100, 3.0)]
-    assert sweep.seconds_of([sweep.Training("", "", "", 1, 1, 100)], done) == pytest.approx(10)
-    assert sweep.seconds_of([sweep.Training("", "", "", 1, 2, 100)], done) == pytest.approx(2)
-    assert sweep.seconds_of([sweep.Training("", "", "", 1, 1, 200)], done) == pytest.approx(200 * 70 / 400)
-    assert sweep.seconds_of([sweep.Training("", "", "", 1, 3, 600)], done) == pytest.approx(74)
+    assert forecast.seconds_of([cell_module.Training("", "", "", 1, 1, 100)], done) == pytest.approx(10)
+    assert forecast.seconds_of([cell_module.Training("", "", "", 1, 2, 100)], done) == pytest.approx(2)
+    assert forecast.seconds_of([cell_module.Training("", "", "", 1, 1, 200)], done) == pytest.approx(200 * 70 / 400)
+    assert forecast.seconds_of([cell_module.Training("", "", "", 1, 3, 600)], done) == pytest.approx(74)
 
 
 def test_pre_training_is_no_work_of_a_cell(monkeypatch):
@@ -182,10 +183,10 @@ def test_pre_training_is_no_work_of_a_cell(monkeypatch):
         {"n": {"x": {"BATCH_SIZE": 8, "TRAIN_STEPS": 1_000_010, "INITIAL_CHECKPOINT_PATH": path}}}
         for path in ("gs://bucket/checkpoint_1000000", "a_folder")
     )
-    [training] = sweep.read_trainings(grid(axes=recipes | public).cells("s", Path("runs"))).values()
+    [training] = forecast.read_trainings(grid(axes=recipes | public).cells("s", Path("runs"))).values()
     assert training.steps == 1_000_010 and training.flops % 10 == 0 and training.flops < 10 * 2e12
     with pytest.raises(UserError, match="cell none-x starts at a step that only .* give INITIAL_STEP"):
-        sweep.read_trainings(grid(axes=recipes | local).cells("s", Path("runs")))
+        forecast.read_trainings(grid(axes=recipes | local).cells("s", Path("runs")))
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="no git")
@@ -198,14 +199,14 @@ def test_a_result_names_the_checkout_that_made_it(tmp_path, monkeypatch):
     package = tmp_path / "package"
     package.mkdir()
     (package / "__init__.py").write_text("")
-    monkeypatch.setattr(sweep, "__file__", str(package / "sweep.py"))
+    monkeypatch.setattr(cell_module, "__file__", str(package / "cell.py"))
     git("init", "-q")
-    assert sweep.made_with()["commit"] is None  # an installed copy, inside a checkout that is not its own
+    assert cell_module.made_with()["commit"] is None  # an installed copy, inside a checkout that is not its own
     git("add", ".")
     git("commit", "-q", "-m", "first")
-    assert sweep.made_with()["commit"] == git("rev-parse", "--short=12", "HEAD")
+    assert cell_module.made_with()["commit"] == git("rev-parse", "--short=12", "HEAD")
     (package / "__init__.py").write_text("changed")
-    assert sweep.made_with()["commit"] == git("rev-parse", "--short=12", "HEAD") + "+"
+    assert cell_module.made_with()["commit"] == git("rev-parse", "--short=12", "HEAD") + "+"
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no cores to deal out")
@@ -223,9 +224,11 @@ def test_each_job_has_cores_and_together_they_have_all(jobs):
 
 
 def test_a_sweep_ends_with_a_file_for_each_cell_and_does_nothing_twice(in_folder, tiny_data_dir, capsys):
+    # What is evaluated of 4 examples while the run trains is scored on all 40.
+    evaluated = {**TINY, "EVAL_MIXTURE": "explained_tiny_medium_eval_test_compact"}
     file = write(
         in_folder / "grid.gin",
-        {"seed": {"0": TINY, "bad": {**TINY, "TASK_FEATURE_LENGTHS": {"inputs": 8, "targets": 8}}}},
+        {"seed": {"0": evaluated, "bad": {**evaluated, "TASK_FEATURE_LENGTHS": {"inputs": 8, "targets": 8}}}},
     )
     command = ["sweep", file, "--tfds_data_dir", tiny_data_dir, "--jobs=2"]
     main(["sweep", file, "--dry_run", "--gin.sweep.Sweep.jobs=1"])
@@ -257,10 +260,10 @@ def test_a_sweep_ends_with_a_file_for_each_cell_and_does_nothing_twice(in_folder
     assert result["curve"]["rows"] == [[2, result["examples"], *result["curve"]["rows"][0][2:]]]
     assert result["commands"][0].startswith("explainft train --gin_file=") and tiny_data_dir not in str(result)
     assert result["parameters"] > 0 and result["flops"] > 0 and result["peak_bytes"] > 2**27
-    assert result["wall_seconds"] > result["seconds"] > 0 and result["made_with"] == sweep.made_with()
+    assert result["wall_seconds"] > result["seconds"] > 0 and result["made_with"] == cell_module.made_with()
 
     # The outcome of other settings is not taken for this cell's.
-    write(in_folder / "grid.gin", {"seed": {"0": {**TINY, "LEARNING_RATE": 1e-4}}})
+    write(in_folder / "grid.gin", {"seed": {"0": {**evaluated, "LEARNING_RATE": 1e-4}}})
     with pytest.raises(SystemExit):
         main(command)
     captured = capsys.readouterr()
@@ -268,7 +271,7 @@ def test_a_sweep_ends_with_a_file_for_each_cell_and_does_nothing_twice(in_folder
 
     # Its file is what counts: with it nothing is done, without it what the run's folder holds is used.
     (in_folder / "results/grid/0.json").rename(in_folder / "kept.json")
-    write(in_folder / "grid.gin", {"seed": {"0": TINY}})
+    write(in_folder / "grid.gin", {"seed": {"0": evaluated}})
     main(command)
     again = json.loads((in_folder / "results/grid/0.json").read_text())
     assert "nothing to train" in (in_folder / "runs/grid/0.log").read_text()
@@ -291,8 +294,44 @@ def test_a_sweep_ends_with_a_file_for_each_cell_and_does_nothing_twice(in_folder
     assert "did you mean 'explained_tiny_medium_eval_test_compact'" in capsys.readouterr().err
 
 
+def test_a_sweep_takes_its_own_evaluation_alone(in_folder, registries):
+    """Not one that somebody made by hand, of other examples or with other kernels."""
+    task = "explained_tiny_medium_eval_test_compact"
+    [cell] = grid(axes={"n": {"x": {}}}, evaluations=(task,)).cells("s", Path("runs"))
+    folder = cell.run / "inference_eval"
+    folder.mkdir(parents=True)
+    (cell.run / "metrics.jsonl").write_text("")
+    (folder / f"{task}-000002.jsonl").write_text("")
+    metrics = folder / f"{task}-metrics.jsonl"
+    metrics.write_text(json.dumps({"step": 2, "exact_match": 0.5, "n": 4}) + "\n")
+    assert not cell.is_scored(task, 2)  # the run's own, while it trained
+    cell.note_scored(task, 2)
+    assert cell.is_scored(task, 2) and not cell.is_scored(task, 3)
+    metrics.write_text(json.dumps({"step": 2, "exact_match": 0.25, "n": 4}) + "\n")
+    assert not cell.is_scored(task, 2)
+    cell.note_scored(task, 2)
+    (folder / f"{task}-000002.jsonl").unlink()
+    assert not cell.is_scored(task, 2)
+
+
+def test_one_run_at_a_time_where_there_is_an_accelerator(tmp_path, monkeypatch):
+    (tmp_path / "nvidia0").write_text("")
+    monkeypatch.setattr(forecast, "ACCELERATORS", (str(tmp_path / "nvidia[0-9]*"),))
+    monkeypatch.setattr(forecast, "available_cores", lambda: 8)
+    assert forecast.jobs_that_fit([{"peak_bytes": 1}]) == 8  # JAX_PLATFORMS=cpu, as in all tests
+    monkeypatch.delenv("JAX_PLATFORMS")
+    assert forecast.jobs_that_fit([{"peak_bytes": 1}]) == 1
+    (tmp_path / "nvidia0").unlink()
+    assert forecast.jobs_that_fit([{"peak_bytes": 1}]) == 8
+
+
+def test_scores_of_somebody_else_s_metrics_are_no_mistake():
+    result = {"evaluations": {"theirs_eval_test": {"accuracy": 0.5}}, "seconds": 3.0}
+    assert cell_module.summary(result) == "theirs test scored; 3 s of training"
+
+
 def test_a_sweep_that_is_stopped_saves_and_goes_on(in_folder, tiny_data_dir):
-    file = write(in_folder / "grid.gin", {"seed": {"0": {**TINY, "TRAIN_STEPS": 400, "LOG_PERIOD": 5}}})
+    file = write(in_folder / "grid.gin", {"seed": {"0": {**TINY, "TRAIN_STEPS": 200, "LOG_PERIOD": 5}}})
     command = [*sweep.EXPLAINFT, "sweep", file, "--tfds_data_dir", tiny_data_dir]
     metrics = in_folder / "runs/grid/0/metrics.jsonl"
     first = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -303,14 +342,14 @@ def test_a_sweep_that_is_stopped_saves_and_goes_on(in_folder, tiny_data_dir):
     _, err = first.communicate(timeout=120)
     assert first.returncode == 128 + signal.SIGTERM and "stopped; the same command goes on" in err
     assert not (in_folder / "results").exists()
-    assert 0 < max(read_run(in_folder / "runs/grid/0").train) < 400
+    assert 0 < max(read_run(in_folder / "runs/grid/0").train) < 200
 
     again = subprocess.run(
         [*command, f"--gin.sweep.Sweep.recipe={ROOT / 'gin/medium_tiny.gin'}"], capture_output=True, text=True
     )
     assert again.returncode == 0, again.stderr
     result = json.loads((in_folder / "results/grid/0.json").read_text())
-    assert result["steps"] == 400
+    assert result["steps"] == 200
     assert "goes on from it" in (in_folder / "runs/grid/0.log").read_text()
 
 
@@ -318,14 +357,14 @@ def test_a_cell_whose_run_was_cut_off_has_no_result(in_folder):
     run = in_folder / "runs/grid/0"
     (run / "inference_eval").mkdir(parents=True)
     (run / "metrics.jsonl").write_text(json.dumps({"step": 1, "examples": 3, "seconds": 1.0}) + "\n")
-    cell = sweep.Cell("grid", {"seed": "0"}, "gin/medium_tiny.gin", {}, (), run)
+    cell = cell_module.Cell("grid", {"seed": "0"}, "gin/medium_tiny.gin", {}, (), run)
     with pytest.raises(UserError, match="stopped at step 1 of 4,000"):
-        sweep.result_of(cell, sweep.Training("", "", "", 4000, 1, 1))
+        cell_module.result_of(cell, cell_module.Training("", "", "", 4000, 1, 1))
 
 
 def test_a_damaged_result_is_named(in_folder):
-    cell = sweep.Cell("grid", {"seed": "0"}, "gin/medium_tiny.gin", {}, (), Path("runs/grid/0"))
+    cell = cell_module.Cell("grid", {"seed": "0"}, "gin/medium_tiny.gin", {}, (), Path("runs/grid/0"))
     (in_folder / "results/grid").mkdir(parents=True)
     (in_folder / "results/grid/0.json").write_text("{")
     with pytest.raises(UserError, match=r"0.json is damaged .*; delete it"):
-        sweep.read_result(Path("results"), cell, sweep.Training("", "", "", 1, 1, 1))
+        cell_module.read_result(Path("results"), cell, cell_module.Training("", "", "", 1, 1, 1))

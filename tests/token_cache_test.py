@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import json
+import operator
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import tensorflow_datasets as tfds
 
 from explainft import listops, ragged, token_cache
 from explainft.errors import UserError
+from explainft.vocab import COMPACT
 
 TASK = "explained_tiny_medium_compact"
 EVAL_TASK = "explained_tiny_medium_eval_test_compact"
@@ -115,11 +117,64 @@ def test_a_cache_older_than_its_sources_is_made_again(data_dir, cache_dir):
     folder = token_cache.load(TASK, "validation", data_dir=data_dir).folder
     meta = json.loads((folder / "meta.json").read_text())
     sources = {Path(source).name for source in meta["sources"]}
-    assert {"__init__.py", "preprocessors.py", "compact.model", "dataset_info.json"} <= sources
+    assert {"__init__.py", "preprocessors.py", "explain.py", "compact.model", "dataset_info.json"} <= sources
     assert token_cache.load(TASK, "validation", data_dir=data_dir).meta == meta  # fresh
     meta["sources"][next(iter(meta["sources"]))] = "another digest"
     (folder / "meta.json").write_text(json.dumps({**meta, "task": "stale"}))
     assert token_cache.load(TASK, "validation", data_dir=data_dir).task == TASK
+
+
+def lines_task(file, metric=None):
+    features = {f: seqio.Feature(seqio.SentencePieceVocabulary(str(COMPACT), 0)) for f in ("inputs", "targets")}
+    return seqio.TaskRegistry.add(
+        "lines",
+        seqio.TextLineDataSource({"validation": str(file)}),
+        preprocessors=[
+            lambda lines: lines.map(
+                lambda line: dict(zip(("inputs", "targets"), tf.unstack(tf.strings.split(line, "\t"), 2), strict=True))
+            ),
+            seqio.preprocessors.tokenize,
+            seqio.preprocessors.append_eos,
+        ],
+        output_features=features,
+        metric_fns=[] if metric is None else [metric],
+    )
+
+
+def test_tokens_of_a_file_that_has_changed_are_made_again(registries, tmp_path):
+    file = tmp_path / "lines.tsv"
+    file.write_text("1 2\t3\n")
+    lines_task(file)
+    assert len(token_cache.load("lines", "validation", __name__)) == 1
+    file.write_text("1 2\t3\n4 5\t6\n")
+    assert len(token_cache.load("lines", "validation", __name__)) == 2
+
+
+def at_least(threshold, targets=None, predictions=None, words=()):
+    return {"score": float(len(predictions) >= threshold)}
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        (functools.partial(at_least, 3), "has arguments without a name; give those of a task's functions by name"),
+        (functools.partial(at_least, threshold=3, words={4}), "at_least of a task has arguments that cannot be kept"),
+        (operator.itemgetter(0), "is no function of a module"),
+    ],
+)
+def test_functions_that_cannot_be_told_again_are_refused(metric, message):
+    with pytest.raises(UserError, match=message):
+        token_cache._describe(metric)
+
+
+def score_of(targets, scores):
+    raise AssertionError("is for scores, and gets texts")
+
+
+def test_metrics_of_scores_are_left_out(registries, tmp_path):
+    (tmp_path / "lines.tsv").write_text("7\t8\n")
+    lines_task(tmp_path / "lines.tsv", score_of)
+    assert token_cache.load("lines", "validation", __name__).metrics() == []
 
 
 @pytest.mark.parametrize(("other", "fresh"), [("x = 2", False), ("x = 1", True), (None, True)])

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-from explainft import checkpoint, integrity, optim, sharding, token_cache, train_state
-from explainft import train as train_module
+from explainft import checkpoint, integrity, optim, sharding, token_cache, train_state, update
 from explainft.checkpoint import CheckpointConfig
 from explainft.data import Batches
 from explainft.errors import UserError
@@ -20,8 +19,9 @@ from explainft.evaluate import EvaluationConfig
 from explainft.loss import Loss
 from explainft.sharding import make_mesh
 from explainft.t5 import T5Config
-from explainft.train import DatasetConfig, Updates, make_step, train
+from explainft.train import DatasetConfig, train
 from explainft.train_state import init_state
+from explainft.update import Updates, make_step
 from tests.data_test import write_cache
 
 MODEL = T5Config(
@@ -222,11 +222,14 @@ def test_reading_a_damaged_checkpoint(undisturbed, tmp_path):
         (lambda: EvaluationConfig(None), "EVAL_MIXTURE=None is no name"),
         (lambda: DatasetConfig(3, {}, 8), "MIXTURE_OR_TASK_NAME=3 is no name"),
         (lambda: DatasetConfig(TASK, {}, 0), "BATCH_SIZE=0 must be"),
-        (lambda: DatasetConfig(TASK, {}, 8, seed=-1), "RANDOM_SEED=-1 must be a number of at least 0"),
+        (lambda: DatasetConfig(TASK, {}, 8, seed=-1), "RANDOM_SEED=-1 must be a whole number of at least 0"),
         (lambda: dataclasses.replace(MODEL, dropout_rate=2), "DROPOUT_RATE=2 must be at least 0 and below 1"),
         (lambda: optim.learning_rate("constant", -1.0, 0, 1), "LEARNING_RATE=-1.0 must be"),
         (lambda: optim.adamw(lambda _: 0.1, clip_norm=0), "CLIP_NORM=0 must be above 0"),
         (lambda: Loss(normalizing_factor=0), "LOSS_NORMALIZING_FACTOR=0 must be above 0"),
+        (lambda: Loss(label_smoothing=1), "LABEL_SMOOTHING=1 must be at least 0 and below 1"),
+        (lambda: Loss(z_loss=-1.0), "Z_LOSS=-1.0 must be"),
+        (lambda: dataclasses.replace(MODEL, dtype="bf16"), "ACTIVATION_DTYPE='bf16' must be one of float32, bfloat16"),
     ],
 )
 def test_settings_out_of_range(make, message):
@@ -239,12 +242,17 @@ def test_settings_out_of_range(make, message):
     [
         ({"steps": 0}, "TRAIN_STEPS=0 must be a whole number of at least 1"),
         ({"log_period": 0}, "LOG_PERIOD=0 must be"),
+        ({"initial_step": 1e6}, "INITIAL_STEP=1000000.0 must be a whole number"),
         ({"evaluation": EvaluationConfig(EVALUATION.mixture_or_task_name, metric="exact_mach")}, "mean 'exact_match'"),
         ({"microbatches": 3}, r"BATCH_SIZE=8 must be a positive multiple of 3 .*try 6"),
         ({"model": T5Config(**{**vars(MODEL), "vocab_size": 50})}, "vocab_size=50 is smaller than the 159 pieces"),
         (
             {"dataset": DatasetConfig(TASK, {"inputs": 32, "targets": 9}, 8)},
             "targets=9 is too short for .* of 600 examples",
+        ),
+        (
+            {"evaluation": dataclasses.replace(EVALUATION, mixture_or_task_name=TASK, split="train")},
+            f"split 'train' of {TASK} is kept as tokens alone, .* name another split",
         ),
         (
             {"evaluation": EvaluationConfig("explained_tiny_short_eval_tests_compact")},
@@ -385,8 +393,8 @@ def test_updates_do_not_depend_on_how_many_are_one_computation(batches, monkeypa
     assert int(state.step) == 5
     for counts in [(1, 1, 1, 1, 1), (2, 3)]:
         assert_equal(dealt_out(*counts), (state, found))
-    assert updates.at_once == train_module.AT_ONCE  # many of these are done in ten seconds
-    monkeypatch.setattr(train_module, "SECONDS_AT_ONCE", 1e-9)
+    assert updates.at_once == update.AT_ONCE  # many of these are done in ten seconds
+    monkeypatch.setattr(update, "SECONDS_AT_ONCE", 1e-9)
     dealt_out(2)
     assert updates.at_once == 1
 
@@ -406,7 +414,7 @@ def test_updates_of_one_computation_end_where_something_is_due(undisturbed, tmp_
         counts.append(len(batches))
         return call(self, state, batches)
 
-    monkeypatch.setattr(train_module, "SECONDS_AT_ONCE", 1e9)
+    monkeypatch.setattr(update, "SECONDS_AT_ONCE", 1e9)
     monkeypatch.setattr(Updates, "__call__", counted)
     run(tmp_path, tiny_data_dir, 10)
     assert counts == [1, 2, 1, 2, 2, 1, 1]  # lines every 3 updates, saves every 4, evaluations every 6

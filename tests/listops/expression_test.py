@@ -14,7 +14,7 @@ RELEASED = (
     "( ( ( ( ( ( ( ( [MEDIAN 6 ) ( ( ( [SUM 7 ) 5 ) ] ) ) 5 ) ( ( ( ( ( ( ( ( ( ( [MAX 9 ) 6 ) 6 ) 0 ) 7 ) 1 ) 0 ) "
     "4 ) 3 ) ] ) ) 1 ) 2 ) 1 ) ] )"
 )
-LEVELS = 100_000
+LEVELS = 20_000
 TREE_OR_END = "a whole number of 0 or more, '[' with an operator or ']'"
 
 

@@ -1,0 +1,25 @@
+"""Files that appear whole or not at all."""
+
+import contextlib
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from etils import epath
+
+AnyPath = TypeVar("AnyPath", Path, epath.Path)
+
+
+@contextlib.contextmanager
+def published(path: AnyPath) -> Iterator[AnyPath]:
+    """Where to write instead of `path`, whose place it takes at the end. Where writing fails, an older file stays.
+
+    Several processes may write the same file: each writes its own, and the last one's is left.
+    """
+    scratch = path.parent / f"{path.name}.{uuid.uuid4().hex}.incomplete"
+    try:
+        yield scratch
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
