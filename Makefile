@@ -53,7 +53,7 @@ bench-long: .venv/installed
 	$(BIN)/python -m benchmarks.train_step --output benchmarks/results/train_step.json
 	$(BIN)/python -m benchmarks.train_step --profile
 	$(BIN)/python -m benchmarks.decode --profile
-	$(BIN)/python -m benchmarks.dataset --examples 400000
+	$(BIN)/python -m benchmarks.dataset --examples 200000
 	$(BIN)/python -m benchmarks.evaluate --warm_ups 1
 	$(BIN)/python -m benchmarks.sample --expressions 8 --warm_ups 3
 	$(BIN)/python -m benchmarks.sample --expressions 8 --warm_ups 3 --profile --only "explainft, task's pieces, int8"

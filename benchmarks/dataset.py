@@ -1,6 +1,6 @@
 """Dataset generation: what `explainft data build` makes in a second, with one process and with two.
 
-    python -m benchmarks.dataset --examples 400000
+    python -m benchmarks.dataset --examples 200000
 
 The whole command is timed, the start of Python and TensorFlow included.
 """

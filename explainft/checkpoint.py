@@ -267,7 +267,7 @@ def _difference(found: Any, wanted: Any) -> str:
 
 
 def _read_meta(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
-    """A checkpoint's meta as it was written. What ships with the package has neither digest nor checksums."""
+    """A checkpoint's meta as it was written. One of an older format has neither digest nor checksums."""
     with integrity.reading(manager.directory, step):
         meta = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
         integrity.check_seal(meta)

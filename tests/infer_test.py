@@ -1,13 +1,15 @@
 """Inference's edges; its way through a real run is in main_test."""
 
+import dataclasses
 import json
-import shutil
 
 import pytest
 
 from explainft import infer, listops
 from explainft.errors import UserError
 from explainft.infer import Prediction
+from explainft.run_folder import Progress
+from tests.run_folders import shipped
 
 
 def prediction(expression, explanation):
@@ -67,10 +69,8 @@ def test_the_shipped_model_solves_unseen_expressions():
 
 
 def test_the_control_is_checked_by_its_answer(tmp_path):
-    shutil.copytree(infer.PRETRAINED, tmp_path / "run")
-    [meta] = (tmp_path / "run").rglob("meta/metadata")
-    meta.write_text(meta.read_text().replace('"style": "medium"', '"style": "shuffled"'))
-    [answered] = infer.infer(tmp_path / "run", ["[MAX 2 9 ]"])
+    run = shipped(tmp_path / "run", postprocess={"style": "shuffled", "modulus": 10})
+    [answered] = infer.infer(run, ["[MAX 2 9 ]"])
     assert answered.check.answer_correct and answered.check.steps_total == 0
 
 
@@ -81,31 +81,17 @@ def test_a_long_expression_is_answered_with_a_note(capsys):
 
 
 def test_a_task_that_leaves_the_modulus_out_has_ten(tmp_path):
-    shutil.copytree(infer.PRETRAINED, tmp_path / "run")
-    [meta] = (tmp_path / "run").rglob("meta/metadata")
-    text = meta.read_text()
-    meta.write_text(text.replace(', "modulus": 10', ""))
-    assert meta.read_text() != text
-    [answered] = infer.infer(tmp_path / "run", ["[SUM 7 5 4 ]"])
+    [answered] = infer.infer(shipped(tmp_path / "run", postprocess={"style": "medium"}), ["[SUM 7 5 4 ]"])
     assert answered.modulus == 10 and answered.check.valid
 
 
 def test_a_function_that_cannot_be_imported_is_named(tmp_path):
-    run = tmp_path / "run"
-    shutil.copytree(infer.PRETRAINED, run)
-    [file] = run.glob("checkpoints/*/meta/metadata")
-    rest = {"module": "not_here", "name": "rest", "kwargs": {}}
-    file.write_text(json.dumps({**json.loads(file.read_text()), "rest": rest}))
+    run = shipped(tmp_path / "run", rest={"module": "not_here", "name": "rest", "kwargs": {}})
     with pytest.raises(UserError, match="the task needs rest of not_here .*; run where that module can be imported"):
         infer.infer(run, ["[MAX 2 9 ]"])
 
 
 def test_the_best_of_a_run_that_was_never_evaluated(tmp_path):
-    run = tmp_path / "run"
-    shutil.copytree(infer.PRETRAINED, run)
-    [file] = run.glob("checkpoints/*/meta/metadata")
-    meta = json.loads(file.read_text())
-    meta["progress"]["best_step"] = None
-    file.write_text(json.dumps(meta))
+    run = shipped(tmp_path / "run", progress=dataclasses.asdict(Progress()))
     with pytest.raises(UserError, match="was never evaluated, so none of its checkpoints is the best"):
         infer.infer(run, ["[MAX 2 9 ]"], step="best")

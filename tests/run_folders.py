@@ -2,8 +2,12 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
+from explainft.infer import PRETRAINED
+from explainft.integrity import sealed
 from explainft.runs import Run
 
 VALIDATION = "explained_tiny_medium_eval_validation_compact"
@@ -13,6 +17,14 @@ TEST = "explained_tiny_medium_eval_test_compact"
 def write_lines(file: Path, rows: list[dict], end: str = "\n") -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("\n".join(json.dumps(row) for row in rows) + end)
+
+
+def shipped(folder: Path, **changes: Any) -> Path:
+    """A copy of the run that ships with the package, with other entries in its checkpoint's meta."""
+    shutil.copytree(PRETRAINED, folder)
+    [file] = folder.glob("checkpoints/*/meta/metadata")
+    file.write_text(json.dumps(sealed({**json.loads(file.read_text()), **changes})))
+    return folder
 
 
 def training_row(step: int, examples: int, seconds: float) -> dict:

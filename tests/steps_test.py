@@ -1,9 +1,7 @@
 """A line at a time: steps that lead to the answer, and decoding that reads again what is left."""
 
-import json
 import random
 import re
-import shutil
 
 import pytest
 
@@ -11,6 +9,7 @@ from experiments import steps
 from explainft import checkpoint, evaluate, infer, listops, token_cache
 from explainft.listops.configs import CONFIGS
 from explainft.vocabulary import EOS_ID
+from tests.run_folders import shipped
 
 OUTER, INNER = "[MAX 2 [MIN 4 [SUM 7 5 ] 3 8 ] 1 ]", "[MIN 4 [SUM 7 5 ] 3 8 ]"
 OTHER = "[SUM 7 5 [MED 1 2 9 ] 3 ]"
@@ -139,12 +138,8 @@ def test_a_stop_is_heard_after_each_batch_of_texts_that_are_read_again():
 
 
 def test_a_run_answers_as_its_task_says(tmp_path):
-    run = tmp_path / "run"
-    shutil.copytree(infer.PRETRAINED, run)
-    [file] = run.glob("checkpoints/*/meta/metadata")
-    meta = json.loads(file.read_text())
-    file.write_text(json.dumps({**meta, "rest": {"module": __name__, "name": "list_within", "kwargs": {}}}))
-    [found] = infer.infer(run, [OUTER])
+    rest = {"module": __name__, "name": "list_within", "kwargs": {}}
+    [found] = infer.infer(shipped(tmp_path / "run", rest=rest), [OUTER])
     assert found.explanation == "\n".join(listops.explain(listops.parse(text), "medium") for text in (OUTER, INNER))
 
 
