@@ -73,7 +73,9 @@ def ours(args: argparse.Namespace, matmul_precision: str = "float32", at_most: i
     tx = {"adafactor": optim.adafactor, "adamw": optim.adamw}[args.optimizer](lambda _: LEARNING_RATE)
     mesh = make_mesh(1)
     updates = Updates(
-        make_step(suited(config, mesh, (args.inputs, args.targets)), tx, loss, seed=0), mesh, at_most or AT_ONCE
+        make_step(suited(config, mesh, (args.inputs, args.targets)), tx, loss, 0, args.microbatches),
+        mesh,
+        at_most or AT_ONCE,
     )
     state = TrainState(jnp.int32(0), params, tx.init(params))
     flops = matmul_flops(make_step(config, tx, loss, seed=0), state, batch)  # once each, whatever is computed again
@@ -199,6 +201,7 @@ if __name__ == "__main__":
     parser.add_argument("--targets", type=int, default=128)
     parser.add_argument("--dropout", type=float, default=0.0)
     parser.add_argument("--optimizer", default="adafactor", choices=("adafactor", "adamw"), help="ours; the recipe's")
+    parser.add_argument("--microbatches", type=int, default=1, help="ours: parts of an update, one after the other")
     parser.add_argument("--steps", type=int, default=4, help="a turn")
     systems = (
         System("explainft", ours),

@@ -116,8 +116,9 @@ def _head(command: str, conditions: str) -> str:
 
 FLOPs, times and hours are the least that the chips' peaks allow; evaluation and saving are not counted. Where a recipe
 does not fit, the macros named make it fit, and the columns of training are those of the recipe so changed, as XLA's
-least effort compiles it: about right. Decoding is counted alone; while a run trains, the optimizer's state lies beside
-it. Recipes that are missing have not been planned yet: the same command goes on with them.
+least effort compiles it: about right. Decoding is counted with the parameters that it rounds; while a run trains, the
+optimizer's state lies beside it. Recipes that are missing have not been planned yet: the same command goes on with
+them, where it is the same package; another one plans all of them anew.
 
 {_line(*(name for name, _ in COLUMNS))}
 |{"|".join(align for _, align in COLUMNS)}|
