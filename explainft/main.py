@@ -218,9 +218,10 @@ def main(argv: list[str] | None = None) -> None:
     # A shell leaves the ~ of --gin.MODEL_DIR=~/run as it is.
     argv = [re.sub(r"^(--[\w.]+=)(~.*)", _expanded, word) for word in (sys.argv[1:] if argv is None else argv)]
     bindings = [word.removeprefix(GIN_FLAG) for word in argv if word.startswith(GIN_FLAG)]
-    if "" not in sys.path:
-        # MIXTURE_OR_TASK_MODULE may be a module beside the user's recipe; a tasks.py there must not take ours' place.
-        sys.path.append("")
+    # MIXTURE_OR_TASK_MODULE may be a module beside the user's recipe; a tasks.py there must not take ours' place, which
+    # an editable installation would look for after all of sys.path.
+    ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    sys.path += [place for place in (ours, "") if place not in sys.path]
     try:
         args = parser().parse_args([word for word in argv if not word.startswith(GIN_FLAG)])
         args.gin_bindings = bindings
