@@ -167,6 +167,15 @@ def test_two_hosts_train_evaluate_stop_and_go_on_as_one_does(one, two):
     assert len(list(folder.glob("events.out.tfevents.*"))) == 2  # of two starts
 
 
+def test_flops_are_those_of_all_hosts(one, two):
+    def flops_an_example(folder):
+        rows = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+        return np.mean([row["flops_per_second"] / row["examples_per_second"] for row in rows if "loss" in row])
+
+    # Each update has the same FLOPs and nearly as many examples as any other.
+    assert flops_an_example(two[0]) == pytest.approx(flops_an_example(one[0]), rel=0.1)
+
+
 def test_each_host_reads_its_own_part(one, two):
     _, readings = one
     assert len(readings) == 2 * STEPS  # inputs and targets

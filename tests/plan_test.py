@@ -295,11 +295,10 @@ def test_a_plan_on_this_machine_s_cpu():
 
 
 def test_a_plan_of_decoding_counts_the_rounded_parameters_and_those_they_are_made_of():
-    devices = jax.devices("cpu")[:1] * 2
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sharding, "are_one_cpu", lambda devices: False)
         exact, rounded = (
-            plan.decode_program(devices[:1], Choice(), dataclasses.replace(SMALL, dtype=dtype), 4, 8, 3)
+            plan.decode_program(jax.devices()[:1], Choice(), dataclasses.replace(SMALL, dtype=dtype), 4, 8, 3)
             for dtype in ("float32", "bfloat16")
         )
     assert rounded.arguments == pytest.approx(1.5 * exact.arguments, rel=0.02)
