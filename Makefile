@@ -15,8 +15,9 @@ demo: .venv/installed
 	$(BIN)/explainft eval $(RUNS)/medium
 	$(BIN)/explainft report $(RUNS)/none $(RUNS)/medium --output $(RUNS)/report
 
+# Two files at a time: a test that waits for a command or for a compiler's one thread leaves a core to another.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/installed
 	$(BIN)/ruff format --check
