@@ -14,6 +14,8 @@ import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 from jax.experimental.layout import Layout, with_layout_constraint
 
+from explainft import runtime
+
 RELPOS_BUCKETS = 32
 RELPOS_MAX_DISTANCE = 128  # of every pre-trained T5
 LONG = 2**17  # scores of a head, in float32 half a MiB
@@ -83,7 +85,13 @@ def decoding_product(x: jax.Array, kernel: Mapping[str, jax.Array], dtype: str, 
         return (sums.astype(jnp.float32) * step * kernel["scale_F"]).astype(dtype)
     if "bfloat16" in (kernel_FD.dtype.name, matmul_precision):
         return _by_kernel(x.astype(jnp.bfloat16), kernel_FD.astype(jnp.bfloat16), jnp.float32).astype(dtype)
-    return _by_kernel(x, kernel_FD.astype(dtype), dtype)
+    return jax.lax.platform_dependent(
+        x,
+        kernel_FD,
+        # One program decodes each token: it would round the kernel anew, for products that a CPU makes no faster.
+        cpu=lambda x, kernel_FD: _by_kernel(x.astype(kernel_FD.dtype), kernel_FD, kernel_FD.dtype).astype(dtype),
+        default=lambda x, kernel_FD: _by_kernel(x, kernel_FD.astype(dtype), dtype),
+    )
 
 
 def _by_kernel(x: jax.Array, kernel_FD: jax.Array, sum_dtype: jax.typing.DTypeLike) -> jax.Array:
@@ -99,10 +107,9 @@ def _by_kernel(x: jax.Array, kernel_FD: jax.Array, sum_dtype: jax.typing.DTypeLi
 def bfloat16_product(x: jax.Array, kernel: jax.Array, transposed: bool = False) -> jax.Array:
     """x @ kernel, or x @ kernel.T, of both rounded to bfloat16, summed in float32; and so its derivatives.
 
-    It is how a TPU multiplies float32 numbers unless told otherwise. XLA uses a CPU's instructions for bfloat16 only
-    where the sum is asked for in float32 and the right operand's rows lie one after the other.
+    It is how a TPU multiplies float32 numbers unless told otherwise.
     """
-    return _contract(x, kernel, 1 if transposed else 0)
+    return _contract(x, kernel, x.ndim - 1, 1 if transposed else 0)
 
 
 def _bfloat16_forward(x: jax.Array, kernel: jax.Array, transposed: bool):
@@ -111,23 +118,38 @@ def _bfloat16_forward(x: jax.Array, kernel: jax.Array, transposed: bool):
 
 def _bfloat16_backward(transposed: bool, residuals: tuple[jax.Array, jax.Array], d_y: jax.Array):
     x, kernel = residuals
-    x_ND, d_y_NF = (v.reshape(-1, v.shape[-1]).astype(jnp.bfloat16) for v in (x, d_y))
+    x_ND, d_y_NF = (v.reshape(-1, v.shape[-1]) for v in (x, d_y))
     left, right = (d_y_NF, x_ND) if transposed else (x_ND, d_y_NF)
-    # A transpose that XLA may fold into the product would send it to the slow path of a CPU.
-    written = functools.partial(with_layout_constraint, layouts=Layout(major_to_minor=(0, 1)))
-    left = jax.lax.platform_dependent(left.T, cpu=written, default=lambda left: left)
-    d_x = _contract(d_y, kernel, 0 if transposed else 1)
-    return d_x.astype(x.dtype), _contract(left, right, 0).astype(kernel.dtype)
+    d_x = _contract(d_y, kernel, d_y.ndim - 1, 0 if transposed else 1)
+    return d_x.astype(x.dtype), _contract(left, right, 0, 0).astype(kernel.dtype)
 
 
 bfloat16_product.defvjp(_bfloat16_forward, _bfloat16_backward)
 
 
-def _contract(left: jax.Array, right: jax.Array, dim: int) -> jax.Array:
-    """The last dimension of `left` with this one of `right`."""
-    dims = (((left.ndim - 1,), (dim,)), ((), ()))
-    numbers = (left.astype(jnp.bfloat16), right.astype(jnp.bfloat16))
-    return jax.lax.dot_general(*numbers, dims, preferred_element_type=jnp.float32)
+def _contract(left: jax.Array, right: jax.Array, left_dim: int, right_dim: int) -> jax.Array:
+    """The product over these dimensions of both rounded to bfloat16, summed in float32."""
+
+    def product(left: jax.Array, right: jax.Array, left_dim: int = left_dim) -> jax.Array:
+        dims = (((left_dim,), (right_dim,)), ((), ()))
+        return jax.lax.dot_general(left, right, dims, preferred_element_type=jnp.float32)
+
+    def rounded(left: jax.Array, right: jax.Array) -> jax.Array:
+        return product(left.astype(jnp.bfloat16), right.astype(jnp.bfloat16))
+
+    def on_cpu(left: jax.Array, right: jax.Array) -> jax.Array:
+        if not runtime.multiplies_bfloat16():
+            # The rounded numbers in float32, into which such a CPU would widen them in each product, at a cost.
+            left, right = (jax.lax.reduce_precision(v.astype(jnp.float32), 8, 7) for v in (left, right))
+            return product(left, right)
+        if left_dim == 0:
+            # XLA uses a CPU's instructions for bfloat16 only where sums are asked for in float32 and operands lie as
+            # they are read: a transpose that it folds into the product would send it to the slow path.
+            written = with_layout_constraint(left.astype(jnp.bfloat16).T, Layout(major_to_minor=(0, 1)))
+            return product(written, right.astype(jnp.bfloat16), left_dim=1)
+        return rounded(left, right)
+
+    return jax.lax.platform_dependent(left, right, cpu=on_cpu, default=rounded)
 
 
 class RMSNorm(nn.Module):

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from explainft import flops
+from explainft import flops, runtime
 
 WARM_UP, TRACED = 3, 3  # updates before a trace, and in it
 PRODUCTS = 3  # of which the fastest is the peak
@@ -31,7 +31,10 @@ def peak_flops_per_second(dtype: str) -> float:
     devices = jax.devices()
     # XLA uses a CPU's instructions for bfloat16 only where sums are asked for in float32. A GPU's program takes a tenth
     # of a product's time to begin.
-    n, in_a_row, sums = (2048, 1, jnp.float32) if devices[0].platform == "cpu" else (8192, 10, None)
+    on_cpu = devices[0].platform == "cpu"
+    n, in_a_row, sums = (2048, 1, jnp.float32) if on_cpu else (8192, 10, None)
+    if on_cpu and not runtime.multiplies_bfloat16():
+        dtype = "float32"  # as layers.bfloat16_product multiplies there
     mesh = Mesh(np.array(devices), ("device",))
     rows, all_of_it = (NamedSharding(mesh, spec) for spec in (PartitionSpec("device"), PartitionSpec()))
     key = jax.random.key(0)

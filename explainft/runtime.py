@@ -1,6 +1,7 @@
 """What the process must be told before JAX starts, so that a CPU computes instead of waiting or compiling again."""
 
 import ctypes
+import functools
 import hashlib
 import os
 import sys
@@ -30,11 +31,21 @@ def prepare() -> None:
             libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
+def multiplies_bfloat16() -> bool:
+    """Whether this processor has instructions for products of bfloat16 numbers that XLA uses."""
+    return not {"amx_bf16", "avx512_bf16"}.isdisjoint(_features().split())
+
+
 def _processor() -> str:
     """A name for what machine code depends on: a home folder may be shared by machines with unlike processors."""
+    return hashlib.sha256((_features() or os.uname().machine).encode()).hexdigest()[:8]
+
+
+@functools.cache
+def _features() -> str:
+    """The line of Linux that names the processor's instructions, else nothing."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:  # no Linux
+    except OSError:
         lines = []
-    features = next((line for line in lines if line.startswith(("flags", "Features"))), os.uname().machine)
-    return hashlib.sha256(features.encode()).hexdigest()[:8]
+    return next((line for line in lines if line.startswith(("flags", "Features"))), "")

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from explainft import profiling
+from explainft import profiling, runtime
 from tests.train_test import MODEL, rows, run
 
 
@@ -31,6 +31,17 @@ def test_flops_are_the_model_s_whatever_is_computed_again(tmp_path, tiny_data_di
 def test_the_peak_is_that_of_matrix_products():
     peak = profiling.peak_flops_per_second("float32")
     assert 1e8 < peak < 1e14
+
+
+@pytest.mark.parametrize(("instructions", "dtype"), [(True, "bfloat16"), (False, "float32")])
+def test_the_peak_of_bfloat16_products_is_that_of_the_numbers_which_are_multiplied(monkeypatch, instructions, dtype):
+    monkeypatch.setattr(runtime, "multiplies_bfloat16", lambda: instructions)
+    normal, drawn = jax.random.normal, []
+    monkeypatch.setattr(
+        jax.random, "normal", lambda key, shape, dtype: drawn.append(dtype) or normal(key, shape, dtype)
+    )
+    assert profiling.peak_flops_per_second("bfloat16") > 1e8
+    assert drawn == [dtype, dtype]
 
 
 def test_a_trace_of_some_updates(tmp_path, tiny_data_dir, capfd):

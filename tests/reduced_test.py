@@ -92,6 +92,15 @@ def test_of_few_rows_the_kernel_is_the_left_operand(dtype):
     assert results == {few: [f"48,{few}"], few + 1: [f"{few + 1},48"]}
 
 
+def test_a_cpu_does_not_round_a_float32_kernel_at_each_token():
+    kernel = rounded(np.ones((64, 48), np.float32), "float32")
+    product = jax.jit(lambda x, kernel: decoding_product(x, kernel, "bfloat16", "float32"))
+    x = jnp.ones((5, 64), jnp.bfloat16)
+    text = product.lower(x, kernel).compile().as_text()
+    assert re.search(r"f32\[[\d,]+\]\S* dot\(", text) and "bf16[48,64]" not in text
+    assert product(x, kernel).dtype == jnp.bfloat16 and (product(x, kernel) == 64).all()
+
+
 @pytest.mark.parametrize("config", [SMALL, UNTIED], ids=["tied", "untied"])
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
 def test_every_kernel_is_reduced_and_the_logits_stay_near(config: T5Config, dtype):

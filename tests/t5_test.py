@@ -4,14 +4,13 @@ import dataclasses
 import functools
 import math
 import re
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from explainft import layers
+from explainft import layers, runtime
 from explainft.errors import UserError
 from explainft.flops import matmul_flops
 from explainft.layers import relative_position_bucket
@@ -330,9 +329,11 @@ def rounded(x):
     return np.asarray(x, jnp.bfloat16).astype(np.float64)
 
 
+@pytest.mark.parametrize("instructions", [False, True])
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("shape", [(1,), (3, 1), (2, 5), (4, 33)])
-def test_a_product_of_bfloat16_numbers_and_its_derivatives(transposed, shape):
+def test_a_product_of_bfloat16_numbers_and_its_derivatives(monkeypatch, instructions, transposed, shape):
+    monkeypatch.setattr(runtime, "multiplies_bfloat16", lambda: instructions)
     rng = np.random.default_rng(0)
     x, d_y = (rng.standard_normal((*shape, n)).astype(np.float32) for n in (24, 7))
     kernel = rng.standard_normal((7, 24) if transposed else (24, 7)).astype(np.float32)
@@ -351,20 +352,35 @@ def test_a_product_of_bfloat16_numbers_and_its_derivatives(transposed, shape):
     assert y.dtype == d_x.dtype == d_kernel.dtype == jnp.float32
 
 
-def has_instructions_for_bfloat16():
-    cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.exists() and "amx_bf16" in cpuinfo.read_text()
-
-
-@pytest.mark.skipif(not has_instructions_for_bfloat16(), reason="the processor has no instructions for bfloat16")
-@pytest.mark.parametrize("transposed", [False, True])
-def test_xla_widens_no_operand_of_a_product_of_bfloat16_numbers(transposed):
+def compiled_gradients_of_bfloat16_products(transposed):
     def loss(x, kernel):
         return jnp.sum(jnp.square(layers.bfloat16_product(x, kernel, transposed)))
 
     x, kernel = jnp.ones((64, 32)), jnp.ones((48, 32) if transposed else (32, 48))
-    text = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(x, kernel).compile().as_text()
+    return jax.jit(jax.grad(loss, argnums=(0, 1))).lower(x, kernel).compile().as_text()
+
+
+@pytest.mark.skipif(not runtime.multiplies_bfloat16(), reason="the processor has no instructions for bfloat16")
+@pytest.mark.parametrize("transposed", [False, True])
+def test_xla_widens_no_operand_of_a_product_of_bfloat16_numbers(transposed):
+    text = compiled_gradients_of_bfloat16_products(transposed)
     assert " = bf16[" in text and not re.search(r" = f32\[\S* convert\(", text)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_without_instructions_for_bfloat16_xla_is_given_nothing_to_widen(monkeypatch, transposed):
+    monkeypatch.setattr(runtime, "multiplies_bfloat16", lambda: False)
+    text = compiled_gradients_of_bfloat16_products(transposed)
+    assert " dot(" in text and "reduce-precision" in text and "bf16" not in text
+
+
+@pytest.mark.parametrize(
+    ("features", "multiplies"),
+    [("flags : avx2 amx_bf16 sse", True), ("flags : avx512_bf16", True), ("flags : avx2 bf16x", False), ("", False)],
+)
+def test_which_processors_multiply_bfloat16(monkeypatch, features, multiplies):
+    monkeypatch.setattr(runtime, "_features", lambda: features)
+    assert runtime.multiplies_bfloat16() is multiplies
 
 
 def test_xla_copies_nothing_for_the_derivative_of_a_float32_product():
