@@ -26,6 +26,7 @@ from explainft.whole_file import published
 FEATURES = ("inputs", "targets")
 BATCH = 256  # examples taken from TensorFlow at a time
 FORMAT = 4  # raise it when what is written below changes
+INSTALLED = {"site-packages", "dist-packages"}  # folders of other people's modules, as in a .venv of the current folder
 
 
 Record = dict[str, Any]  # the fields of an example beside its tokens, for postprocessing and metrics
@@ -200,16 +201,18 @@ def _provider(name: str, task_module: str) -> Any:
 
 def _sources(task_module: str, *files: str) -> dict[str, str]:
     """What the tasks are made from, by name: code, that of the problem too, and files that it comes with."""
-    module = sys.modules[task_module]
-    assert module.__file__ is not None
-    code = Path(module.__file__)
-    if code.name == "__init__.py":
-        found = [*code.parent.glob("*.py")]
-    else:  # and what it imports from beside it; the folder may hold anything else too
-        imported = {getattr(found, "__file__", None) or "" for found in list(sys.modules.values())}
-        found = [Path(file) for file in sorted(imported) if Path(file).parent == code.parent]
-        found += [*Path(sys.modules["tasks"].__file__ or "").parent.glob("*.py")] if "tasks" in sys.modules else []
-    found += Path(listops.__file__).parent.glob("*.py")
+    code = sys.modules[task_module].__file__
+    assert code is not None
+    own = task_module.partition(".")[0]
+    alone = not hasattr(sys.modules[own], "__path__")  # a plain module, in a folder that may hold anything else too
+    found = []
+    for name, module in list(sys.modules.items()):
+        top, path = name.partition(".")[0], Path(getattr(module, "__file__", None) or "")
+        beside = alone and path.is_relative_to(Path(code).parent) and INSTALLED.isdisjoint(path.parts)
+        if top == own or (beside and top not in {"explainft", *sys.stdlib_module_names}):
+            found.append(path)
+    for package in (listops, sys.modules.get("tasks", listops)):
+        found += Path(package.__file__ or "").parent.glob("*.py")
     return {_code_name(path, task_module): _digest(path) for path in [*found, *map(Path, files)] if path.is_file()}
 
 

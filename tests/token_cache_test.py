@@ -201,6 +201,29 @@ def test_another_checkout_is_held_against_its_own_files(tmp_path, monkeypatch, o
     assert token_cache._unchanged(sources) == fresh
 
 
+@pytest.mark.parametrize("module", ["their_package.mine", "their_module"])
+def test_whatever_the_task_s_code_imports_of_its_own_is_a_source(tmp_path, monkeypatch, module):
+    import tasks
+
+    text = "import json, tasks, installed\nimport their_package.below.helper\n"
+    installed = tmp_path / ".venv/lib/site-packages"
+    files = ("their_package/mine.py", "their_package/unused.py", "their_package/below/helper.py", "their_module.py")
+    for file in (*(tmp_path / file for file in files), installed / "installed.py"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text if file.stem in ("mine", "their_module") else "")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), str(installed), *sys.path])
+    with monkeypatch.context() as patch:
+        for name in ("their_package", "their_package.below", "their_package.below.helper", module, "installed"):
+            patch.setitem(sys.modules, name, None)  # to be forgotten
+            patch.delitem(sys.modules, name)
+        importlib.import_module(module)
+        sources = {name.rpartition(":")[2] for name in token_cache._sources(module)}
+    own = f"{module.replace('.', '/')}.py"
+    listops_files = {f"explainft/listops/{path.name}" for path in Path(listops.__file__).parent.glob("*.py")}
+    task_files = {f"tasks/{path.name}" for path in Path(tasks.__file__).parent.glob("*.py")}
+    assert sources == {own, "their_package/below/helper.py", *listops_files, *task_files}
+
+
 def test_other_settings_make_other_tokens(data_dir, monkeypatch, tmp_path):
     built = []
     monkeypatch.setattr(token_cache, "_build", lambda name, split, asked, folder: built.append(asked))
