@@ -125,7 +125,7 @@ def _asked(task_module: str, data_dir: str | None, offline_caches: list[str] | N
     """What the user's settings say of a task beside its name: with others, the same name means other tokens."""
     return {
         "module": task_module,
-        "data_dir": data_dir,
+        "data_dir": data_dir or os.environ.get("TFDS_DATA_DIR") or None,
         "t5_vocabulary": os.environ.get("EXPLAINFT_T5_VOCAB"),
         "offline_caches": offline_caches,  # the folders where one must be; None: made from the task's data
     }

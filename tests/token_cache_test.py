@@ -228,8 +228,11 @@ def test_other_settings_make_other_tokens(data_dir, monkeypatch, tmp_path):
     built = []
     monkeypatch.setattr(token_cache, "_build", lambda name, split, asked, folder: built.append(asked))
     token_cache.load(TASK, "validation", data_dir=data_dir)
+    monkeypatch.setenv("TFDS_DATA_DIR", data_dir)
+    token_cache.load(TASK, "validation")
     assert not built
-    token_cache.load(TASK, "validation", data_dir=str(tmp_path))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    token_cache.load(TASK, "validation")
     token_cache.load(TASK, "validation", "my_tasks", data_dir)
     monkeypatch.setenv("EXPLAINFT_T5_VOCAB", "/another/sentencepiece.model")
     token_cache.load(TASK, "validation", data_dir=data_dir)
