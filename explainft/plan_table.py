@@ -11,6 +11,9 @@ from pathlib import Path
 from explainft import plan, recipe, workers
 from explainft.chips import GIB, SLICES
 from explainft.errors import UserError
+from explainft.infer import check_writable
+from explainft.run_folder import writing
+from explainft.whole_file import published
 
 STYLES = ("none", "short", "medium", "long")
 SIZES = ("tiny", "small", "base", "large", "3b")
@@ -40,22 +43,27 @@ def write(
 ) -> None:
     """Plans each recipe (None: all) for each slice (None: all), one after the other, and prints each row.
 
-    Rows that `output` has are kept, if they were made under the same conditions; but one that says why a plan failed is
-    made again.
+    Rows that `output` has are kept, those of other recipes and slices after the ones asked for, if they were made under
+    the same conditions; but of those asked for, one that says why a plan failed is made again.
     """
+    with writing(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+    check_writable(output)
     files, topologies = files or recipes(), topologies or list(SLICES)
     conditions = _conditions(bindings, quick)
     head = _head(command, conditions)
     before = output.read_text() if output.is_file() else ""
     known = _rows(before) if f"\n{conditions}\n\n" in before else {}
-    keys = [(Path(file).stem, topology, file) for file in files for topology in topologies]
-    lines = [known.get((name, topology)) for name, topology, _ in keys]
-    output.parent.mkdir(parents=True, exist_ok=True)
-    for i, (name, topology, file) in enumerate(keys):
-        if lines[i] is None:
-            lines[i] = row(name, topology, _apart(file, topology, bindings, search_paths, quick))
-            print(lines[i], flush=True)
-            output.write_text(head + "\n".join(line for line in lines if line) + "\n")
+    wanted = {(Path(file).stem, topology): file for file in files for topology in topologies}
+    if len(wanted) < len(files) * len(topologies):
+        raise UserError(f"two of {', '.join(files)} would have the same rows; give recipes of different names")
+    lines = dict.fromkeys(wanted) | known
+    for (name, topology), file in wanted.items():
+        if FAILED in (lines[name, topology] or FAILED):
+            lines[name, topology] = row(name, topology, _apart(file, topology, bindings, search_paths, quick))
+            print(lines[name, topology], flush=True)
+            with writing(output), published(output) as scratch:
+                scratch.write_text(head + "\n".join(line for line in lines.values() if line) + "\n")
 
 
 def recipes() -> list[str]:
@@ -99,6 +107,9 @@ def _line(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+_HEADER = f"{_line(*(name for name, _ in COLUMNS))}\n|{'|'.join(align for _, align in COLUMNS)}|\n"
+
+
 def _conditions(bindings: Sequence[str], quick: bool) -> str:
     """What a row depends on beside its recipe and slice."""
     made_with = [f"{name} {_version(name)}" for name in ("jax", "libtpu")] + [f"sources {_digest()}"]
@@ -120,9 +131,7 @@ least effort compiles it: about right. Decoding is counted with the parameters t
 optimizer's state lies beside it. Recipes that are missing have not been planned yet: the same command goes on with
 them, where it is the same package; another one plans all of them anew.
 
-{_line(*(name for name, _ in COLUMNS))}
-|{"|".join(align for _, align in COLUMNS)}|
-"""
+{_HEADER}"""
 
 
 def _version(package: str) -> str:
@@ -142,13 +151,10 @@ def _digest() -> str:
 
 
 def _rows(text: str) -> dict[tuple[str, str], str]:
-    """The rows of a table that hold a plan, by recipe and slice."""
-    lines = [(line, line.split(" | ")) for line in text.splitlines() if line.startswith("| ")]
-    return {
-        (cells[0].removeprefix("| "), cells[1]): line
-        for line, cells in lines
-        if len(cells) == len(COLUMNS) and not cells[2].startswith(FAILED)
-    }
+    """The rows of a table, by recipe and slice."""
+    _, _, below = text.partition(_HEADER)
+    rows = [(line, line.removeprefix("| ").split(" | ")) for line in below.splitlines()]
+    return {(cells[0], cells[1]): line for line, cells in rows if len(cells) == len(COLUMNS)}
 
 
 def _apart(

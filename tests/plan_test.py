@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -348,6 +349,11 @@ def test_the_text_of_a_plan():
     assert "take more or larger chips" in plan.text(a_plan(step=refused))
 
 
+def cut_off(path, text):
+    path.write_bytes(text[:5].encode())
+    raise KeyboardInterrupt
+
+
 def test_the_table_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
     made = []
 
@@ -372,11 +378,34 @@ def test_the_table_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
     assert lines[-1] in output.read_text().splitlines()
 
     made.clear()
+    plan_table.write(["gin/c_tiny.gin"], ["v5e-16"], [], [], True, "explainft plan --all", output)
+    rows = [line for line in output.read_text().splitlines() if line.startswith("| ")]
+    assert [line.split()[1] for line in rows] == ["recipe", "c_tiny", "a_tiny", "a_tiny", "b_tiny", "b_tiny"]
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "write_text", cut_off)
+        plan_table.write(["gin/d_tiny.gin"], ["v5e-16"], [], [], True, "explainft plan --all", output)
+    assert [line for line in output.read_text().splitlines() if line.startswith("| ")] == rows
+
+    made.clear()
     plan_table.write(["gin/a_tiny.gin"], ["v5e-16"], [], [], False, "explainft plan --all", output)
     plan_table.write(["gin/a_tiny.gin"], ["v5e-16"], ["BATCH_SIZE=64"], [], False, "explainft plan --all", output)
     monkeypatch.setattr(plan_table, "_digest", lambda: "changed")
     plan_table.write(["gin/a_tiny.gin"], ["v5e-16"], ["BATCH_SIZE=64"], [], False, "explainft plan --all", output)
     assert len(made) == 3  # what was made under other conditions is not mixed in
+
+
+@pytest.mark.parametrize("output", ["", "file/plan.md"])
+def test_a_table_that_cannot_be_written_is_refused_before_hours_of_planning(tmp_path, monkeypatch, output):
+    monkeypatch.setattr(plan_table, "_apart", lambda *_: pytest.fail("planned"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=f"cannot write {tmp_path}"):
+        plan_table.write(["gin/a_tiny.gin"], ["v5e-16"], [], [], True, "explainft plan --all", tmp_path / output)
+
+
+def test_a_table_has_no_place_for_two_recipes_of_one_name(tmp_path):
+    files = ["one/a.gin", "other/a.gin"]
+    with pytest.raises(UserError, match="give recipes of different names"):
+        plan_table.write(files, ["v5e-16"], [], [], True, "explainft plan --all", tmp_path / "plan.md")
 
 
 def test_a_recipe_that_cannot_be_planned_is_a_row():
