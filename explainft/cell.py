@@ -87,11 +87,14 @@ class Cell:
         """Refuses a folder that holds a run with other settings: its outcome would be taken for this cell's."""
         file = self.run.with_name(f"{self.name}.settings")
         found = file.read_text() if file.is_file() else "unknown"
-        if found != settings and self.run.exists():
+        if found == settings:
+            return
+        if self.run.exists():
             raise UserError(f"{self.run} holds a run with other settings; delete it, and the cell is trained anew")
         with writing(file):
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(settings)
+            with published(file) as scratch:
+                scratch.write_text(settings)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -314,6 +314,25 @@ def test_a_sweep_takes_its_own_evaluation_alone(in_folder, registries):
     assert not cell.is_scored(task, 2)
 
 
+def test_a_full_disk_leaves_a_cell_its_settings(in_folder, monkeypatch):
+    [cell] = grid(axes={"n": {"x": {}}}, evaluations=("e",)).cells("s", Path("runs"))
+    cell.claim("the settings")
+
+    def full(path, text):
+        path.write_bytes(b"")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        cell.claim("the settings")
+        with pytest.raises(UserError, match="No space left on device.*make room"):
+            cell.claim("other settings")
+    cell.run.mkdir()
+    cell.claim("the settings")
+    with pytest.raises(UserError, match="holds a run with other settings"):
+        cell.claim("other settings")
+
+
 def test_one_run_at_a_time_where_there_is_an_accelerator(tmp_path, monkeypatch):
     (tmp_path / "nvidia0").write_text("")
     monkeypatch.setattr(forecast, "ACCELERATORS", (str(tmp_path / "nvidia[0-9]*"),))
