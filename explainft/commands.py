@@ -45,7 +45,7 @@ def check(args: argparse.Namespace) -> None:
 
 
 def train(args: argparse.Namespace) -> None:
-    recipe = _recipe(args)
+    recipe = _recipe(args, "train")
     with _hosts(args):
         from explainft import train
 
@@ -60,7 +60,7 @@ def train(args: argparse.Namespace) -> None:
 def evaluate(args: argparse.Namespace) -> None:
     if args.gin_file:
         _recipe_alone(args, "mixture", "num_examples", "module", "step", "batch_size", "decode_dtype", "output_pieces")
-        recipe = _recipe(args)
+        recipe = _recipe(args, "eval")
         with _hosts(args):
             from explainft import evaluate
 
@@ -88,7 +88,7 @@ def evaluate(args: argparse.Namespace) -> None:
 def infer(args: argparse.Namespace) -> None:
     if args.gin_file:
         _recipe_alone(args, "expression", "input", "output", "step", "batch_size", "decode_dtype")
-        recipe = _recipe(args)
+        recipe = _recipe(args, "infer")
         with _hosts(args):
             from explainft import infer
 
@@ -156,7 +156,7 @@ def plan(args: argparse.Namespace) -> None:
         return
     if args.topology is None:
         raise UserError("no machine; give --topology=v5e-16 or another slice, or --all")
-    recipe = _recipe(args)
+    recipe = _recipe(args, "plan")
     from explainft import plan, train
 
     print(plan.text(plan.make(recipe.bindings(train.train), args.topology, args.quick)))
@@ -211,13 +211,13 @@ def _list(text: str | None) -> list[str]:
     return [part for part in (text or "").split(",") if part]
 
 
-def _recipe(args: argparse.Namespace):
+def _recipe(args: argparse.Namespace, command: str):
     runtime.prepare()
     from explainft import recipe
 
     if not args.gin_file:
         raise UserError("no recipe; give --gin_file=gin/medium_tiny.gin or another file of gin/")
-    recipe.load(args.gin_file, args.gin_bindings, _list(args.gin_search_paths))
+    recipe.load(args.gin_file, args.gin_bindings, _list(args.gin_search_paths), command)
     return recipe
 
 

@@ -32,7 +32,8 @@ def read_trainings(cells: Sequence[Cell]) -> dict[str, Training]:
     """
     found = {}
     for cell in tqdm(cells, desc="reading the recipes", unit=" cells", disable=None, leave=False):
-        recipe.load([cell.gin_file], ["MODEL_DIR=run", *(f"{name}={value}" for name, value in cell.macros.items())])
+        bindings = ["MODEL_DIR=run", *(f"{name}={value}" for name, value in cell.macros.items())]
+        recipe.load([cell.gin_file], bindings, command="train")
         choices = recipe.choices()
         settings = recipe.bindings(train.train)
         dataset, steps = settings["dataset"], settings["train_steps"]

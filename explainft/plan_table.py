@@ -175,7 +175,7 @@ def _plan(
     from explainft import train
 
     try:
-        recipe.load([file], bindings, search_paths)
+        recipe.load([file], bindings, search_paths, "plan")
         return plan.make(recipe.bindings(train.train), topology, quick)
     except UserError as e:
         return e.line

@@ -16,14 +16,24 @@ from gin import config as gin_config
 from explainft.errors import UserError, nearest
 
 WIRING = Path(__file__).parent / "wiring"
+COMMANDS = {  # what a recipe for the command binds, and one that does
+    "train": ("explainft.train.train", "gin/medium_tiny.gin"),
+    "plan": ("explainft.train.train", "gin/medium_tiny.gin"),
+    "eval": ("explainft.evaluate.evaluate", "gin/eval_tiny.gin"),
+    "infer": ("explainft.infer.write_inferences", "gin/infer_tiny.gin"),
+    "sweep": ("explainft.sweep.Sweep", "experiments/sizes.gin"),
+}
 
 
-def load(files: Sequence[str], bindings: Sequence[str], search_paths: Sequence[str] = ()) -> None:
+def load(
+    files: Sequence[str], bindings: Sequence[str], search_paths: Sequence[str] = (), command: str | None = None
+) -> None:
     """Parses recipes and then bindings (`NAME=value`) over them.
 
     A leaf recipe includes `gin/models/...` and `gin/runs/...`. Under T5X these are the repository's own files; here the
     current folder is the engine's wiring while gin parses, so the same paths lead to the engine's files. All else is
-    looked for in the caller's folder, beside the recipe's `gin/` folder and in `search_paths`. Raises UserError.
+    looked for in the caller's folder, beside the recipe's `gin/` folder and in `search_paths`. Raises UserError, also
+    for recipes that are not for the `command`.
     """
     paths = [Path(file).absolute() for file in files]
     for path, file in zip(paths, files, strict=True):
@@ -36,6 +46,8 @@ def load(files: Sequence[str], bindings: Sequence[str], search_paths: Sequence[s
     try:
         with contextlib.chdir(WIRING), _silent_logging():
             gin.parse_config_files_and_bindings([str(path) for path in paths], [], finalize_config=False)
+            if command is not None:
+                _check_command(command)
             before, read_before = _macros(), _read_macros()
             gin.parse_config([quoted(b) for b in bindings])
     except (ValueError, SyntaxError, OSError, ImportError, TypeError, AttributeError, RuntimeError, TokenError) as e:
@@ -93,6 +105,14 @@ def quoted(binding: str) -> str:
     except (ValueError, SyntaxError):
         value = repr(value)
     return f"{name} = {value}"
+
+
+def _check_command(command: str) -> None:
+    bound = {selector for _, selector in gin_config._CONFIG}
+    target, example = COMMANDS[command]
+    if target not in bound:
+        other = next((f" but `explainft {name}`" for name, (their, _) in COMMANDS.items() if their in bound), "")
+        raise UserError(f"it does not configure `explainft {command}`{other}; give one such as {example}")
 
 
 def _macros() -> dict[str, Any]:

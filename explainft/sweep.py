@@ -119,7 +119,7 @@ def run(
     name = Path(file).stem
     if not Path(file).is_file():
         raise UserError(f"no sweep {file!r} in {Path.cwd()}; give the path of one, as experiments/sizes.gin")
-    recipe.load([file], bindings)
+    recipe.load([file], bindings, command="sweep")
     sweep: Sweep = recipe.configured(Sweep)()
     cells = sweep.cells(name, runs)
     jax.config.update("jax_platforms", "cpu")  # an accelerator is the runs'

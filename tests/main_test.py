@@ -157,6 +157,17 @@ def test_train_eval_infer_export_report(capfd, trained, tmp_path, tiny_data_dir)
         ),
         (["infer", "/nonexistent", NESTED], "/nonexistent holds no checkpoints; give the MODEL_DIR of a run"),
         (["eval", "/nonexistent"], "/nonexistent holds no checkpoints"),
+        (
+            ["eval", RECIPE, "--gin.MODEL_DIR=x"],
+            "it does not configure `explainft eval` but `explainft train`; give one such as gin/eval_tiny.gin",
+        ),
+        (
+            ["infer", f"--gin_file={ROOT}/gin/eval_tiny.gin", "--gin.EVAL_OUTPUT_DIR=x"],
+            "eval_tiny.gin: it does not configure `explainft infer` but `explainft eval`",
+        ),
+        (["sweep", f"{ROOT}/gin/medium_tiny.gin"], "`explainft sweep` but `explainft train`; give one such as exp"),
+        (["train", f"--gin_file={ROOT}/experiments/sizes.gin"], "`explainft train` but `explainft sweep`"),
+        (["plan", f"--gin_file={ROOT}/gin/eval_tiny.gin", "--topology=local"], "`explainft plan` but `explainft eval`"),
         (["report", "/nonexistent"], "/nonexistent"),
         (["solve", "( ( [MAX 2 ) 3 )"], "at character"),
         (["explain", "--modulus=0", NESTED], "'0' is no positive whole number; see explainft explain --help"),

@@ -261,6 +261,9 @@ def test_mistakes_in_files(tmp_path):
     broken.write_text("TRAIN_STEPS = [1, \n")
     with pytest.raises(UserError, match="broken.gin"):
         recipe.load([str(broken)], [])
+    broken.write_text("NOTHING = 1\n")
+    with pytest.raises(UserError, match="configure `explainft train`; give one such as gin/medium_tiny.gin"):
+        recipe.load([str(broken)], [], command="train")
     broken.write_text("include 'gin/models/none.gin'\n")
     with pytest.raises(UserError, match="gin/models/none.gin"):
         recipe.load([str(broken)], [])
