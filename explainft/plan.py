@@ -24,7 +24,6 @@ from explainft.errors import UserError
 from explainft.flops import products
 from explainft.hlo import Costs, costs
 from explainft.loss import Loss
-from explainft.runtime import cache_root
 from explainft.smaller import Choice, Estimate, choices
 from explainft.t5 import T5Config
 from explainft.train import DatasetConfig
@@ -315,11 +314,11 @@ def updates(settings: dict[str, Any]) -> int | None:
 
 def examples_a_row(dataset: DatasetConfig) -> float | None:
     """How many examples packing puts in a row; None where the task's tokens are not cached on this machine."""
-    folder = cache_root() / "tokens" / dataset.mixture_or_task_name / "train"
-    if not (folder / "meta.json").is_file():
-        return None
     try:
-        batches: Batches = dataset.batches(token_cache.TokenCache(folder))
+        cache = token_cache.newest(dataset.mixture_or_task_name, "train")
+        if cache is None:
+            return None
+        batches: Batches = dataset.batches(cache)
     except (UserError, OSError, ValueError):  # damaged, or of other lengths than the recipe's
         return None
     return len(batches.cache) / len(batches.packing)

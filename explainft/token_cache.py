@@ -96,11 +96,20 @@ def load(
     use_cached makes them from what seqio_cache_tasks wrote into one of seqio_additional_cache_dirs, without the task's
     data; a task without a place for caching is made from its data all the same, as SeqIO does it.
     """
-    folder = cache_root() / "tokens" / task / split
     asked = _asked(task_module, data_dir, [_absolute(d) for d in seqio_additional_cache_dirs] if use_cached else None)
+    # Another question has another folder: two processes that ask differently do not replace each other's tokens.
+    question = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
+    folder = cache_root() / "tokens" / task / f"{split}-{question}"
     if not _fresh(folder / "meta.json", asked):
         _build(task, split, asked, folder)
     return TokenCache(folder)
+
+
+def newest(task: str, split: str) -> TokenCache | None:
+    """The tokens that were made last of a task's split, with whatever settings; None where there are none."""
+    made = (cache_root() / "tokens" / task).glob(f"{split}-{'?' * 8}/meta.json")
+    last = max(made, key=lambda meta: meta.stat().st_mtime, default=None)
+    return last and TokenCache(last.parent)
 
 
 def task_names(mixture_or_task: str, task_module: str = "tasks") -> list[str]:

@@ -276,7 +276,7 @@ def test_examples_a_row_are_counted_in_the_token_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("EXPLAINFT_CACHE_DIR", str(tmp_path))
     dataset = DatasetConfig("a_task", {"inputs": 12, "targets": 12}, 8)
     assert plan.examples_a_row(dataset) is None
-    write_cache(tmp_path / "tokens" / "a_task" / "train", [np.full(4, 5)] * 30, [np.full(3, 5)] * 30)
+    write_cache(tmp_path / "tokens" / "a_task" / "train-01234567", [np.full(4, 5)] * 30, [np.full(3, 5)] * 30)
     assert plan.examples_a_row(dataset) == 3.0
     assert plan.examples_a_row(dataclasses.replace(dataset, pack=False)) == 1.0
     too_short = dataclasses.replace(dataset, task_feature_lengths={"inputs": 3, "targets": 3})

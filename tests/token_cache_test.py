@@ -231,6 +231,7 @@ def test_other_settings_make_other_tokens(data_dir, monkeypatch, tmp_path):
     monkeypatch.setenv("TFDS_DATA_DIR", data_dir)
     token_cache.load(TASK, "validation")
     assert not built
+    monkeypatch.setattr(token_cache, "TokenCache", str)
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     token_cache.load(TASK, "validation")
     token_cache.load(TASK, "validation", "my_tasks", data_dir)
@@ -238,6 +239,15 @@ def test_other_settings_make_other_tokens(data_dir, monkeypatch, tmp_path):
     token_cache.load(TASK, "validation", data_dir=data_dir)
     assert [asked["data_dir"] for asked in built] == [str(tmp_path), data_dir, data_dir]
     assert [asked["module"] for asked in built] == ["tasks", "my_tasks", "tasks"]
+
+
+def test_tokens_of_other_settings_do_not_take_these_ones_place(data_dir, tmp_path):
+    ours = token_cache.load(TASK, "validation", data_dir=data_dir)
+    theirs = token_cache.load(TASK, "validation", data_dir=f"{data_dir}/../{Path(data_dir).name}")
+    assert ours.folder != theirs.folder and examples_of(ours) == examples_of(theirs)
+    assert ours.meta == json.loads((ours.folder / "meta.json").read_text())
+    found = token_cache.newest(TASK, "validation")
+    assert found is not None and found.folder == theirs.folder
 
 
 def test_a_damaged_cache_is_made_again(data_dir):
