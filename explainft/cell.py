@@ -123,14 +123,20 @@ def result_of(cell: Cell, training: Training) -> dict[str, Any]:
     vocabulary = checkpoint.weights(cell.run).tokenizer()
     decoded = {found.task: found.texts for found in read_predictions(run) if found.step == steps}
     evaluations = {}
-    curve = []
     for task, by_step in run.evaluations.items():
-        if steps in by_step and task in decoded:
-            tokens = statistics.mean(len(vocabulary.encode(text)) + 1 for text in decoded[task])  # EOS counts
-            metrics = {**by_step[steps], "decoded_tokens": tokens}
-            evaluations[task] = {name: rounded(value) for name, value in metrics.items() if name != "step"}
-        curve += [[step, round(run.at(step, "examples") or 0), row.get("exact_match"), row.get("n")]
-                  for step, row in by_step.items() if task == training.evaluation]  # fmt: skip
+        if steps in by_step:
+            evaluations[task] = {name: rounded(value) for name, value in by_step[steps].items() if name != "step"}
+            if task in decoded:
+                tokens = statistics.mean(len(vocabulary.encode(text)) + 1 for text in decoded[task])  # EOS counts
+                evaluations[task]["decoded_tokens"] = rounded(tokens)
+    followed = [run.evaluations.get(task, {}) for task in token_cache.task_names(training.evaluation, cell.module)]
+    curve = []
+    for step in sorted(set.intersection(*map(set, followed))):
+        rows = [by_step[step] for by_step in followed]
+        # Of a mixture the mean of its tasks, as the run counts it; somebody else's metrics may have other names.
+        right, n = ([row[name] for row in rows if name in row] for name in ("exact_match", "n"))
+        seen = round(run.at(step, "examples") or 0)
+        curve.append([step, seen, statistics.mean(right) if right else None, sum(n) if n else None])
     return {
         "sweep": cell.sweep,
         "labels": cell.labels,

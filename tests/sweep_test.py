@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from explainft import cell as cell_module
-from explainft import forecast, recipe, sweep
+from explainft import forecast, recipe, sweep, token_cache
 from explainft.errors import UserError
 from explainft.main import main
 from explainft.runs import read_run
+from tests.run_folders import evaluation, shipped, training_row, write_lines
 
 ROOT = Path(__file__).parent.parent
 TINY = {
@@ -344,9 +345,31 @@ def test_one_run_at_a_time_where_there_is_an_accelerator(tmp_path, monkeypatch):
     assert forecast.jobs_that_fit([{"peak_bytes": 1}]) == 8
 
 
-def test_scores_of_somebody_else_s_metrics_are_no_mistake():
-    result = {"evaluations": {"theirs_eval_test": {"accuracy": 0.5}}, "seconds": 3.0}
-    assert cell_module.summary(result) == "theirs test scored; 3 s of training"
+def test_a_result_holds_every_task_s_metrics_and_the_curve_of_a_mixture(tmp_path, monkeypatch):
+    """Also of tasks of somebody else, whose texts and metrics are not known here."""
+    ours, theirs = "explained_tiny_medium_eval_test_compact", "theirs_eval_test"
+    run = shipped(tmp_path / "runs/grid/0")
+    write_lines(run / "metrics.jsonl", [training_row(2000, 300, 1.0), training_row(4000, 600, 3.0)])
+    write_lines(run / f"inference_eval/{ours}-metrics.jsonl", [evaluation(2000, 0.25), evaluation(4000, 0.5)])
+    target = {"expression": "[MAX 2 9 ]", "answer": 9, "style": "medium", "modulus": 10}
+    predictions = [{"input": {}, "target": target, "prediction": "Final answer: 9"}]
+    write_lines(run / f"inference_eval/{ours}-004000.jsonl", predictions)
+    write_lines(run / f"inference_eval/{theirs}-metrics.jsonl", [{"step": 4000, "accuracy": 0.75}])
+    write_lines(run / "inference_eval/other-metrics.jsonl", [evaluation(2000, 0.75), {**evaluation(4000, 1), "n": 50}])
+    cell = cell_module.Cell("grid", {}, "gin/medium_tiny.gin", {}, (), run)
+    mixtures = {"both": [ours, "other"], "one": [ours], "theirs": [theirs]}
+    monkeypatch.setattr(token_cache, "task_names", lambda mixture, module: mixtures[mixture])
+
+    def curve(mixture):
+        return cell_module.result_of(cell, cell_module.Training("", "", mixture, 4000, 1, 1))["curve"]["rows"]
+
+    assert curve("one") == [[2000, 300, 0.25, 100], [4000, 600, 0.5, 100]]
+    assert curve("both") == [[2000, 300, 0.5, 200], [4000, 600, 0.75, 150]]
+    assert curve("theirs") == [[4000, 600, None, None]]
+    result = cell_module.result_of(cell, cell_module.Training("", "", "both", 4000, 1, 1))
+    assert result["evaluations"][theirs] == {"accuracy": 0.75}
+    assert result["evaluations"][ours]["exact_match"] == 0.5 and result["evaluations"][ours]["decoded_tokens"] == 3
+    assert "theirs test scored" in cell_module.summary(result)
 
 
 def test_a_sweep_that_is_stopped_saves_and_goes_on(in_folder, tiny_data_dir):
