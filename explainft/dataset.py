@@ -271,12 +271,15 @@ def build(
         if shards is not None and shards > smallest:
             raise UserError(f"shards={shards} must be at most {smallest}, the examples of the smallest split")
         builder.processes = processes
-        builder.download_and_prepare(
-            download_config=tfds.download.DownloadConfig(
-                num_shards=shards,
-                beam_options=None if beam_pipeline_options is None else _beam_options(beam_pipeline_options, processes),
+        options = None if beam_pipeline_options is None else _beam_options(beam_pipeline_options, processes)
+        try:
+            builder.download_and_prepare(
+                download_config=tfds.download.DownloadConfig(num_shards=shards, beam_options=options)
             )
-        )
+        except (OSError, tf.errors.OpError):
+            # Another build may have put its folder there in the meantime: the content is the same.
+            if not ExplainedListops(config=config, data_dir=data_dir).is_prepared():
+                raise
     except (OSError, tf.errors.OpError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         where = getattr(error, "filename", None) or data_dir or constants.DATA_DIR

@@ -1,6 +1,7 @@
 import hashlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -208,6 +209,20 @@ def test_a_second_build_says_so_and_writes_nothing(built, capfd):
     assert build("tiny", str(built)) == folder
     assert {path: path.stat().st_mtime_ns for path in built.rglob("*")} == before
     assert capfd.readouterr().err == f"{folder} is already built\n"
+
+
+def test_the_slower_of_two_builds_at_once_has_the_faster_one_s_dataset(built, tmp_path, monkeypatch):
+    info = dataset.SplitWriter.info
+
+    def when_the_other_has_ended(writer):
+        shutil.copytree(built, tmp_path, dirs_exist_ok=True)
+        return info(writer)
+
+    monkeypatch.setattr(dataset.SplitWriter, "info", when_the_other_has_ended)
+    folder = build("tiny", str(tmp_path), processes=1)
+    assert folder == tmp_path / "explained_listops/tiny/1.0.0"
+    assert list(folder.parent.iterdir()) == [folder]
+    assert "tiny/test 0" in show("tiny", "test", 1, str(tmp_path))
 
 
 def test_a_build_is_quiet_without_a_terminal(tmp_path, capfd):
