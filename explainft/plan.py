@@ -24,10 +24,11 @@ from explainft.errors import UserError
 from explainft.flops import products
 from explainft.hlo import Costs, costs
 from explainft.loss import Loss
+from explainft.run_folder import Progress
 from explainft.smaller import Choice, Estimate, choices
 from explainft.t5 import T5Config
 from explainft.train import DatasetConfig
-from explainft.train_state import abstract_state
+from explainft.train_state import abstract_state, last_step
 from explainft.update import make_step
 
 TRIES = 3  # changes that are compiled in search of one that fits
@@ -111,6 +112,7 @@ def make(settings: dict[str, Any], topology: str, quick: bool = False) -> Plan:
     started = time.monotonic()
     options = QUICK if quick else None
     devices, chip = devices_of(topology)
+    n_updates = updates(settings)
     model, dataset, evaluation = settings["model"], settings["dataset"], settings["evaluation"]
     tx = settings["optimizer"](settings["schedule"](train_steps=settings["train_steps"]))
     choice = Choice(
@@ -129,7 +131,7 @@ def make(settings: dict[str, Any], topology: str, quick: bool = False) -> Plan:
         decode = within(chip.memory, decode)
     return Plan(
         topology, len(devices), chip, choice, dataset.batch_size, step, decode, change,
-        updates(settings), examples_a_row(dataset), time.monotonic() - started,
+        n_updates, examples_a_row(dataset), time.monotonic() - started,
     )  # fmt: skip
 
 
@@ -302,14 +304,18 @@ def nearest_that_fits(
 
 
 def updates(settings: dict[str, Any]) -> int | None:
-    """How many updates a new run of the recipe makes; None where only its initial checkpoint can tell."""
-    if relative := settings.get("train_steps_relative"):
-        return relative
-    path, first = settings.get("initial_checkpoint_path"), settings.get("initial_step")
+    """How many updates a new run of the recipe makes; None where only its initial checkpoint can tell.
+
+    Raises UserError where the checkpoint has them all behind it.
+    """
+    path, relative = settings.get("initial_checkpoint_path"), settings.get("train_steps_relative")
+    first = settings.get("initial_step") if path else 0
     if path and first is None:
         named = re.search(r"/checkpoint_(\d+)/?$", path)  # T5X writes the step into the name
         first = int(named[1]) if named else None
-    return settings["train_steps"] - (first or 0) if first is not None or not path else None
+    if first is None and relative is None:
+        return None
+    return last_step(Progress(first_step=first or 0), settings["train_steps"], relative) - (first or 0)
 
 
 def examples_a_row(dataset: DatasetConfig) -> float | None:

@@ -266,10 +266,17 @@ def test_the_compiler_s_refusals(message, bytes_):
         ({"train_steps": 1016780, "initial_checkpoint_path": "folder", "initial_step": 1000000}, 16780),
         ({"train_steps": 1016780, "initial_checkpoint_path": "folder"}, None),
         ({"train_steps": 1016780, "initial_checkpoint_path": "folder", "train_steps_relative": 50}, 50),
+        ({"train_steps": 4000, "initial_step": 1000000}, 4000),  # of no checkpoint: a run begins anew
     ],
 )
 def test_updates_of_a_new_run(settings, updates):
     assert plan.updates(settings) == updates
+
+
+def test_a_plan_of_a_run_without_updates_is_refused_as_the_run_is():
+    settings = {"train_steps": 4000, "initial_checkpoint_path": "gs://b/t5_small/checkpoint_1000000"}
+    with pytest.raises(UserError, match="includes the 1000000 steps .* give --gin.TRAIN_STEPS=1004000"):
+        plan.make(settings, "local")
 
 
 def test_examples_a_row_are_counted_in_the_token_cache(tmp_path, monkeypatch):
