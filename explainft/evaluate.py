@@ -19,12 +19,13 @@ from explainft.errors import UserError, nearest, require_local, require_name, re
 from explainft.loss import Loss
 from explainft.reduced import FULL, Reduction
 from explainft.run_folder import RunFolder, writing
+from explainft.runs import METRICS_SUFFIX, read_jsonl
 from explainft.t5 import T5, T5Config
 from explainft.token_cache import Record, Rest, TokenCache
 from explainft.train_state import abstract_state
 from explainft.vocabulary import EOS_ID, Vocabulary
 from explainft.weights import Weights, check_network, parameters_like
-from explainft.whole_file import published
+from explainft.whole_file import published, taking_turns
 
 DRAWS, TEMPERATURE = 64, 1.5  # of other texts, where the likeliest is of no use
 
@@ -105,6 +106,7 @@ def decode_and_score(
     between_batches: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """Decodes one task greedily, scores it with its metrics and writes its two files."""
+    read_jsonl(output_dir / f"{cache.task}{METRICS_SUFFIX}", {"step": int})  # damage is told before hours of decoding
     n = len(cache) if num_examples is None else min(num_examples, len(cache))
     records = cache.records[:n]
     texts = decode(config, params, cache, batch_size, n, between_batches)
@@ -356,10 +358,10 @@ def write(
         return
     with writing(output_dir):
         output_dir.mkdir(parents=True, exist_ok=True)
-    metrics_file = output_dir / f"{task}-metrics.jsonl"
-    lines = metrics_file.read_text().splitlines() if metrics_file.is_file() else []
-    lines = [line for line in lines if json.loads(line)["step"] != step] + [json.dumps({"step": step, **metrics})]
-    _write_lines(metrics_file, lines)
+    metrics_file = output_dir / f"{task}{METRICS_SUFFIX}"
+    with writing(metrics_file), taking_turns(metrics_file):
+        kept = [row for row in read_jsonl(metrics_file, {"step": int}) if row["step"] != step]
+        _write_lines(metrics_file, [json.dumps(row) for row in [*kept, {"step": step, **metrics}]])
     rows = zip(records, targets, predictions, strict=True)
     _write_lines(
         output_dir / f"{task}-{step:06d}.jsonl",

@@ -180,7 +180,7 @@ def _metrics(file: Path) -> list[tuple[int, Metrics]]:
     """(step, finite numbers) of each line."""
     return [
         (row["step"], {k: v for k, v in row.items() if isinstance(v, int | float) and math.isfinite(v)})
-        for row in _read_jsonl(file, {"step": int})
+        for row in read_jsonl(file, {"step": int})
     ]
 
 
@@ -219,7 +219,7 @@ def read_predictions(run: Run) -> list[Predictions]:
             last[task] = max(last.get(task, (step, file)), (step, file))
     found = []
     for task, (step, file) in last.items():
-        rows = _read_jsonl(file, {"input": dict})
+        rows = read_jsonl(file, {"input": dict})
         # SeqIO leaves out what is no JSON, and other tasks have other targets.
         kept = [row for row in rows if _is_listops(row.get("target")) and isinstance(row.get("prediction"), str)]
         if kept:
@@ -239,7 +239,7 @@ def _is_listops(target: Any) -> bool:
     return True
 
 
-def _read_jsonl(file: Path, required: dict[str, type]) -> list[dict[str, Any]]:
+def read_jsonl(file: Path, required: dict[str, type]) -> list[dict[str, Any]]:
     """An object for each line, with the fields `required`. The last line is passed over where a kill has cut it off."""
     try:
         lines = file.read_bytes().split(b"\n") if file.exists() else []

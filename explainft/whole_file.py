@@ -1,6 +1,7 @@
 """Files that appear whole or not at all."""
 
 import contextlib
+import fcntl
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,3 +24,12 @@ def published(path: AnyPath) -> Iterator[AnyPath]:
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def taking_turns(path: Path) -> Iterator[None]:
+    """Waits until no other process is in here with the same file: for what is read, added to and published anew."""
+    with open(path.with_name(f"{path.name}.lock"), "a", encoding="utf-8") as lock:
+        with contextlib.suppress(OSError):  # not every file system has locks
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,6 +1,7 @@
 """Evaluation's files and sums; decoding and scoring on real tasks are in train_test and main_test."""
 
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import tensorflow as tf
 import tasks  # noqa: F401
 from explainft import evaluate, sharding, token_cache
 from explainft.data import Batches
+from explainft.errors import UserError
 from explainft.loss import Loss
 from explainft.vocabulary import Vocabulary
 from tests.data_test import write_cache
@@ -59,6 +61,37 @@ def test_files_are_those_of_seqio(tmp_path, tiny_data_dir):
     evaluate.write(ours, name, 12, {"exact_match": 0.5}, records, targets, predictions)
     [line] = (ours / f"{name}-metrics.jsonl").read_text().splitlines()  # a step evaluated again replaces its line
     assert json.loads(line) == {"step": 12, "exact_match": 0.5}
+
+
+def write_metrics(folder, step):
+    evaluate.write(folder, "a_task", step, {"exact_match": 0.5}, [], [], [])
+    return [json.loads(line)["step"] for line in (folder / "a_task-metrics.jsonl").read_text().splitlines()]
+
+
+def test_two_evaluations_at_once_keep_each_other_s_lines(tmp_path, monkeypatch):
+    read, other = evaluate.read_jsonl, threading.Thread(target=write_metrics, args=(tmp_path, 2))
+
+    def read_while_the_other_writes(*file):
+        rows = read(*file)
+        if other.ident is None:
+            other.start()
+            other.join(0.3)
+        return rows
+
+    monkeypatch.setattr(evaluate, "read_jsonl", read_while_the_other_writes)
+    write_metrics(tmp_path, 1)
+    other.join()
+    assert write_metrics(tmp_path, 3) == [1, 2, 3]
+
+
+def test_a_line_of_metrics_that_a_kill_cut_off_is_passed_over_and_other_damage_told(tmp_path):
+    write_metrics(tmp_path, 1)
+    file = tmp_path / "a_task-metrics.jsonl"
+    file.write_text(file.read_text() + '{"step": 2, "exact_')
+    assert write_metrics(tmp_path, 3) == [1, 3]
+    file.write_text('{"step": 2, "exact_' + file.read_text())
+    with pytest.raises(UserError, match=f"{file} line 1 is damaged; .* mend or delete it"):
+        write_metrics(tmp_path, 4)
 
 
 def test_our_vocabulary_is_seqio_s(tiny_data_dir):
