@@ -108,7 +108,7 @@ class Batches:
     `lengths` are TASK_FEATURE_LENGTHS: the row lengths of "inputs" and "targets". Features of a batch, int32 [B, S] for
     the encoder and [B, T] for the decoder: encoder_input_tokens, encoder_segment_ids, decoder_input_tokens,
     decoder_target_tokens, decoder_segment_ids. `rows`, ascending, are those of each batch that this host feeds (None:
-    all): no other is read. Raises UserError where an example is longer than its row.
+    all): no other is read. Raises UserError where an example is longer than its row, or there is none.
     """
 
     def __init__(
@@ -121,6 +121,8 @@ class Batches:
         packed: bool,
         rows: np.ndarray | None = None,
     ):
+        if not len(cache):
+            raise UserError(f"split {cache.split!r} of {cache.task} has no examples; name a task that has some")
         check_lengths(cache, lengths)
         self.cache = cache
         self.lengths = lengths

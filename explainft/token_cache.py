@@ -228,6 +228,7 @@ def _sources(task_module: str, *files: str) -> dict[str, str]:
 def _build(name: str, split: str, asked: dict[str, Any], folder: Path) -> None:
     quiet.import_tensorflow()
     import seqio
+    import tensorflow as tf
 
     if asked["data_dir"] is not None:
         seqio.set_tfds_data_dir_override(asked["data_dir"])
@@ -240,11 +241,10 @@ def _build(name: str, split: str, asked: dict[str, Any], folder: Path) -> None:
     if split not in task.splits:
         raise UserError(f"task {name!r} has no split {split!r}{nearest(split, task.splits)}")
     offline = _offline_cache(task, split, asked)
-    vocabulary = _shared_vocabulary(task)
-    vocabulary.load_model()  # a missing file is reported by the task's own words, before anything is written
     # A folder of its own, renamed when it is whole: two runs may build the same cache at once.
     scratch = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.incomplete")
     try:
+        vocabulary = _shared_vocabulary(task)
         scratch.mkdir(parents=True)
         _copy(vocabulary.sentencepiece_model_file, scratch / "vocabulary.model")
         _write_examples(task, split, scratch, bool(offline))
@@ -272,6 +272,8 @@ def _build(name: str, split: str, asked: dict[str, Any], folder: Path) -> None:
                 raise
     except OSError as e:
         raise _unwritable(folder, e) from e
+    except tf.errors.OpError as e:
+        raise UserError(f"task {name!r} cannot be read ({' '.join(e.message.split())}); mend it or its files") from e
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         shutil.rmtree(scratch.with_suffix(".old"), ignore_errors=True)
@@ -311,6 +313,8 @@ def _offline_cache(task: Any, split: str, asked: dict[str, Any]) -> list[Path]:
 
 
 def _write_examples(task: Any, split: str, folder: Path, use_cached: bool) -> None:
+    import tensorflow as tf
+
     dataset = task.get_dataset(sequence_length=None, split=split, shuffle=False, use_cached=use_cached)
     # Of an offline cache without asking the source, whose data need not be there.
     n = task.get_cached_stats(split)["examples"] if use_cached else task.num_input_examples(split)
@@ -321,9 +325,11 @@ def _write_examples(task: Any, split: str, folder: Path, use_cached: bool) -> No
         records = files.enter_context(open(folder / "records.jsonl", "w", encoding="utf-8"))
         bar = files.enter_context(tqdm(total=n, desc=f"tokens of {task.name}", unit=" examples", disable=None))
         for batch in dataset.ragged_batch(BATCH):
-            bar.update(int(batch["inputs"].nrows()))
+            bar.update(int(batch["inputs"].shape[0]))
             for feature in FEATURES:
                 rows = batch.pop(feature)
+                if isinstance(rows, tf.Tensor):  # all of one length, which the task tells
+                    rows = tf.RaggedTensor.from_tensor(rows)  # pyright: ignore[reportAttributeAccessIssue] (decorated)
                 write[feature](rows.values.numpy(), rows.row_lengths().numpy())
             columns = {key: _plain(values.numpy()) for key, values in batch.items()}
             for fields in zip(*columns.values(), strict=True):
@@ -339,9 +345,20 @@ def _plain(value: Any) -> Any:
 
 
 def _shared_vocabulary(task: Any) -> Any:
-    inputs, targets = (task.output_features[f].vocabulary for f in ("inputs", "targets"))
+    """What T5 needs of a task's features: inputs and targets, in pieces of one SentencePiece model."""
+    import seqio
+
+    missing = [feature for feature in FEATURES if feature not in task.output_features]
+    if missing:
+        raise UserError(f"task {task.name!r} has no output feature {missing[0]!r}; T5 needs inputs and targets")
+    inputs, targets = (task.output_features[feature].vocabulary for feature in FEATURES)
+    if not isinstance(inputs, seqio.SentencePieceVocabulary):
+        raise UserError(
+            f"task {task.name!r} has a {type(inputs).__name__}; give its features a SentencePieceVocabulary"
+        )
     if inputs != targets:
         raise UserError(f"task {task.name!r} has two vocabularies; T5 shares one between inputs and targets")
+    inputs.load_model()  # where its file is missing, this tells
     return inputs
 
 

@@ -209,6 +209,12 @@ def test_sequences_are_whole_and_in_order_over_several_files(tmp_path, monkeypat
     assert tokens.tolist() == np.concatenate([rows[i] for i in which]).tolist()
 
 
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_split_without_examples_has_no_batches(tmp_path, packed):
+    with pytest.raises(UserError, match="split 'train' of a_task has no examples; name a task that has some"):
+        Batches(write_cache(tmp_path, [], []), ROW, 4, 0, packed=packed)
+
+
 def test_examples_longer_than_their_row_are_counted_never_cut(cache):
     longest = int(cache.targets.lengths.max())
     over = int((cache.targets.lengths > 40).sum())

@@ -124,8 +124,14 @@ def test_a_cache_older_than_its_sources_is_made_again(data_dir, cache_dir):
     assert token_cache.load(TASK, "validation", data_dir=data_dir).task == TASK
 
 
-def lines_task(file, metric=None):
-    features = {f: seqio.Feature(seqio.SentencePieceVocabulary(str(COMPACT), 0)) for f in ("inputs", "targets")}
+def features_of(vocabulary):
+    return {name: seqio.Feature(vocabulary) for name in token_cache.FEATURES}
+
+
+FEATURES = features_of(seqio.SentencePieceVocabulary(str(COMPACT), 0))
+
+
+def lines_task(file, metric=None, features=FEATURES):
     return seqio.TaskRegistry.add(
         "lines",
         seqio.TextLineDataSource({"validation": str(file)}),
@@ -148,6 +154,35 @@ def test_tokens_of_a_file_that_has_changed_are_made_again(registries, tmp_path):
     assert len(token_cache.load("lines", "validation", __name__)) == 1
     file.write_text("1 2\t3\n4 5\t6\n")
     assert len(token_cache.load("lines", "validation", __name__)) == 2
+
+
+@pytest.mark.parametrize(
+    ("file", "features", "message"),
+    [
+        ("lines.tsv", {"targets": FEATURES["targets"]}, "has no output feature 'inputs'; T5 needs inputs and targets"),
+        ("lines.tsv", features_of(seqio.ByteVocabulary()), "has a ByteVocabulary; give its features a SentencePiece"),
+        ("lines.tsv", features_of(seqio.SentencePieceVocabulary("/nowhere/model", 0)), "cannot be read .*/nowhere/mod"),
+        ("absent.tsv", FEATURES, "cannot be read .*absent.tsv"),
+    ],
+)
+def test_mistakes_in_a_task_of_one_s_own_are_one_line(registries, tmp_path, monkeypatch, file, features, message):
+    monkeypatch.setenv("EXPLAINFT_CACHE_DIR", str(tmp_path))
+    (tmp_path / "lines.tsv").write_text("1 2\t3\n")
+    lines_task(tmp_path / file, features=features)
+    with pytest.raises(UserError, match=f"task 'lines' {message}") as raised:
+        token_cache.load("lines", "validation", __name__)
+    assert "\n" not in raised.value.line
+
+
+def test_features_of_one_length_are_features_too(registries):
+    def rows(split, shuffle_files=False, seed=None):
+        return tf.data.Dataset.range(5).map(lambda i: {"inputs": tf.fill([3], tf.cast(i, tf.int32)), "targets": [4, 1]})
+
+    source = seqio.FunctionDataSource(rows, splits=["train"], num_input_examples={"train": 5})
+    seqio.TaskRegistry.add("rows", source, preprocessors=[], output_features=FEATURES)
+    cache = token_cache.load("rows", "train", __name__)
+    assert [cache.inputs[i].tolist() for i in range(5)] == [[i] * 3 for i in range(5)]
+    assert [cache.targets[i].tolist() for i in range(5)] == [[4, 1]] * 5
 
 
 def at_least(threshold, targets=None, predictions=None, words=()):
