@@ -240,10 +240,12 @@ def sample(
     top_p: float = 1.0,
     seed: int = 0,
     progress=None,
+    numbers: Sequence[int] | None = None,
 ) -> list[list[list[int]]]:
     """`num_samples` texts of each input, drawn from softmax(logits / temperature) as `drawn` restricts it.
 
-    Each input is encoded once. About `batch_size` texts are written at a time; the seed alone decides which.
+    Each input is encoded once. About `batch_size` texts are written at a time; the seed alone decides which, and the
+    input's number below 2**31 / num_samples, by default its place.
     """
     require_positive(num_samples=num_samples)
     require_at_least_zero(top_k=top_k)
@@ -253,10 +255,11 @@ def sample(
             "greedy text is the limit"
         )
     key = jax.random.key(seed)
+    number_of = np.array(range(len(inputs)) if numbers is None else numbers, np.int32)
 
     def decode(batch_BS: jax.Array, numbers_B: np.ndarray) -> np.ndarray:
         sampling = Sampling(top_k, top_p)
-        return _write(config, params, batch_BS, length, num_samples, key, numbers_B, sampling, temperature)
+        return _write(config, params, batch_BS, length, num_samples, key, number_of[numbers_B], sampling, temperature)
 
     return _in_batches(decode, params, inputs, max(1, batch_size // num_samples), progress)
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -146,8 +147,8 @@ def write_texts(
 ) -> list[str]:
     """Greedy texts of inputs that end with EOS; with `rest` the lines of all texts, see token_cache.read_again.
 
-    At most DRAWS other texts are drawn in the place of one that is of no use, always the same. `progress` is told how
-    many predictions have become complete.
+    At most DRAWS other texts are drawn in the place of one that is of no use, for the same input always the same.
+    `progress` is told how many predictions have become complete.
     """
 
     def after_batch(decoded: int) -> None:
@@ -166,7 +167,10 @@ def write_texts(
             following = {i: rest(read[i], texts[i]) for i in under_way}
             useless = [i for i in under_way if following[i] == read[i]]
             again = [under_way[i] for i in useless]
-            found = decoding.sample(config, params, again, length, batch_size, DRAWS, TEMPERATURE, progress=after_batch)
+            # Of the input itself: its place among the useless ones changes with the others.
+            numbers = [zlib.crc32(np.asarray(ids, "<i4").tobytes()) % (2**31 // DRAWS) for ids in again]
+            sampling = {"progress": after_batch, "numbers": numbers}
+            found = decoding.sample(config, params, again, length, batch_size, DRAWS, TEMPERATURE, **sampling)
             for i, drawn in zip(useless, found, strict=True):
                 others = ((text, rest(read[i], text)) for text in map(vocabulary.decode, drawn))
                 texts[i], following[i] = next((o for o in others if o[1] != read[i]), (texts[i], None))

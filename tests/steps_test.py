@@ -110,6 +110,21 @@ def test_a_text_of_no_use_is_drawn_again():
     assert all(a == b for a, b, good in zip(greedy, again, right[1], strict=True) if not good)  # none was of use
 
 
+def test_what_is_drawn_depends_on_the_input_alone():
+    weights = checkpoint.weights(infer.PRETRAINED)
+    vocabulary = weights.tokenizer()
+    inputs = [[*vocabulary.encode(text), EOS_ID] for text in (OUTER, OTHER, INNER)]
+    network = weights.architecture(), weights.tree(), vocabulary
+    greedy = evaluate.write_texts(*network, inputs, 64, 4)
+
+    def another(inputs: str, text: str) -> str | None:
+        return inputs if text in greedy else None
+
+    together = evaluate.write_texts(*network, inputs, 64, 4, another)
+    assert not set(together) & set(greedy)
+    assert [evaluate.write_texts(*network, [ids], 64, 4, another)[0] for ids in inputs] == together
+
+
 def test_what_is_left_is_read_until_nothing_is():
     weights = checkpoint.weights(infer.PRETRAINED)
     vocabulary = weights.tokenizer()
