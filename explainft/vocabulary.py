@@ -26,6 +26,8 @@ class Vocabulary:
             model = Model.FromString(self.path.read_bytes())
         except (OSError, DecodeError) as e:
             raise UserError(f"{path} is no SentencePiece model ({e}); copy it again") from e
+        if not model.pieces:  # of an empty file, which protobuf reads
+            raise UserError(f"{path} is no SentencePiece model (it has no pieces); copy it again")
         for i in reversed(range(extra_ids)):
             sentinel = f"\N{LOWER ONE EIGHTH BLOCK}<extra_id_{i}>"
             model.pieces.add(piece=sentinel, score=0.0, type=Model.SentencePiece.USER_DEFINED)

@@ -94,6 +94,12 @@ def test_a_line_of_metrics_that_a_kill_cut_off_is_passed_over_and_other_damage_t
         write_metrics(tmp_path, 4)
 
 
+def test_an_empty_file_is_no_vocabulary(tmp_path):
+    (tmp_path / "vocabulary.model").write_bytes(b"")
+    with pytest.raises(UserError, match="vocabulary.model is no SentencePiece model .*; copy it again"):
+        Vocabulary(tmp_path / "vocabulary.model")
+
+
 def test_our_vocabulary_is_seqio_s(tiny_data_dir):
     theirs = seqio.get_mixture_or_task("explained_tiny_long_compact").output_features["targets"].vocabulary
     ours = Vocabulary(theirs.sentencepiece_model_file)
