@@ -7,12 +7,16 @@ import os
 import sys
 from pathlib import Path
 
+from explainft.errors import require_local
+
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 def cache_root() -> Path:
-    """EXPLAINFT_CACHE_DIR, or ~/.cache/explainft."""
-    return Path(os.environ.get("EXPLAINFT_CACHE_DIR", "~/.cache/explainft")).expanduser()
+    """EXPLAINFT_CACHE_DIR, or ~/.cache/explainft. Raises UserError for a bucket."""
+    folder = os.environ.get("EXPLAINFT_CACHE_DIR") or "~/.cache/explainft"  # an empty setting is none
+    require_local(EXPLAINFT_CACHE_DIR=folder)
+    return Path(folder).expanduser()
 
 
 def prepare() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from explainft import __version__
+from explainft import __version__, runtime
 from explainft.main import main
 
 ROOT = Path(__file__).parent.parent
@@ -243,6 +243,19 @@ def test_a_tilde_is_a_home_folder_in_every_flag(capfd, tmp_path, tiny_data_dir, 
     code, _, err = outcome(capfd, "infer", "run", NESTED, "--output=~/missing/out.jsonl")
     assert code == 2 and f"cannot write {tmp_path}/missing/out.jsonl" in err
     assert not (tmp_path / "~").exists()
+
+
+def test_the_cache_s_folder(capfd, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("EXPLAINFT_CACHE_DIR", "")  # as an unset variable of a script
+    assert runtime.cache_root() == tmp_path / ".cache/explainft"
+    monkeypatch.setenv("EXPLAINFT_CACHE_DIR", "gs://bucket/cache")
+    assert outcome(capfd, "solve", NESTED) == (
+        2,
+        "",
+        "explainft: error: EXPLAINFT_CACHE_DIR=gs://bucket/cache is no folder of this machine; "
+        "write to one, or to a bucket mounted as one\n",
+    )
 
 
 def test_progress_is_quiet_where_nobody_watches(trained, tiny_data_dir, capfd):
