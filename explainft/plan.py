@@ -1,6 +1,8 @@
 """Whether a recipe fits and how fast it can be, before anyone rents the machine.
 
-The real train step and the real decoding are compiled ahead of time for the named topology; no such device is needed.
+The real train step, and decoding.greedy with a cache of the full length, are compiled ahead of time for the named
+topology; no such device is needed. On several devices decoding is that; on one, `generate` reads and computes less,
+with a cache that grows and without the rows that have ended, and what is said here is an upper bound.
 Of both the whole output layer is counted, with OUTPUT_PIECES="task" too: which pieces those are only the data tell.
 """
 
@@ -211,7 +213,7 @@ def decode_program(
     targets: int,
     options: dict[str, Any] | None = None,
 ) -> Program | DoesNotFit:
-    """Greedy decoding of one batch to its full length, compiled for the devices.
+    """decoding.greedy of one batch to its full length, compiled for the devices: `generate` does no more.
 
     On accelerators the parameters are a copy in the activations' type (see reduced.py); those that it is made of stay,
     and are counted with it.

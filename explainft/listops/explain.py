@@ -163,7 +163,7 @@ def explain_in(tree: Tree, styles: Iterable[str], modulus: int = 10) -> dict[str
 def read(text: str, style: str) -> Explanation:
     """Reads an explanation whose steps stand apart by newlines, blanks or ";" (with or without blanks round it).
 
-    Runs of blanks, and blanks beside punctuation, do not matter; everything else does.
+    Runs of blanks, blanks beside punctuation, and zeros before a number do not matter; everything else does.
     """
     _lines(style)
     return _read(_pieces(text), style)

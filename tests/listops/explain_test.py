@@ -111,12 +111,14 @@ def test_what_is_written_reads_back(style):
 
 
 @pytest.mark.parametrize("style", STEP_STYLES)
-def test_blanks_do_not_matter(style):
+def test_blanks_and_leading_zeros_do_not_matter(style):
     written = explain(RELEASED, style)
     for spaced in (re.sub(r"([\[\],:])", r" \1 ", written), written.replace(" ", " \t  "), f"\n {written} \n"):
         assert check(spaced, RELEASED, style).valid, spaced
     joined = re.sub(r" ?([\[\],:]) ?", r"\1", written)
     assert joined != written and check(joined, RELEASED, style).valid
+    padded = re.sub(r"(\d+)", r"00\1", written)
+    assert padded != written and check(padded, RELEASED, style).valid
 
 
 @pytest.mark.parametrize("style", STYLES)
