@@ -13,7 +13,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -25,8 +25,10 @@ from explainft import hosts, integrity
 from explainft.errors import UserError, require_positive
 from explainft.integrity import DamagedCheckpoint, sealed
 from explainft.orbax_tree import OrbaxTree
+from explainft.run_folder import Progress
 from explainft.t5 import T5Config
 from explainft.token_cache import TokenCache
+from explainft.vocabulary import Vocabulary
 from explainft.weights import Weights, named_leaves
 from explainft.whole_file import published
 
@@ -36,6 +38,7 @@ logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax narrates every sav
 COMPILATION = ("matmul_precision", "remat_policy", "scan_layers", "attention", "logits_at_once")
 META_SAME_RUN = ("model", "task", "data", "pieces")  # what must agree before a run is resumed
 ITEMS = ("params", "opt_state")
+Made = TypeVar("Made", T5Config, Progress)
 CURE_OF_NAN = "lower LEARNING_RATE or set CLIP_NORM, and give the same command again"
 
 
@@ -97,9 +100,19 @@ class Checkpoints:
 
     # ---- reading
 
-    def progress(self) -> dict[str, Any]:
+    def progress(self) -> Progress:
         """What the run knew of its past at the newest checkpoint."""
-        return self._latest_meta["progress"]
+        return _made(Progress, self._latest_meta["progress"])
+
+    def check_vocabulary(self, vocabulary: Vocabulary) -> None:
+        """Refuses another than that of the run, whose tokens would mean something else from the next update on."""
+        file = self._model_dir / "vocabulary.model"
+        if self.latest is not None and file.is_file():
+            difference = vocabulary.difference(Vocabulary(file, self._latest_meta["extra_ids"]))
+            if difference:
+                raise UserError(
+                    f"{self._model_dir} holds a run with another vocabulary ({difference}); choose another MODEL_DIR"
+                )
 
     def restore(self, params: Any, opt_state: Any) -> tuple[Any, Any]:
         """Parameters and optimizer state of the newest checkpoint, like the given ones, which may be mere shapes.
@@ -152,8 +165,13 @@ class Checkpoints:
                 )
 
     def _check_same_optimizer(self, opt_state: Any) -> None:
-        found = self._latest_meta.get("checksums", {}).get("opt_state")
-        if found is not None and set(found) != set(named_leaves(opt_state)):
+        checksums = self._latest_meta.get("checksums", {})  # which checkpoints of an older format lack
+        if checksums and "opt_state" not in checksums:
+            raise UserError(
+                f"MODEL_DIR={str(self._model_dir)!r} is an export, without the optimizer's state; choose another "
+                f"MODEL_DIR, and start from this with --gin.INITIAL_CHECKPOINT_PATH={self._model_dir}"
+            )
+        if checksums and set(checksums["opt_state"]) != set(named_leaves(opt_state)):
             raise UserError(
                 f"{self._model_dir} holds a run with another OPTIMIZER or CLIP_NORM; choose another MODEL_DIR"
             )
@@ -202,20 +220,20 @@ class Checkpoints:
 
     # ---- writing
 
-    def save(self, step: int, params: Any, opt_state: Any, progress: dict[str, Any]) -> None:
+    def save(self, step: int, params: Any, opt_state: Any, progress: Progress) -> None:
         """Saves. At the step of the newest checkpoint only the progress is new: its meta is replaced.
 
         Raises UserError where an array holds NaN or infinity, and where the disk is full.
         """
         if step == self.latest:
-            self._replace_meta({**self._latest_meta, "progress": progress})
+            self._replace_meta({**self._latest_meta, "progress": dataclasses.asdict(progress)})
             return
         found = {"params": integrity.summaries(params), "opt_state": integrity.summaries(opt_state)}
         bad = [name for item in found.values() for name, array in item.items() if not array.finite]
         if bad:
             raise UserError(f"{bad[0]} is not finite after step {step}; {self.last_good()}; {CURE_OF_NAN}")
         sums = {item: {name: array.checksum for name, array in arrays.items()} for item, arrays in found.items()}
-        meta = sealed({**self._described, "progress": progress, "checksums": sums})
+        meta = sealed({**self._described, "progress": dataclasses.asdict(progress), "checksums": sums})
         items = {
             "params": ocp.args.StandardSave(params),
             "opt_state": ocp.args.StandardSave(opt_state),
@@ -274,12 +292,21 @@ def _read_meta(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
     return meta
 
 
+class _Manager(ocp.CheckpointManager):
+    def reached_preemption(self, step: int) -> bool:
+        """No: StopSignal alone asks JAX's service, which lets the processes stop where one certain question is asked.
+
+        Orbax asks in each save, and a signal that came then would wait for a question that nobody repeats.
+        """
+        return False
+
+
 def _manager(folder: Path, *, create: bool) -> ocp.CheckpointManager:
     # Reading leaves the folder untouched: it may be an installed package or somebody else's bucket.
     options = ocp.CheckpointManagerOptions(
         create=create, read_only=not create, step_prefix="checkpoint", cleanup_tmp_directories=create
     )
-    return ocp.CheckpointManager(folder.absolute(), options=options, item_names=("params", "opt_state", "meta"))
+    return _Manager(folder.absolute(), options=options, item_names=("params", "opt_state", "meta"))
 
 
 def _open(run: Path, step: int | str | None) -> tuple[ocp.CheckpointManager, int]:
@@ -384,4 +411,11 @@ def describe(model: T5Config, cache: TokenCache) -> dict[str, Any]:
 def model_of(meta: dict[str, Any]) -> T5Config:
     """The network that a checkpoint's meta describes."""
     fields = dict(meta["model"])
-    return T5Config(**{**fields, "mlp_activations": tuple(fields["mlp_activations"])})
+    return _made(T5Config, {**fields, "mlp_activations": tuple(fields["mlp_activations"])})
+
+
+def _made(kind: type[Made], fields: Mapping[str, Any]) -> Made:
+    known = {field.name for field in dataclasses.fields(kind)}
+    if unknown := fields.keys() - known:
+        raise UserError(f"the checkpoint was written by a newer explainft ({min(unknown)!r} is unknown); upgrade it")
+    return kind(**fields)

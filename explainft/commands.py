@@ -129,6 +129,7 @@ def export(args: argparse.Namespace) -> None:
     runtime.prepare()
     from explainft import checkpoint
 
+    require_local(DESTINATION=args.destination)
     checkpoint.export(Path(args.run), Path(args.destination), args.step, args.dtype)
     print(args.destination)
 

@@ -153,6 +153,11 @@ def convert(
             f"{source} has encoder_local_radius={model.encoder_local_radius}, which no T5 of T5X or Hugging Face has; "
             "the folder of its run is all there is of it"
         )
+    if to == "t5x" and found.meta.get("pieces") is not None:
+        _note(
+            f"the run learned {len(found.meta['pieces'])} of {model.vocab_size} output pieces alone "
+            "(OUTPUT_PIECES=task), and T5X may write the others; decode with explainft, or use --to hf"
+        )
     if to == "t5x" and found.read_slot is None:
         _note("no Adafactor slots to write: fresh ones, at step 0; count from there with TRAIN_STEPS_RELATIVE")
     with tqdm(total=len(found.parameters), desc=f"{to} of {source}", unit=" arrays", disable=None) as bar:

@@ -55,6 +55,11 @@ class EvaluationConfig:
         optional = {"EVALUATOR_NUM_EXAMPLES": self.num_examples, "EARLY_STOPPING_PATIENCE": self.patience}
         require_positive(**{name: value for name, value in optional.items() if value is not None})
 
+    def measure(self) -> str:
+        """What a score is, as text: scores of the same measure can be compared."""
+        n = "all" if self.num_examples is None else self.num_examples
+        return f"{self.metric} of {n} examples of {self.mixture_or_task_name} {self.split}"
+
 
 def loss_sums(
     model: T5, loss: Loss, params: Any, batch: dict[str, jax.Array], dropout_rng: jax.Array | None = None

@@ -64,6 +64,8 @@ def _check(coordinator_address: str | None, process_count: int | None, process_i
     given = [coordinator_address, process_count, process_index]
     if given.count(None) not in (0, 3):
         raise UserError("--coordinator_address, --process_count and --process_index go together: give all or none")
+    if coordinator_address is not None and not coordinator_address.rpartition(":")[2].isdecimal():
+        raise UserError(f"--coordinator_address={coordinator_address} has no port; give HOST:PORT, as in 10.0.0.1:8476")
     if process_count is not None and process_index is not None and not 0 <= process_index < process_count:
         raise UserError(f"--process_index={process_index} must be at least 0 and below --process_count={process_count}")
 

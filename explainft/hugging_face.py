@@ -6,7 +6,7 @@ Covers T5 1.0, T5 1.1 and Flan-T5, which has 1.1's architecture.
 import functools
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,6 @@ OUTPUT = "lm_head.weight"
 # In the files of T5 1.0, and read by nobody: cross-attention has no positions.
 IGNORED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
 SHARD_BYTES = 2**30
-
-Tensors = dict[str, tuple[tuple[int, ...], Callable[[], np.ndarray]]]
 
 
 def tensor_names(config: T5Config) -> dict[str, tuple[str, bool]]:
@@ -211,7 +209,9 @@ def write(folder: Path, weights: Weights, dtype: str | None = None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     stored = _write_weights(folder, config, weights, dtype)
     (folder / "config.json").write_text(json.dumps(_settings(config, stored), indent=2) + "\n")
-    generation = {"decoder_start_token_id": 0, "eos_token_id": EOS_ID, "pad_token_id": 0}
+    generation: dict[str, Any] = {"decoder_start_token_id": 0, "eos_token_id": EOS_ID, "pad_token_id": 0}
+    if weights.meta.get("pieces") is not None:  # of the others' logits the run never learned anything
+        generation["suppress_tokens"] = sorted(set(range(config.vocab_size)) - set(weights.meta["pieces"]))
     (folder / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
     if weights.vocabulary is not None:
         vocabulary = Vocabulary(weights.vocabulary, weights.extra_ids)
@@ -253,7 +253,9 @@ def _write_weights(folder: Path, config: T5Config, weights: Weights, dtype: str 
 
 
 def _settings(config: T5Config, dtype: str) -> dict[str, Any]:
-    feed_forward = next(name for name, activations in ACTIVATIONS.items() if activations == config.mlp_activations)
+    feed_forward = next((name for name, known in ACTIVATIONS.items() if known == config.mlp_activations), None)
+    if feed_forward is None:
+        raise UserError(f"Hugging Face's T5 has no mlp_activations={config.mlp_activations}; use --to t5x")
     return {
         "architectures": ["T5ForConditionalGeneration"],
         "model_type": "t5",

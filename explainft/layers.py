@@ -291,6 +291,10 @@ def _weights(scores: jax.Array) -> jax.Array:
     return jax.nn.softmax(scores.astype(jnp.float32)).astype(scores.dtype)
 
 
+# By the names that T5X's network takes from Flax.
+ACTIVATIONS = {"linear": lambda h: h, "relu": nn.relu, "gelu": nn.gelu, "silu": nn.silu, "swish": nn.swish}
+
+
 class MLP(nn.Module):
     """Feed-forward block; with two activations their products gate each other (1.1)."""
 
@@ -308,7 +312,7 @@ class MLP(nn.Module):
         for i, activation in enumerate(self.activations):
             name = "wi" if len(self.activations) == 1 else f"wi_{i}"
             h_BTF = Dense(self.mlp_dim, *numbers, name=name)(x_BTD)
-            branches.append(h_BTF if activation == "linear" else getattr(nn, activation)(h_BTF))
+            branches.append(ACTIVATIONS[activation](h_BTF))
         h_BTF = functools.reduce(jnp.multiply, branches)
         h_BTF = Dropout(self.dropout_rate)(h_BTF, deterministic)
         return Dense(self.emb_dim, *numbers, name="wo")(h_BTF)

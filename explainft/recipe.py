@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any
+from typing import Any, get_args
 
 import gin
 from gin import config as gin_config
@@ -147,10 +147,17 @@ def _check_macros(read_before: set[str]) -> None:
 
 
 def _check_types(before: dict[str, Any]) -> None:
-    """A macro keeps the kind of value that the recipe gave it, or is None. Gin would fail far from the mistake."""
+    """A macro keeps the kind of value that the recipe gave it, or is None where all that reads it may be.
+
+    Gin would fail far from the mistake.
+    """
     for name, value in _macros().items():
         old = before.get(name)
-        if old is None or value is None or _is_reference(value) or _is_required(old):
+        if old is None or _is_reference(value) or _is_required(old):
+            continue
+        if value is None:
+            if not _may_be_none(name):
+                raise UserError(f"{name}=None is no value for it; the recipe has {old}")
             continue
         kinds: tuple[tuple[Any, str], ...] = (
             (gin_config.ConfigurableReference, "reference like @optim.adamw"),
@@ -167,6 +174,23 @@ def _check_types(before: dict[str, Any]) -> None:
             if name == "LOSS_NORMALIZING_FACTOR":
                 continue
             raise UserError(f"{name}={value!r} is no {words}; the recipe has {old}")
+
+
+def _may_be_none(macro: str) -> bool:
+    """By the types that those declare who read it."""
+    for (scope, selector), bound in gin_config._CONFIG.items():
+        for parameter, value in bound.items():
+            if not _is_reference(value) or value.config_key != (macro, "gin.macro"):
+                continue
+            if selector == "gin.macro":
+                if not _may_be_none(scope):
+                    return False
+                continue
+            parameters = inspect.signature(gin_config._REGISTRY[selector].wrapped).parameters
+            declared = parameters[parameter].annotation
+            if declared not in (Any, object, inspect.Parameter.empty) and type(None) not in get_args(declared):
+                return False
+    return True
 
 
 def _is_reference(value: Any) -> bool:

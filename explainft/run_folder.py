@@ -31,7 +31,14 @@ class Progress:
     best_step: int | None = None
     best_score: float | None = None
     evaluations_without_gain: int = 0
-    evaluation_owed: bool = False  # the run was told to stop before the evaluation of this step had ended
+    evaluation_owed: bool = False  # the evaluation of this step has not ended
+    measure: str | None = None  # what best_score is; None: a run from before this was noted
+
+    def scored_by(self, measure: str) -> None:
+        """Scores of another measure cannot be compared: the best, and the patience, begin anew."""
+        if self.measure not in (None, measure):
+            self.best_step, self.best_score, self.evaluations_without_gain = None, None, 0
+        self.measure = measure
 
     def evaluated(self, step: int, score: float) -> None:
         if self.best_score is None or score > self.best_score:
@@ -123,7 +130,8 @@ class RunFolder:
         with writing(path):
             path.mkdir(parents=True, exist_ok=True)
             self._config.write_text(config_text)
-            shutil.copyfile(vocabulary, path / "vocabulary.model")  # inference needs nothing but this folder
+            with published(path / "vocabulary.model") as scratch:  # inference needs nothing but this folder
+                shutil.copyfile(vocabulary, scratch)
             events = path / f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}"
             self._events = open(events, "ab")  # noqa: SIM115  closed in __exit__
         self._event_writer = RecordWriter(self._events)
@@ -163,9 +171,9 @@ class RunFolder:
         """Drops the lines of updates that a resumed run makes again."""
         if not self._writes or not self.metrics_file.is_file():
             return
-        # A line that was cut off by a kill has no newline and is no JSON.
-        lines = [line for line in self.metrics_file.read_text().splitlines(keepends=True) if line.endswith("\n")]
         try:
+            # A line that was cut off by a kill has no newline and is no JSON.
+            lines = [line for line in self.metrics_file.read_text().splitlines(keepends=True) if line.endswith("\n")]
             kept = [line for line in lines if json.loads(line)["step"] <= step]
         except (ValueError, KeyError, TypeError) as e:
             raise UserError(f"{self.metrics_file} is damaged ({e}); mend or delete it") from e

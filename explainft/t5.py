@@ -16,8 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from explainft.errors import UserError, nearest
+from explainft.errors import UserError, nearest, require_positive
 from explainft.layers import (
+    ACTIVATIONS,
     MLP,
     PRODUCT,
     RELPOS_BUCKETS,
@@ -87,6 +88,13 @@ class T5Config:
     logits_at_once: int = LOGITS_AT_ONCE
 
     def __post_init__(self):
+        sizes = ("vocab_size", "emb_dim", "num_heads", "num_encoder_layers", "num_decoder_layers", "head_dim")
+        require_positive(**{name: getattr(self, name) for name in (*sizes, "mlp_dim")})
+        activations = self.mlp_activations
+        if not isinstance(activations, tuple) or not activations or not ACTIVATIONS.keys() >= set(activations):
+            raise UserError(
+                f"mlp_activations={activations!r} must be a tuple like ('gelu', 'linear'), of {', '.join(ACTIVATIONS)}"
+            )
         if self.remat_policy not in REMAT_POLICIES:
             raise UserError(
                 f"REMAT_POLICY={self.remat_policy!r} is unknown{nearest(self.remat_policy, REMAT_POLICIES)}"
@@ -103,8 +111,8 @@ class T5Config:
                 f"relative_attention_max_distance={farthest} must be above {RELPOS_BUCKETS // 2}: so many distances of "
                 "the decoder have a bucket of their own"
             )
-        if self.encoder_local_radius is not None and self.encoder_local_radius < 1:
-            raise UserError(f"encoder_local_radius={self.encoder_local_radius} must be at least 1, or None")
+        if self.encoder_local_radius is not None:
+            require_positive(encoder_local_radius=self.encoder_local_radius)
 
 
 def attention(config: T5Config, **module: Any) -> Attention:

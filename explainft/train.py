@@ -170,8 +170,9 @@ def train(
 
     SIGTERM and Ctrl-C end the updates in progress, or give up the evaluation in progress, save, and return.
 
-    Writes config.gin, metrics.jsonl, TensorBoard events, checkpoints/ and inference_eval/ there. An evaluation comes
-    before the save of the same step, which keeps its outcome. Raises UserError for what the user can mend.
+    Writes config.gin, metrics.jsonl, TensorBoard events, checkpoints/ and inference_eval/ there. What is evaluated and
+    saved at the same step is saved first, so that an evaluation that fails costs no updates: the run owes it from then
+    on, and its outcome is added to the checkpoint. Raises UserError for what the user can mend.
     """
     # ---- what is trained on what
     if not isinstance(model_dir, str) or not model_dir:
@@ -202,6 +203,7 @@ def train(
             stack.enter_context(locked(path))
         description = {**describe(model, data.cache), "data": dataclasses.asdict(dataset), "pieces": data.pieces}
         keeper = stack.enter_context(Checkpoints(path, checkpoints, description))
+        keeper.check_vocabulary(data.cache.vocabulary)
         weights, progress = starting_point(
             keeper, initial_checkpoint_path, initial_step, train_steps_relative is not None
         )
@@ -218,7 +220,8 @@ def train(
         update = make_step(trained, tx, loss, random_seed, microbatches, places)
 
         if keeper.latest is not None:  # a damaged one may have been passed over
-            progress = Progress(**keeper.progress())
+            progress = keeper.progress()
+        progress.scored_by(evaluation.measure())
 
         first = int(state.step)
         last = first if out_of_patience(evaluation, progress) else train_steps
@@ -269,6 +272,8 @@ def train(
             with meter.watch.paused():
                 if evaluate_now:
                     progress.evaluation_owed = True
+                    if save_now:
+                        keeper.save(done, state.params, state.opt_state, progress)
                     with contextlib.suppress(Stopped):
                         score = scored(done, state.params, model, loss, data, evaluation, mesh, run, stop)
                         progress.evaluated(done, score)
@@ -277,7 +282,7 @@ def train(
                 no_gain = out_of_patience(evaluation, progress)
                 new_best = checkpoints.keep_best and progress.best_step == done
                 if save_now or told_to_stop or no_gain or new_best:
-                    keeper.save(done, state.params, state.opt_state, dataclasses.asdict(progress))
+                    keeper.save(done, state.params, state.opt_state, progress)
                     keeper.prune(progress.best_step)
             if told_to_stop:
                 bar.write(f"{stop.name}: step {done:,} is saved; the same command goes on from it", file=sys.stderr)

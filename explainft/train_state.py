@@ -49,7 +49,7 @@ def starting_point(
     Raises UserError where neither checkpoint nor setting tells the step at which an absolute TRAIN_STEPS begins.
     """
     if keeper.latest is not None:
-        return None, Progress(**keeper.progress())
+        return None, keeper.progress()
     if initial_checkpoint is None:
         return None, Progress()
     weights = convert.open_weights(initial_checkpoint)

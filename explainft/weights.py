@@ -99,7 +99,10 @@ def check_network(weights: Weights, network: T5Config) -> None:
             raise UserError(
                 f"{weights.origin} has a parameter {name!r} that the network lacks; choose the recipe of its size"
             )
-    for field in ("relative_attention_max_distance", "encoder_local_radius"):  # which shapes do not tell
+    untold = ["relative_attention_max_distance", "encoder_local_radius"]  # by shapes
+    if weights.config is not None:
+        untold += ["mlp_activations"]
+    for field in untold:
         theirs, ours = getattr(weights.architecture(), field), getattr(network, field)
         if theirs != ours:
             raise UserError(

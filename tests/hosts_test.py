@@ -265,6 +265,10 @@ def test_rows_of_a_batch_are_the_same_whoever_reads_them(tmp_path):
         (["--process_count=2"], "need --multihost"),
         (["--multihost", "--process_count=2"], "go together"),
         (
+            ["--multihost", "--coordinator_address=localhost", "--process_count=2", "--process_index=0"],
+            "--coordinator_address=localhost has no port; give HOST:PORT",
+        ),
+        (
             ["--multihost", "--coordinator_address=localhost:1", "--process_count=2", "--process_index=2"],
             "--process_index=2 must be at least 0 and below --process_count=2",
         ),

@@ -24,7 +24,6 @@ from explainft.checkpoint import CheckpointConfig, Checkpoints
 from explainft.data import Batches
 from explainft.errors import UserError
 from explainft.evaluate import EvaluationConfig
-from explainft.preemption import StopSignal
 from explainft.run_folder import RunFolder, locked
 from explainft.train import DatasetConfig
 from explainft.train_state import abstract_state
@@ -131,58 +130,6 @@ def test_a_signal_saves_and_the_resumed_run_ends_the_same(
     assert capsys.readouterr().err.endswith(line)
     assert handlers == [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
     go_on_equal(tmp_path, tiny_data_dir, undisturbed)
-
-
-def test_only_a_second_interrupt_interrupts():
-    with StopSignal() as stop:
-        assert not stop.requested()
-        for _ in range(3):
-            signal.raise_signal(signal.SIGTERM)
-        assert stop.requested() and stop.name == "SIGTERM"
-        signal.raise_signal(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-
-
-HOST = """
-import sys, jax
-from jax.experimental import multihost_utils
-from explainft.preemption import StopSignal
-jax.distributed.initialize(f"localhost:{sys.argv[1]}", 2, int(sys.argv[2]))
-with StopSignal() as stop:
-    print("ready", flush=True)
-    n = 0
-    while not stop.requested():
-        n += 1
-        multihost_utils.sync_global_devices("an update")
-print(n, stop.name)
-"""
-
-
-def test_all_hosts_stop_at_the_same_step():
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    hosts = [
-        subprocess.Popen(
-            [sys.executable, "-c", HOST, str(port), str(i)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            cwd=suite.ROOT,
-        )
-        for i in range(2)
-    ]
-    try:
-        for host in hosts:
-            assert host.stdout.readline() == "ready\n"
-        hosts[1].send_signal(signal.SIGTERM)
-        stopped = [host.communicate(timeout=60)[0].splitlines()[-1].split(" ", 1) for host in hosts]
-    finally:
-        for host in hosts:
-            host.kill()
-    assert stopped[0][0] == stopped[1][0]
-    assert [name for _, name in stopped] == ["SIGTERM to a host"] * 2
 
 
 def test_a_process_that_is_told_to_stop_exits_with_0(tmp_path, tiny_data_dir):
@@ -316,18 +263,6 @@ def test_readers_name_the_damaged_array(copy):
     flip_in_arrays(copy / "small" / "checkpoints" / "checkpoint_8" / "params")
     with pytest.raises(UserError, match="checkpoint 8 in .* is damaged"):
         checkpoint.weights(copy / "small").tree()
-
-
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.int32])
-def test_the_checksum_is_its_definition(dtype):
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(7, 5, 3)) * 100, dtype)
-    bits = np.asarray(x).ravel().view(f"u{x.dtype.itemsize}")
-    total = 0
-    for i, b in enumerate(bits.tolist()):
-        h = (i ^ i >> 16) * 0x85EBCA6B % 2**32
-        h = (h ^ h >> 13) * 0xC2B2AE35 % 2**32
-        total += b * ((h ^ h >> 16) | 1)
-    assert integrity.checksum(x) == total % 2**32
 
 
 # ---- disks

@@ -5,23 +5,26 @@ import functools
 import json
 import shutil
 import types
+from unittest import mock
 
 import jax
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-from explainft import checkpoint, integrity, optim, sharding, token_cache, train_state, update
+from explainft import checkpoint, evaluate, integrity, optim, sharding, token_cache, train_state, update
 from explainft.checkpoint import CheckpointConfig
 from explainft.data import Batches
 from explainft.errors import UserError
 from explainft.evaluate import EvaluationConfig
 from explainft.loss import Loss
+from explainft.run_folder import Progress, RunFolder
 from explainft.sharding import make_mesh
 from explainft.t5 import T5Config
 from explainft.train import DatasetConfig, train
 from explainft.train_state import init_state
 from explainft.update import Updates, make_step
+from explainft.vocabulary import Vocabulary
 from tests.data_test import write_cache
 
 MODEL = T5Config(
@@ -141,6 +144,82 @@ def test_stopped_and_resumed_equals_undisturbed_bitwise(undisturbed, tmp_path, t
     assert (tmp_path / name).read_text() == (undisturbed / name).read_text()
 
 
+def test_an_evaluation_that_fails_costs_no_updates(undisturbed, tmp_path, tiny_data_dir, monkeypatch):
+    periods = {"checkpoints": CheckpointConfig(period=6, keep=None)}
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(evaluate, "decode_all", mock.Mock(side_effect=MemoryError))
+        run(tmp_path, tiny_data_dir, 10, **periods)
+    assert checkpoint.weights(tmp_path).step == 6
+    run(tmp_path, tiny_data_dir, 10, **periods)
+    assert_equal(saved(tmp_path, 10), saved(undisturbed, 10))
+    name = f"inference_eval/{EVALUATION.mixture_or_task_name}-metrics.jsonl"
+    assert (tmp_path / name).read_text() == (undisturbed / name).read_text()
+    assert checkpoint.weights(tmp_path, 6).meta["progress"]["best_step"] == 6  # told afterwards
+
+
+def test_tokens_that_mean_something_else_are_refused(undisturbed, tmp_path, tiny_data_dir, monkeypatch):
+    shutil.copytree(undisturbed, tmp_path / "run")
+    before = (tmp_path / "run" / "vocabulary.model").read_bytes()
+    model = Vocabulary(tmp_path / "run" / "vocabulary.model").proto
+    model.pieces[40].piece, model.pieces[41].piece = model.pieces[41].piece, model.pieces[40].piece
+    (tmp_path / "other.model").write_bytes(model.SerializeToString())
+    load = token_cache.load
+
+    def other(*arguments, **settings):
+        cache = load(*arguments, **settings)
+        cache.vocabulary = Vocabulary(tmp_path / "other.model")
+        return cache
+
+    monkeypatch.setattr(token_cache, "load", other)
+    with pytest.raises(UserError, match=r"run with another vocabulary \(piece 40 is .*; choose another MODEL_DIR"):
+        run(tmp_path / "run", tiny_data_dir, 12)
+    assert (tmp_path / "run" / "vocabulary.model").read_bytes() == before
+
+
+def change_meta(folder, step, change):
+    file = folder / "checkpoints" / f"checkpoint_{step}" / "meta" / "metadata"
+    meta = json.loads(file.read_text())
+    change(meta)
+    file.write_text(json.dumps(integrity.sealed(meta)))
+
+
+def test_a_checkpoint_of_a_newer_release_is_told(undisturbed, tmp_path, tiny_data_dir):
+    shutil.copytree(undisturbed, tmp_path / "run")
+    change_meta(tmp_path / "run", 10, lambda meta: meta["progress"].update(hours=3))
+    with pytest.raises(UserError, match="written by a newer explainft .'hours' is unknown"):
+        run(tmp_path / "run", tiny_data_dir, 12)
+    change_meta(tmp_path / "run", 10, lambda meta: meta["model"].update(experts=3))
+    with pytest.raises(UserError, match="written by a newer explainft .'experts' is unknown"):
+        checkpoint.weights(tmp_path / "run")
+
+
+def test_an_export_is_no_run_to_go_on_with(undisturbed, tmp_path, tiny_data_dir):
+    checkpoint.export(undisturbed, tmp_path / "small", 10, "float32")
+    with pytest.raises(UserError, match="is an export, .*start from this with --gin.INITIAL_CHECKPOINT_PATH="):
+        run(tmp_path / "small", tiny_data_dir, 12)
+
+
+def test_scores_of_another_measure_are_not_compared():
+    progress = Progress()
+    progress.scored_by("n of 8")
+    progress.evaluated(2, 8.0)
+    progress.scored_by("n of 8")
+    assert (progress.best_step, progress.best_score) == (2, 8.0)
+    progress.evaluated(4, 7.0)
+    progress.scored_by("exact_match of 8")
+    assert (progress.best_step, progress.best_score, progress.evaluations_without_gain) == (None, None, 0)
+
+
+def test_another_metric_begins_the_count_anew(tmp_path, tiny_data_dir):
+    def go(steps, **evaluation):
+        settings = dataclasses.replace(EVALUATION, period=2, **evaluation)
+        run(tmp_path, tiny_data_dir, steps, evaluation=settings, checkpoints=CheckpointConfig(2, keep=None))
+        return checkpoint.weights(tmp_path, steps).meta["progress"]
+
+    assert go(2, metric="n", patience=1)["best_score"] == 8.0
+    assert go(4, metric="exact_match", patience=1)["best_step"] == 4
+
+
 def test_another_seed_is_another_run(undisturbed, tmp_path, tiny_data_dir):
     run(tmp_path, tiny_data_dir, 2, random_seed=2)
     assert rows(tmp_path)[0]["loss"] != rows(undisturbed)[0]["loss"]
@@ -162,6 +241,14 @@ def test_a_run_killed_before_its_first_save_starts_anew(tmp_path, undisturbed, t
     run(tmp_path, tiny_data_dir, 3)
     assert [row["step"] for row in rows(tmp_path) if "loss" in row] == [3]
     assert rows(tmp_path)[0]["loss"] == rows(undisturbed)[0]["loss"]
+
+
+def test_damaged_metrics_are_named(tmp_path):
+    (tmp_path / "vocabulary").write_bytes(b"")
+    folder = RunFolder(tmp_path / "run", "", tmp_path / "vocabulary")
+    folder.metrics_file.write_bytes(b"\xff\xfe\n")
+    with folder, pytest.raises(UserError, match="metrics.jsonl is damaged .*; mend or delete it"):
+        folder.forget_after(4)
 
 
 @pytest.mark.parametrize(
@@ -188,10 +275,8 @@ def test_a_folder_of_another_run_is_refused(undisturbed, tiny_data_dir, changes,
 
 def test_a_run_from_before_a_setting_of_the_network_goes_on(undisturbed, tmp_path, tiny_data_dir, monkeypatch):
     shutil.copytree(undisturbed, tmp_path / "run")
-    file = tmp_path / "run" / "checkpoints" / "checkpoint_10" / "meta" / "metadata"
-    meta = json.loads(file.read_text())
-    del meta["model"]["relative_attention_max_distance"], meta["model"]["encoder_local_radius"]
-    file.write_text(json.dumps(integrity.sealed(meta)))
+    for setting in ("relative_attention_max_distance", "encoder_local_radius"):
+        change_meta(tmp_path / "run", 10, lambda meta, setting=setting: meta["model"].pop(setting))
     nearer = dataclasses.replace(MODEL, dropout_rate=0.1, relative_attention_max_distance=32)
     with pytest.raises(UserError, match="another model: relative_attention_max_distance 128 there, 32 here"):
         run(tmp_path / "run", tiny_data_dir, 11, model=nearer)
@@ -229,6 +314,10 @@ def test_reading_a_damaged_checkpoint(undisturbed, tmp_path):
         (lambda: Loss(normalizing_factor=0), "LOSS_NORMALIZING_FACTOR=0 must be above 0"),
         (lambda: Loss(label_smoothing=1), "LABEL_SMOOTHING=1 must be at least 0 and below 1"),
         (lambda: Loss(z_loss=-1.0), "Z_LOSS=-1.0 must be"),
+        (lambda: dataclasses.replace(MODEL, num_heads=0), "num_heads=0 must be a whole number of at least 1"),
+        (lambda: dataclasses.replace(MODEL, mlp_dim=None), "mlp_dim=None must be a whole number"),
+        (lambda: dataclasses.replace(MODEL, mlp_activations="relu"), "mlp_activations='relu' must be a tuple like"),
+        (lambda: dataclasses.replace(MODEL, mlp_activations=("relux",)), "must be a tuple .*, of linear, relu, gelu"),
         (lambda: dataclasses.replace(MODEL, dtype="bf16"), "ACTIVATION_DTYPE='bf16' must be one of float32, bfloat16"),
     ],
 )
