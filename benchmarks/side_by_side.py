@@ -332,7 +332,7 @@ def table(report: dict[str, Any]) -> str:
         lines += [f"| `{kind}` | {share:.0%} |" for kind, share in found.items()]
         return "\n".join([*lines, f"| {len(report['shares']) - len(found)} others | {1 - sum(found.values()):.0%} |"])
     peer = report["systems"].get(PEER)
-    head = ["system", "rate", "seconds", "explainft is faster by", f"times {PEER}'s rate", "peak memory"]
+    head = ["system", "rate", "seconds a turn", "explainft's rate by this one's", f"times {PEER}'s rate", "peak memory"]
     rows = []
     for name, system in report["systems"].items():
         rate = f"{_spread(system['rate'])} {system['unit']}/s"

@@ -65,7 +65,7 @@ def devices_of(topology: str) -> tuple[list[Any], Chip | None]:
         )
     if generation not in CHIPS or not re.fullmatch(r"\d+(x\d+)+", shape):
         known = [*SLICES, *(f"{name}:2x2" for name in CHIPS), "cpu:8", LOCAL]
-        raise UserError(f"--topology={topology} is unknown{nearest(topology, known)}")
+        raise UserError(f"--topology={topology} is unknown{nearest(topology, known)}; any shape is written as v5e:4x8")
     # Nothing runs on a TPU here: none is asked for, and several plans may be made at once.
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")

@@ -39,7 +39,7 @@ def check(args: argparse.Namespace) -> None:
     print(f"final answer: {answer} ({'correct' if found.answer_correct else 'wrong'})")
     print(f"steps: {found.steps_correct} of {found.steps_total} correct")
     if found.first_wrong_step is not None:
-        print(f"first wrong step: {found.first_wrong_step}")
+        print(f"first wrong step: {found.first_wrong_step + 1}")
     if not found.valid:
         sys.exit(1)
 
@@ -105,6 +105,7 @@ def infer(args: argparse.Namespace) -> None:
     if args.input:
         expressions += infer.read_expressions(Path(args.input))
     elif not expressions:
+        infer.check_run(Path(args.run))  # before the terminal is read
         expressions = _texts([])
     if args.output:
         infer.check_writable(Path(args.output))

@@ -76,7 +76,7 @@ def _hash(text: str) -> str:
 def forecast(missing: Sequence[Training], done: Sequence[dict[str, Any]], jobs: int) -> str:
     """How much there is to do, and how long that takes `jobs` at a time."""
     if not missing:
-        return "0 to do"
+        return "0 to do: their results are there, and --results=FOLDER makes others"
     work = sum(training.flops for training in missing) / 1e15
     here = [result for result in done if result["made_with"]["cpu"] == cpu()]
     seconds = seconds_of(missing, here) / min(jobs, len(missing))

@@ -37,7 +37,7 @@ class Prediction:
         verdict = "correct" if self.check.answer_correct else f"wrong, it is {right}"
         steps = f"{self.check.steps_correct} of {self.check.steps_total} steps correct"
         if self.check.first_wrong_step is not None:
-            steps += f", first wrong step {self.check.first_wrong_step}"
+            steps += f", first wrong step {self.check.first_wrong_step + 1}"
         indented = "\n".join(f"  {line}" for line in self.explanation.split("\n"))
         return f"{self.expression}\n{indented}\nanswer: {answer} ({verdict}; {steps})"
 
@@ -49,6 +49,12 @@ class Prediction:
             "explanation": self.explanation,
             "check": check,
         }
+
+
+def check_run(run: Path) -> None:
+    """Refuses what is no run's folder, such as an expression where the folder was left out."""
+    if not run.is_dir():
+        raise UserError(f"no run at {str(run)!r}; give the MODEL_DIR of a run, then the expressions")
 
 
 def infer(

@@ -140,7 +140,7 @@ def _check_macros(read_before: set[str]) -> None:
     defined, read = _macros(), _read_macros()
     for name in defined:
         if name not in read | read_before:
-            raise UserError(f"nothing reads the macro {name}{nearest(name, read)}")
+            raise UserError(f"nothing reads the macro {name}{nearest(name, read) or '; these files read none'}")
     missing = [name for name in sorted(read) if name not in defined or _is_required(defined[name])]
     if missing:
         raise UserError(f"the recipe needs a value for {', '.join(missing)}; give --gin.{missing[0]}=VALUE")

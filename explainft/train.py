@@ -191,6 +191,8 @@ def train(
         use_cached=use_cached_tasks,
         seqio_additional_cache_dirs=seqio_additional_cache_dirs,
     )
+    if initial_checkpoint_path is None and train_steps_relative is None:
+        schedule(train_steps=train_steps)  # what does not fit together is told before the data is read
     data = read_data(dataset, evaluation, model, mesh, output_pieces, load)
     if data.pieces is not None:
         loss = dataclasses.replace(loss, pieces=(0, *data.pieces))
@@ -242,6 +244,11 @@ def train(
         updates = Updates(update, mesh, 1 if profile else AT_ONCE)
         periods = (log_period, evaluation.period, checkpoints.period)
         done = first
+
+        def tell(text: str) -> None:
+            if bar.disable and hosts.writes():  # no terminal: a log, where a bar would be in the way
+                print(f"{path.name}: step {done:,} of {train_steps:,}: {text}", flush=True)
+
         # An evaluation that was cut off by a signal is made up for before the next update.
         while done < last or progress.evaluation_owed:
             if not progress.evaluation_owed:
@@ -264,10 +271,10 @@ def train(
             if meter and (done % log_period == 0 or evaluate_now or save_now or told_to_stop):
                 row = {**meter.row(done, keeper), "learning_rate": float(rate(done - 1))}
                 run.log({"step": done, **row})
-                share = row["flops_per_second"] / row["peak_flops_per_second"]
-                bar.set_postfix_str(
-                    f"loss {row['loss']:.3f}, {row['examples_per_second']:,.0f} examples/s, {share:.0%} of peak FLOP/s"
-                )
+                share = f"{row['flops_per_second'] / row['peak_flops_per_second']:.0%}"
+                text = f"loss {row['loss']:.3f}, {row['examples_per_second']:,.0f} examples/s, {share} of peak FLOP/s"
+                bar.set_postfix_str(text)
+                tell(text)
 
             with meter.watch.paused():
                 if evaluate_now:
@@ -278,6 +285,7 @@ def train(
                         score = scored(done, state.params, model, loss, data, evaluation, mesh, run, stop)
                         progress.evaluated(done, score)
                         bar.set_description_str(f"{path.name}, {evaluation.metric} {score:.3f}")
+                        tell(f"{evaluation.metric} {score:.3f}")
                 told_to_stop = told_to_stop or progress.evaluation_owed
                 no_gain = out_of_patience(evaluation, progress)
                 new_best = checkpoints.keep_best and progress.best_step == done

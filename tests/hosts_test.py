@@ -20,8 +20,9 @@ from tests.data_test import write_cache
 
 ROOT = Path(__file__).parent.parent
 STEPS = 24
-# Eight heads, so that one copy of the network can lie over all devices of both processes.
+# Eight heads, so that one copy of the network can lie over all devices of both processes. Compiling is what takes long.
 NETWORK = """
+NUM_LAYERS = 1
 EMB_DIM = 16
 NUM_HEADS = 8
 HEAD_DIM = 4

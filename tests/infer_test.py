@@ -24,7 +24,7 @@ def test_text_shows_the_explanation_and_what_is_wrong_with_it():
         "answer: 2 (correct; 1 of 1 steps correct)"
     )
     wrong = prediction("[SUM 7 5 ]", "SUM, add [7, 5], sum is 13, answer is 3\nFinal answer: 3")
-    assert wrong.text().endswith("answer: 3 (wrong, it is 2; 0 of 1 steps correct, first wrong step 0)")
+    assert wrong.text().endswith("answer: 3 (wrong, it is 2; 0 of 1 steps correct, first wrong step 1)")
     assert "answer: none (wrong, it is 2;" in prediction("[SUM 7 5 ]", "SUM SUM").text()
 
 

@@ -53,7 +53,7 @@ def test_check(capfd):
         "",
     )
     code, out, _ = outcome(capfd, "check", NESTED, "--text", MEDIUM.replace("[2, 9", "[3, 9"))
-    assert (code, out) == (1, "final answer: 9 (correct)\nsteps: 1 of 2 correct\nfirst wrong step: 1\n")
+    assert (code, out) == (1, "final answer: 9 (correct)\nsteps: 1 of 2 correct\nfirst wrong step: 2\n")
 
 
 def test_data_show(capfd, tiny_data_dir):

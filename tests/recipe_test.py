@@ -169,7 +169,7 @@ def test_the_settings_of_the_paper():
 
 
 def test_a_recipe_binds_the_arguments_of_train(monkeypatch):
-    recipe.load([MEDIUM], ["MODEL_DIR=/tmp/run", "TRAIN_STEPS=7"])
+    recipe.load([MEDIUM], ["MODEL_DIR=/tmp/run", "TRAIN_STEPS=7", "WARMUP_STEPS=0"])
     seen = {}
     monkeypatch.setattr(
         train.token_cache, "load", lambda *a, **k: seen.update(k) or (_ for _ in ()).throw(KeyboardInterrupt)
@@ -244,6 +244,8 @@ def test_bare_words_are_quoted(binding, value):
         (["MODEL_DIR=x", "TASK_FEATURE_LENGTHS=3"], "TASK_FEATURE_LENGTHS=3 is no dictionary"),
         (["MODEL_DIR=x", "LEARNING_RATE=fast"], "LEARNING_RATE='fast' is no number; the recipe has 0.003"),
         (["MODEL_DIR=x", "BATCH_SIZE=1.5"], "BATCH_SIZE=1.5 is no whole number; the recipe has 32"),
+        (["MODEL_DIR=x", "NUM_LAYERS=None"], "NUM_LAYERS=None is no value for it; the recipe has 2"),
+        (["MODEL_DIR=x", "SCHEDULE=None"], "SCHEDULE=None is no value for it; the recipe has cosine"),
         (["MODEL_DIR=x", "train.train.steps=3"], "doesn't have a parameter named 'steps'"),
         (["MODEL_DIR=x", "TRAIN_STEPS=%NOWHERE"], "needs a value for NOWHERE"),
     ],

@@ -25,6 +25,7 @@ TINY = {
     "EVALUATOR_NUM_EXAMPLES": 4,
     "EVAL_STEPS": 1,
     "EMB_DIM": 32,
+    "NUM_LAYERS": 1,
     "LOG_PERIOD": 1,
 }
 

@@ -51,7 +51,7 @@ check_settings() {
     done
     for name in MODEL_DIR TFDS_DATA_DIR EXPLAINFT_CACHE_DIR EXPLAINFT_T5_VOCAB INITIAL_CHECKPOINT_PATH; do
         [[ ${!name} =~ ${path} ]] ||
-            fail "${name}=${!name} means nothing on a host; give gs://BUCKET/PATH or an absolute path there"
+            fail "${name}=${!name} means nothing on a host; give gs://bucket/path (lower case) or an absolute path there"
     done
     [[ ${ENGINE} == builtin || ${ENGINE} == t5x ]] || fail "ENGINE=${ENGINE} is not known; use builtin or t5x"
     [[ ${PYTHON_VERSION} == 3.11 || ${PYTHON_VERSION} == 3.12 ]] ||

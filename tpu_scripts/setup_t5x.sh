@@ -16,7 +16,7 @@ PYTHON=${PYTHON:-python3}
 ACCELERATOR=${ACCELERATOR:-cpu}
 T5X_DIR=${T5X_DIR:-${HOME}/t5x}
 [[ ${T5X_DIR} == /* ]] || T5X_DIR=${PWD}/${T5X_DIR}
-DRY_RUN=${DRY_RUN:-}
+DRY_RUN=${DRY_RUN:-0}
 
 T5X_COMMIT=cc342d419ec3e3e9c4bf1df33c82330cafdc1e16
 AIRIO_COMMIT=69897df7d9a427b947a9f7bb4164c7782b43e601
@@ -32,7 +32,7 @@ fail() {
 run() {
     printf '%q ' "$@"
     printf '\n'
-    if [[ -z ${DRY_RUN} ]]; then
+    if [[ ${DRY_RUN} == 0 ]]; then
         "$@"
     fi
 }
@@ -42,8 +42,9 @@ case ${ACCELERATOR} in
     tpu | cuda12 | cuda13) jax="jax[${ACCELERATOR}]" ;;
     *) fail "ACCELERATOR=${ACCELERATOR} is not known; use cpu, tpu, cuda12 or cuda13" ;;
 esac
-[[ -n ${DRY_RUN} ]] || command -v "${PYTHON}" >/dev/null || fail "PYTHON=${PYTHON} is no command; name an interpreter"
-[[ -n ${DRY_RUN} ]] || command -v git >/dev/null || fail "git is missing; install it with the system's packages"
+[[ ${DRY_RUN} == [01] ]] || fail "DRY_RUN=${DRY_RUN} is neither 0 nor 1"
+[[ ${DRY_RUN} == 1 ]] || command -v "${PYTHON}" >/dev/null || fail "PYTHON=${PYTHON} is no command; name an interpreter"
+[[ ${DRY_RUN} == 1 ]] || command -v git >/dev/null || fail "git is missing; install it with the system's packages"
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 pip=("${PYTHON}" -m pip install --disable-pip-version-check)
