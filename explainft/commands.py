@@ -152,6 +152,9 @@ def plan(args: argparse.Namespace) -> None:
         runtime.prepare()
         from explainft import plan_table
 
+        for file in args.gin_file:
+            if not Path(file).is_file():
+                raise UserError(f"no recipe {file!r} in {Path.cwd()}; give --gin_file the path of a .gin file")
         slices, search_paths = args.topology and [args.topology], _list(args.gin_search_paths)
         command = " ".join(["explainft", *sys.argv[1:]])
         plan_table.write(args.gin_file, slices, args.gin_bindings, search_paths, args.quick, command, Path(args.output))

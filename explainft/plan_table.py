@@ -15,6 +15,7 @@ from explainft.infer import check_writable
 from explainft.run_folder import writing
 from explainft.whole_file import published
 
+TITLE = "# Plans of the recipes"
 STYLES = ("none", "short", "medium", "long")
 SIZES = ("tiny", "small", "base", "large", "3b")
 FAILED = "failed: "
@@ -53,6 +54,8 @@ def write(
     conditions = _conditions(bindings, quick)
     head = _head(command, conditions)
     before = output.read_text() if output.is_file() else ""
+    if before and not before.startswith(TITLE):
+        raise UserError(f"{output} is no table of plans; name another file, or delete that")
     known = _rows(before) if f"\n{conditions}\n\n" in before else {}
     wanted = {(Path(file).stem, topology): file for file in files for topology in topologies}
     if len(wanted) < len(files) * len(topologies):
@@ -119,7 +122,7 @@ def _conditions(bindings: Sequence[str], quick: bool) -> str:
 
 
 def _head(command: str, conditions: str) -> str:
-    return f"""# Plans of the recipes
+    return f"""{TITLE}
 
     {command}
 

@@ -401,6 +401,13 @@ def test_the_table_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
     assert len(made) == 3  # what was made under other conditions is not mixed in
 
 
+def test_what_is_no_table_of_plans_is_not_overwritten(tmp_path):
+    (tmp_path / "notes.md").write_text("mine")
+    with pytest.raises(UserError, match="notes.md is no table of plans; name another file"):
+        plan_table.write(["gin/a_tiny.gin"], ["v5e-16"], [], [], True, "explainft plan --all", tmp_path / "notes.md")
+    assert (tmp_path / "notes.md").read_text() == "mine"
+
+
 @pytest.mark.parametrize("output", ["", "file/plan.md"])
 def test_a_table_that_cannot_be_written_is_refused_before_hours_of_planning(tmp_path, monkeypatch, output):
     monkeypatch.setattr(plan_table, "_apart", lambda *_: pytest.fail("planned"))

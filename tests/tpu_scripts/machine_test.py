@@ -233,7 +233,11 @@ def test_evaluation_recipes(cloud):
         ("run", {}, "RECIPE= is no recipe; give a file like gin/medium_small.gin"),
         ("run gin/no.gin", {}, "RECIPE=gin/no.gin is not in {root}; give a path from there, like gin/medium_small.gin"),
         (f"run {RECIPE}", dict(MODEL_DIR=""), "MODEL_DIR is not set; give the run's folder, like gs://BUCKET/RUN"),
-        (f"run {RECIPE}", dict(MODEL_DIR="run"), "MODEL_DIR=run means nothing on a host; give gs://bucket/path (lower case) or an "),
+        (
+            f"run {RECIPE}",
+            dict(MODEL_DIR="run"),
+            "MODEL_DIR=run means nothing on a host; give gs://bucket/path (lower case) or an ",
+        ),
         (f"run {RECIPE}", dict(EXPLAINFT_T5_VOCAB="~/m"), "EXPLAINFT_T5_VOCAB=~/m means nothing on a host; give gs://"),
         (
             f"run {RECIPE}",
