@@ -167,14 +167,19 @@ class RunFolder:
             self._event_writer.write(event.SerializeToString())
             self._event_writer.flush()
 
-    def forget_after(self, step: int) -> None:
-        """Drops the lines of updates that a resumed run makes again."""
+    def forget_after(self, step: int, *, evaluated: bool = True) -> None:
+        """Drops the lines of updates that a resumed run makes again, and of an evaluation that it owes."""
         if not self._writes or not self.metrics_file.is_file():
             return
         try:
             # A line that was cut off by a kill has no newline and is no JSON.
             lines = [line for line in self.metrics_file.read_text().splitlines(keepends=True) if line.endswith("\n")]
-            kept = [line for line in lines if json.loads(line)["step"] <= step]
+            rows = [json.loads(line) for line in lines]
+            kept = [
+                line
+                for line, row in zip(lines, rows, strict=True)
+                if row["step"] < step or (row["step"] == step and (evaluated or "loss" in row))
+            ]
         except (ValueError, KeyError, TypeError) as e:
             raise UserError(f"{self.metrics_file} is damaged ({e}); mend or delete it") from e
         with writing(self.metrics_file), published(self.metrics_file) as scratch:

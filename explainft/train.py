@@ -231,7 +231,7 @@ def train(
             print(f"{path} is complete at step {first:,}: nothing to train", file=sys.stderr)
             return
         run = stack.enter_context(RunFolder(path, config_text(), data.cache.vocabulary.path, writes=hosts.writes()))
-        run.forget_after(first)
+        run.forget_after(first, evaluated=not progress.evaluation_owed)
 
         # ---- training
         # What is computed again is no work of the model.

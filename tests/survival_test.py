@@ -203,7 +203,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     folder = copy / "checkpoints"
     damage(folder / "checkpoint_10")
     resumed = []
-    monkeypatch.setattr(RunFolder, "forget_after", lambda _, step: resumed.append(step))
+    monkeypatch.setattr(RunFolder, "forget_after", lambda _, step, **__: resumed.append(step))
     run(copy, tiny_data_dir)
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(f"checkpoint 10 in {folder} is damaged (") and words in line

@@ -144,10 +144,11 @@ def test_stopped_and_resumed_equals_undisturbed_bitwise(undisturbed, tmp_path, t
     assert (tmp_path / name).read_text() == (undisturbed / name).read_text()
 
 
-def test_an_evaluation_that_fails_costs_no_updates(undisturbed, tmp_path, tiny_data_dir, monkeypatch):
+@pytest.mark.parametrize(("owner", "name"), [(evaluate, "decode_all"), (Progress, "evaluated")])
+def test_an_evaluation_that_fails_costs_no_updates(undisturbed, tmp_path, tiny_data_dir, monkeypatch, owner, name):
     periods = {"checkpoints": CheckpointConfig(period=6, keep=None)}
     with monkeypatch.context() as patch, pytest.raises(MemoryError):
-        patch.setattr(evaluate, "decode_all", mock.Mock(side_effect=MemoryError))
+        patch.setattr(owner, name, mock.Mock(side_effect=MemoryError))
         run(tmp_path, tiny_data_dir, 10, **periods)
     assert checkpoint.weights(tmp_path).step == 6
     run(tmp_path, tiny_data_dir, 10, **periods)
@@ -155,6 +156,7 @@ def test_an_evaluation_that_fails_costs_no_updates(undisturbed, tmp_path, tiny_d
     name = f"inference_eval/{EVALUATION.mixture_or_task_name}-metrics.jsonl"
     assert (tmp_path / name).read_text() == (undisturbed / name).read_text()
     assert checkpoint.weights(tmp_path, 6).meta["progress"]["best_step"] == 6  # told afterwards
+    assert [row["step"] for row in rows(tmp_path) if "eval/loss" in row] == [6, 10]
 
 
 def test_tokens_that_mean_something_else_are_refused(undisturbed, tmp_path, tiny_data_dir, monkeypatch):

@@ -100,9 +100,9 @@ def telling(diary: Path) -> None:
     during(Checkpoints, "prune", "saving", "training")
     forget_after = RunFolder.forget_after
 
-    def tell_the_step(self: RunFolder, step: int) -> None:
+    def tell_the_step(self: RunFolder, step: int, **owed: bool) -> None:
         lines.write(f"resumed at {step}\n")
-        forget_after(self, step)
+        forget_after(self, step, **owed)
 
     RunFolder.forget_after = tell_the_step
 
