@@ -222,9 +222,13 @@ def test_another_metric_begins_the_count_anew(tmp_path, tiny_data_dir):
     assert go(4, metric="exact_match", patience=1)["best_step"] == 4
 
 
-def test_another_seed_is_another_run(undisturbed, tmp_path, tiny_data_dir):
-    run(tmp_path, tiny_data_dir, 2, random_seed=2)
-    assert rows(tmp_path)[0]["loss"] != rows(undisturbed)[0]["loss"]
+def test_another_seed_is_another_run_whose_progress_a_log_tells(undisturbed, tmp_path, tiny_data_dir, capsys):
+    run(tmp_path / "run", tiny_data_dir, 2, random_seed=2)
+    [loss] = [row["loss"] for row in rows(tmp_path / "run") if "loss" in row]
+    assert loss != rows(undisturbed)[0]["loss"]
+    trained, scored = capsys.readouterr().out.splitlines()
+    assert trained.startswith(f"run: step 2 of 2: loss {loss:.3f}, ") and trained.endswith("of peak FLOP/s")
+    assert scored == "run: step 2 of 2: exact_match 0.000"
 
 
 def test_a_finished_run_is_left_as_it_is(undisturbed, tiny_data_dir, capsys):
