@@ -256,6 +256,8 @@ def table(report: Mapping[str, Any]) -> str:
             f"| {size} | {found['batch']} | {_median(update):,.0f} ms | **{update['utilisation']:.0%}** | {memory} | "
             f"{written['tokens_per_second']:,.0f} tokens/s | {beside} |"
         )
+    if not report["sizes"]:
+        return "\n".join(lines)
     made_on = [
         f"{found['devices']} x {found['device']}, {found['peak_tflops']:.0f} TFLOP/s in products, jax {found['jax']}"
         + (f", torch {peer['torch']}, transformers {peer['transformers']}" if (peer := found.get(PEER)) else "")

@@ -60,10 +60,15 @@ def goals(folder: Path) -> str:
     return "\n".join(lines)
 
 
+def not_measured(name: str) -> str:
+    command = f"`python -m benchmarks.{name}`"
+    return f"{accelerator.table({'sizes': {}})}\n\n({command})" if name == "accelerator" else f"- ({command})"
+
+
 def filled(text: str, folder: Path = RESULTS) -> str:
     def fill(match: re.Match[str]) -> str:
         path = folder / f"{match[1]}.json"
-        made = table(json.loads(path.read_text())) if path.is_file() else f"- (`python -m benchmarks.{match[1]}`)"
+        made = table(json.loads(path.read_text())) if path.is_file() else not_measured(match[1])
         return f"<!-- bench {match[1]} -->\n\n{made.strip()}\n\n<!-- end -->"
 
     text = re.sub(r"<!-- bench (\w+) -->.*?<!-- end -->", fill, text, flags=re.DOTALL)

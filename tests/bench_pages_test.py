@@ -54,6 +54,12 @@ def test_sizes_on_an_accelerator_are_measured_and_make_a_table(tmp_path):
     assert "| small | - |" in made and f"tokens/s | 2 | {ratio:.1f}x |" in made and "1 x cpu" in made
 
 
+def test_a_gpu_that_was_not_there_leaves_dashes(tmp_path):
+    made = document.filled("<!-- bench accelerator --><!-- end -->", tmp_path)
+    assert all(f"| {size} |{' - |' * 7}\n" in made for size in ("small", "base", "large", "3b"))
+    assert "Made on" not in made and "(`python -m benchmarks.accelerator`)" in made
+
+
 def test_goals_stand_beside_float32_and_the_fastest_of_ours(tmp_path):
     found = report(4.0)
     rates = {"explainft": 4.0, "explainft, int8": 9.0, "Hugging Face": 3.0}
