@@ -164,7 +164,7 @@ def test_time_is_told_from_what_is_done_on_this_machine_and_else_from_the_peak()
     assert forecast.forecast(cells, [done], 2).endswith("about 6 s")
     elsewhere = {**done, "made_with": {"cpu": "another"}}
     assert forecast.forecast(cells, [elsewhere], 2).endswith(", a guess from the speed of this CPU")
-    assert forecast.forecast([], [done], 2) == "0 to do"
+    assert forecast.forecast([], [done], 2) == "0 to do: their results are there, and --results=FOLDER makes others"
 
 
 def test_cells_that_differ_in_the_seed_tell_the_time_and_else_those_of_the_same_size():

@@ -269,11 +269,11 @@ def test_other_settings_make_other_tokens(data_dir, monkeypatch, tmp_path):
     monkeypatch.setattr(token_cache, "TokenCache", str)
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     token_cache.load(TASK, "validation")
-    token_cache.load(TASK, "validation", "my_tasks", data_dir)
+    token_cache.load(TASK, "validation", "nobody_s_tasks", data_dir)
     monkeypatch.setenv("EXPLAINFT_T5_VOCAB", "/another/sentencepiece.model")
     token_cache.load(TASK, "validation", data_dir=data_dir)
     assert [asked["data_dir"] for asked in built] == [str(tmp_path), data_dir, data_dir]
-    assert [asked["module"] for asked in built] == ["tasks", "my_tasks", "tasks"]
+    assert [asked["module"] for asked in built] == ["tasks", "nobody_s_tasks", "tasks"]
 
 
 def test_tokens_of_other_settings_do_not_take_these_ones_place(data_dir, tmp_path):
