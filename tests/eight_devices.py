@@ -19,7 +19,7 @@ from explainft.train_state import abstract_state, init_state
 from explainft.update import make_step
 
 CONFIG = T5Config(
-    vocab_size=64, emb_dim=32, num_heads=8, num_encoder_layers=2, num_decoder_layers=2, head_dim=4, mlp_dim=64,
+    vocab_size=64, emb_dim=32, num_heads=8, num_encoder_layers=2, num_decoder_layers=1, head_dim=4, mlp_dim=64,
     dropout_rate=0.1,
 )  # fmt: skip
 MESHES = {"8x1": 1, "4x2": 2, "2x4": 4, "1x8": 8}

@@ -76,24 +76,18 @@ def test_devices_that_model_parallelism_does_not_divide():
 
 @functools.cache
 def on_eight_devices():
-    """Every way of splitting, in processes of eight simulated devices: this one has but one. A core for each of two."""
+    """Every way of splitting, in a process of eight simulated devices: this one has but one."""
     # What is compared is the partitioning: code that is compiled faster, and runs slower, does as well.
     flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
-    place = {"env": environment, "cwd": Path(__file__).parent.parent, "text": True}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.eight_devices", *meshes],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, **place,
-        )
-        for meshes in (("4x2",), ("8x1", "2x4", "1x8"))
-    ]  # fmt: skip
-    found = {}
-    for process in processes:
-        output, errors = process.communicate()
-        assert process.returncode == 0, errors
-        found |= json.loads(output)
-    return found
+    process = subprocess.run(
+        [sys.executable, "-m", "tests.eight_devices", "8x1", "4x2", "2x4", "1x8"],
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout)
 
 
 @pytest.mark.parametrize(
