@@ -37,6 +37,7 @@ def test_teacher_forced_loss_is_the_mean_over_tokens_whatever_the_batches(tmp_pa
     assert scores[0]["loss"] > 1.0
 
 
+@pytest.mark.usefixtures("seqio_unchanged")
 def test_files_are_those_of_seqio(tmp_path, tiny_data_dir):
     """The same targets and predictions, written by seqio.JSONLogger and by us."""
     name = "explained_tiny_medium_eval_test_compact"
@@ -48,6 +49,7 @@ def test_files_are_those_of_seqio(tmp_path, tiny_data_dir):
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     theirs.mkdir()
     evaluate.write(ours, name, 12, metrics, records, targets, predictions)
+    seqio.set_tfds_data_dir_override(tiny_data_dir)
     task = seqio.get_mixture_or_task(name)
     dataset = task.get_dataset(sequence_length=None, split="test", shuffle=False)
     scalars = {key: seqio.metrics.Scalar(value) for key, value in metrics.items()}

@@ -1,4 +1,7 @@
-"""Two processes of four simulated devices, joined over loopback, against one process of eight."""
+"""Two processes of four simulated devices, joined over loopback, against one process of eight.
+
+`make survival` runs those marked slow, of minutes each, too.
+"""
 
 import contextlib
 import json
@@ -185,11 +188,13 @@ def test_each_host_reads_its_own_part(one, two):
         assert sorted(first + second) == sorted(whole)
 
 
+@pytest.mark.slow
 def test_one_copy_of_the_network_over_both_hosts(place, one, tiny_data_dir):
     Hosts(place, 2, *training(place, "wide", tiny_data_dir, "MODEL_PARALLELISM=8")).succeed()
     assert_same_run(place / "wide", one[0])
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_passed_over_by_both(place, one, two, tiny_data_dir):
     shutil.copytree(two[0], place / "damaged")
     newest = place / "damaged" / "checkpoints" / f"checkpoint_{STEPS}" / "params"
