@@ -150,11 +150,9 @@ def plan(args: argparse.Namespace) -> None:
     args.gin_bindings = ["MODEL_DIR=plan", *args.gin_bindings]
     if args.all:
         runtime.prepare()
-        from explainft import plan_table
+        from explainft import plan_table, recipe
 
-        for file in args.gin_file:
-            if not Path(file).is_file():
-                raise UserError(f"no recipe {file!r} in {Path.cwd()}; give --gin_file the path of a .gin file")
+        recipe.existing(args.gin_file)  # one that is not there is a mistake, and no row of the table
         slices, search_paths = args.topology and [args.topology], _list(args.gin_search_paths)
         command = " ".join(["explainft", *sys.argv[1:]])
         plan_table.write(args.gin_file, slices, args.gin_bindings, search_paths, args.quick, command, Path(args.output))

@@ -35,10 +35,7 @@ def load(
     looked for in the caller's folder, beside the recipe's `gin/` folder and in `search_paths`. Raises UserError, also
     for recipes that are not for the `command`.
     """
-    paths = [Path(file).absolute() for file in files]
-    for path, file in zip(paths, files, strict=True):
-        if not path.is_file():
-            raise UserError(f"no recipe {file!r} in {Path.cwd()}; give --gin_file the path of a .gin file")
+    paths = existing(files)
     gin.clear_config()
     roots = [Path.cwd(), *(path.parent.parent for path in paths), *map(Path, search_paths)]
     for root in dict.fromkeys(str(root.absolute()) for root in roots):
@@ -54,6 +51,14 @@ def load(
         raise UserError(f"recipe {', '.join(files)}: {_one_line(e)}") from e
     _check_macros(read_before)
     _check_types(before)
+
+
+def existing(files: Sequence[str]) -> list[Path]:
+    """The recipes' whole paths. Raises UserError for one that is not there."""
+    for file in files:
+        if not Path(file).is_file():
+            raise UserError(f"no recipe {file!r} in {Path.cwd()}; give --gin_file the path of a .gin file")
+    return [Path(file).absolute() for file in files]
 
 
 def configured(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -18,6 +18,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[repo
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from explainft.errors import UserError
+from explainft.runs import read_jsonl
 from explainft.whole_file import published
 
 
@@ -171,19 +172,13 @@ class RunFolder:
         """Drops the lines of updates that a resumed run makes again, and of an evaluation that it owes."""
         if not self._writes or not self.metrics_file.is_file():
             return
-        try:
-            # A line that was cut off by a kill has no newline and is no JSON.
-            lines = [line for line in self.metrics_file.read_text().splitlines(keepends=True) if line.endswith("\n")]
-            rows = [json.loads(line) for line in lines]
-            kept = [
-                line
-                for line, row in zip(lines, rows, strict=True)
-                if row["step"] < step or (row["step"] == step and (evaluated or "loss" in row))
-            ]
-        except (ValueError, KeyError, TypeError) as e:
-            raise UserError(f"{self.metrics_file} is damaged ({e}); mend or delete it") from e
+        kept = [
+            row
+            for row in read_jsonl(self.metrics_file, {"step": int})
+            if row["step"] < step or (row["step"] == step and (evaluated or "loss" in row))
+        ]
         with writing(self.metrics_file), published(self.metrics_file) as scratch:
-            scratch.write_text("".join(kept))
+            scratch.write_text("".join(json.dumps(row) + "\n" for row in kept))
 
     def __enter__(self) -> "RunFolder":
         return self

@@ -168,6 +168,13 @@ def test_train_eval_infer_export_report(capfd, trained, tmp_path, tiny_data_dir)
         (["sweep", f"{ROOT}/gin/medium_tiny.gin"], "`explainft sweep` but `explainft train`; give one such as exp"),
         (["train", f"--gin_file={ROOT}/experiments/sizes.gin"], "`explainft train` but `explainft sweep`"),
         (["plan", f"--gin_file={ROOT}/gin/eval_tiny.gin", "--topology=local"], "`explainft plan` but `explainft eval`"),
+        (
+            ["sweep", f"{ROOT}/experiments/sizes.gin", "--gin.LEARNING_RATE=1"],
+            "nothing reads the macro LEARNING_RATE; these files read none",
+        ),
+        (["plan", "--all", "--gin_file=nope.gin"], "no recipe 'nope.gin' in "),
+        (["infer", NESTED], "no run at '[MAX 2 9 "),
+        (["export", "run", "gs://bucket/small"], "DESTINATION=gs://bucket/small is no folder of this machine"),
         (["report", "/nonexistent"], "/nonexistent"),
         (["solve", "( ( [MAX 2 ) 3 )"], "at character"),
         (["explain", "--modulus=0", NESTED], "'0' is no positive whole number; see explainft explain --help"),

@@ -72,6 +72,8 @@ def test_accelerators(tmp_path, accelerator):
     ("settings", "message"),
     [
         ({"ACCELERATOR": "rocm", "DRY_RUN": "1"}, "ACCELERATOR=rocm is not known; use cpu, tpu, cuda12 or cuda13"),
+        ({"DRY_RUN": "yes"}, "DRY_RUN=yes is neither 0 nor 1"),
+        ({"PYTHON": "/no/python", "DRY_RUN": "0"}, "PYTHON=/no/python is no command; name an interpreter"),
         ({"PYTHON": "/no/python"}, "PYTHON=/no/python is no command; name an interpreter"),
         ({"PYTHON": "bash"}, "git is missing; install it with the system's packages"),
     ],

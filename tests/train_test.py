@@ -253,7 +253,7 @@ def test_damaged_metrics_are_named(tmp_path):
     (tmp_path / "vocabulary").write_bytes(b"")
     folder = RunFolder(tmp_path / "run", "", tmp_path / "vocabulary")
     folder.metrics_file.write_bytes(b"\xff\xfe\n")
-    with folder, pytest.raises(UserError, match="metrics.jsonl is damaged .*; mend or delete it"):
+    with folder, pytest.raises(UserError, match="metrics.jsonl line 1 is damaged; .*; mend or delete it"):
         folder.forget_after(4)
 
 
@@ -359,6 +359,12 @@ def test_mistakes_are_found_before_anything_is_written(tmp_path, tiny_data_dir, 
     with pytest.raises(UserError, match=message):
         run(tmp_path / "run", tiny_data_dir, **{"steps": 2, **changes})
     assert not (tmp_path / "run").exists()
+
+
+def test_a_schedule_that_cannot_be_is_told_before_the_data_is_read(tmp_path, tiny_data_dir, monkeypatch):
+    monkeypatch.setattr(token_cache, "load", lambda *_, **__: pytest.fail("read"))
+    with pytest.raises(UserError, match="WARMUP_STEPS=9 leaves nothing of TRAIN_STEPS=2 to the cosine"):
+        run(tmp_path, tiny_data_dir, 2, schedule=functools.partial(optim.learning_rate, "cosine", 1e-2, 9))
 
 
 def test_an_unwritable_folder(tmp_path, tiny_data_dir):
