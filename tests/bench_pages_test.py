@@ -82,6 +82,26 @@ def test_rows_times_steps_of_a_batch_whose_rows_halve():
     assert evaluate.row_steps([2] * 32 + [4] * 16 + [6] * 16, 64) == 64 * 2 + 32 * (4 - 2) + 16 * (6 - 4)
 
 
+def test_texts_of_float32_are_compared_but_for_those_of_other_pieces():
+    pieces = "explainft, task's pieces"
+
+    def turn(first, second, **known):
+        return {"texts": [first, second], "metrics": {"exact_match": 0.5}, **known}
+
+    ours = turn("a", "b", **{"of other pieces": [1]})
+    same = {"explainft": [ours], pieces: [turn("a", "c")], "Hugging Face": [turn("a", "b")]}
+    assert evaluate.check(same) == []
+    assert evaluate.check({**same, pieces: [turn("a", "b"), turn("c", "b")]}) == [
+        f"{pieces} writes 1 of 2 texts differently"
+    ]
+    assert evaluate.check({**same, "Hugging Face": [turn("a", "c")]}) == [
+        "Hugging Face writes 1 of 2 texts differently"
+    ]
+    scored = {**turn("a", "b"), "metrics": {"exact_match": 1.0}}
+    assert evaluate.check({**same, "Hugging Face": [scored]}) == ["Hugging Face scores the same texts differently"]
+    assert evaluate.check({**same, "explainft, task's pieces, int8": [turn("x", "y")]}) == []
+
+
 @pytest.mark.parametrize("activations", [("relu",), ("gelu", "linear")])
 def test_flops_of_texts_are_those_of_the_products_that_write_them(activations):
     config = T5Config(40, 16, 2, 3, 2, 6, 20, activations, logits_via_embedding=len(activations) == 1)
