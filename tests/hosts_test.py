@@ -56,7 +56,7 @@ class Hosts:
                 free.bind(("localhost", 0))
                 address = f"localhost:{free.getsockname()[1]}"
             several = ["--multihost", f"--coordinator_address={address}", f"--process_count={count}"]
-        flags = f"--xla_force_host_platform_device_count={8 // count}"
+        flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={8 // count}"
         environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
         self.processes = []
         for i in range(count):

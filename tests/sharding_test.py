@@ -16,6 +16,7 @@ from explainft import sharding
 from explainft.errors import UserError
 from explainft.reduced import DTYPES
 from explainft.t5 import T5Config, parameter_shapes
+from tests import eight_devices
 
 GOLDEN = Path(__file__).parent / "golden" / "sharding.json"
 T5_3B = T5Config(32128, 1024, 32, 24, 24, 128, 16384)
@@ -77,10 +78,9 @@ def test_devices_that_model_parallelism_does_not_divide():
 @functools.cache
 def on_eight_devices():
     """Every way of splitting, in a process of eight simulated devices: this one has but one."""
-    # What is compared is the partitioning: code that is compiled faster, and runs slower, does as well.
-    flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
     process = subprocess.run(
-        [sys.executable, "-m", "tests.eight_devices", "8x1", "4x2", "2x4", "1x8"],
+        [sys.executable, "-m", "tests.eight_devices"],
         env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
         cwd=Path(__file__).parent.parent,
         capture_output=True,
@@ -92,8 +92,7 @@ def on_eight_devices():
 
 @pytest.mark.parametrize(
     ("mesh", "choice"),
-    [(mesh, choice) for mesh in ("8x1", "4x2", "2x4", "1x8") for choice in ("plain", "all")]
-    + [("4x2", choice) for choice in ("fsdp", "remat", "scan", "microbatches", "bfloat16", "chunks")],
+    [(mesh, choice) for mesh, choices in eight_devices.TRIED.items() for choice in choices],
 )
 def test_three_steps_equal_those_of_one_device(mesh, choice):
     found = on_eight_devices()[f"{mesh} {choice}"]
@@ -108,7 +107,7 @@ def test_three_steps_equal_those_of_one_device(mesh, choice):
 
 
 def test_decoding_on_all_meshes():
-    for mesh in ("8x1", "4x2", "2x4", "1x8"):
+    for mesh in eight_devices.TRIED:
         for dtype in DTYPES:
             assert on_eight_devices()[f"{mesh} decoding {dtype}"] == 0
 

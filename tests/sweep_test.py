@@ -1,6 +1,5 @@
 """Grids of runs: what their cells are, and that they are done once, whatever comes between."""
 
-import dataclasses
 import json
 import os
 import shutil
@@ -117,14 +116,13 @@ def test_a_grid_that_cannot_be_is_refused_in_one_line(changed, line):
 
 def test_every_sweep_of_the_repository_reads_all_its_macros(monkeypatch):
     monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(forecast, "cost", lambda *_: (1, 1))  # traces each network
     files = sorted(Path("experiments").glob("*.gin"))
     assert files
     for file in files:
         recipe.load([str(file)], [])
         found = recipe.configured(sweep.Sweep)().cells(file.stem, Path("runs"))
         assert len({cell.name for cell in found}) == len(found)
-        small = {f"t5.T5Config.num_{part}coder_layers": 1 for part in ("en", "de")}  # T5-3B's take long to trace
-        found = [dataclasses.replace(cell, macros=small | cell.macros) for cell in found]
         forecast.read_trainings(found)  # raises for a macro that nothing reads
 
 
