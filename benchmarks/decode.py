@@ -148,6 +148,7 @@ def t5x(args: argparse.Namespace):
 
     from benchmarks import peers, weights
 
+    peers.dispatch()
     config, params = weights.read(Path(args.folder, "hf"))
     model = peers.t5x(config)
     batch = {

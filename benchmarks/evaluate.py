@@ -17,8 +17,8 @@ from benchmarks import products, side_by_side
 from benchmarks.side_by_side import PEER, Result, Results, Row, System
 
 TASK, SPLIT = "explained_listops30_medium_eval_test_compact", "test"
-PEER_BATCHES = (16, 32, 64, 128)
-TRIAL = 128  # examples that each batch size is tried on
+PEER_BATCHES = (16, 32, 64, 128, 256)
+TRIAL = 256  # examples that each batch size is tried on
 # Ours, by DECODE_DTYPE and OUTPUT_PIECES.
 OURS = {
     "explainft": ("float32", "all"),
@@ -78,23 +78,25 @@ def ours(args: argparse.Namespace, name: str):
     return repeat
 
 
-def row_steps(written: Sequence[int], batch: int) -> int:
+def row_steps(written: Sequence[int], batch: int, copies: int | None = None) -> int:
     """Rows times steps that decoding makes for texts of these lengths, in the order in which they are batched.
 
     The rows of a batch halve when half of them have ended, down to decoding.FEWEST_ROWS; refilled, they would come to
-    the sum of the lengths.
+    the sum of the lengths. `copies`: texts of an input, half of which must have ended for each input of the batch.
     """
     from explainft.decoding import FEWEST_ROWS
 
-    total = 0
+    total, copies = 0, copies or batch
+    groups = batch // copies
     for start in range(0, len(written), batch):
-        left, rows, step = sorted(written[start : start + batch]), batch, 0
-        while left:
+        rows, step = copies, 0
+        left = [sorted(written[i : i + copies]) for i in range(start, min(start + batch, len(written)), copies)]
+        while any(left):
             half = rows // 2
-            enough = half if half >= FEWEST_ROWS else 0
-            until = left[-enough - 1] if len(left) > enough else step
-            total += rows * (until - step)
-            left, rows, step = [length for length in left if length > until], half, until
+            enough = half if half * groups >= FEWEST_ROWS else 0
+            until = max(group[-enough - 1] if len(group) > enough else step for group in left)
+            total += groups * rows * (until - step)
+            left, rows, step = [[length for length in group if length > until] for group in left], half, until
     return total
 
 

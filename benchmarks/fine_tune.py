@@ -18,7 +18,7 @@ from benchmarks.train_step import LEARNING_RATE, loss_tolerance
 
 # The compact twin's texts in a network of T5's vocabulary: the layout of the work is the data's, its size T5-small's.
 TASK = "explained_listops30_medium_compact"
-PEER_BATCHES = (8, 16, 32)
+PEER_BATCHES = (4, 8, 16, 32)
 MEGA_BATCH = 50  # batches that the Trainer sorts by length at a time
 SAMPLED = 4  # of these batches a turn takes, from the shortest to the longest
 

@@ -13,6 +13,15 @@ def hugging_face(folder: Path, cores: int, dropout: float = 0.0) -> Any:
     return T5ForConditionalGeneration.from_pretrained(folder, dropout_rate=dropout, dtype=torch.float32).eval()
 
 
+def dispatch() -> None:
+    """JAX_CPU_ENABLE_ASYNC_DISPATCH, which JAX itself does not read, for a peer that runs on JAX."""
+    import os
+
+    import jax
+
+    jax.config.update("jax_cpu_enable_async_dispatch", os.environ["JAX_CPU_ENABLE_ASYNC_DISPATCH"] == "true")
+
+
 def t5x(config: Any) -> Any:
     """T5X's model class around its network, with the Adafactor of its recipes and greedy decoding."""
     import functools

@@ -316,11 +316,17 @@ def versions() -> dict[str, str]:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
+    found["commit"] = _commit(Path(__file__).parent)
     t5x = importlib.util.find_spec("t5x")
     if t5x is not None and t5x.origin is not None:  # it is run from a checkout
-        git = ["git", "-C", str(Path(t5x.origin).parent), "rev-parse", "--short", "HEAD"]
-        found["t5x"] = subprocess.run(git, capture_output=True, text=True).stdout.strip() or "unknown"
+        found["t5x"] = _commit(Path(t5x.origin).parent)
     return found
+
+
+def _commit(folder: Path) -> str:
+    """The commit of the checkout, with a + where files have changed since."""
+    git = ["git", "-C", str(folder), "describe", "--always", "--exclude=*", "--dirty=+"]
+    return subprocess.run(git, capture_output=True, text=True).stdout.strip() or "unknown"
 
 
 def table(report: dict[str, Any]) -> str:
@@ -342,7 +348,8 @@ def table(report: dict[str, Any]) -> str:
         alike = peer and system["unit"] == peer["unit"]
         rows.append([name, rate, _spread(system["seconds"]), ratio, of_peer if alike else "", memory])
     kept = [i for i, title in enumerate(head) if peer or PEER not in title]
-    packages = ["python", "jax"]
+    packages = ["commit"] if "commit" in report["versions"] else []  # not in reports of earlier versions
+    packages += ["python", "jax"]
     packages += [name for part, names in MADE_OF.items() for name in names if any(part in s for s in report["systems"])]
     made_with = ", ".join(f"{name} {report['versions'][name]}" for name in dict.fromkeys(packages))
     lines = [f"{where}, {made_with}; n = {report['repetitions']}, medians [minimum, maximum]", ""]

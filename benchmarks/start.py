@@ -35,11 +35,7 @@ def help_text(args: argparse.Namespace):
 
 def first_update(args: argparse.Namespace):
     run, log = Path(args.folder, "run"), Path(args.folder, "train.log")
-    # JAX's own setting: what it compiles is kept there, however short it took.
-    env = os.environ | {
-        "JAX_COMPILATION_CACHE_DIR": str(Path(args.folder, "compiled")),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
+    env = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(Path(args.folder, "compiled"))}
     command = [*EXPLAINFT, "train", f"--gin_file={args.recipe}", f"--gin.MODEL_DIR={run}", "--gin.LOG_PERIOD=1"]
 
     def train(env: dict[str, str]) -> None:

@@ -18,7 +18,7 @@ from benchmarks.side_by_side import Result, Results, Row, System
 LEARNING_RATE = 1e-4
 LOSS_TOLERANCE = 1e-3
 ROUNDED_TOLERANCE = 0.05  # of products of bfloat16 numbers, whose loss is told beside the others
-SYNCHRONOUS = {"JAX_CPU_ENABLE_ASYNC_DISPATCH": "false"}
+ASYNCHRONOUS, SYNCHRONOUS = ({"JAX_CPU_ENABLE_ASYNC_DISPATCH": value} for value in ("true", "false"))
 T5X_NEEDS = ("t5x", "seqio")
 
 
@@ -132,6 +132,7 @@ def t5x(args: argparse.Namespace):
 
     from benchmarks import peers, weights
 
+    peers.dispatch()
     config, params = weights.read(Path(args.folder, "hf"))
     model = peers.t5x(dataclasses.replace(config, dropout_rate=args.dropout))
     batch = tokens(args, config.vocab_size)
@@ -206,6 +207,7 @@ if __name__ == "__main__":
     systems = (
         System("explainft", ours),
         System("explainft, an update a computation", functools.partial(ours, at_most=1)),
+        System("explainft, asynchronous dispatch", ours, env=ASYNCHRONOUS),
         System("explainft, MATMUL_PRECISION=bfloat16", functools.partial(ours, matmul_precision="bfloat16")),
         System(
             "explainft, MATMUL_PRECISION=bfloat16, an update a computation",
@@ -217,7 +219,7 @@ if __name__ == "__main__":
             functools.partial(hugging_face, autocast=True),
             ("torch", "transformers"),
         ),
-        System("T5X", t5x, T5X_NEEDS, {"JAX_CPU_ENABLE_ASYNC_DISPATCH": "true"}),
+        System("T5X", t5x, T5X_NEEDS, ASYNCHRONOUS),
         System("T5X, synchronous", t5x, T5X_NEEDS, SYNCHRONOUS),
         products.JAX,
         products.TORCH,

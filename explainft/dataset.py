@@ -6,6 +6,7 @@ splits and writes them. So neither the number of processes nor that of files cha
 beam_build.py writes the same files from an Apache Beam pipeline.
 """
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -27,7 +28,7 @@ from explainft.listops.configs import CONFIGS, SPLITS, STREAMS, VERSION, Config,
 from explainft.listops.draw import draw
 from explainft.listops.explain import STYLES, explain_in
 from explainft.listops.expression import Tree, depth, format, length, operators, parse
-from explainft.workers import available_cores, workers
+from explainft.workers import Killed, available_cores, workers
 
 with epy.lazy_imports():  # The workers import this module, and do without.
     import tensorflow as tf
@@ -109,7 +110,8 @@ class ExplainedListops(dataset_builder.FileReaderBuilder):
         listops, sizes = self.config.listops, self.config.sizes()
         # A bar with examples/s and the time left; nothing where the standard error is no terminal.
         bar = tqdm(total=sum(sizes.values()), desc=self.config.name, unit=" examples", disable=None)
-        with workers(self.processes or available_cores()) as run, bar:
+        processes = self.processes or available_cores()
+        with bar, workers(processes) if processes > 1 else contextlib.nullcontext(map) as run:
             for stream, members in STREAMS.items():
                 keyed = chain.from_iterable(run(partial(keyed_records, listops, stream), count()))
                 for split, data in deal(stream, {member: sizes[member] for member in members}, keyed):
@@ -280,6 +282,11 @@ def build(
             # Another build may have put its folder there in the meantime: the content is the same.
             if not ExplainedListops(config=config, data_dir=data_dir).is_prepared():
                 raise
+    except Killed as error:
+        raise UserError(
+            f"one of {processes or available_cores()} worker processes was killed, perhaps for want of memory; give "
+            "the same command again, with fewer of them: --processes"
+        ) from error
     except (OSError, tf.errors.OpError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         where = getattr(error, "filename", None) or data_dir or constants.DATA_DIR

@@ -2,18 +2,16 @@
 
 import hashlib
 import importlib.metadata
-import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from explainft import plan, recipe, workers
+from explainft import plan, recipe
 from explainft.chips import GIB, SLICES
 from explainft.errors import UserError
 from explainft.infer import check_writable
 from explainft.run_folder import writing
 from explainft.whole_file import published
+from explainft.workers import Killed, workers
 
 TITLE = "# Plans of the recipes"
 STYLES = ("none", "short", "medium", "long")
@@ -164,19 +162,18 @@ def _apart(
     file: str, topology: str, bindings: Sequence[str], search_paths: Sequence[str], quick: bool
 ) -> plan.Plan | str:
     """The plan, made by a process of its own: what compiling leaves in memory goes with it. Else why there is none."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, context, workers.end_with_parent) as pool:
+    with workers(1) as run:
         try:
-            return pool.submit(_plan, file, topology, bindings, search_paths, quick).result()
-        except BrokenProcessPool:
+            [found] = run(_plan, [(file, topology, bindings, search_paths, quick)])
+            return found
+        except Killed:
             return "the compiler was killed; it may need more memory than this machine has"
 
 
-def _plan(
-    file: str, topology: str, bindings: Sequence[str], search_paths: Sequence[str], quick: bool
-) -> plan.Plan | str:
+def _plan(arguments: tuple[str, str, Sequence[str], Sequence[str], bool]) -> plan.Plan | str:
     from explainft import train
 
+    file, topology, bindings, search_paths, quick = arguments
     try:
         recipe.load([file], bindings, search_paths, "plan")
         return plan.make(recipe.bindings(train.train), topology, quick)

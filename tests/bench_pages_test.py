@@ -62,17 +62,28 @@ def test_a_gpu_that_was_not_there_leaves_dashes(tmp_path):
 
 def test_goals_stand_beside_float32_and_the_fastest_of_ours(tmp_path):
     found = report(4.0)
-    rates = {"explainft": 4.0, "explainft, int8": 9.0, "Hugging Face": 3.0}
+    rates = {"explainft": 4.0, "explainft, task's pieces": 6.0, "explainft, int8": 9.0, "Hugging Face": 3.0}
     found["systems"] = {name: {"rate": {"median": rate}, "work": 8} for name, rate in rates.items()}
     found["facts"] = {"least seconds of our turn": 0.5}
     (tmp_path / "evaluate.json").write_text(json.dumps(found))
     made = document.filled("words\n<!-- goals -->\nby hand\n<!-- end -->\n", tmp_path)
-    assert "| evaluating | Hugging Face | 3x | 5.33x | 1.33x | 3x: int8 |" in made and "by hand" not in made
-    assert "| sampling | Hugging Face | 5x | - | - | - |" in made
-    del found["systems"]["explainft, int8"]
+    assert "| evaluating | Hugging Face | 3x | 5.33x | 1.33x | 2x | 3x: int8 |" in made and "by hand" not in made
+    assert "| sampling | Hugging Face | 5x | - | - | - | - |" in made
+    del found["systems"]["explainft, int8"], found["systems"]["explainft, task's pieces"]
     found["facts"] = {}
     (tmp_path / "evaluate.json").write_text(json.dumps(found))
-    assert "| 3x | - | 1.33x | 1.33x |" in document.filled("<!-- goals --><!-- end -->", tmp_path)
+    assert "| 3x | - | 1.33x | - | 1.33x |" in document.filled("<!-- goals --><!-- end -->", tmp_path)
+
+
+def test_goals_that_name_no_peer_are_reached_or_not(tmp_path):
+    found = report(4900.0)
+    found["facts"] = {"rate of two processes for each of one's": 2.0}
+    found["systems"]["explainft"]["rate"]["median"] = 4900.0
+    (tmp_path / "dataset.json").write_text(json.dumps(found))
+    made = document.filled("words\n<!-- limits --><!-- end -->\n", tmp_path)
+    assert "| making data, examples/s of a process | at least 5,000 | 4,900 | no |" in made
+    assert "| two processes' rate, of one's | at least 2 | 2 | yes |" in made
+    assert "| first update, s | below 8 | - | - |" in made
 
 
 def test_rows_times_steps_of_a_batch_whose_rows_halve():
@@ -80,6 +91,8 @@ def test_rows_times_steps_of_a_batch_whose_rows_halve():
     assert evaluate.row_steps(lengths, 32) == 32 * 1 + 16 * (10 - 1)  # 16 rows are not halved
     assert evaluate.row_steps([5] * 40, 64) == 64 * 5  # rows of padding are computed too, to the end
     assert evaluate.row_steps([2] * 32 + [4] * 16 + [6] * 16, 64) == 64 * 2 + 32 * (4 - 2) + 16 * (6 - 4)
+    # Of two inputs, 32 texts of each: half of both must have ended.
+    assert evaluate.row_steps([2] * 16 + [9] * 16 + [4] * 32, 64, 32) == 64 * 4 + 32 * (9 - 4)
 
 
 def test_texts_of_float32_are_compared_but_for_those_of_other_pieces():

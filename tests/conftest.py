@@ -4,12 +4,13 @@ import os
 import sys
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("JAX_CPU_ENABLE_ASYNC_DISPATCH", "false")
 # Most of a test's time is LLVM's, at machine code that runs for milliseconds: unoptimised, it takes half of it.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import jax
 import pytest
+
+jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -211,6 +211,24 @@ def test_rows_that_have_ended_are_left_out_and_the_cache_grows(monkeypatch):
     assert not calls
 
 
+def test_inputs_of_like_lengths_share_a_batch_and_few_shapes_compile(monkeypatch):
+    monkeypatch.setattr(decoding, "BATCHES_AT_ONCE", 1)
+    lengths = np.random.default_rng(5).integers(1, 200, 1000)
+    shapes, read = [], []
+
+    def decode(batch, numbers):
+        shapes.append(batch.shape)
+        read.extend(np.count_nonzero(batch, axis=1).tolist())
+        return np.asarray(batch)[:, :1]  # each text begins as its input
+
+    inputs = [[2 + i, *[1] * (n - 1)] for i, n in enumerate(lengths.tolist())]
+    texts = decoding._in_batches(decode, sharpened(0), inputs, 8, None)
+    assert read == sorted(read) == sorted(lengths) and texts == [[[2 + i]] for i in range(1000)]
+    assert {rows for rows, _ in shapes} == {8}
+    assert {width for _, width in shapes} <= set(range(16, 208 + 1, 16))
+    assert all(width - max(read[8 * i : 8 * i + 8]) < 16 for i, (_, width) in enumerate(shapes))
+
+
 # ---- batches at once
 
 

@@ -67,7 +67,6 @@ def clean(wheel, tmp_path_factory, tiny_data_dir):
         "EXPLAINFT_CACHE_DIR": str(folder / "cache"),
         "TFDS_DATA_DIR": tiny_data_dir,
         "JAX_PLATFORMS": "cpu",
-        "JAX_CPU_ENABLE_ASYNC_DISPATCH": "false",
     }
 
     def run(*command):

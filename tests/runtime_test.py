@@ -1,0 +1,58 @@
+"""What a command tells its process before JAX starts, and that it holds for a whole run."""
+
+import os
+import subprocess
+import sys
+
+from explainft import token_cache
+
+# What JAX itself has read.
+PROGRAM = """
+from explainft import runtime
+runtime.prepare()
+import jax
+print(jax.config.read("jax_cpu_enable_async_dispatch"), jax.config.jax_compilation_cache_dir)
+"""
+NAMES = ("JAX_COMPILATION_CACHE_DIR", "JAX_CPU_ENABLE_ASYNC_DISPATCH")
+
+
+def told(**environment):
+    bare = {name: value for name, value in os.environ.items() if name not in NAMES}
+    command = [sys.executable, "-c", PROGRAM]
+    return subprocess.run(command, env=bare | environment, capture_output=True, text=True, check=True).stdout.split()
+
+
+def test_a_cpu_computes_synchronously_and_keeps_what_it_compiles(tmp_path):
+    dispatched, folder = told(EXPLAINFT_CACHE_DIR=str(tmp_path))
+    assert dispatched == "False" and folder.startswith(str(tmp_path / "compiled"))
+
+
+def test_what_the_user_has_set_stays(tmp_path):
+    settings = {"JAX_CPU_ENABLE_ASYNC_DISPATCH": "true", "JAX_COMPILATION_CACHE_DIR": str(tmp_path)}
+    assert told(**settings) == ["True", str(tmp_path)]
+
+
+def test_a_run_with_its_tokens_at_hand_imports_no_tensorflow_and_keeps_its_programs(tmp_path, tiny_data_dir):
+    for task, split in (
+        ("explained_tiny_medium_compact", "train"),
+        ("explained_tiny_medium_compact", "validation"),
+        ("explained_tiny_medium_eval_validation_compact", "validation"),
+    ):
+        token_cache.load(task, split, data_dir=tiny_data_dir)
+    macros = {"TRAIN_STEPS": 1, "WARMUP_STEPS": 0, "NUM_LAYERS": 1, "EVALUATOR_NUM_EXAMPLES": 2, "EVAL_STEPS": 1}
+    bare = {name: value for name, value in os.environ.items() if name not in NAMES}
+    compiled = tmp_path / "compiled"
+    run = subprocess.run(
+        [
+            sys.executable, "-X", "importtime", "-m", "explainft.main", "train", "--gin_file=gin/medium_tiny.gin",
+            f"--gin.MODEL_DIR={tmp_path / 'run'}", f"--tfds_data_dir={tiny_data_dir}",
+            *(f"--gin.{name}={value}" for name, value in macros.items()),
+        ],
+        env=bare | {"JAX_COMPILATION_CACHE_DIR": str(compiled)},
+        capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr[-3000:]
+    imported = {line.rpartition("|")[2].strip() for line in run.stderr.splitlines() if line.startswith("import time:")}
+    assert "jax" in imported and "tensorflow" not in imported
+    assert list(compiled.glob("*-cache"))
