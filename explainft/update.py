@@ -80,7 +80,7 @@ class Updates:
     """Updates one after the other, each of the next batch. Where one CPU trains, several are one computation.
 
     XLA takes a computation's temporary arrays, hundreds of MiB, from the system and gives them back at its end: to
-    fault in their pages at each update is up to a fifth of its time. There are as many in a call as take
+    fault in their pages at each update is up to a seventh of its time. There are as many in a call as take
     SECONDS_AT_ONCE, which a signal may have to wait for. What they compute does not depend on how many there are.
     """
 
