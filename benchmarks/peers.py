@@ -1,6 +1,7 @@
 """Hugging Face's and T5X's T5 with a row's weights, as their own users would set them up."""
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,6 @@ def hugging_face(folder: Path, cores: int, dropout: float = 0.0) -> Any:
 
 def dispatch() -> None:
     """JAX_CPU_ENABLE_ASYNC_DISPATCH, which JAX itself does not read, for a peer that runs on JAX."""
-    import os
-
     import jax
 
     jax.config.update("jax_cpu_enable_async_dispatch", os.environ["JAX_CPU_ENABLE_ASYNC_DISPATCH"] == "true")
