@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from explainft import plan, recipe
@@ -164,16 +165,17 @@ def _apart(
     """The plan, made by a process of its own: what compiling leaves in memory goes with it. Else why there is none."""
     with workers(1) as run:
         try:
-            [found] = run(_plan, [(file, topology, bindings, search_paths, quick)])
+            [found] = run(partial(_plan, topology, bindings, search_paths, quick), [file])
             return found
         except Killed:
             return "the compiler was killed; it may need more memory than this machine has"
 
 
-def _plan(arguments: tuple[str, str, Sequence[str], Sequence[str], bool]) -> plan.Plan | str:
+def _plan(
+    topology: str, bindings: Sequence[str], search_paths: Sequence[str], quick: bool, file: str
+) -> plan.Plan | str:
     from explainft import train
 
-    file, topology, bindings, search_paths, quick = arguments
     try:
         recipe.load([file], bindings, search_paths, "plan")
         return plan.make(recipe.bindings(train.train), topology, quick)

@@ -419,7 +419,7 @@ def test_a_table_has_no_place_for_two_recipes_of_one_name(tmp_path):
 
 
 def test_a_recipe_that_cannot_be_planned_is_a_row():
-    assert "no recipe" in plan_table._plan("gin/absent.gin", "v5e-8", [], [], True)
+    assert "no recipe" in plan_table._apart("gin/absent.gin", "v5e-8", [], [], True)
 
 
 @pytest.mark.tpu
