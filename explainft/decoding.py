@@ -225,7 +225,7 @@ def generate(
     def decode(batch_BS: jax.Array, numbers_B: np.ndarray) -> np.ndarray:
         return _write(config, params, batch_BS, length)
 
-    return [texts[0] for texts in _in_batches(decode, params, inputs, batch_size, progress)]
+    return [texts[0] for texts in _in_batches(decode, params, inputs, batch_size, 1, progress)]
 
 
 def sample(
@@ -261,7 +261,7 @@ def sample(
         sampling = Sampling(top_k, top_p)
         return _write(config, params, batch_BS, length, num_samples, key, number_of[numbers_B], sampling, temperature)
 
-    return _in_batches(decode, params, inputs, max(1, batch_size // num_samples), progress)
+    return _in_batches(decode, params, inputs, max(1, batch_size // num_samples), num_samples, progress)
 
 
 def _in_batches(
@@ -269,19 +269,23 @@ def _in_batches(
     params,
     inputs: Sequence[Sequence[int] | np.ndarray],
     batch_size: int,
+    copies: int,
     progress: Callable[[int], object] | None,
 ) -> list[list[list[int]]]:
-    """The texts of each input, from `decode(batch_BS, numbers_B)`, int32 [B x texts of each, T].
+    """The `copies` texts of each input, from `decode(batch_BS, numbers_B)`, int32 [B x copies, T].
 
     Inputs are sorted by length and padded to the next multiple of 16, so that rows that end early share a batch and few
     shapes compile. On one CPU several batches are under way at once, and inputs that would fit into fewer are dealt out
-    to them: a power of two to each, so that few shapes compile here too.
+    to them, unless they are few: a power of two to each, so that few shapes compile here too.
     """
     order = sorted(range(len(inputs)), key=lambda i: len(inputs[i]))
     at_once = min(BATCHES_AT_ONCE, available_cores()) if sharding.on_one_cpu(params) else 1
     if at_once > 1 and inputs:
+        kernels = [leaf for leaf in jax.tree.leaves(params) if leaf.ndim == 2]
+        if len(inputs) <= min(batch_size, FEWEST_ROWS // copies) and all(k.dtype == jnp.float32 for k in kernels):
+            at_once = 1  # for each batch reads every kernel, of which these are the largest
         share = -(-len(inputs) // at_once)
-        batch_size = min(batch_size, max(FEWEST_ROWS // 2, 1 << (share - 1).bit_length()))
+        batch_size = min(batch_size, max(FEWEST_ROWS // 2 // copies, 1 << (share - 1).bit_length()))
 
     def decode_rows(rows: list[int]) -> list[list[list[int]]]:
         width = -(-max(len(inputs[i]) for i in rows) // 16) * 16

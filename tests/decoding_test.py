@@ -10,6 +10,7 @@ import pytest
 
 from explainft import decoding
 from explainft.errors import UserError
+from explainft.reduced import reduced
 from explainft.t5 import T5
 from tests.golden import cases
 from tests.t5_test import SMALL, params_of
@@ -222,7 +223,7 @@ def test_inputs_of_like_lengths_share_a_batch_and_few_shapes_compile(monkeypatch
         return np.asarray(batch)[:, :1]  # each text begins as its input
 
     inputs = [[2 + i, *[1] * (n - 1)] for i, n in enumerate(lengths.tolist())]
-    texts = decoding._in_batches(decode, sharpened(0), inputs, 8, None)
+    texts = decoding._in_batches(decode, sharpened(0), inputs, 8, 1, None)
     assert read == sorted(read) == sorted(lengths) and texts == [[[2 + i]] for i in range(1000)]
     assert {rows for rows, _ in shapes} == {8}
     assert {width for _, width in shapes} <= set(range(16, 208 + 1, 16))
@@ -249,23 +250,36 @@ def test_two_batches_are_decoded_at_once(two_cores):
         waited.append(both.wait())  # for ever, where one batch comes after the other
         return rows_of_zeros(batch)
 
-    texts = decoding._in_batches(decode, sharpened(0), [[5, 1]] * 8, 2, None)
+    texts = decoding._in_batches(decode, sharpened(0), [[5, 1]] * 8, 2, 1, None)
     assert sorted(waited) == [0, 0, 1, 1] and texts == [[[0] * LENGTH]] * 8
 
 
 @pytest.mark.parametrize(
-    ("inputs", "batch_size", "rows"),
-    [(1, 1, [1]), (3, 64, [8]), (9, 64, [8] * 2), (20, 64, [16] * 2), (40, 8, [8] * 5), (13, 7, [7] * 2)],
-)
-def test_few_inputs_are_dealt_out_to_both(two_cores, inputs, batch_size, rows):
+    ("inputs", "batch_size", "copies", "rows"),
+    [
+        (1, 1, 1, [1]), (3, 64, 1, [8]), (20, 64, 1, [16] * 2), (40, 8, 1, [8] * 5), (13, 7, 1, [7] * 2),
+        (9, 64, 1, [16]), (16, 64, 1, [16]), (17, 64, 1, [16] * 2), (9, 16, 4, [8] * 2),
+        (4, 16, 4, [4]), (1, 4, 64, [1]), (2, 4, 64, [1] * 2),
+    ],
+)  # fmt: skip
+def test_inputs_are_dealt_out_to_both_unless_they_are_few(two_cores, inputs, batch_size, copies, rows):
+    assert dealt_out(sharpened(0), inputs, batch_size, copies) == rows
+
+
+def test_few_inputs_are_dealt_out_where_kernels_are_read_faster(two_cores):
+    assert dealt_out(reduced(SMALL, sharpened(0), "int8"), 16, 64, 1) == [8, 8]
+
+
+def dealt_out(params, inputs, batch_size, copies):
     found = []
 
     def decode(batch, numbers):
         found.append(len(batch))
         return rows_of_zeros(batch)
 
-    texts = decoding._in_batches(decode, sharpened(0), [[5, 1]] * inputs, batch_size, None)
-    assert found == rows and texts == [[[0] * LENGTH]] * inputs
+    texts = decoding._in_batches(decode, params, [[5, 1]] * inputs, batch_size, copies, None)
+    assert texts == [[[0] * LENGTH]] * inputs
+    return found
 
 
 @pytest.mark.parametrize(("cores", "platform"), [(1, "cpu"), (2, "gpu")])
@@ -279,7 +293,7 @@ def test_one_batch_at_a_time_where_there_is_nothing_to_gain(monkeypatch, cores, 
         threads.append(threading.current_thread())
         return rows_of_zeros(batch)
 
-    decoding._in_batches(decode, sharpened(0), [[5, 1]] * 8, 2, None)
+    decoding._in_batches(decode, sharpened(0), [[5, 1]] * 8, 2, 1, None)
     assert threads == [threading.current_thread()] * 4
 
 
@@ -307,5 +321,5 @@ def test_what_is_given_up_is_not_decoded(two_cores):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        decoding._in_batches(decode, sharpened(0), [[5, 1]] * 40, 2, progress)
+        decoding._in_batches(decode, sharpened(0), [[5, 1]] * 40, 2, 1, progress)
     assert len(decoded) <= 3  # the first, and those that were under way beside it
