@@ -26,8 +26,8 @@ from tqdm import tqdm
 from explainft.errors import UserError, nearest
 from explainft.listops.configs import CONFIGS, SPLITS, STREAMS, VERSION, Config, candidates, digest, split_of
 from explainft.listops.draw import draw
-from explainft.listops.explain import STYLES, explain_in
-from explainft.listops.expression import Tree, depth, format, length, operators, parse
+from explainft.listops.explain import STYLES, explain_applied
+from explainft.listops.expression import Node, applications, depth, format, parse
 from explainft.workers import Killed, available_cores, workers
 
 with epy.lazy_imports():  # The workers import this module, and do without.
@@ -215,16 +215,18 @@ def keyed_records(config: Config, stream: str, chunk: int) -> list[tuple[int, by
     return [(digest(features["expression"]), serialize(features)) for features in examples]
 
 
-def example(config: Config, tree: Tree) -> dict[str, Any]:
+def example(config: Config, tree: Node) -> dict[str, Any]:
     """The features of one expression, as TFDS nests them."""
-    answer, *explanations = explain_in(tree, ("none", *EXPLANATIONS), config.modulus).values()
+    applied = list(applications(tree, config.modulus))
+    _, _, answer = applied[-1]
+    expression = format(tree)
     return {
-        "expression": format(tree),
-        "answer": int(answer),
-        "explanation": dict(zip(EXPLANATIONS, explanations, strict=True)),
-        "length": length(tree),
+        "expression": expression,
+        "answer": answer,
+        "explanation": {style: explain_applied(applied, answer, style) for style in EXPLANATIONS},
+        "length": len(expression.split()),
         "depth": depth(tree),
-        "operators": " ".join(operators(tree)),
+        "operators": " ".join([operator for operator, _, _ in applied]),
     }
 
 

@@ -107,9 +107,10 @@ class _Line:
         shown = tuple(arguments) if self.shows_arguments else ()
         return Step(self.operator, shown, tuple([work(arguments) for work in self.working]), answer)
 
-    def write(self, step: Step) -> str:
-        lists = [self.separator.join(map(str, numbers)) for numbers in (step.arguments, *step.working) if numbers]
-        return self.template % (*lists, step.answer)
+    def write(self, arguments: list[int], answer: int) -> str:
+        lists = [arguments] if self.shows_arguments else []
+        lists += [work(arguments) for work in self.working]
+        return self.template % (*[self.separator.join(map(str, numbers)) for numbers in lists], answer)
 
     def read(self, piece: str) -> Step | None:
         match = self.pattern.fullmatch(piece)
@@ -143,21 +144,17 @@ def steps(tree: Tree, style: str = "long", modulus: int = 10) -> list[Step]:
 
 def explain(tree: Tree, style: str, modulus: int = 10) -> str:
     """The explanation, one line a step, and the last line `Final answer: N`; for style "none" the answer alone, `N`."""
-    return explain_in(tree, (style,), modulus)[style]
-
-
-def explain_in(tree: Tree, styles: Iterable[str], modulus: int = 10) -> dict[str, str]:
-    """The explanation in each of the styles, from one evaluation of the tree."""
     applied = list(applications(tree, modulus))
-    answer = applied[-1][2] if applied else tree
-    texts = {}
-    for style in styles:
-        lines = _lines(style)
-        written = (
-            [lines[name].write(lines[name].step(values, value)) for name, values, value in applied] if lines else []
-        )
-        texts[style] = "\n".join([*written, f"Final answer: {answer}"]) if lines else str(answer)
-    return texts
+    return explain_applied(applied, applied[-1][2] if applied else evaluate(tree), style)
+
+
+def explain_applied(applied: Iterable[tuple[str, list[int], int]], answer: int, style: str) -> str:
+    """`explain` of a tree whose `applications` and answer are known."""
+    lines = _lines(style)
+    if not lines:
+        return str(answer)
+    written = [lines[name].write(arguments, value) for name, arguments, value in applied]
+    return "\n".join([*written, f"Final answer: {answer}"])
 
 
 def read(text: str, style: str) -> Explanation:

@@ -16,6 +16,7 @@ OPERATORS = ("MIN", "MAX", "MED", "SUM")
 SPELLINGS = {name: name for name in OPERATORS} | {"MEDIAN": "MED", "SM": "SUM"}
 FORMS = ("bracket", "parenthesized")
 MAX_DIGITS = 18  # of a number in an expression: it fits in 64 bits
+_TOO_LARGE = 10**MAX_DIGITS
 
 _TOKEN = re.compile(r"\[\s*[^\s\[\]()]*|[\]()]|[^\s\[\]()]+")
 
@@ -37,7 +38,7 @@ class Node:
         if not isinstance(self.arguments, tuple) or not self.arguments:
             raise ListOpsError(f"{self.operator} needs a tuple of one or more arguments, got {self.arguments!r}")
         for argument in self.arguments:
-            if not isinstance(argument, Node) and not (type(argument) is int and 0 <= argument < 10**MAX_DIGITS):
+            if not isinstance(argument, Node) and not (type(argument) is int and 0 <= argument < _TOO_LARGE):
                 raise ListOpsError(
                     f"an argument of {self.operator} must be a Node or a whole number of 0 or more and at most "
                     f"{MAX_DIGITS} digits, got {type(argument).__name__} {argument!r}"

@@ -78,21 +78,20 @@ class Sampler:
         arities = [to_come]
         length = 2 + to_come
         while True:
-            if to_come:
+            while to_come:
                 to_come -= 1
                 chance = draw()
-                if chance < OPERATOR_PROBABILITY and len(outer) < inner_levels:
-                    # One draw serves both: below the probability it is again uniform.
-                    arity = 2 + int(chance / OPERATOR_PROBABILITY * choices)
-                    length += 1 + arity  # a value so far
-                    if length > max_length:
-                        return None
-                    arities.append(arity)
-                    outer.append(to_come)
-                    to_come = arity
-                else:
+                if chance >= OPERATOR_PROBABILITY or len(outer) == inner_levels:
                     arities.append(0)
-            elif outer:
-                to_come = outer.pop()
-            else:
+                    continue
+                # One draw serves both: below the probability it is again uniform.
+                arity = 2 + int(chance / OPERATOR_PROBABILITY * choices)
+                length += 1 + arity  # a value so far
+                if length > max_length:
+                    return None
+                arities.append(arity)
+                outer.append(to_come)
+                to_come = arity
+            if not outer:
                 return arities if self.min_length <= length <= max_length else None
+            to_come = outer.pop()
