@@ -86,15 +86,19 @@ def _examples(
 def _fullest(fitting: list[_Example], inputs: int, targets: int) -> list[_Example]:
     """The two, or the one, of the examples that fit which fit together and are the largest."""
     largest_first = [*sorted(fitting, reverse=True), NO_EXAMPLE]
-    most, chosen = 0.0, []
+    most, chosen = 0.0, (NO_EXAMPLE, NO_EXAMPLE)
     for i, one in enumerate(largest_first, start=1):
+        size, one_inputs, one_targets, _ = one
+        if 2 * size <= most:
+            break  # all that follow are smaller still
+        inputs_left, targets_left = inputs - one_inputs, targets - one_targets
         for other in largest_first[i:]:
-            if one.size + other.size <= most:
+            if size + other[0] <= most:
                 break
-            if one.inputs + other.inputs <= inputs and one.targets + other.targets <= targets:
-                most, chosen = one.size + other.size, [e for e in (one, other) if e is not NO_EXAMPLE]
+            if other[1] <= inputs_left and other[2] <= targets_left:
+                most, chosen = size + other[0], (one, other)
                 break
-    return chosen
+    return [example for example in chosen if example is not NO_EXAMPLE]
 
 
 def one_to_a_row(n: int) -> Packing:
