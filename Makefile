@@ -47,7 +47,7 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks.decode
 	$(BIN)/python -m benchmarks.document
 
-# Training without dropout, the profiles, making the data, evaluating, sampling, and how cost grows: two hours.
+# Training without dropout, the profiles, making the data, evaluating, sampling, and how cost grows: three hours.
 bench-long: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/explainft data build --config listops30
@@ -56,8 +56,7 @@ bench-long: .venv/installed
 	$(BIN)/python -m benchmarks.decode --profile
 	$(BIN)/python -m benchmarks.dataset --examples 200000
 	$(BIN)/python -m benchmarks.evaluate --warm_ups 1
-	$(BIN)/python -m benchmarks.sample --expressions 8 --warm_ups 3
-	$(BIN)/python -m benchmarks.sample --expressions 8 --warm_ups 3 --profile --only "explainft, task's pieces, int8"
+	$(BIN)/python -m benchmarks.sample --warm_ups 1
 	$(BIN)/python -m benchmarks.growth
 	$(BIN)/python -m benchmarks.document
 
