@@ -42,6 +42,7 @@ class _Example(NamedTuple):
 
 
 NO_EXAMPLE = _Example(0.0, 0, 0, -1)
+ROUNDING = 1e-9  # of sizes
 
 
 def pack(
@@ -67,7 +68,7 @@ def pack(
                 inputs, targets = inputs - example.inputs, targets - example.targets
             fitting = [e for e in waiting if e.inputs <= inputs and e.targets <= targets]
             free = inputs / row_inputs + targets / row_targets
-            taken = fitting[:1] if free >= end else _fullest(fitting, inputs, targets)
+            taken = fitting[:1] if free >= end else _fullest(fitting, inputs, targets, free)
         waiting.extend(islice(coming, len(packed) - starts[-1]))
         starts.append(len(packed))
     return Packing(np.array(packed), np.array(starts))
@@ -83,16 +84,20 @@ def _examples(
         yield from map(_Example, sizes.tolist(), inputs.tolist(), targets.tolist(), numbers.tolist())
 
 
-def _fullest(fitting: list[_Example], inputs: int, targets: int) -> list[_Example]:
-    """The two, or the one, of the examples that fit which fit together and are the largest."""
+def _fullest(fitting: list[_Example], inputs: int, targets: int, free: float) -> list[_Example]:
+    """The two, or the one, of the examples that fit which fit together and are the largest. `free`: as `size` counts."""
     largest_first = [*sorted(fitting, reverse=True), NO_EXAMPLE]
     most, chosen = 0.0, (NO_EXAMPLE, NO_EXAMPLE)
-    for i, one in enumerate(largest_first, start=1):
+    small_enough = len(largest_first) - 1  # from here on: those whose sizes leave room for them beside `one`
+    for i, one in enumerate(largest_first):
         size, one_inputs, one_targets, _ = one
         if 2 * size <= most:
             break  # all that follow are smaller still
+        room = free - size + ROUNDING
+        while small_enough and largest_first[small_enough - 1][0] <= room:
+            small_enough -= 1
         inputs_left, targets_left = inputs - one_inputs, targets - one_targets
-        for other in largest_first[i:]:
+        for other in largest_first[max(small_enough, i + 1) :]:
             if size + other[0] <= most:
                 break
             if other[1] <= inputs_left and other[2] <= targets_left:
