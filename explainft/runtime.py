@@ -22,7 +22,7 @@ def cache_root() -> Path:
 def prepare() -> None:
     """To be called before JAX computes, and before it is imported. What the user has set in the environment stays."""
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_root() / "compiled" / _processor()))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     # XLA allocates its temporary arrays anew at every step. glibc hands large blocks back to the kernel at once,
     # so each step would fault in every page again: a third of the time of a small model.
     if sys.platform == "linux":
