@@ -26,6 +26,7 @@ from explainft.figures import COLOURS
 LENGTHS = (64, 128, 256, 512, 1024, 2048)
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 SIZES = ("tiny", "small", "base", "large")
+TURN_TOKENS = 8192  # of training, at most, where a step has fewer
 FIGURE = Path(__file__).parent.parent / "docs" / "figures" / "growth.svg"
 # Of each axis: the row, its flags with the axis's value in braces, the values. Work a step grows along each of them.
 AXES: dict[str, tuple[str, str, tuple[Any, ...]]] = {
@@ -40,19 +41,22 @@ AXES: dict[str, tuple[str, str, tuple[Any, ...]]] = {
 
 def measured(row: str, flags: str, repetitions: int, peer: str) -> dict[str, Any]:
     """Tokens a second of each system: of a training step inputs and targets, of decoding those written."""
-    with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / "point.json"
-        command = [sys.executable, "-m", f"benchmarks.{row}", *flags.split(), "--only", peer, "--warm_ups", "1",
-                   "--repetitions", str(repetitions), "--output", str(output)]  # fmt: skip
-        if subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
-            return {"failed": f"python -m benchmarks.{row} {flags}"}
-        report = json.loads(output.read_text())
     words = flags.split()
     of = {name: int(words[words.index(name) + 1]) if name in words else 128 for name in ("--inputs", "--targets")}
     batch = int(words[words.index("--batch") + 1]) if "--batch" in words else 8
-    tokens = batch * (of["--inputs"] + of["--targets"]) if row == "train_step" else 1
+    tokens = 1  # of decoding the rate counts them
+    if row == "train_step":
+        tokens = batch * (of["--inputs"] + of["--targets"])
+        words += ["--steps", str(min(4, max(1, TURN_TOKENS // tokens)))]
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "point.json"
+        command = [sys.executable, "-m", f"benchmarks.{row}", *words, "--only", peer, "--warm_ups", "1",
+                   "--repetitions", str(repetitions), "--output", str(output)]  # fmt: skip
+        if subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
+            return {"failed": " ".join(command)}
+        report = json.loads(output.read_text())
     return {
-        "command": f"python -m benchmarks.{row} {flags}",
+        "command": f"python -m benchmarks.{row} {' '.join(words)}",
         "tokens_per_second": {name: tokens * s["rate"]["median"] for name, s in report["systems"].items()},
         "peak_memory": {name: s["peak_memory"] for name, s in report["systems"].items()},
         "repetitions": repetitions,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from explainft.errors import require_local
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def cache_root() -> Path:
@@ -23,14 +23,13 @@ def prepare() -> None:
     """To be called before JAX computes, and before it is imported. What the user has set in the environment stays."""
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_root() / "compiled" / _processor()))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    # XLA allocates its temporary arrays anew at every step. glibc hands large blocks back to the kernel at once,
-    # so each step would fault in every page again: a third of the time of a small model.
+    # XLA takes its temporary arrays, up to gigabytes in one block, anew at every step. glibc maps such blocks apart and
+    # hands them back to the kernel at once, so each step would fault in every page again: up to a third of its time.
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         if hasattr(libc, "mallopt"):
-            if not libc.mallopt(M_MMAP_THRESHOLD, 1 << 30):  # some releases of glibc take 32 MiB at most
-                libc.mallopt(M_MMAP_THRESHOLD, 1 << 25)
-            libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+            libc.mallopt(M_MMAP_MAX, 0)
+            libc.mallopt(M_TRIM_THRESHOLD, -1)
     import jax
 
     # Synchronous dispatch leaves all cores to the computation. JAX has the setting, but reads no variable for it.

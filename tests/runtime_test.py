@@ -1,8 +1,11 @@
 """What a command tells its process before JAX starts, and that it holds for a whole run."""
 
+import ctypes
 import os
 import subprocess
 import sys
+
+import pytest
 
 from explainft import token_cache
 
@@ -30,6 +33,32 @@ def test_a_cpu_computes_synchronously_and_keeps_what_it_compiles(tmp_path):
 def test_what_the_user_has_set_stays(tmp_path):
     settings = {"JAX_CPU_ENABLE_ASYNC_DISPATCH": "true", "JAX_COMPILATION_CACHE_DIR": str(tmp_path)}
     assert told(**settings) == ["True", str(tmp_path)]
+
+
+# A computation's temporary arrays may be one block of gigabytes.
+FAULTS = """
+from explainft import runtime
+runtime.prepare()
+import ctypes, resource
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes, libc.memset.argtypes = (
+    ctypes.c_void_p, [ctypes.c_void_p], [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+)
+libc.malloc.argtypes = [ctypes.c_size_t]
+for _ in range(2):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    block = libc.malloc(5 << 28)
+    libc.memset(block, 1, 5 << 28)
+    libc.free(block)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="not glibc")
+def test_the_pages_of_a_large_block_are_not_faulted_in_again():
+    run = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
+    first, second = map(int, run.stdout.split())
+    assert second < first / 100
 
 
 def test_a_run_with_its_tokens_at_hand_imports_no_tensorflow_and_keeps_its_programs(tmp_path, tiny_data_dir):
