@@ -85,7 +85,7 @@ def _examples(
 
 
 def _fullest(fitting: list[_Example], inputs: int, targets: int, free: float) -> list[_Example]:
-    """The two, or the one, of the examples that fit which fit together and are the largest. `free`: as `size` counts."""
+    """The two, or the one, of the examples that fit which fit together and are the largest. `free`: in sizes."""
     largest_first = [*sorted(fitting, reverse=True), NO_EXAMPLE]
     most, chosen = 0.0, (NO_EXAMPLE, NO_EXAMPLE)
     small_enough = len(largest_first) - 1  # from here on: those whose sizes leave room for them beside `one`
