@@ -58,7 +58,7 @@ def ours(args: argparse.Namespace, of_task: bool = False, matmul_precision: str 
     from explainft.sharding import make_mesh, suited
     from explainft.t5 import T5, forward
     from explainft.train_state import TrainState
-    from explainft.update import Updates, make_step
+    from explainft.update import make_step
 
     config, params = weights.read(Path(args.folder, "hf"))
     config = dataclasses.replace(config, dropout_rate=args.dropout, matmul_precision=matmul_precision)
@@ -74,27 +74,24 @@ def ours(args: argparse.Namespace, of_task: bool = False, matmul_precision: str 
     before = float(loss_without_dropout(params, batches[0]))
     tx = optim.adafactor(lambda _: LEARNING_RATE)
     mesh = make_mesh(1)
-    updates = Updates(make_step(suited(config, mesh, (args.inputs, args.targets)), tx, learned, seed=0), mesh)
+    update = make_step(suited(config, mesh, (args.inputs, args.targets)), tx, learned, seed=0)
     state = TrainState(jnp.int32(0), params, tx.init(params))
     flops = matmul_flops(make_step(config, tx, learned, seed=0), state, batches[0])
     del params  # the updates take their memory over
 
     def repeat() -> Result:
         nonlocal state
-        left = args.steps
         tokens = 0
-        while left:
-            first = int(state.step)
-            state, found = updates(state, [batches[first + i] for i in range(min(updates.at_once, left))])
-            left -= len(found)
-            tokens += sum(int(sums["tokens"]) for sums in found)
+        for _ in range(args.steps):
+            state, sums = update(state, batches[int(state.step)])
+            tokens += int(sums["tokens"])
         jax.block_until_ready(state)
         padding = 1 - tokens / (args.steps * args.batch * (args.inputs + args.targets))
         return {
             "work": tokens / mean,
             "before": before,
             "padding": padding,
-            "loss": float(found[-1]["loss_sum"]),
+            "loss": float(sums["loss_sum"]),
             "flops": args.steps * flops,
         }
 

@@ -39,7 +39,7 @@ def tokens(args: argparse.Namespace, vocab_size: int) -> dict[str, Any]:
     return {"encoder_input_tokens": inputs, "decoder_input_tokens": shifted, "decoder_target_tokens": targets}
 
 
-def ours(args: argparse.Namespace, matmul_precision: str = "float32", at_most: int | None = None):
+def ours(args: argparse.Namespace, matmul_precision: str = "float32"):
     from explainft import runtime
 
     runtime.prepare()
@@ -55,7 +55,7 @@ def ours(args: argparse.Namespace, matmul_precision: str = "float32", at_most: i
     from explainft.sharding import make_mesh, suited
     from explainft.t5 import T5, forward
     from explainft.train_state import TrainState
-    from explainft.update import AT_ONCE, Updates, make_step
+    from explainft.update import make_step
 
     config, params = weights.read(Path(args.folder, "hf"))
     config = dataclasses.replace(config, dropout_rate=args.dropout, matmul_precision=matmul_precision)
@@ -72,23 +72,17 @@ def ours(args: argparse.Namespace, matmul_precision: str = "float32", at_most: i
     before = float(loss_without_dropout(params))
     tx = {"adafactor": optim.adafactor, "adamw": optim.adamw}[args.optimizer](lambda _: LEARNING_RATE)
     mesh = make_mesh(1)
-    updates = Updates(
-        make_step(suited(config, mesh, (args.inputs, args.targets)), tx, loss, 0, args.microbatches),
-        mesh,
-        at_most or AT_ONCE,
-    )
+    update = make_step(suited(config, mesh, (args.inputs, args.targets)), tx, loss, 0, args.microbatches)
     state = TrainState(jnp.int32(0), params, tx.init(params))
     flops = matmul_flops(make_step(config, tx, loss, seed=0), state, batch)  # once each, whatever is computed again
     del params  # the updates take their memory over
 
     def repeat() -> Result:
         nonlocal state
-        left = args.steps
-        while left:
-            state, found = updates(state, [batch] * min(updates.at_once, left))
-            left -= len(found)
+        for _ in range(args.steps):
+            state, sums = update(state, batch)
         jax.block_until_ready(state)
-        last = float(found[-1]["loss_sum"] / found[-1]["weight_sum"])
+        last = float(sums["loss_sum"] / sums["weight_sum"])
         return {"work": args.steps, "dropout": args.dropout, "before": before, "loss": last, "flops": flops}
 
     return repeat
@@ -206,13 +200,8 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=4, help="a turn")
     systems = (
         System("explainft", ours),
-        System("explainft, an update a computation", functools.partial(ours, at_most=1)),
         System("explainft, asynchronous dispatch", ours, env=ASYNCHRONOUS),
         System("explainft, MATMUL_PRECISION=bfloat16", functools.partial(ours, matmul_precision="bfloat16")),
-        System(
-            "explainft, MATMUL_PRECISION=bfloat16, an update a computation",
-            functools.partial(ours, matmul_precision="bfloat16", at_most=1),
-        ),
         System("Hugging Face", hugging_face, ("torch", "transformers")),
         System(
             "Hugging Face, autocast to bfloat16",

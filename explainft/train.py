@@ -26,7 +26,7 @@ from explainft.run_folder import Progress, RunFolder, Stopwatch, locked
 from explainft.t5 import T5Config
 from explainft.token_cache import TokenCache
 from explainft.train_state import abstract_state, last_step, restore_or_init, starting_point
-from explainft.update import AT_ONCE, Updates, make_step
+from explainft.update import make_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,9 +104,9 @@ class Meter:
     def __bool__(self) -> bool:
         return bool(self._sums)
 
-    def add(self, sums: Sequence[dict[str, jax.Array]]) -> None:
+    def add(self, sums: dict[str, jax.Array]) -> None:
         """Returns when all but the last two updates have ended: a signal must not wait for a queue of them."""
-        self._sums += sums
+        self._sums.append(sums)
         jax.block_until_ready(self._sums[-3:][0])
 
     def row(self, done: int, keeper: Checkpoints) -> dict[str, float]:
@@ -168,7 +168,7 @@ def train(
     keep them, and decoding writes no others. `matmul_precision`, of the updates alone, is explained at T5Config.
     `profile` writes a trace of a few updates to profile/ there.
 
-    SIGTERM and Ctrl-C end the updates in progress, or give up the evaluation in progress, save, and return.
+    SIGTERM and Ctrl-C end the update in progress, or give up the evaluation in progress, save, and return.
 
     Writes config.gin, metrics.jsonl, TensorBoard events, checkpoints/ and inference_eval/ there. What is evaluated and
     saved at the same step is saved first, so that an evaluation that fails costs no updates: the run owes it from then
@@ -241,8 +241,6 @@ def train(
         trace = stack.enter_context(profiling.Trace(path / "profile" if profile and hosts.writes() else None, first))
         bar = stack.enter_context(tqdm(total=train_steps, initial=first, desc=path.name, unit=" steps", disable=None))
         meter = Meter(dataset.batch_size * sum(dataset.task_feature_lengths.values()), peak, progress)
-        updates = Updates(update, mesh, 1 if profile else AT_ONCE)
-        periods = (log_period, evaluation.period, checkpoints.period)
         done = first
 
         def tell(text: str) -> None:
@@ -252,16 +250,13 @@ def train(
         # An evaluation that was cut off by a signal is made up for before the next update.
         while done < last or progress.evaluation_owed:
             if not progress.evaluation_owed:
-                most = min(updates.at_once, last - done, *(period - done % period for period in periods))
-                batches = [data.batches[done - progress.first_step]]
-                while len(batches) < most and not stop.requested():
-                    batches.append(data.batches[done - progress.first_step + len(batches)])
-                meter.flops = meter.flops or profiling.model_flops(counted, state, sharding.put_batch(batches[0], mesh))
-                state, sums = updates(state, batches)
-                done += len(batches)
+                batch = sharding.put_batch(data.batches[done - progress.first_step], mesh)
+                meter.flops = meter.flops or profiling.model_flops(counted, state, batch)
+                state, sums = update(state, batch)
+                done += 1
                 trace.after(done, sums)
                 meter.add(sums)
-                bar.update(len(batches))
+                bar.update()
 
             at_end = done == train_steps
             told_to_stop = stop.requested()

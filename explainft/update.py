@@ -1,23 +1,16 @@
-"""The update of a network's parameters by a batch, and several updates as one computation."""
+"""The update of a network's parameters by a batch."""
 
 import functools
-import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from explainft import sharding
 from explainft.evaluate import loss_sums
 from explainft.loss import Loss
 from explainft.t5 import T5, T5Config
 from explainft.train_state import TrainState
-
-AT_ONCE = 8  # updates in one computation, at most
-SECONDS_AT_ONCE = 10.0
 
 
 def gradient_sums(config: T5Config, loss: Loss, microbatches: int = 1) -> Callable:
@@ -74,46 +67,3 @@ def make_step(
         return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), sums
 
     return step
-
-
-class Updates:
-    """Updates one after the other, each of the next batch. Where one CPU trains, several are one computation.
-
-    XLA takes a computation's temporary arrays, hundreds of MiB, from the system and gives them back at its end: to
-    fault in their pages at each update is up to a seventh of its time. There are as many in a call as take
-    SECONDS_AT_ONCE, which a signal may have to wait for. What they compute does not depend on how many there are.
-    """
-
-    def __init__(self, step: Callable, mesh: jax.sharding.Mesh, at_most: int = AT_ONCE):
-        """`step`: of make_step."""
-        self.at_once = 1  # until it is known how long they take
-        self._step, self._mesh, self._at_most = step, mesh, at_most
-        self._loop_jit = jax.jit(self._loop, donate_argnums=0)
-
-    def __call__(
-        self, state: TrainState, batches: Sequence[dict[str, np.ndarray]]
-    ) -> tuple[TrainState, list[dict[str, Any]]]:
-        """The state after one to `at_once` batches, and the sums of each. The old state's memory is reused."""
-        if not sharding.are_one_cpu(self._mesh.devices.flat):
-            state, sums = self._step(state, sharding.put_batch(batches[0], self._mesh))
-            return state, [sums]
-        begun = time.perf_counter()
-        padded = [*batches, *[batches[-1]] * (AT_ONCE - len(batches))]
-        state, sums = self._loop_jit(state, jax.tree.map(lambda *x: np.stack(x), *padded), len(batches))
-        sums = jax.device_get(sums)
-        seconds = (time.perf_counter() - begun) / len(batches)
-        self.at_once = max(1, min(self._at_most, int(SECONDS_AT_ONCE / seconds)))
-        return state, [{name: found[i] for name, found in sums.items()} for i in range(len(batches))]
-
-    def _loop(
-        self, state: TrainState, batches: dict[str, jax.Array], count: jax.Array
-    ) -> tuple[TrainState, dict[str, jax.Array]]:
-        """Updates by the first `count` of AT_ONCE batches, stacked as the sums are: one compilation for all counts."""
-
-        def add(i: jax.Array, done: tuple[TrainState, dict[str, jax.Array]]):
-            state, sums = self._step(done[0], jax.tree.map(lambda x: x[i], batches))
-            return state, jax.tree.map(lambda all_of_them, new: all_of_them.at[i].set(new), done[1], sums)
-
-        _, one = jax.eval_shape(self._step, state, jax.tree.map(lambda x: x[0], batches))
-        sums = jax.tree.map(lambda x: jnp.zeros((AT_ONCE, *x.shape), x.dtype), one)
-        return jax.lax.fori_loop(0, count, add, (state, sums))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-from explainft import checkpoint, evaluate, integrity, optim, sharding, token_cache, train_state, update
+from explainft import checkpoint, evaluate, integrity, optim, sharding, token_cache, train_state
 from explainft.checkpoint import CheckpointConfig
 from explainft.data import Batches
 from explainft.errors import UserError
@@ -23,7 +23,7 @@ from explainft.sharding import make_mesh
 from explainft.t5 import T5Config
 from explainft.train import DatasetConfig, train
 from explainft.train_state import init_state
-from explainft.update import Updates, make_step
+from explainft.update import make_step
 from explainft.vocabulary import Vocabulary
 from tests.data_test import write_cache
 
@@ -474,52 +474,6 @@ def test_dropout_is_drawn_anew_at_each_step_from_seed_and_step_alone(batches):
 
     assert losses(0) == losses(0)
     assert len({*losses(0), *losses(1)}) == 4
-
-
-def test_updates_do_not_depend_on_how_many_are_one_computation(batches, monkeypatch):
-    config = dataclasses.replace(MODEL, dropout_rate=0.5)
-    tx = optim.adamw(lambda _: 0.01)
-    five = [batches(12, True)[i] for i in range(5)]
-    step = make_step(config, tx, UNSMOOTHED, 0)
-    updates = Updates(step, make_mesh(1))
-
-    def dealt_out(*counts):
-        state, found = init_state(config, tx, 0), []
-        for count in counts:
-            state, sums = updates(state, five[len(found) : len(found) + count])
-            found += sums
-        return state, found
-
-    state, found = dealt_out(5)
-    assert int(state.step) == 5
-    for counts in [(1, 1, 1, 1, 1), (2, 3)]:
-        assert_equal(dealt_out(*counts), (state, found))
-    assert updates.at_once == update.AT_ONCE  # many of these are done in ten seconds
-    monkeypatch.setattr(update, "SECONDS_AT_ONCE", 1e-9)
-    dealt_out(2)
-    assert updates.at_once == 1
-
-    alone = init_state(config, tx, 0)
-    for batch, sums in zip(five, found, strict=True):
-        alone, expected = step(alone, batch)
-        for name, value in expected.items():
-            assert sums[name] == pytest.approx(float(value), rel=1e-5)
-    assert_close(gradients(alone), gradients(state))
-
-
-def test_updates_of_one_computation_end_where_something_is_due(undisturbed, tmp_path, tiny_data_dir, monkeypatch):
-    counts = []
-    call = Updates.__call__
-
-    def counted(self, state, batches):
-        counts.append(len(batches))
-        return call(self, state, batches)
-
-    monkeypatch.setattr(update, "SECONDS_AT_ONCE", 1e9)
-    monkeypatch.setattr(Updates, "__call__", counted)
-    run(tmp_path, tiny_data_dir, 10)
-    assert counts == [1, 2, 1, 2, 2, 1, 1]  # lines every 3 updates, saves every 4, evaluations every 6
-    assert_equal(saved(tmp_path, 10), saved(undisturbed, 10))
 
 
 @pytest.mark.parametrize("factor", ["NUM_REAL_TARGET_TOKENS", "NUM_TOTAL_TARGET_TOKENS", 100.0])
