@@ -49,7 +49,7 @@ def test_a_trace_of_some_updates(tmp_path, tiny_data_dir, capfd):
     [trace] = (tmp_path / "run" / "profile").rglob("perfetto_trace.json.gz")
     with gzip.open(trace) as file:
         events = json.load(file)["traceEvents"]
-    assert sum("PjitFunction(_loop)" in event.get("name", "") for event in events) >= profiling.TRACED
+    assert sum("PjitFunction(step)" in event.get("name", "") for event in events) >= profiling.TRACED
     told = capfd.readouterr().err
     assert "a trace of 3 updates is in" in told
     found = profiling.shares(tmp_path / "run" / "profile")
