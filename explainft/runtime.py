@@ -20,7 +20,7 @@ def cache_root() -> Path:
 
 
 def prepare() -> None:
-    """To be called before JAX computes, and before it is imported. What the user has set in the environment stays."""
+    """To be called before JAX computes, and before it is imported. Variables of JAX that the user has set stay."""
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_root() / "compiled" / _processor()))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     # XLA takes its temporary arrays, up to gigabytes in one block, anew at every step. glibc maps such blocks apart and
