@@ -1,7 +1,7 @@
 """How the cost of training and of greedy decoding grows with length, batch and size, beside Hugging Face; and that of
 data with their number, from what benchmarks.data_at_size measured.
 
-    python -m benchmarks.growth             # all of it, half an hour on two cores
+    python -m benchmarks.growth             # all of it, an hour on two cores
     python -m benchmarks.growth --plot      # the figure alone, from benchmarks/results/growth.json
 
 Each point is a run of benchmarks.train_step or benchmarks.decode, which compare what the systems did. A point that is
