@@ -26,12 +26,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from explainft import decoding, flops, optim, profiling, runtime, sharding
-from explainft.loss import Loss
-from explainft.t5 import T5Config
-from explainft.train_state import TrainState, abstract_state
-from explainft.update import make_step
-from explainft.vocabulary import EOS_ID
+from explainft.core import jax_setup
+from explainft.data.vocabulary import EOS_ID
+from explainft.generation import decoding
+from explainft.model import flops
+from explainft.model.loss import Loss
+from explainft.model.t5 import T5Config
+from explainft.parallel import sharding
+from explainft.training import optimizers, profiling
+from explainft.training.train_state import TrainState, abstract_state
+from explainft.training.train_step import make_step
 
 OUTPUT = Path(__file__).parent / "results" / "accelerator.json"
 SIZES = {
@@ -101,7 +105,7 @@ def ours(size: str, args: argparse.Namespace) -> Callable[[], dict[str, Any]]:
         SIZES[size], dtype=args.dtype, dropout_rate=0.1, remat_policy=args.remat, scan_layers=args.scan_layers
     )
     trained = sharding.suited(config, mesh, (args.length, args.length))
-    tx = optim.adafactor(lambda _: 1e-3)
+    tx = optimizers.adafactor(lambda _: 1e-3)
     like = abstract_state(config, tx, mesh, args.fsdp)
     places = jax.tree.map(lambda x: x.sharding, like)
     with jax.set_mesh(mesh):
@@ -291,7 +295,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=OUTPUT, help="sizes that the file has and are not named stay")
     args = parser.parse_args()
     args.sizes = list(dict.fromkeys(args.sizes or ["small", "base", "large", "3b"]))
-    runtime.prepare()
+    jax_setup.prepare()
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.95")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     known = json.loads(args.output.read_text())["sizes"] if args.output.is_file() else {}

@@ -26,8 +26,8 @@ tasks.register("{config}")
 """
 BATCHES = """
 import time
-from explainft import token_cache
-from explainft.data import Batches
+from explainft.data import token_cache
+from explainft.data.batches import Batches
 cache = token_cache.load("explained_{task}_medium_compact", "train", "tasks_at_size", data_dir="{data_dir}")
 started = time.monotonic()
 lengths = {{"inputs": 256, "targets": 1024}}
@@ -99,7 +99,7 @@ def main() -> None:
                 "EXPLAINFT_CACHE_DIR": f"{folder}/cache",
                 "JAX_PLATFORMS": "cpu",
             }
-            build = [sys.executable, "-m", "explainft.main", "data", "build", "--config", config]
+            build = [sys.executable, "-m", "explainft.cli.main", "data", "build", "--config", config]
             work = {"build": [*build, "--tfds_data_dir", folder]}
             if args.tokens:
                 batches = [sys.executable, "-c", BATCHES.format(task=config.replace("-", "_"), data_dir=folder)]

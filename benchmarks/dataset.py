@@ -22,7 +22,7 @@ def build(args: argparse.Namespace, processes: int):
 
     def repeat() -> Result:
         shutil.rmtree(folder, ignore_errors=True)
-        command = [sys.executable, "-m", "explainft.main", "data", "build", f"--config=listops30-{args.examples}"]
+        command = [sys.executable, "-m", "explainft.cli.main", "data", "build", f"--config=listops30-{args.examples}"]
         command += [f"--processes={processes}", f"--tfds_data_dir={folder}"]
         made = Path(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
         splits = json.loads((made / "dataset_info.json").read_text())["splits"]

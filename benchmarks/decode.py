@@ -45,12 +45,12 @@ def result(args: argparse.Namespace, texts: list[list[int]]) -> Result:
 
 
 def ours(args: argparse.Namespace, dtype: str = "float32"):
-    from explainft import runtime
+    from explainft.core import jax_setup
 
-    runtime.prepare()
+    jax_setup.prepare()
     from benchmarks import weights
-    from explainft import decoding
-    from explainft.reduced import reduced
+    from explainft.generation import decoding
+    from explainft.model.quantization import reduced
 
     config, params = weights.read(Path(args.folder, "hf"))
     params = reduced(config, params, dtype)
@@ -76,7 +76,7 @@ def _equals(config: Any, params: Any, rows: Any, texts: list[list[int]]) -> list
     import jax.numpy as jnp
     import numpy as np
 
-    from explainft.t5 import T5
+    from explainft.model.t5 import T5
 
     @jax.jit
     def best_two(params, row_BS, text_BT):

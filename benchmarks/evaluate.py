@@ -32,20 +32,21 @@ FLOATS = (PEER, "explainft, task's pieces")
 
 def prepare(args: argparse.Namespace) -> None:
     from benchmarks import weights
-    from explainft import token_cache
+    from explainft.data import token_cache
 
     weights.write_shipped(Path(args.folder, "hf"), args.size)
     token_cache.load(TASK, SPLIT)
 
 
 def ours(args: argparse.Namespace, name: str):
-    from explainft import runtime
+    from explainft.core import jax_setup
 
-    runtime.prepare()
+    jax_setup.prepare()
     from benchmarks import weights
-    from explainft import evaluate, token_cache
-    from explainft.reduced import Reduction, target_pieces
-    from explainft.vocabulary import EOS_ID
+    from explainft.data import token_cache
+    from explainft.data.vocabulary import EOS_ID
+    from explainft.evaluation import evaluate
+    from explainft.model.quantization import Reduction, target_pieces
 
     config, params = weights.read(Path(args.folder, "hf"))
     cache = token_cache.load(TASK, SPLIT)
@@ -84,7 +85,7 @@ def row_steps(written: Sequence[int], batch: int, copies: int | None = None) -> 
     The rows of a batch halve when half of them have ended, down to decoding.FEWEST_ROWS; refilled, they would come to
     the sum of the lengths. `copies`: texts of an input, half of which must have ended for each input of the batch.
     """
-    from explainft.decoding import FEWEST_ROWS
+    from explainft.generation.decoding import FEWEST_ROWS
 
     total, copies = 0, copies or batch
     groups = batch // copies
@@ -111,7 +112,8 @@ def hugging_face(args: argparse.Namespace):
     from transformers import AutoTokenizer
 
     from benchmarks import peers
-    from explainft import evaluate, token_cache
+    from explainft.data import token_cache
+    from explainft.evaluation import evaluate
 
     folder = Path(args.folder, "hf")
     model, tokenizer = peers.hugging_face(folder, args.cores), AutoTokenizer.from_pretrained(folder)

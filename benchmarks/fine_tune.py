@@ -25,7 +25,7 @@ SAMPLED = 4  # of these batches a turn takes, from the shortest to the longest
 
 def prepare(args: argparse.Namespace) -> None:
     from benchmarks import weights
-    from explainft import token_cache
+    from explainft.data import token_cache
 
     weights.write_random(Path(args.folder, "hf"), args.size)
     token_cache.load(TASK, "train")
@@ -33,8 +33,8 @@ def prepare(args: argparse.Namespace) -> None:
 
 def data(args: argparse.Namespace) -> tuple[Any, float]:
     """Our packed batches, which also say which examples the others read, and the mean tokens of an example."""
-    from explainft import token_cache
-    from explainft.data import Batches
+    from explainft.data import token_cache
+    from explainft.data.batches import Batches
 
     cache = token_cache.load(TASK, "train")
     mean = float((cache.inputs.lengths + cache.targets.lengths).mean())
@@ -42,23 +42,23 @@ def data(args: argparse.Namespace) -> tuple[Any, float]:
 
 
 def ours(args: argparse.Namespace, of_task: bool = False, matmul_precision: str = "float32"):
-    from explainft import runtime
+    from explainft.core import jax_setup
 
-    runtime.prepare()
+    jax_setup.prepare()
     import dataclasses
 
     import jax
     import jax.numpy as jnp
 
     from benchmarks import weights
-    from explainft import optim
-    from explainft.flops import matmul_flops
-    from explainft.loss import Loss
-    from explainft.reduced import target_pieces
-    from explainft.sharding import make_mesh, suited
-    from explainft.t5 import T5, forward
-    from explainft.train_state import TrainState
-    from explainft.update import make_step
+    from explainft.model.flops import matmul_flops
+    from explainft.model.loss import Loss
+    from explainft.model.quantization import target_pieces
+    from explainft.model.t5 import T5, forward
+    from explainft.parallel.sharding import make_mesh, suited
+    from explainft.training import optimizers
+    from explainft.training.train_state import TrainState
+    from explainft.training.train_step import make_step
 
     config, params = weights.read(Path(args.folder, "hf"))
     config = dataclasses.replace(config, dropout_rate=args.dropout, matmul_precision=matmul_precision)
@@ -72,7 +72,7 @@ def ours(args: argparse.Namespace, of_task: bool = False, matmul_precision: str 
         return sums["loss_sum"] / sums["weight_sum"]
 
     before = float(loss_without_dropout(params, batches[0]))
-    tx = optim.adafactor(lambda _: LEARNING_RATE)
+    tx = optimizers.adafactor(lambda _: LEARNING_RATE)
     mesh = make_mesh(1)
     update = make_step(suited(config, mesh, (args.inputs, args.targets)), tx, learned, seed=0)
     state = TrainState(jnp.int32(0), params, tx.init(params))

@@ -14,9 +14,9 @@ LEAST = "least seconds of our turn"
 
 
 def jax_products(args: argparse.Namespace) -> Callable[[], Result]:
-    from explainft import runtime
+    from explainft.core import jax_setup
 
-    runtime.prepare()
+    jax_setup.prepare()
     import jax
     import jax.numpy as jnp
 

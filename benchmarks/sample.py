@@ -23,7 +23,7 @@ LENGTH_TOLERANCE = 0.05  # relative; the standard error of a mean over 2,048 ans
 
 
 def inputs(args: argparse.Namespace) -> list[list[int]]:
-    from explainft import token_cache
+    from explainft.data import token_cache
 
     cache = token_cache.load(TASK, SPLIT)
     return [cache.inputs[i].tolist() for i in range(args.expressions)]
@@ -41,12 +41,13 @@ def result(args: argparse.Namespace, answers: list[list[list[int]]]) -> Result:
 
 
 def ours(args: argparse.Namespace, name: str):
-    from explainft import runtime
+    from explainft.core import jax_setup
 
-    runtime.prepare()
+    jax_setup.prepare()
     from benchmarks import weights
-    from explainft import decoding, token_cache
-    from explainft.reduced import Reduction
+    from explainft.data import token_cache
+    from explainft.generation import decoding
+    from explainft.model.quantization import Reduction
 
     config, params = weights.read(Path(args.folder, "hf"))
     params = Reduction(*OURS[name]).of(config, params, token_cache.load(TASK, SPLIT), meta={})

@@ -134,7 +134,7 @@ def _trace(system: System, args: argparse.Namespace) -> None:
     """Puts the shares of one turn's operations into args.folder."""
     import jax
 
-    from explainft import profiling
+    from explainft.training import profiling
 
     repeat = system.set_up(args)
     for _ in range(args.warm_ups):

@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks import side_by_side
 from benchmarks.side_by_side import Result, Results, Row, System
 
-EXPLAINFT = [sys.executable, "-m", "explainft.main"]
+EXPLAINFT = [sys.executable, "-m", "explainft.cli.main"]
 LISTING = {"PYTHONPROFILEIMPORTTIME": "1"}  # Python names each module that it imports on standard error
 
 

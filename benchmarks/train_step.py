@@ -40,22 +40,22 @@ def tokens(args: argparse.Namespace, vocab_size: int) -> dict[str, Any]:
 
 
 def ours(args: argparse.Namespace, matmul_precision: str = "float32"):
-    from explainft import runtime
+    from explainft.core import jax_setup
 
-    runtime.prepare()
+    jax_setup.prepare()
     import dataclasses
 
     import jax
     import jax.numpy as jnp
 
     from benchmarks import weights
-    from explainft import optim
-    from explainft.flops import matmul_flops
-    from explainft.loss import Loss
-    from explainft.sharding import make_mesh, suited
-    from explainft.t5 import T5, forward
-    from explainft.train_state import TrainState
-    from explainft.update import make_step
+    from explainft.model.flops import matmul_flops
+    from explainft.model.loss import Loss
+    from explainft.model.t5 import T5, forward
+    from explainft.parallel.sharding import make_mesh, suited
+    from explainft.training import optimizers
+    from explainft.training.train_state import TrainState
+    from explainft.training.train_step import make_step
 
     config, params = weights.read(Path(args.folder, "hf"))
     config = dataclasses.replace(config, dropout_rate=args.dropout, matmul_precision=matmul_precision)
@@ -70,7 +70,7 @@ def ours(args: argparse.Namespace, matmul_precision: str = "float32"):
         return sums["loss_sum"] / sums["weight_sum"]
 
     before = float(loss_without_dropout(params))
-    tx = {"adafactor": optim.adafactor, "adamw": optim.adamw}[args.optimizer](lambda _: LEARNING_RATE)
+    tx = {"adafactor": optimizers.adafactor, "adamw": optimizers.adamw}[args.optimizer](lambda _: LEARNING_RATE)
     mesh = make_mesh(1)
     update = make_step(suited(config, mesh, (args.inputs, args.targets)), tx, loss, 0, args.microbatches)
     state = TrainState(jnp.int32(0), params, tx.init(params))

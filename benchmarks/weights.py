@@ -6,12 +6,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from explainft import checkpoint, convert, hugging_face, infer, optim
-from explainft.t5 import T5Config, parameter_shapes
-from explainft.train_state import init_state
-from explainft.vocab import COMPACT
-from explainft.vocabulary import EOS_ID
-from explainft.weights import Weights, named_leaves
+from explainft.checkpoints import checkpoint, convert, hugging_face
+from explainft.checkpoints.weights import Weights, named_leaves
+from explainft.data.compact_vocabulary import COMPACT
+from explainft.data.vocabulary import EOS_ID
+from explainft.evaluation import infer
+from explainft.model.t5 import T5Config, parameter_shapes
+from explainft.training import optimizers
+from explainft.training.train_state import init_state
 
 SIZES = {
     "large": T5Config(32_128, 1024, 16, 24, 24, 64, 4096),
@@ -24,7 +26,7 @@ SIZES = {
 def write_random(folder: Path, size: str, seed: int = 0) -> None:
     """A network whose greedy text changes from token to token and never ends, so that all write the same number."""
     config = SIZES[size]
-    state = init_state(config, optim.adafactor(lambda _: 0.0), seed)
+    state = init_state(config, optimizers.adafactor(lambda _: 0.0), seed)
     flat = {name: np.array(x) for name, x in named_leaves(state.params).items()}
     # A fresh T5 repeats its last token. This one attends sharply, by content and by distance, and its tokens' own
     # embeddings are a small part of what its layers see. The last norm gives the logits their unit variance back.

@@ -15,11 +15,12 @@ from pathlib import Path
 import jax
 
 from experiments.shares import ROOT, Result, results
-from explainft import recipe, sweep
-from explainft.cell import read_result
-from explainft.errors import UserError
-from explainft.forecast import read_trainings
-from explainft.workers import available_cores
+from explainft.core.errors import UserError
+from explainft.core.process_pool import available_cores
+from explainft.recipes import recipe
+from explainft.sweeps import sweep
+from explainft.sweeps.cost_model import read_trainings
+from explainft.sweeps.trial import read_result
 
 
 def drawn(found: list[Result], draw: int, cells: int) -> list[Result]:

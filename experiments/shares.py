@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from explainft.metrics import wilson
+from explainft.evaluation.metrics import wilson
 
 ROOT = Path(__file__).parent.parent
 

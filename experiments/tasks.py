@@ -10,10 +10,11 @@ import tensorflow_datasets as tfds
 
 import tasks
 from experiments import digits, pointers, steps
-from explainft import metrics, token_cache
+from explainft.data import token_cache
+from explainft.data.compact_vocabulary import COMPACT
+from explainft.evaluation import metrics
 from explainft.listops.configs import EVAL_SPLITS, UNSEEN
 from explainft.listops.expression import Tree, length, parse
-from explainft.vocab import COMPACT
 from tasks import preprocessors
 from tasks.sources import ExplainedListopsSource
 

@@ -20,8 +20,8 @@ import functools
 
 import seqio
 
-from explainft import metrics
-from explainft.dataset import known_config
+from explainft.data.dataset import known_config
+from explainft.evaluation import metrics
 from explainft.listops import STYLES
 from explainft.listops.configs import CONFIGS, EVAL_SPLITS
 from tasks import preprocessors

@@ -6,8 +6,8 @@ import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from explainft.dataset import ExplainedListops, build_command
-from explainft.errors import UserError
+from explainft.core.errors import UserError
+from explainft.data.dataset import ExplainedListops, build_command
 
 
 class ExplainedListopsSource(seqio.TfdsDataSource):

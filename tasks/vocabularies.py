@@ -7,9 +7,9 @@ import seqio
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from explainft import quiet
-from explainft.errors import UserError
-from explainft.vocab import COMPACT
+from explainft.core import tensorflow_setup
+from explainft.core.errors import UserError
+from explainft.data.compact_vocabulary import COMPACT
 
 # T5's own vocabulary, whose file already holds the 100 sentinels: with extra_ids left at 0 it equals the VOCABULARY of
 # T5X's gin files, and T5X refuses to train where task and model differ.
@@ -52,7 +52,7 @@ def _ask_for(path: str) -> None:
 
     # A daemon: the process ends although TensorFlow still waits. Its messages would bury the one line for the user.
     thread = threading.Thread(target=ask, daemon=True)
-    with _asking, quiet.native_stderr_held():
+    with _asking, tensorflow_setup.native_stderr_held():
         thread.start()
         thread.join(ANSWER_SECONDS)
     if not answer:

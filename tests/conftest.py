@@ -34,7 +34,7 @@ def tiny_data_dir(tmp_path_factory):
 
 def build_cut(name, folder):
     """A config with 600 training examples and 40 of each other split."""
-    from explainft.dataset import ExplainedListops
+    from explainft.data.dataset import ExplainedListops
 
     config = ExplainedListops.builder_configs[name]
     with pytest.MonkeyPatch.context() as patch:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from itertools import accumulate, zip_longest
 from typing import NamedTuple
 
-from explainft.errors import nearest
+from explainft.core.errors import nearest
 from explainft.listops.expression import ListOpsError, Tree, applications, evaluate, median_values
 
 STYLES = ("none", "short", "medium", "long")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from explainft.errors import UserError, nearest
+from explainft.core.errors import UserError, nearest
 
 OPERATORS = ("MIN", "MAX", "MED", "SUM")
 # The released files spell two operators in two ways each.

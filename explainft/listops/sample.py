@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from explainft.errors import UserError, nearest
+from explainft.core.errors import UserError, nearest
 from explainft.listops.expression import OPERATORS, Node, Tree
 
 OPERATOR_PROBABILITY = 0.25  # of an argument above the deepest level; otherwise it is a value

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 import transformers
 
-from explainft.hugging_face import tensor_names
-from explainft.t5 import T5Config
-from explainft.vocabulary import EOS_ID
+from explainft.checkpoints.hugging_face import tensor_names
+from explainft.data.vocabulary import EOS_ID
+from explainft.model.t5 import T5Config
 from tests.golden.cases import Flat, examples, flatten
 
 

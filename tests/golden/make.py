@@ -12,7 +12,7 @@ import platform
 
 import numpy as np
 
-from explainft.loss import Loss
+from explainft.model.loss import Loss
 from tests.golden import cases, from_hugging_face, from_t5x
 
 FOLDER = pathlib.Path(__file__).parent

@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import optax
 
-from explainft import optim
-from explainft.loss import Loss
-from explainft.t5 import T5, T5Config, forward
+from explainft.model.loss import Loss
+from explainft.model.t5 import T5, T5Config, forward
+from explainft.training import optimizers
 from tests.golden.cases import Flat, flatten
 
 
@@ -55,7 +55,7 @@ class Adafactor:
     """explainft's Adafactor over weights of one tree, with a look into its slots."""
 
     def __init__(self, params, learning_rate: float, step_offset: int = 0):
-        tx = optim.adafactor(lambda _: learning_rate, step_offset=step_offset)
+        tx = optimizers.adafactor(lambda _: learning_rate, step_offset=step_offset)
         self.params, self.state = params, tx.init(params)
         self._update = jax.jit(tx.update)
 

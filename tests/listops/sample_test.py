@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from explainft.errors import UserError
+from explainft.core.errors import UserError
 from explainft.listops.configs import CONFIGS
 from explainft.listops.expression import Node, depth, length, operators, values
 from explainft.listops.sample import Sampler

@@ -9,7 +9,7 @@ from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-from explainft.dataset import ExplainedListops
+from explainft.data.dataset import ExplainedListops
 from tests.survival import suite
 
 

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import orbax.checkpoint as ocp
 
-from explainft import checkpoint
-from explainft.weights import named_leaves
+from explainft.checkpoints import checkpoint
+from explainft.checkpoints.weights import named_leaves
 
 ROOT = Path(__file__).parent.parent.parent
 PHASES = ("starting", "training", "saving", "evaluating")

@@ -15,15 +15,16 @@ os.environ["JAX_CPU_ENABLE_ASYNC_DISPATCH"] = "false"
 
 import jax
 
-from explainft import evaluate, optim, train
-from explainft.checkpoint import CheckpointConfig, Checkpoints
-from explainft.data import Batches
-from explainft.errors import UserError
-from explainft.evaluate import EvaluationConfig
-from explainft.loss import Loss
-from explainft.run_folder import RunFolder
-from explainft.t5 import T5Config
-from explainft.train import DatasetConfig
+from explainft.checkpoints.checkpoint import CheckpointConfig, Checkpoints
+from explainft.core.errors import UserError
+from explainft.data.batches import Batches
+from explainft.evaluation import evaluate
+from explainft.evaluation.evaluate import EvaluationConfig
+from explainft.model.loss import Loss
+from explainft.model.t5 import T5Config
+from explainft.training import optimizers, train
+from explainft.training.run_directory import RunFolder
+from explainft.training.train import DatasetConfig
 
 MODEL = T5Config(
     vocab_size=160,
@@ -42,8 +43,8 @@ STEPS = 30
 def run(folder: Path, data_dir: str, **changes) -> None:
     settings = dict(
         model=MODEL,
-        optimizer=optim.adamw,
-        schedule=functools.partial(optim.learning_rate, "constant", 1e-2, 2),
+        optimizer=optimizers.adamw,
+        schedule=functools.partial(optimizers.learning_rate, "constant", 1e-2, 2),
         dataset=DatasetConfig("explained_tiny_short_compact", {"inputs": 32, "targets": 48}, batch_size=48, seed=1),
         evaluation=EvaluationConfig(EVAL_TASK, period=5, eval_steps=5, batch_size=4),
         checkpoints=CheckpointConfig(period=4, keep=2),
@@ -115,6 +116,6 @@ if __name__ == "__main__":
     telling(Path(settings["diary"]))
     try:
         run(Path(settings["folder"]), settings["data"], **settings.get("changes", {}))
-    except UserError as e:  # as explainft.main does it
+    except UserError as e:  # as explainft.cli.main does it
         print(f"explainft: error: {e.line}", file=sys.stderr)
         sys.exit(2)

@@ -1,0 +1,311 @@
+"""Hugging Face's T5 folders: which of their tensors is which parameter here, reading them and writing them.
+
+Covers T5 1.0, T5 1.1 and Flan-T5, which has 1.1's architecture.
+"""
+
+import functools
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from explainft import __version__
+from explainft.checkpoints import tokenizer_json
+from explainft.checkpoints.weights import Weights
+from explainft.core.errors import UserError
+from explainft.data.vocabulary import EOS_ID, Vocabulary
+from explainft.model.layers import RELPOS_BUCKETS, RELPOS_MAX_DISTANCE
+from explainft.model.t5 import T5Config
+
+ACTIVATIONS = {"relu": ("relu",), "gated-gelu": ("gelu", "linear"), "gated-silu": ("silu", "linear")}
+EMBEDDING = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")  # one tensor, three names
+OUTPUT = "lm_head.weight"
+# In the files of T5 1.0, and read by nobody: cross-attention has no positions.
+IGNORED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
+SHARD_BYTES = 2**30
+
+
+def tensor_names(config: T5Config) -> dict[str, tuple[str, bool]]:
+    """For each parameter's path its tensor in Hugging Face's T5ForConditionalGeneration, and whether it is transposed.
+
+    Kernels here are [in, out], theirs [out, in]; their table of relative positions is [bucket, head].
+    """
+    names = {"token_embedder/embedding": (EMBEDDING[0], False)}
+    for stack, layers in (("encoder", config.num_encoder_layers), ("decoder", config.num_decoder_layers)):
+        names[f"{stack}/{stack}_norm/scale"] = (f"{stack}.final_layer_norm.weight", False)
+        positions = f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+        names[f"{stack}/relpos_bias/rel_embedding"] = (positions, True)
+        for i in range(layers):
+            names |= _layer(f"{stack}/layers_{i}", f"{stack}.block.{i}.layer", stack == "decoder", config)
+    if not config.logits_via_embedding:
+        names["decoder/logits_dense/kernel"] = (OUTPUT, True)
+    return names
+
+
+def _layer(ours: str, theirs: str, decoder: bool, config: T5Config) -> dict[str, tuple[str, bool]]:
+    blocks = [("self_attention" if decoder else "attention", "SelfAttention")]
+    blocks += [("encoder_decoder_attention", "EncDecAttention")] if decoder else []
+    norms = ["pre_self_attention", "pre_cross_attention", "pre_mlp"] if decoder else ["pre_attention", "pre_mlp"]
+    names = {
+        f"{ours}/{norm}_layer_norm/scale": (f"{theirs}.{j}.layer_norm.weight", False) for j, norm in enumerate(norms)
+    }
+    for j, (block, their_block) in enumerate(blocks):
+        for projection in ("query", "key", "value", "out"):
+            names[f"{ours}/{block}/{projection}/kernel"] = (f"{theirs}.{j}.{their_block}.{projection[0]}.weight", True)
+    gates = len(config.mlp_activations)
+    for wi in ["wi"] if gates == 1 else [f"wi_{g}" for g in range(gates)]:
+        names[f"{ours}/mlp/{wi}/kernel"] = (f"{theirs}.{len(blocks)}.DenseReluDense.{wi}.weight", True)
+    names[f"{ours}/mlp/wo/kernel"] = (f"{theirs}.{len(blocks)}.DenseReluDense.wo.weight", True)
+    return names
+
+
+def recognises(folder: Path) -> bool:
+    return (folder / "config.json").is_file() and bool(_weight_files(folder))
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The files of one format; safetensors where a folder has both. An index says which belong to it."""
+    for stem, suffix in (("model", "safetensors"), ("pytorch_model", "bin")):
+        index = folder / f"{stem}.{suffix}.index.json"
+        if index.is_file():
+            return [folder / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+        if (folder / f"{stem}.{suffix}").is_file():
+            return [folder / f"{stem}.{suffix}"]
+    return []
+
+
+def read(folder: Path) -> Weights:
+    """The parameters of a folder of T5ForConditionalGeneration.
+
+    PyTorch files are loaded weights-only, mapped into memory.
+    """
+    settings = json.loads((folder / "config.json").read_text())
+    files = _weight_files(folder)
+    for file in files:
+        if not file.is_file():
+            raise UserError(f"{folder} lacks {file.name}, which its index names; copy the folder again")
+    tensors = dict(t for file in files for t in (_safetensors(file) if file.suffix != ".bin" else _pytorch(file)))
+    embedding = next((name for name in EMBEDDING if name in tensors), None)
+    if embedding is None:
+        raise UserError(f"{folder} has no tensor {EMBEDDING[0]!r}; give the folder of a whole T5, not of its encoder")
+    # Releases from 5 on write tie_word_embeddings=true always, and tell the family by this scale instead.
+    scaled = settings.get("scale_decoder_outputs", settings.get("tie_word_embeddings", True) is not False)
+    # A T5 1.1 that transformers 5 made anew shares its embedding with the output layer, and says so.
+    if not scaled and OUTPUT not in tensors and not settings.get("tie_word_embeddings"):
+        raise UserError(f"{folder} has no tensor {OUTPUT!r}, which a T5 1.1 has; copy the folder again")
+    output = OUTPUT if OUTPUT in tensors else embedding
+    if scaled and output != embedding and not np.array_equal(tensors[output][1](), tensors[embedding][1]()):
+        raise UserError(f"{folder} scales its outputs and has an {OUTPUT} of its own; neither T5 1.0 nor 1.1 does")
+    config = _config(folder, settings, tied=scaled)
+    renamed = {EMBEDDING[0]: embedding, OUTPUT: output}
+    sources = {
+        name: (renamed.get(theirs, theirs), transposed) for name, (theirs, transposed) in tensor_names(config).items()
+    }
+    unknown = tensors.keys() - {theirs for theirs, _ in sources.values()} - {*EMBEDDING, OUTPUT, IGNORED}
+    if unknown:
+        raise UserError(f"{folder} has a tensor {min(unknown)!r} that T5 does not have; give the folder of a T5")
+
+    def read_parameter(name: str) -> np.ndarray:
+        theirs, transposed = sources[name]
+        value = tensors[theirs][1]()
+        return value.T if transposed else value
+
+    def shape(theirs: str, transposed: bool) -> tuple[int, ...]:
+        found = tensors[theirs][0]
+        return found[::-1] if transposed else found
+
+    vocabulary = folder / "spiece.model"
+    return Weights(
+        origin=f"Hugging Face folder {folder}",
+        # A missing tensor is left out here: the comparison with the network names it.
+        parameters={name: shape(*source) for name, source in sources.items() if source[0] in tensors},
+        read=read_parameter,
+        vocabulary=vocabulary if vocabulary.is_file() else None,
+        extra_ids=_extra_ids(folder),
+        config=config,
+    )
+
+
+def _config(folder: Path, settings: dict[str, Any], *, tied: bool) -> T5Config:
+    fixed = {
+        "relative_attention_num_buckets": RELPOS_BUCKETS,
+        "layer_norm_epsilon": 1e-6,
+    }
+    for key, value in fixed.items():
+        if settings.get(key, value) != value:
+            raise UserError(f"{folder / 'config.json'} has {key} {settings[key]}; a T5 has {value}")
+    feed_forward = settings.get("feed_forward_proj", "relu")
+    if settings.get("model_type") not in ("t5", "mt5") or feed_forward not in ACTIVATIONS:
+        raise UserError(
+            f"{folder / 'config.json'} is of a {settings.get('model_type')!r} model with feed_forward_proj "
+            f"{feed_forward!r}; expected is a T5 with one of {', '.join(ACTIVATIONS)}"
+        )
+    return T5Config(
+        vocab_size=settings["vocab_size"],
+        emb_dim=settings["d_model"],
+        num_heads=settings["num_heads"],
+        num_encoder_layers=settings["num_layers"],
+        num_decoder_layers=settings.get("num_decoder_layers") or settings["num_layers"],
+        head_dim=settings["d_kv"],
+        mlp_dim=settings["d_ff"],
+        mlp_activations=ACTIVATIONS[feed_forward],
+        logits_via_embedding=tied,
+        relative_attention_max_distance=settings.get("relative_attention_max_distance", RELPOS_MAX_DISTANCE),
+    )
+
+
+def _extra_ids(folder: Path) -> int:
+    """Sentinels that the tokenizer adds after the pieces of spiece.model: T5Tokenizer's default is 100."""
+    settings = folder / "tokenizer_config.json"
+    return json.loads(settings.read_text()).get("extra_ids", 100) if settings.is_file() else 100
+
+
+def _safetensors(file: Path) -> Iterator[tuple[str, Any]]:
+    # Opened again for each tensor: the map of a whole file would count as memory until it is closed.
+    with safe_open(file, framework="numpy") as opened:
+        shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118 (no dict)
+
+    def read_tensor(name: str) -> np.ndarray:
+        with safe_open(file, framework="numpy") as opened:
+            return opened.get_tensor(name)
+
+    for name, shape in shapes.items():
+        yield name, (shape, functools.partial(read_tensor, name))
+
+
+def _pytorch(file: Path) -> Iterator[tuple[str, Any]]:
+    try:
+        import torch  # pyright: ignore[reportMissingImports] only for folders without safetensors
+    except ImportError as e:
+        raise UserError(f"{file} is a PyTorch file; install torch, or save the folder again as safetensors") from e
+    try:
+        tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as e:  # what torch raises differs by release and fault
+        raise UserError(
+            f"cannot read {file} as weights alone ({str(e).splitlines()[0]}); save it as safetensors"
+        ) from e
+
+    def read_tensor(name: str) -> np.ndarray:
+        tensor = tensors[name].contiguous()
+        if tensor.dtype == torch.bfloat16:  # NumPy's bridge does not know it
+            return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+        return tensor.numpy()
+
+    for name, tensor in tensors.items():
+        yield name, (tuple(tensor.shape), functools.partial(read_tensor, name))
+
+
+def write(folder: Path, weights: Weights, dtype: str | None = None) -> None:
+    """Writes what T5ForConditionalGeneration.from_pretrained loads: weights, settings, tokenizer and a model card.
+
+    At most about a gibibyte of tensors is held at a time. `dtype` None keeps each array's own.
+    """
+    config = weights.architecture()
+    folder.mkdir(parents=True, exist_ok=True)
+    stored = _write_weights(folder, config, weights, dtype)
+    (folder / "config.json").write_text(json.dumps(_settings(config, stored), indent=2) + "\n")
+    generation: dict[str, Any] = {"decoder_start_token_id": 0, "eos_token_id": EOS_ID, "pad_token_id": 0}
+    if weights.meta.get("pieces") is not None:  # of the others' logits the run never learned anything
+        generation["suppress_tokens"] = sorted(set(range(config.vocab_size)) - set(weights.meta["pieces"]))
+    (folder / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
+    if weights.vocabulary is not None:
+        vocabulary = Vocabulary(weights.vocabulary, weights.extra_ids)
+        shutil.copyfile(weights.vocabulary, folder / "spiece.model")
+        tokenizer_json.write(folder, vocabulary, weights.extra_ids)
+    (folder / "README.md").write_text(_card(config, weights))
+
+
+def _write_weights(folder: Path, config: T5Config, weights: Weights, dtype: str | None) -> str:
+    """The shards and their index; returns the stored dtype's name."""
+    shards: list[list[str]] = [[]]
+    room = SHARD_BYTES
+    names = tensor_names(config)
+    for name in names:
+        size = 4 * int(np.prod(weights.parameters[name]))
+        if shards[-1] and size > room:
+            shards.append([])
+            room = SHARD_BYTES
+        shards[-1].append(name)
+        room -= size
+    index: dict[str, str] = {}
+    stored, total = "float32", 0
+    for i, shard in enumerate(shards, 1):
+        file = "model.safetensors" if len(shards) == 1 else f"model-{i:05d}-of-{len(shards):05d}.safetensors"
+        tensors: dict[str, np.ndarray] = {}
+        for name in shard:
+            theirs, transposed = names[name]
+            value = weights.read(name)
+            value = value if dtype is None else value.astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+            # safetensors writes an array's memory as it lies, whatever its strides: a transposed view would be garbled.
+            tensors[theirs] = np.ascontiguousarray(value.T if transposed else value)
+            stored, total = value.dtype.name, total + value.nbytes
+        save_file(tensors, folder / file, metadata={"format": "pt"})
+        index |= dict.fromkeys(tensors, file)
+    if len(shards) > 1:
+        listing = {"metadata": {"total_size": total}, "weight_map": index}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(listing, indent=2) + "\n")
+    return stored
+
+
+def _settings(config: T5Config, dtype: str) -> dict[str, Any]:
+    feed_forward = next((name for name, known in ACTIVATIONS.items() if known == config.mlp_activations), None)
+    if feed_forward is None:
+        raise UserError(f"Hugging Face's T5 has no mlp_activations={config.mlp_activations}; use --to t5x")
+    return {
+        "architectures": ["T5ForConditionalGeneration"],
+        "model_type": "t5",
+        "d_ff": config.mlp_dim,
+        "d_kv": config.head_dim,
+        "d_model": config.emb_dim,
+        "decoder_start_token_id": 0,
+        "dropout_rate": 0.1,
+        "dtype": dtype,
+        "eos_token_id": EOS_ID,
+        "feed_forward_proj": feed_forward,
+        "is_encoder_decoder": True,
+        "layer_norm_epsilon": 1e-6,
+        "num_decoder_layers": config.num_decoder_layers,
+        "num_heads": config.num_heads,
+        "num_layers": config.num_encoder_layers,
+        "pad_token_id": 0,
+        "relative_attention_max_distance": config.relative_attention_max_distance,
+        "relative_attention_num_buckets": RELPOS_BUCKETS,
+        "tie_word_embeddings": config.logits_via_embedding,
+        "vocab_size": config.vocab_size,
+    }
+
+
+def _card(config: T5Config, weights: Weights) -> str:
+    count = sum(int(np.prod(shape)) for shape in weights.parameters.values())
+    family = "1.0" if config.logits_via_embedding else "1.1"
+    trained = (
+        f"Trained on the task `{weights.meta['task']}`" if "task" in weights.meta else "Converted from a checkpoint"
+    )
+    steps = "" if weights.step is None else f", {weights.step:,} steps"
+    return f"""---
+library_name: transformers
+pipeline_tag: text2text-generation
+tags: [t5, explainft]
+---
+# T5 that explains, then answers
+
+{trained}{steps}. {count:,} parameters, T5 {family}: {config.num_encoder_layers} + {config.num_decoder_layers} layers
+of width {config.emb_dim}, {config.num_heads} heads. Written by explainft {__version__}.
+
+```python
+from transformers import AutoTokenizer, T5ForConditionalGeneration
+
+tokenizer = AutoTokenizer.from_pretrained(FOLDER)
+model = T5ForConditionalGeneration.from_pretrained(FOLDER)
+inputs = tokenizer("[MAX 2 9 [MIN 4 7 ] 0 ]", return_tensors="pt")
+print(tokenizer.decode(model.generate(**inputs, max_new_tokens=512)[0], skip_special_tokens=True))
+```
+
+The input is a nested list problem in the bracket form; the output ends with `Final answer: N`.
+"""

@@ -1,0 +1,49 @@
+"""One saved item of an orbax checkpoint, read leaf by leaf."""
+
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+
+from explainft.checkpoints.weights import leaf_name, named_leaves
+
+
+class OrbaxTree:
+    """The arrays below a folder that orbax wrote with StandardSave or PyTreeSave, by their path."""
+
+    def __init__(self, folder: epath.Path):
+        self.folder = folder
+        # Of several processes each reads for itself, when it likes: orbax would let it wait for the others.
+        alone = ocp.options.MultiprocessingOptions(
+            primary_host=jax.process_index(),
+            active_processes={jax.process_index()},
+            barrier_sync_key_prefix=f"process_{jax.process_index()}",
+        )
+        self._checkpointer = ocp.Checkpointer(
+            ocp.PyTreeCheckpointHandler(multiprocessing_options=alone), multiprocessing_options=alone
+        )
+
+    @cached_property
+    def _saved(self) -> Any:
+        metadata: Any = self._checkpointer.metadata(self.folder)
+        return metadata.item_metadata.tree
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: tuple(leaf.shape) for name, leaf in named_leaves(self._saved).items()}
+
+    def read(self, name: str) -> np.ndarray:
+        """One array as it is stored; nothing else is read."""
+
+        def wanted(path: jax.tree_util.KeyPath, leaf: Any) -> Any:
+            return np.zeros(leaf.shape, leaf.dtype) if leaf_name(path) == name else ocp.PLACEHOLDER
+
+        item = jax.tree_util.tree_map_with_path(wanted, self._saved)
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item)
+        restored = self._checkpointer.restore(
+            self.folder, args=ocp.args.PyTreeRestore(item=item, restore_args=as_numpy)
+        )
+        return named_leaves(restored)[name]

@@ -1,0 +1,227 @@
+"""Packed batches as a pure function of (seed, step).
+
+Examples are packed into rows once: several share a row, told apart by segment ids. Every epoch then visits all rows in
+an order of its own. Batch k is rows k*B ... (k+1)*B-1 of that endless sequence, so a resumed run needs one integer.
+"""
+
+import dataclasses
+from array import array
+from collections.abc import Iterator
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+
+from explainft.core.errors import UserError, require_positive
+from explainft.data.ragged import Ragged
+from explainft.data.token_cache import TokenCache
+
+PACK_BLOCK = 2**16  # examples whose lengths packing turns into Python's numbers at a time
+WAITING = 32  # among how many examples packing chooses: more fill rows a little better and take longer
+ROW_END = 2.5  # where packing begins to choose: a row with room for fewer examples of mean size than this
+
+Batch = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Packing:
+    """Which examples stand in which row. Row r holds examples[starts[r]:starts[r + 1]], from left to right."""
+
+    examples: np.ndarray
+    starts: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+
+class _Example(NamedTuple):
+    size: float  # its share of a row's places, of inputs and of targets, summed
+    inputs: int
+    targets: int
+    number: int
+
+
+NO_EXAMPLE = _Example(0.0, 0, 0, -1)
+ROUNDING = 1e-9  # of sizes
+
+
+def pack(
+    input_lengths: np.ndarray, target_lengths: np.ndarray, row_inputs: int, row_targets: int, seed: int
+) -> Packing:
+    """Fills one row after the other with the examples in random order, its end with those that fill it best.
+
+    A row takes the examples that have waited longest of those it has room for, and at its end, of WAITING ones, the two
+    that together leave the least room. Deterministic in its arguments. Every example must fit an empty row.
+    """
+    order = np.random.default_rng([seed, 0]).permutation(len(input_lengths))
+    end = ROW_END * float(input_lengths.mean() / row_inputs + target_lengths.mean() / row_targets)
+    coming = _examples(order, input_lengths, target_lengths, row_inputs, row_targets)
+    waiting = list(islice(coming, WAITING))
+    packed, starts = array("q"), array("q", [0])
+    while waiting:
+        inputs, targets = row_inputs, row_targets  # the row's free places
+        taken = waiting[:1]
+        while taken:
+            for example in taken:
+                waiting.remove(example)
+                packed.append(example.number)
+                inputs, targets = inputs - example.inputs, targets - example.targets
+            fitting = [e for e in waiting if e.inputs <= inputs and e.targets <= targets]
+            free = inputs / row_inputs + targets / row_targets
+            taken = fitting[:1] if free >= end else _fullest(fitting, inputs, targets, free)
+        waiting.extend(islice(coming, len(packed) - starts[-1]))
+        starts.append(len(packed))
+    return Packing(np.array(packed), np.array(starts))
+
+
+def _examples(
+    order: np.ndarray, input_lengths: np.ndarray, target_lengths: np.ndarray, row_inputs: int, row_targets: int
+) -> Iterator[_Example]:
+    for block in range(0, len(order), PACK_BLOCK):
+        numbers = order[block : block + PACK_BLOCK]
+        inputs, targets = input_lengths[numbers], target_lengths[numbers]
+        sizes = inputs / row_inputs + targets / row_targets
+        yield from map(_Example, sizes.tolist(), inputs.tolist(), targets.tolist(), numbers.tolist())
+
+
+def _fullest(fitting: list[_Example], inputs: int, targets: int, free: float) -> list[_Example]:
+    """The two, or the one, of the examples that fit which fit together and are the largest. `free`: in sizes."""
+    largest_first = [*sorted(fitting, reverse=True), NO_EXAMPLE]
+    most, chosen = 0.0, (NO_EXAMPLE, NO_EXAMPLE)
+    small_enough = len(largest_first) - 1  # from here on: those whose sizes leave room for them beside `one`
+    for i, one in enumerate(largest_first):
+        size, one_inputs, one_targets, _ = one
+        if 2 * size <= most:
+            break  # all that follow are smaller still
+        room = free - size + ROUNDING
+        while small_enough and largest_first[small_enough - 1][0] <= room:
+            small_enough -= 1
+        inputs_left, targets_left = inputs - one_inputs, targets - one_targets
+        for other in largest_first[max(small_enough, i + 1) :]:
+            if size + other[0] <= most:
+                break
+            if other[1] <= inputs_left and other[2] <= targets_left:
+                most, chosen = size + other[0], (one, other)
+                break
+    return [example for example in chosen if example is not NO_EXAMPLE]
+
+
+def one_to_a_row(n: int) -> Packing:
+    """No packing: example i alone in row i."""
+    return Packing(np.arange(n), np.arange(n + 1))
+
+
+class Batches:
+    """`batches[step]` is the batch of update `step`, the same on every machine and after every restart.
+
+    `lengths` are TASK_FEATURE_LENGTHS: the row lengths of "inputs" and "targets". Features of a batch, int32 [B, S] for
+    the encoder and [B, T] for the decoder: encoder_input_tokens, encoder_segment_ids, decoder_input_tokens,
+    decoder_target_tokens, decoder_segment_ids. `rows`, ascending, are those of each batch that this host feeds (None:
+    all): no other is read. Raises UserError where an example is longer than its row, or there is none.
+    """
+
+    def __init__(
+        self,
+        cache: TokenCache,
+        lengths: dict[str, int],
+        batch_size: int,
+        seed: int,
+        *,
+        packed: bool,
+        rows: np.ndarray | None = None,
+    ):
+        if not len(cache):
+            raise UserError(f"split {cache.split!r} of {cache.task} has no examples; name a task that has some")
+        check_lengths(cache, lengths)
+        self.cache = cache
+        self.lengths = lengths
+        self.batch_size = batch_size
+        self.seed = seed
+        self.rows = np.arange(batch_size) if rows is None else rows
+        n_inputs, n_targets = cache.inputs.lengths, cache.targets.lengths
+        self.packing = (
+            pack(n_inputs, n_targets, lengths["inputs"], lengths["targets"], seed)
+            if packed
+            else one_to_a_row(len(cache))
+        )
+        self._epoch_order: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
+
+    def __getitem__(self, step: int) -> Batch:
+        epochs, places = np.divmod(step * self.batch_size + self.rows, len(self.packing))
+        rows = np.array(
+            [self._order(epoch)[place] for epoch, place in zip(epochs.tolist(), places.tolist(), strict=True)]
+        )
+        return self.assemble(rows)
+
+    def epoch_batches(self) -> int:
+        """How many batches hold every row once; the last one is filled up with empty rows by `ordered`."""
+        return -(-len(self.packing) // self.batch_size)
+
+    def ordered(self, batch: int) -> Batch:
+        """Batch `batch` of one pass in order, for evaluation: the last one ends with empty rows."""
+        rows = batch * self.batch_size + self.rows
+        return self.assemble(rows[rows < len(self.packing)])
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if self._epoch_order[0] != epoch:
+            rng = np.random.default_rng([self.seed, 1, epoch])
+            self._epoch_order = (epoch, rng.permutation(len(self.packing)))
+        return self._epoch_order[1]
+
+    def assemble(self, rows: np.ndarray) -> Batch:
+        """The rows' tokens; fewer rows than this host feeds leave the rest empty."""
+        counts = self.packing.starts[rows + 1] - self.packing.starts[rows]
+        examples = self.packing.examples[_ranges(self.packing.starts[rows], counts)]
+        row_of = np.repeat(np.arange(len(rows)), counts)
+        segment_of = _ranges(np.ones_like(counts), counts)
+        inputs, input_segments, _ = self._place(self.cache.inputs, examples, row_of, segment_of, self.lengths["inputs"])
+        targets, target_segments, first = self._place(
+            self.cache.targets, examples, row_of, segment_of, self.lengths["targets"]
+        )
+        shifted = np.roll(targets, 1, axis=1)
+        shifted.reshape(-1)[first] = 0  # each segment begins with the padding token, not with its neighbour's end
+        shifted[target_segments == 0] = 0
+        return {
+            "encoder_input_tokens": inputs,
+            "encoder_segment_ids": input_segments,
+            "decoder_input_tokens": shifted,
+            "decoder_target_tokens": targets,
+            "decoder_segment_ids": target_segments,
+        }
+
+    def _place(self, feature: Ragged, examples: np.ndarray, row_of: np.ndarray, segment_of: np.ndarray, width: int):
+        """Tokens and segment ids [B, width] of one feature, and the flat position of each segment's first token."""
+        taken, lengths = feature.take(examples)
+        before = np.cumsum(lengths) - lengths  # tokens of all earlier examples
+        row_first = np.maximum.accumulate(np.where(np.diff(row_of, prepend=-1) > 0, before, 0))
+        first = row_of * width + (before - row_first)
+        flat = _ranges(first, lengths)
+        tokens = np.zeros(len(self.rows) * width, np.int32)
+        segments = np.zeros(len(self.rows) * width, np.int32)
+        tokens[flat] = taken
+        segments[flat] = np.repeat(segment_of, lengths)
+        return tokens.reshape(-1, width), segments.reshape(-1, width), first
+
+
+def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """arange(start, start + length) of each pair, one after the other."""
+    total = int(lengths.sum())
+    offsets = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
+    return offsets + np.arange(total)
+
+
+def check_lengths(cache: TokenCache, lengths: dict[str, int]) -> None:
+    """Refuses lengths that an example exceeds, with the count and the length that holds all."""
+    if not isinstance(lengths, dict) or set(lengths) != {"inputs", "targets"}:
+        raise UserError(
+            f"TASK_FEATURE_LENGTHS={lengths!r} must give the lengths of 'inputs' and 'targets', and no others"
+        )
+    for feature, ragged in (("inputs", cache.inputs), ("targets", cache.targets)):
+        require_positive(**{f"TASK_FEATURE_LENGTHS of {feature}": lengths[feature]})
+        of_examples = ragged.lengths
+        too_long = int((of_examples > lengths[feature]).sum())
+        if too_long:
+            raise UserError(
+                f"TASK_FEATURE_LENGTHS {feature}={lengths[feature]} is too short for {too_long:,} of {len(ragged):,} "
+                f"examples of {cache.task}/{cache.split}; {int(of_examples.max())} holds them all"
+            )

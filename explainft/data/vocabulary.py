@@ -1,0 +1,85 @@
+"""Text to token ids and back without TensorFlow: the same SentencePiece model that the SeqIO tasks use."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import sentencepiece
+from google.protobuf.message import DecodeError
+from sentencepiece import sentencepiece_model_pb2 as model_pb2
+
+from explainft.core.errors import UserError
+
+EOS_ID = 1
+Model: Any = model_pb2.ModelProto  # pyright: ignore[reportAttributeAccessIssue] (made when it is imported)
+
+
+class Vocabulary:
+    """A SentencePiece model file plus `extra_ids` sentinels at its end, as in seqio.SentencePieceVocabulary."""
+
+    def __init__(self, path: str | Path, extra_ids: int = 0):
+        self.path = Path(path)
+        self.extra_ids = extra_ids
+        if not self.path.is_file():
+            raise UserError(f"no SentencePiece model at {path}; name an existing file")
+        try:
+            model = Model.FromString(self.path.read_bytes())
+        except (OSError, DecodeError) as e:
+            raise UserError(f"{path} is no SentencePiece model ({e}); copy it again") from e
+        if not model.pieces:  # of an empty file, which protobuf reads
+            raise UserError(f"{path} is no SentencePiece model (it has no pieces); copy it again")
+        for i in reversed(range(extra_ids)):
+            sentinel = f"\N{LOWER ONE EIGHTH BLOCK}<extra_id_{i}>"
+            model.pieces.add(piece=sentinel, score=0.0, type=Model.SentencePiece.USER_DEFINED)
+        self.proto = model  # sentinels included
+        self._processor = sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString())
+
+    @property
+    def size(self) -> int:
+        return self._processor.vocab_size()
+
+    def digest(self) -> str:
+        """What tells this model file from another."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids, without EOS."""
+        return self._processor.encode(text)
+
+    def decode(self, ids: list[int]) -> str:
+        """The text; an id past the end, which only a padded output layer can write, reads as the unknown piece."""
+        return self._processor.decode([i if i < self.size else self._processor.unk_id() for i in ids])
+
+    def difference(self, other: "Vocabulary") -> str | None:
+        """One line on the first thing in which the two code or decode texts differently; None where they are the same.
+
+        Not the files' bytes: those also hold how the model was trained, and sentinels are the same whether the file or
+        extra_ids brings them. "here" in the line is this vocabulary, "there" the other.
+        """
+        if self.size != other.size:
+            return f"{self.size} pieces here, {other.size} there"
+        here, there = (Model.FromString(v._processor.serialized_model_proto()) for v in (self, other))
+        for i, (a, b) in enumerate(zip(here.pieces, there.pieces, strict=True)):
+            if a.piece != b.piece:
+                return f"piece {i} is {a.piece!r} here, {b.piece!r} there"
+            for name in ("score", "type"):
+                if (mine := getattr(a, name)) != (yours := getattr(b, name)):
+                    return f"piece {i}, {a.piece!r}, has {name} {mine} here, {yours} there"
+        for name in ("normalizer_spec", "denormalizer_spec", "trainer_spec"):
+            for rule in _RULES[name]:
+                if (mine := getattr(getattr(here, name), rule)) != (yours := getattr(getattr(there, name), rule)):
+                    shown = "differs" if isinstance(mine, bytes) else f"is {mine!r} here, {yours!r} there"
+                    return f"{name}.{rule} {shown}"
+        return None
+
+
+# What SentencePiece reads of a model beside its pieces when it codes and decodes.
+_NORMALIZER = ("precompiled_charsmap", "add_dummy_prefix", "remove_extra_whitespaces", "escape_whitespaces")
+_RULES = {
+    "normalizer_spec": _NORMALIZER,
+    "denormalizer_spec": ("precompiled_charsmap",),
+    "trainer_spec": (
+        *("model_type", "byte_fallback", "treat_whitespace_as_suffix"),
+        *("unk_piece", "bos_piece", "eos_piece", "pad_piece", "unk_surface"),
+    ),
+}

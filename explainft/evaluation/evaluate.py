@@ -1,0 +1,390 @@
+"""Scoring a network: teacher-forced loss, and decoding with the tasks' own metrics in SeqIO's files."""
+
+import dataclasses
+import functools
+import json
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from tqdm import tqdm
+
+from explainft.checkpoints import checkpoint, convert
+from explainft.checkpoints.weights import Weights, check_network, parameters_like
+from explainft.core.atomic_files import published, taking_turns
+from explainft.core.errors import UserError, nearest, require_local, require_name, require_positive
+from explainft.data import token_cache
+from explainft.data.batches import Batches
+from explainft.data.token_cache import Record, Rest, TokenCache
+from explainft.data.vocabulary import EOS_ID, Vocabulary
+from explainft.generation import decoding
+from explainft.model import t5
+from explainft.model.loss import Loss
+from explainft.model.quantization import FULL, Reduction
+from explainft.model.t5 import T5, T5Config
+from explainft.parallel import hosts, sharding
+from explainft.reporting.runs import METRICS_SUFFIX, read_jsonl
+from explainft.training.run_directory import RunFolder, writing
+from explainft.training.train_state import abstract_state
+
+DRAWS, TEMPERATURE = 64, 1.5  # of other texts, where the likeliest is of no use
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """What is evaluated every `period` updates.
+
+    The training task's validation split is teacher-forced on `eval_steps` batches; `mixture_or_task_name` is decoded,
+    `num_examples` of each task (None: all). Training stops early after `patience` evaluations in a row in which
+    `metric` has not risen (None: never).
+    """
+
+    mixture_or_task_name: str
+    period: int = 1000
+    eval_steps: int = 20
+    batch_size: int = 256
+    num_examples: int | None = None
+    split: str = "validation"
+    metric: str = "exact_match"
+    patience: int | None = None
+
+    def __post_init__(self):
+        require_name(EVAL_MIXTURE=self.mixture_or_task_name, EVAL_METRIC=self.metric)
+        require_positive(EVAL_PERIOD=self.period, EVAL_STEPS=self.eval_steps, EVAL_BATCH_SIZE=self.batch_size)
+        optional = {"EVALUATOR_NUM_EXAMPLES": self.num_examples, "EARLY_STOPPING_PATIENCE": self.patience}
+        require_positive(**{name: value for name, value in optional.items() if value is not None})
+
+    def measure(self) -> str:
+        """What a score is, as text: scores of the same measure can be compared."""
+        n = "all" if self.num_examples is None else self.num_examples
+        return f"{self.metric} of {n} examples of {self.mixture_or_task_name} {self.split}"
+
+
+def loss_sums(
+    model: T5, loss: Loss, params: Any, batch: dict[str, jax.Array], dropout_rng: jax.Array | None = None
+) -> dict[str, jax.Array]:
+    """The loss's sums over a batch (see data.Batches); with dropout where a key for it is given."""
+    states_BTD = t5.states(model, params, batch, dropout_rng)
+    output, targets_BT = t5.output_parameters(model.config, params), batch["decoder_target_tokens"]
+    if loss.pieces is not None:
+        pieces = np.array(loss.pieces)
+        place_of = np.zeros(model.config.vocab_size, np.int32)
+        place_of[pieces] = np.arange(len(pieces))
+        output, targets_BT = t5.columns(model.config, output, pieces), jnp.asarray(place_of)[targets_BT]
+    logits_of = functools.partial(t5.logits, model)
+    return loss.sums_of_states(logits_of, output, states_BTD, targets_BT, model.config.logits_at_once)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _loss_sums(config: T5Config, loss: Loss, params: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    return loss_sums(T5(config), loss, params, batch)
+
+
+def teacher_forced(
+    config: T5Config,
+    loss: Loss,
+    params: Any,
+    batches: Batches,
+    mesh: jax.sharding.Mesh,
+    steps: int,
+    between_batches: Callable[[], None] = lambda: None,
+) -> dict[str, float]:
+    """Loss and token accuracy on the first `steps` batches of one pass in order."""
+    totals: dict[str, float] = {}
+    for i in range(min(steps, batches.epoch_batches())):
+        between_batches()
+        sums = _loss_sums(config, loss, params, sharding.put_batch(batches.ordered(i), mesh))
+        for name, value in sums.items():
+            totals[name] = totals.get(name, 0.0) + float(value)
+    weight = totals["weight_sum"]
+    return {"loss": totals["loss_sum"] / weight, "accuracy": totals["correct_sum"] / weight}
+
+
+def decode_and_score(
+    config: T5Config,
+    params: Any,
+    cache: TokenCache,
+    batch_size: int,
+    num_examples: int | None,
+    step: int,
+    output_dir: Path,
+    between_batches: Callable[[], None] = lambda: None,
+) -> dict[str, float]:
+    """Decodes one task greedily, scores it with its metrics and writes its two files."""
+    read_jsonl(output_dir / f"{cache.task}{METRICS_SUFFIX}", {"step": int})  # damage is told before hours of decoding
+    n = len(cache) if num_examples is None else min(num_examples, len(cache))
+    records = cache.records[:n]
+    texts = decode(config, params, cache, batch_size, n, between_batches)
+    metrics, targets, predictions = score(cache, records, texts)
+    write(output_dir, cache.task, step, metrics, records, targets, predictions)
+    return metrics
+
+
+def decode(
+    config: T5Config,
+    params: Any,
+    cache: TokenCache,
+    batch_size: int,
+    n: int,
+    between_batches: Callable[[], None] = lambda: None,
+) -> list[str]:
+    """Predictions for the first n examples: greedy texts, each up to the length of the longest right one."""
+    length = int(cache.targets.lengths[:n].max())
+    with tqdm(total=n, desc=f"decoding {cache.task}", unit=" examples", disable=None, leave=False) as bar:
+        between_batches()
+        inputs, rest = [cache.inputs[i] for i in range(n)], cache.rest()
+        return write_texts(
+            config, params, cache.vocabulary, inputs, length, batch_size, rest, bar.update, between_batches
+        )
+
+
+def write_texts(
+    config: T5Config,
+    params: Any,
+    vocabulary: Vocabulary,
+    inputs: Sequence[Sequence[int] | np.ndarray],
+    length: int,
+    batch_size: int,
+    rest: Rest | None = None,
+    progress: Callable[[int], object] = lambda complete: None,
+    between_batches: Callable[[], None] = lambda: None,
+) -> list[str]:
+    """Greedy texts of inputs that end with EOS; with `rest` the lines of all texts, see token_cache.read_again.
+
+    At most DRAWS other texts are drawn in the place of one that is of no use, for the same input always the same.
+    `progress` is told how many predictions have become complete.
+    """
+
+    def after_batch(decoded: int) -> None:
+        if rest is None:
+            progress(decoded)
+        between_batches()
+
+    lines: list[list[str]] = [[] for _ in inputs]
+    under_way = dict(enumerate(inputs))
+    while under_way:
+        decoded = decoding.generate(config, params, list(under_way.values()), length, batch_size, after_batch)
+        texts = dict(zip(under_way, map(vocabulary.decode, decoded), strict=True))
+        following: dict[int, str | None] = dict.fromkeys(under_way)
+        if rest is not None:
+            read = {i: vocabulary.decode([int(token) for token in ids[:-1]]) for i, ids in under_way.items()}
+            following = {i: rest(read[i], texts[i]) for i in under_way}
+            useless = [i for i in under_way if following[i] == read[i]]
+            again = [under_way[i] for i in useless]
+            # Of the input itself: its place among the useless ones changes with the others.
+            numbers = [zlib.crc32(np.asarray(ids, "<i4").tobytes()) % (2**31 // DRAWS) for ids in again]
+            sampling = {"progress": after_batch, "numbers": numbers}
+            found = decoding.sample(config, params, again, length, batch_size, DRAWS, TEMPERATURE, **sampling)
+            for i, drawn in zip(useless, found, strict=True):
+                others = ((text, rest(read[i], text)) for text in map(vocabulary.decode, drawn))
+                texts[i], following[i] = next((o for o in others if o[1] != read[i]), (texts[i], None))
+        for i, text in texts.items():
+            lines[i].append(text)
+        left = {i: [*vocabulary.encode(text), EOS_ID] for i, text in following.items() if text is not None}
+        if rest is not None:
+            progress(len(under_way) - len(left))
+        under_way = left
+    return ["\n".join(texts) for texts in lines]
+
+
+def score(cache: TokenCache, records: list[Record], texts: list[str]) -> tuple[dict[str, float], list[Any], list[Any]]:
+    """The task's metrics of decoded texts, with the postprocessed targets and predictions that they compared."""
+    postprocess = cache.postprocess()
+    targets = [postprocess(record["targets_pretokenized"], example=record, is_target=True) for record in records]
+    predictions = [
+        postprocess(text, example=record, is_target=False) for text, record in zip(texts, records, strict=True)
+    ]
+    metrics: dict[str, float] = {}
+    for metric in cache.metrics():
+        metrics.update(metric(targets, predictions))
+    return metrics, targets, predictions
+
+
+def check_metric(caches: list[TokenCache], metric: str) -> None:
+    """Refuses a metric that the tasks do not have, before hours of training depend on it."""
+    for cache in caches:
+        cache.require_texts()
+        records = cache.records[:1]
+        known, _, _ = score(cache, records, [record["targets_pretokenized"] for record in records])
+        if metric not in known:
+            overall = [name for name in known if "/" not in name]
+            raise UserError(f"EVAL_METRIC={metric!r} is no metric of {cache.task}{nearest(metric, overall)}")
+
+
+def decode_all(
+    config: T5Config,
+    params: Any,
+    caches: list[TokenCache],
+    evaluation: EvaluationConfig,
+    step: int,
+    run: RunFolder,
+    between_batches: Callable[[], None] = lambda: None,
+) -> float:
+    """Decodes and scores each task into the run's `inference_eval/`; returns the mean of the metric that counts."""
+    scores = []
+    for cache in caches:
+        metrics = decode_and_score(
+            config,
+            params,
+            cache,
+            evaluation.batch_size,
+            evaluation.num_examples,
+            step,
+            run.path / "inference_eval",
+            between_batches,
+        )
+        run.tensorboard(step, {f"inference_eval/{cache.task}/{name}": value for name, value in metrics.items()})
+        scores.append(metrics[evaluation.metric])
+    return sum(scores) / len(scores)
+
+
+def evaluate(
+    model: T5Config,
+    checkpoint_path: str,
+    output_dir: str,
+    mixture_or_task_name: str,
+    module: str = "tasks",
+    batch_size: int = 256,
+    num_examples: int | None = None,
+    split: str = "test",
+    model_parallelism: int = 1,
+    reduction: Reduction = FULL,
+    tfds_data_dir: str | None = None,
+) -> None:
+    """Scores a checkpoint of any format on a task or on each task of a mixture.
+
+    Prints a line for each task and adds to `output_dir`/inference_eval/.
+    """
+    require_name(CHECKPOINT_PATH=checkpoint_path, EVAL_OUTPUT_DIR=output_dir, MIXTURE_OR_TASK_NAME=mixture_or_task_name)
+    require_positive(
+        BATCH_SIZE=batch_size, **({} if num_examples is None else {"EVALUATOR_NUM_EXAMPLES": num_examples})
+    )
+    make_folder(EVAL_OUTPUT_DIR=output_dir)
+    weights = convert.open_weights(checkpoint_path)
+    names = token_cache.task_names(mixture_or_task_name, module)
+    caches = [token_cache.load(name, split, module, tfds_data_dir) for name in names]
+    for cache in caches:
+        cache.require_texts()
+        check_vocabulary(model, cache, weights)
+    params = placed_parameters(weights, model, model_parallelism)
+    for cache in caches:
+        step = weights.step or 0
+        metrics = decode_and_score(
+            model,
+            reduction.of(model, params, cache, weights.meta),
+            cache,
+            batch_size,
+            num_examples,
+            step,
+            Path(output_dir) / "inference_eval",
+        )
+        shown = {name: value for name, value in metrics.items() if "/" not in name}
+        if hosts.writes():
+            print(f"{cache.task} step {step}: " + "  ".join(f"{name} {value:.4g}" for name, value in shown.items()))
+
+
+def make_folder(**named: str) -> None:
+    """Makes the folder where results go: before hours of decoding, not after."""
+    for name, folder in named.items():
+        require_local(**{name: folder})
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise UserError(f"cannot write {name}={folder!r} ({e.strerror}); name a writable folder") from e
+
+
+def placed_parameters(weights: Weights, model: T5Config, model_parallelism: int) -> Any:
+    """A checkpoint's parameters on all devices, read one at a time."""
+    check_network(weights, model)
+    mesh = sharding.make_mesh(model_parallelism)
+    sharding.check_model(model, mesh)
+    return parameters_like(weights, abstract_state(model, optax.identity(), mesh).params)
+
+
+def evaluate_run(
+    run: Path,
+    mixture_or_task: str | None,
+    step: int | str | None,
+    batch_size: int,
+    num_examples: int | None,
+    module: str,
+    reduction: Reduction,
+    tfds_data_dir: str | None,
+) -> None:
+    """Scores a run's checkpoint into its own folder, by default on all evaluation tasks of its config and style."""
+    weights = checkpoint.weights(run, step)
+    mixture = mixture_or_task or evaluation_mixture(weights.meta["task"])
+    evaluate(
+        weights.architecture(),
+        checkpoint_path=str(run / "checkpoints" / f"checkpoint_{weights.step}"),
+        output_dir=str(run),
+        mixture_or_task_name=mixture,
+        module=module,
+        batch_size=batch_size,
+        num_examples=num_examples,
+        split="validation",
+        reduction=reduction,
+        tfds_data_dir=tfds_data_dir,
+    )
+
+
+def check_vocabulary(model: T5Config, cache: TokenCache, weights: Weights | None = None) -> None:
+    """Refuses a task whose vocabulary is larger than the network's, or is not the one that the checkpoint brings."""
+    if cache.vocabulary.size > model.vocab_size:
+        raise UserError(
+            f"the network's vocab_size={model.vocab_size} is smaller than the {cache.vocabulary.size} pieces "
+            f"of {cache.task}'s vocabulary; choose the gin/models file that goes with the task"
+        )
+    if weights is not None and weights.vocabulary is not None:
+        difference = cache.vocabulary.difference(weights.tokenizer())
+        if difference:
+            raise UserError(
+                f"{cache.task} has another vocabulary than {weights.origin}: {difference}; name a task of the same one"
+            )
+
+
+def evaluation_mixture(task: str) -> str:
+    """explained_tiny_medium_compact -> explained_tiny_medium_eval_compact."""
+    base = task.removesuffix("_compact")
+    return f"{base}_eval{task[len(base) :]}"
+
+
+def write(
+    output_dir: Path,
+    task: str,
+    step: int,
+    metrics: dict[str, float],
+    records: list[Record],
+    targets: list[Any],
+    predictions: list[Any],
+) -> None:
+    """The two files of an evaluation, as seqio.JSONLogger names and fills them. A step evaluated again is replaced.
+
+    Of several processes one writes.
+    """
+    if not hosts.writes():
+        return
+    with writing(output_dir):
+        output_dir.mkdir(parents=True, exist_ok=True)
+    metrics_file = output_dir / f"{task}{METRICS_SUFFIX}"
+    with writing(metrics_file), taking_turns(metrics_file):
+        kept = [row for row in read_jsonl(metrics_file, {"step": int}) if row["step"] != step]
+        _write_lines(metrics_file, [json.dumps(row) for row in [*kept, {"step": step, **metrics}]])
+    rows = zip(records, targets, predictions, strict=True)
+    _write_lines(
+        output_dir / f"{task}-{step:06d}.jsonl",
+        [
+            json.dumps({"input": record, "target": target, "prediction": prediction})
+            for record, target, prediction in rows
+        ],
+    )
+
+
+def _write_lines(path: Path, lines: list[str]) -> None:
+    with writing(path), published(path) as scratch:
+        scratch.write_text("".join(line + "\n" for line in lines), encoding="utf-8")

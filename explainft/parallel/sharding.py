@@ -1,0 +1,175 @@
+"""The device mesh, and which part of what lies where. One CPU is the (1, 1) mesh: no other module counts devices."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from explainft.checkpoints.weights import leaf_name, named_leaves
+from explainft.core.errors import UserError
+from explainft.model.layers import LONG
+from explainft.model.t5 import LOGITS_AT_ONCE, T5Config
+
+# The logical axes of each parameter by the last parts of its name, and T5X's standard rules for them.
+LOGICAL_AXES = {
+    "token_embedder/embedding": ("vocab", "embed"),
+    "relpos_bias/rel_embedding": ("heads", "relpos_buckets"),
+    "query/kernel": ("embed", "joined_kv"),
+    "key/kernel": ("embed", "joined_kv"),
+    "value/kernel": ("embed", "joined_kv"),
+    "out/kernel": ("joined_kv", "embed"),
+    "wi/kernel": ("embed", "mlp"),
+    "wi_0/kernel": ("embed", "mlp"),
+    "wi_1/kernel": ("embed", "mlp"),
+    "wo/kernel": ("mlp", "embed"),
+    "logits_dense/kernel": ("embed", "vocab"),
+    "*/scale": ("embed",),
+}
+# T5X's standard rules; with fsdp its rule of two-dimensional parameters too.
+MODEL_RULES = {"vocab": "model", "heads": "model", "joined_kv": "model", "mlp": "model"}
+FSDP_RULES = {**MODEL_RULES, "embed": "data"}
+
+
+def make_mesh(model_parallelism: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
+    """A ("data", "model") mesh: `model_parallelism` devices share each copy of the network.
+
+    Over all devices, in the order that jax finds best; or over those given, in theirs.
+    """
+    n = jax.device_count() if devices is None else len(devices)
+    if model_parallelism < 1 or n % model_parallelism:
+        fits = [divisor for divisor in range(1, n + 1) if n % divisor == 0]
+        raise UserError(
+            f"MODEL_PARALLELISM={model_parallelism} does not divide the {n} devices; it can be "
+            f"{', '.join(map(str, fits))}"
+        )
+    shape, names = (n // model_parallelism, model_parallelism), ("data", "model")
+    # Auto, not today's default of Explicit axes, under which Linen modules fail.
+    auto = (AxisType.Auto,) * 2
+    if devices is None:
+        return jax.make_mesh(shape, names, axis_types=auto)
+    return Mesh(np.array(devices).reshape(shape), names, axis_types=auto)
+
+
+def suited(config: T5Config, mesh: Mesh, lengths: Iterable[int]) -> T5Config:
+    """The configuration to train with on the mesh, with rows of such lengths: what is fastest there.
+
+    On one CPU long rows attend one head at a time, and bfloat16 activations meet all kernels in products of
+    `matmul_precision` "bfloat16". On NVIDIA's GPUs bfloat16 numbers attend in cuDNN's kernel, and more logits exist at
+    once.
+    """
+    devices = list(mesh.devices.flat)
+    if are_one_cpu(devices):
+        precision = "bfloat16" if config.dtype == "bfloat16" else config.matmul_precision
+        attention = "by_head" if max(lengths) ** 2 >= LONG else "plain"
+        return dataclasses.replace(config, matmul_precision=precision, attention=attention)
+    if not all(_is_nvidia(device) for device in devices):
+        return dataclasses.replace(config, attention="plain")
+    attention = "cudnn" if _suits_cudnn(config, lengths) else "plain"
+    return dataclasses.replace(config, attention=attention, logits_at_once=8 * LOGITS_AT_ONCE)
+
+
+def _is_nvidia(device: Any) -> bool:
+    """Whether this is a GPU of NVIDIA's that cuDNN's attention is written for: Ampere or later."""
+    return device.device_kind.startswith("NVIDIA") and float(device.compute_capability) >= 8.0
+
+
+def _suits_cudnn(config: T5Config, lengths: Iterable[int]) -> bool:
+    """As jax.nn.dot_product_attention says of biases with a derivative, and heads on any such GPU."""
+    fits = config.head_dim % 8 == 0 and config.head_dim <= 128 and all(n % 2 == 0 for n in lengths)
+    return fits and config.dtype == "bfloat16"
+
+
+def check_batch(batch_size: int, mesh: Mesh, microbatches: int = 1) -> None:
+    """Refuses a BATCH_SIZE that does not divide into equal microbatches on all data-parallel devices."""
+    parts = mesh.shape["data"] * microbatches
+    if batch_size < 1 or batch_size % parts:
+        near = max(parts, batch_size - batch_size % parts)
+        raise UserError(
+            f"BATCH_SIZE={batch_size} must be a positive multiple of {parts} ({mesh.shape['data']} data-parallel "
+            f"devices x MICROBATCHES={microbatches}); try {near}"
+        )
+
+
+def check_model(config: T5Config, mesh: Mesh, fsdp: bool = False) -> None:
+    """Refuses a network that does not divide over the mesh, with the numbers of devices that would do."""
+    n = mesh.shape["model"]
+    for name in ("num_heads", "mlp_dim", "vocab_size"):
+        size = getattr(config, name)
+        if size % n:
+            raise UserError(f"{name}={size} does not divide by MODEL_PARALLELISM={n}; {_divisors(size, mesh.size)} do")
+    if fsdp and config.emb_dim % mesh.shape["data"]:
+        fits = _divisors(config.emb_dim, mesh.size)
+        raise UserError(
+            f"FSDP=True splits emb_dim={config.emb_dim} over {mesh.shape['data']} data-parallel devices; {fits} do"
+        )
+
+
+def _divisors(size: int, largest: int) -> str:
+    return ", ".join(str(n) for n in range(1, largest + 1) if size % n == 0 and largest % n == 0)
+
+
+def places(tree: Any, parameters: Any, mesh: Mesh, fsdp: bool = False) -> Any:
+    """Where each array of a state goes: like the parameter at the end of its path if it has its shape, else everywhere.
+
+    `parameters` is the tree of parameters, or of their shapes; `tree` may be that tree, or hold it several times, as an
+    optimizer's state does. With `fsdp` what is alike on all devices of `data` is split over them too.
+    """
+    shapes = {name: leaf.shape for name, leaf in named_leaves(parameters).items()}
+
+    def place(path: jax.tree_util.KeyPath, leaf: Any) -> NamedSharding:
+        parts = leaf_name(path).split("/")
+        ends = ("/".join(parts[i:]) for i in range(len(parts)))
+        name = next((end for end in ends if shapes.get(end) == leaf.shape), None)
+        return NamedSharding(mesh, partition(name, fsdp) if name else PartitionSpec())
+
+    return jax.tree_util.tree_map_with_path(place, tree)
+
+
+def partition(parameter: str, fsdp: bool = False) -> PartitionSpec:
+    """How a parameter is split: its wide axis over `model`, with `fsdp` that of the residual stream over `data`."""
+    above, last = parameter.split("/")[-2:]
+    axes = LOGICAL_AXES.get(f"{above}/{last}") or LOGICAL_AXES[f"*/{last}"]
+    rules = FSDP_RULES if fsdp else MODEL_RULES
+    return PartitionSpec(*(rules.get(axis) for axis in axes))
+
+
+def host_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
+    """Which rows of a batch this host's devices hold, ascending."""
+    return _host_rows(NamedSharding(mesh, PartitionSpec("data")), batch_size)
+
+
+def _host_rows(place: NamedSharding, batch_size: int) -> np.ndarray:
+    parts = place.addressable_devices_indices_map((batch_size,)).values()
+    return np.unique(np.concatenate([np.arange(batch_size)[part] for part in parts if part is not None]))
+
+
+def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """A batch on the devices, its rows split over `data`. Each host gives its `host_rows` alone."""
+    place = NamedSharding(mesh, PartitionSpec("data"))
+    return {name: jax.make_array_from_process_local_data(place, rows) for name, rows in batch.items()}
+
+
+def on_one_cpu(params: Any) -> bool:
+    """Whether these arrays are on a CPU, and it is the only device that holds them."""
+    leaf = jax.tree.leaves(params)[0]
+    return are_one_cpu(leaf.devices() if isinstance(leaf, jax.Array) else jax.devices()[:1])  # NumPy's go to the first
+
+
+def are_one_cpu(devices: Iterable[Any]) -> bool:
+    return [device.platform for device in devices] == ["cpu"]
+
+
+def put_rows_like(params: Any, rows: np.ndarray) -> jax.Array:
+    """Rows on the devices of the parameters: split over `data` where their number divides, else all everywhere.
+
+    Every host gives all rows, and its devices get their part.
+    """
+    place = getattr(jax.tree.leaves(params)[0], "sharding", None)  # none where NumPy's arrays are given
+    if not isinstance(place, NamedSharding):
+        return jax.device_put(rows, place)
+    divides = len(rows) % place.mesh.shape["data"] == 0
+    place = NamedSharding(place.mesh, PartitionSpec("data" if divides else None))
+    return jax.make_array_from_process_local_data(place, rows[_host_rows(place, len(rows))], rows.shape)

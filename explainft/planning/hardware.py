@@ -1,0 +1,96 @@
+"""The machines that a plan can be made for: slices of TPUs, which need not be here, and this machine's own devices."""
+
+import dataclasses
+import os
+import re
+from typing import Any
+
+import jax
+from jax.experimental import topologies
+
+from explainft.core.errors import UserError, nearest
+from explainft.core.tensorflow_setup import native_stderr_held
+
+GIB = 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """Peaks of one chip: bfloat16 FLOP/s, bytes of memory, bytes/s to its memory, and sent to its neighbours.
+
+    The last is the sum over a chip's links in one direction; what arrives has as much for itself.
+    """
+
+    flops: float
+    memory: float
+    memory_bandwidth: float
+    interconnect: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.flops / 1e12:.0f} TFLOP/s, {self.memory / GIB:.0f} GiB, {self.memory_bandwidth / 1e9:,.0f} GB/s to "
+            f"memory, {self.interconnect / 1e9:.0f} GB/s to other chips"
+        )
+
+
+# "Key specifications" of each generation; interconnect there in Gbps a chip: 2400, 1600, 4800 and 3584.
+CHIPS = {
+    "v4": Chip(275e12, 32 * GIB, 1228e9, 300e9),  # https://cloud.google.com/tpu/docs/v4
+    "v5e": Chip(197e12, 16 * GIB, 819e9, 200e9),  # https://cloud.google.com/tpu/docs/v5e
+    "v5p": Chip(459e12, 95 * GIB, 2765e9, 600e9),  # https://cloud.google.com/tpu/docs/v5p
+    "v6e": Chip(918e12, 32 * GIB, 1640e9, 448e9),  # https://cloud.google.com/tpu/docs/v6e
+}
+# The names by which slices are rented; v4's and v5p's count cores, two on a chip.
+SLICES = {
+    "v4-8": "v4:2x2x1",
+    "v5e-8": "v5e:2x4",
+    "v5e-16": "v5e:4x4",
+    "v5p-8": "v5p:2x2x1",
+    "v6e-8": "v6e:2x4",
+}
+LOCAL = "local"
+
+
+def devices_of(topology: str) -> tuple[list[Any], Chip | None]:
+    """The devices of a topology like v5e:4x4, v5e-16, cpu:8 or local, and the peaks of its chips where known."""
+    generation, _, shape = SLICES.get(topology, topology).partition(":")
+    if topology == LOCAL:
+        return jax.devices(), None
+    if generation == "cpu":
+        return _simulated(topology, shape), None
+    if generation in ("gpu", "cuda"):
+        raise UserError(
+            f"--topology={topology}: jax compiles for GPUs on a machine that has them; run the plan there, with "
+            f"--topology={LOCAL}"
+        )
+    if generation not in CHIPS or not re.fullmatch(r"\d+(x\d+)+", shape):
+        known = [*SLICES, *(f"{name}:2x2" for name in CHIPS), "cpu:8", LOCAL]
+        raise UserError(f"--topology={topology} is unknown{nearest(topology, known)}; any shape is written as v5e:4x8")
+    # Nothing runs on a TPU here: none is asked for, and several plans may be made at once.
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    options = {"chip_config_name": "megacore"} if generation == "v4" else {}  # both cores of a chip as one device
+    with native_stderr_held():  # libtpu complains of the TPU that is not here
+        try:
+            found = topologies.get_topology_desc(platform="tpu", topology_name=f"{generation}:{shape}", **options)
+            return list(found.devices), CHIPS[generation]
+        except (RuntimeError, ValueError, ImportError) as e:
+            reason = " ".join(str(e).split())[:200]
+    raise UserError(
+        f"cannot plan for {topology} ({reason}); the TPU's compiler comes with pip install 'explainft[tpu]'"
+    )
+
+
+def _simulated(topology: str, number: str) -> list[Any]:
+    """That many devices simulated on this machine's CPU; jax makes them once, when it starts."""
+    if not number.isdecimal() or int(number) < 1:
+        raise UserError(f"--topology={topology} names no number of devices; write cpu:8")
+    try:
+        jax.config.update("jax_num_cpu_devices", int(number))
+    except RuntimeError:  # it has started: what it has must do
+        have = jax.device_count()
+        if have < int(number):
+            raise UserError(
+                f"--topology={topology}: jax has started with {have} devices; plan in a new process"
+            ) from None
+    return jax.devices()[: int(number)]

@@ -1,0 +1,79 @@
+"""The report of runs: a table, figures and a page, from the files in their folders alone.
+
+What T5X does not write is not known of its runs, and a dash in the table.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from explainft.core.errors import UserError
+from explainft.reporting import charts, page
+from explainft.reporting.runs import Run, read_predictions, read_run
+
+HEADER = (
+    "Run", "Task", "Step", "Exact match [95% interval]", "n",
+    "Parseable", "Valid", "Step accuracy", "Examples", "Training seconds",
+)  # fmt: skip
+TEXT_COLUMNS = 2  # the others are numbers, flush right
+MISSING = "-"
+
+
+def table(runs: Sequence[Run]) -> str:
+    """A Markdown table: a row for each run and task, of the task's last step. A dash is what the files do not say."""
+    lines = [HEADER, *([cell.replace("|", "\\|") for cell in row] for row in rows(runs))]
+    widths = [max(len(cells[i]) for cells in lines) for i in range(len(HEADER))]
+    rule = ["-" * (width - 1) + (":" if i >= TEXT_COLUMNS else "-") for i, width in enumerate(widths)]
+    pad = [str.ljust] * TEXT_COLUMNS + [str.rjust] * (len(HEADER) - TEXT_COLUMNS)
+    padded = [[pad[i](cells[i], widths[i]) for i in range(len(HEADER))] for cells in (lines[0], rule, *lines[1:])]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in padded)
+
+
+def rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
+    """The cells below HEADER."""
+    return [cells for run in runs for cells in _rows(run)]
+
+
+def _rows(run: Run) -> Iterator[tuple[str, ...]]:
+    last = {task: run.last(task) for task in run.evaluations}
+    for task, (step, metrics) in (last or {MISSING: (max(run.train, default=0), {})}).items():
+        exact_match = _percent(metrics.get("exact_match"))
+        if {"exact_match_low", "exact_match_high"} <= metrics.keys():
+            exact_match += f" [{100 * metrics['exact_match_low']:.1f}, {100 * metrics['exact_match_high']:.1f}]"
+        yield (
+            run.name,
+            task,
+            f"{step:,}",
+            exact_match,
+            _count(metrics.get("n")),
+            *(_percent(metrics.get(name)) for name in ("parseable", "valid", "step_accuracy")),
+            *(_count(run.at(step, column)) for column in ("examples", "seconds")),
+        )
+
+
+def _percent(share: float | None) -> str:
+    return MISSING if share is None else f"{share:.1%}"
+
+
+def _count(number: float | None) -> str:
+    return MISSING if number is None else f"{number:,.0f}"
+
+
+def write_report(paths: Sequence[Path], output: Path) -> None:
+    """Prints the table of the runs in `paths`, and writes it, the figures and the page into the folder `output`."""
+    runs = [read_run(path) for path in paths]
+    if len({run.name for run in runs}) < len(runs):  # two folders of one name: their paths tell them apart
+        runs = [dataclasses.replace(run, name=str(path)) for run, path in zip(runs, paths, strict=True)]
+    predictions = [read_predictions(run) for run in runs]
+    text = table(runs)
+    document = page.document(runs, predictions, HEADER, rows(runs))
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "table.md").write_text(text, encoding="utf-8")
+        (output / "report.html").write_text(document, encoding="utf-8")
+        written = [output / "report.html", output / "table.md", *charts.plot(runs, predictions, output)]
+    except OSError as e:
+        raise UserError(f"cannot write --output={str(output)!r} ({e.strerror}); choose a writable folder") from e
+    print(text, end="")
+    print(*written, sep="\n", file=sys.stderr)

@@ -1,0 +1,267 @@
+"""What the folders of runs say: metrics and predictions, as the built-in engine and T5X write them."""
+
+import dataclasses
+import functools
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from explainft import listops
+from explainft.core.errors import UserError
+from explainft.evaluation.metrics import CHECKED_STYLES, wilson
+
+Metrics = dict[str, float]
+
+METRICS_SUFFIX = "-metrics.jsonl"
+SPLITS = ("validation", "test", "longer", "larger numbers")  # in the order of the data's own; others follow
+_SPLIT = re.compile("(.+)_eval_(.+?)(?:_compact)?")
+_PREDICTIONS = re.compile(r"(.+?)-(-?[0-9]{5,})\.jsonl")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a run's folder says: the training rows by step, and the metrics by task and step; steps ascend."""
+
+    name: str
+    path: Path
+    train: dict[int, Metrics]
+    evaluations: dict[str, dict[int, Metrics]]
+
+    def at(self, step: int, column: str) -> float | None:
+        """A cumulative column ("examples", "seconds", "flops") after `step` updates, or the step itself.
+
+        Interpolated between the rows, from 0 at step 0. None past the last row: nothing is known there.
+        """
+        if column == "step":
+            return step
+        rows = [(s, row[column]) for s, row in self.train.items() if column in row]
+        if not rows or not 0 <= step <= rows[-1][0]:
+            return None
+        steps, values = zip((0, 0.0), *rows, strict=True)
+        return float(np.interp(step, steps, values))
+
+    def last(self, task: str) -> tuple[int, Metrics]:
+        """The step of a task's last evaluation, and its metrics."""
+        return next(reversed(self.evaluations[task].items()))
+
+
+def variant_and_split(task: str) -> tuple[str, str]:
+    """The training variant and the evaluation split in a task's name; a name without them is its own split."""
+    match = _SPLIT.fullmatch(task)
+    return (match[1], match[2]) if match else ("", task)
+
+
+def own_variant(run: Run) -> str | None:
+    """The variant that a run was trained on: training evaluates its validation task again and again.
+
+    None where several variants could be it.
+    """
+    evaluated: Counter[str] = Counter()
+    for task, by_step in run.evaluations.items():
+        variant, split = variant_and_split(task)
+        evaluated[variant] += len(by_step) if split == "validation" else 0
+    most = [variant for variant, n in evaluated.items() if n == max(evaluated.values())]
+    return most[0] if len(most) == 1 else None
+
+
+def row_and_split(run: Run, task: str) -> tuple[str, str]:
+    """The row of a task in the tables, and the name of its split there, as in "tiny_25_96 larger numbers".
+
+    A config that the run was not trained on is named with its splits; another style than its own has another row.
+    """
+    variant, split = variant_and_split(task)
+    split = split.replace("_", " ")
+    own = own_variant(run)
+    if variant in ("", own):
+        return run.name, split
+    config, style = _config_and_style(variant)
+    if own and style == _config_and_style(own)[1]:
+        return run.name, f"{config} {split}"
+    return f"{run.name} {variant}", split
+
+
+def _config_and_style(variant: str) -> tuple[str, str]:
+    config, _, style = variant.removeprefix("explained_").rpartition("_")
+    return config, style
+
+
+def split_order(name: str) -> tuple[str, int, str]:
+    """A key that sorts the names of splits: those of what a run was trained on, then config by config."""
+    split = next((split for split in SPLITS if f" {name}".endswith(f" {split}")), name)
+    return name.removesuffix(split), SPLITS.index(split) if split in SPLITS else len(SPLITS), split
+
+
+class Row(NamedTuple):
+    """A row of the table of runs by evaluation splits."""
+
+    run: int
+    label: str
+    cells: dict[str, tuple[str, int, Metrics]]  # task, step and metrics of the last evaluation on each split
+
+
+def grid(runs: Sequence[Run]) -> tuple[list[str], list[Row]]:
+    """The splits that any run was evaluated on, and the rows of each run."""
+    rows = []
+    for i, run in enumerate(runs):
+        by_label: dict[str, dict[str, tuple[str, int, Metrics]]] = {}
+        for task in run.evaluations:
+            label, split = row_and_split(run, task)
+            by_label.setdefault(label, {})[split] = (task, *run.last(task))
+        rows += [Row(i, label, cells) for label, cells in by_label.items()]
+    return sorted({split for row in rows for split in row.cells}, key=split_order), rows
+
+
+class Group(NamedTuple):
+    """Exact match of the examples of one operator, depth or length, with its Wilson interval."""
+
+    name: str
+    share: float
+    low: float
+    high: float
+    n: int  # 0 where it is not known; the interval is the share alone then
+
+
+def groups(metrics: Metrics, kind: str) -> list[Group]:
+    """The groups of a kind ("operator", "depth", "length"): operators by name, depths and lengths by number."""
+    prefix = f"exact_match/{kind}/"
+    found = []
+    for name in sorted([key.removeprefix(prefix) for key in metrics if key.startswith(prefix)], key=group_order):
+        share, n = metrics[prefix + name], int(metrics.get(f"n/{kind}/{name}", 0))
+        low, high = wilson(round(share * n), n) if n else (share, share)
+        found.append(Group(name, share, low, high, n))
+    return found
+
+
+def group_order(name: str) -> tuple[int, str]:
+    """A key that sorts the names of groups."""
+    number = name.split("-")[0]
+    return int(number) if number.isdecimal() else 0, name
+
+
+def read_run(path: Path) -> Run:
+    """Reads metrics.jsonl and inference_eval/. UserError where a line is damaged or there is neither file."""
+    rows = _metrics(path / "metrics.jsonl")
+    # The others are teacher-forced evaluations.
+    train = _add_flops(_by_step([(step, row) for step, row in rows if "examples" in row]))
+    evaluations = {
+        file.name.removesuffix(METRICS_SUFFIX): _by_step(rows)
+        for file in sorted((path / "inference_eval").glob(f"*{METRICS_SUFFIX}"))
+        if (rows := _metrics(file))
+    }
+    if not train and not evaluations:
+        expected = f"metrics.jsonl or inference_eval/<task>{METRICS_SUFFIX}"
+        raise UserError(f"{path} holds no run; expected {expected} in it, as explainft train and T5X write them")
+    return Run(path.resolve().name, path, train, evaluations)
+
+
+def _by_step(rows: Sequence[tuple[int, Metrics]]) -> dict[int, Metrics]:
+    """Ascending; T5X appends when it evaluates a step again, so the later row of a step stands."""
+    return dict(sorted(dict(rows).items()))
+
+
+def _add_flops(train: dict[int, Metrics]) -> dict[int, Metrics]:
+    """The rows with the FLOPs up to each, from the rate and the seconds of every row so far."""
+    flops = seconds = 0.0
+    counted = {}
+    for step, row in train.items():
+        flops += row.get("flops_per_second", math.nan) * (row.get("seconds", math.nan) - seconds)
+        seconds = row.get("seconds", math.nan)
+        counted[step] = {**row, "flops": flops} if math.isfinite(flops) else row
+    return counted
+
+
+def _metrics(file: Path) -> list[tuple[int, Metrics]]:
+    """(step, finite numbers) of each line."""
+    return [
+        (row["step"], {k: v for k, v in row.items() if isinstance(v, int | float) and math.isfinite(v)})
+        for row in read_jsonl(file, {"step": int})
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """The last predictions of a task that were written."""
+
+    task: str
+    label: str  # with `split`, what row_and_split says of the task
+    split: str
+    step: int
+    targets: list[dict[str, Any]]  # what metrics.postprocess makes: expression, answer, style, modulus
+    texts: list[str]
+
+    @functools.cached_property
+    def mistakes(self) -> list[listops.Mistake | None]:
+        """The first mistake of each text."""
+        found = []
+        for target, text in zip(self.targets, self.texts, strict=True):
+            tree = listops.parse(target["expression"])
+            found.append(listops.mistake(text, tree, checked_style(target), target["modulus"]))
+        return found
+
+
+def checked_style(target: dict[str, Any]) -> str:
+    """The style by which a text is checked; "none", the answer alone, where it is none of those with rules."""
+    return target["style"] if target["style"] in CHECKED_STYLES else "none"
+
+
+def read_predictions(run: Run) -> list[Predictions]:
+    """The last predictions of each task of Explained ListOps, row by row; UserError where a line is damaged."""
+    last: dict[str, tuple[int, Path]] = {}
+    for file in sorted((run.path / "inference_eval").glob("*.jsonl")):
+        if match := _PREDICTIONS.fullmatch(file.name):
+            task, step = match[1], int(match[2])
+            last[task] = max(last.get(task, (step, file)), (step, file))
+    found = []
+    for task, (step, file) in last.items():
+        rows = read_jsonl(file, {"input": dict})
+        # SeqIO leaves out what is no JSON, and other tasks have other targets.
+        kept = [row for row in rows if _is_listops(row.get("target")) and isinstance(row.get("prediction"), str)]
+        if kept:
+            targets, texts = [row["target"] for row in kept], [row["prediction"] for row in kept]
+            found.append(Predictions(task, *row_and_split(run, task), step, targets, texts))
+    return sorted(found, key=lambda predictions: (predictions.label, split_order(predictions.split)))
+
+
+def _is_listops(target: Any) -> bool:
+    fields = {"expression": str, "answer": int, "style": str, "modulus": int}
+    if not (isinstance(target, dict) and all(isinstance(target.get(name), kind) for name, kind in fields.items())):
+        return False
+    try:
+        listops.evaluate(listops.parse(target["expression"]), target["modulus"])
+    except listops.ListOpsError:
+        return False
+    return True
+
+
+def read_jsonl(file: Path, required: dict[str, type]) -> list[dict[str, Any]]:
+    """An object for each line, with the fields `required`. The last line is passed over where a kill has cut it off."""
+    try:
+        lines = file.read_bytes().split(b"\n") if file.exists() else []
+    except OSError as e:
+        raise UserError(f"cannot read {file} ({e.strerror})") from e
+    rows = []
+    for number, line in enumerate(lines, 1):
+        row = _parse(line, required)
+        if row is not None:
+            rows.append(row)
+        elif number < len(lines):  # what stands behind the last newline is empty or cut off
+            [name] = required
+            raise UserError(
+                f'{file} line {number} is damaged; expected a JSON object with a "{name}"; mend or delete it'
+            )
+    return rows
+
+
+def _parse(line: bytes, required: dict[str, type]) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    fits = isinstance(row, dict) and all(isinstance(row.get(name), kind) for name, kind in required.items())
+    return row if fits else None

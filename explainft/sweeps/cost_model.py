@@ -1,0 +1,133 @@
+"""What the cells of a sweep will cost, before any of them is trained, and how many run at once."""
+
+import functools
+import glob
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import optax
+from tqdm import tqdm
+
+from explainft.core.errors import UserError
+from explainft.core.process_pool import available_cores
+from explainft.model import flops
+from explainft.model.loss import Loss
+from explainft.model.t5 import T5Config
+from explainft.parallel import sharding
+from explainft.planning import plan
+from explainft.recipes import recipe
+from explainft.sweeps.trial import Cell, Training, cpu
+from explainft.training import profiling, train
+from explainft.training.train_state import abstract_state
+from explainft.training.train_step import make_step
+
+ACCELERATORS = ("/dev/nvidia[0-9]*", "/dev/accel[0-9]*", "/dev/vfio/[0-9]*")  # as Linux names a GPU and TPUs
+MEMORY_A_RUN = 2 * 2**30  # bytes, before the first cell of a sweep has told its own
+SHARE_OF_PEAK = 0.3  # of the measured FLOP/s: what a small network reaches on a CPU, before the first cell has told
+
+
+def read_trainings(cells: Sequence[Cell]) -> dict[str, Training]:
+    """By the cells' names; every macro is read now, not after hours of other cells. To be called in the main thread:
+    gin's settings are those of the process.
+    """
+    found = {}
+    for cell in tqdm(cells, desc="reading the recipes", unit=" cells", disable=None, leave=False):
+        bindings = ["MODEL_DIR=run", *(f"{name}={value}" for name, value in cell.macros.items())]
+        recipe.load([cell.gin_file], bindings, command="train")
+        choices = recipe.choices()
+        settings = recipe.bindings(train.train)
+        dataset, steps = settings["dataset"], settings["train_steps"]
+        updates = plan.updates(settings)
+        if updates is None or settings.get("train_steps_relative") is not None:
+            raise UserError(
+                f"cell {cell.name} starts at a step that only its INITIAL_CHECKPOINT_PATH tells; "
+                "give INITIAL_STEP, and with it TRAIN_STEPS, not TRAIN_STEPS_RELATIVE"
+            )
+        settings["optimizer"](settings["schedule"](train_steps=steps))  # they refuse what they cannot be
+        lengths = dataset.task_feature_lengths
+        parameters, flops_an_update = cost(settings["model"], dataset.batch_size, lengths["inputs"], lengths["targets"])
+        found[cell.name] = Training(
+            _hash(choices),
+            _hash("\n".join([choices, *cell.mixtures])),
+            settings["evaluation"].mixture_or_task_name,
+            steps,
+            parameters,
+            updates * flops_an_update,
+        )
+    return found
+
+
+@functools.cache
+def cost(model: T5Config, rows: int, inputs: int, targets: int) -> tuple[int, int]:
+    """Parameters, and FLOPs of an update by so many rows: traced, not compiled, with the whole output layer."""
+    mesh = sharding.make_mesh(1)
+    like = abstract_state(model, optax.identity(), mesh)
+    with jax.set_mesh(mesh):
+        traced = make_step(model, optax.identity(), Loss(), 0).trace(
+            like, plan.batch_shapes(mesh, rows, {"inputs": inputs, "targets": targets})
+        )
+    return sum(x.size for x in jax.tree.leaves(like.params)), flops.products(traced.jaxpr.jaxpr)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def forecast(missing: Sequence[Training], done: Sequence[dict[str, Any]], jobs: int) -> str:
+    """How much there is to do, and how long that takes `jobs` at a time."""
+    if not missing:
+        return "0 to do: their results are there, and --results=FOLDER makes others"
+    work = sum(training.flops for training in missing) / 1e15
+    here = [result for result in done if result["made_with"]["cpu"] == cpu()]
+    seconds = seconds_of(missing, here) / min(jobs, len(missing))
+    guessed = "" if here else ", a guess from the speed of this CPU"
+    return f"{len(missing)} to do, {jobs} at a time: {plan.short(work)} PFLOP, about {duration(seconds)}{guessed}"
+
+
+def seconds_of(
+    trainings: Sequence[Training],
+    here: Sequence[dict[str, Any]],
+    peak: Callable[[str], float] = profiling.peak_flops_per_second,
+) -> float:
+    """Of doing all cells one after the other, from results of this machine: as long as the cells of the same size
+    and FLOPs took, which differ in the seed; else at the speed of those of the same size, of all, or as a guess.
+    """
+    guess = SHARE_OF_PEAK * peak("float32") / available_cores() if not here else 0.0
+
+    def seconds(training: Training) -> float:
+        same_size = [result for result in here if result["parameters"] == training.parameters]
+        alike = [result for result in same_size if result["flops"] == training.flops]
+        known = alike or same_size or here
+        flops, took = sum(result["flops"] for result in known), sum(_wall_seconds(result) for result in known)
+        return training.flops * took / flops if known else training.flops / guess
+
+    return sum(map(seconds, trainings))
+
+
+def _wall_seconds(result: dict[str, Any]) -> float:
+    """With evaluations, where the file tells; files of earlier versions have the updates' seconds alone."""
+    return result.get("wall_seconds", result["seconds"])
+
+
+def jobs_that_fit(done: Sequence[dict[str, Any]]) -> int:
+    """As many runs as there are cores, and as the memory that is free has room for, where Linux tells; one where
+    there is an accelerator."""
+    if os.environ.get("JAX_PLATFORMS") != "cpu" and any(map(glob.glob, ACCELERATORS)):
+        return 1
+    need = max((result["peak_bytes"] for result in done), default=MEMORY_A_RUN)
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return available_cores()
+    free = next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")), need)
+    return max(1, min(available_cores(), free // need))
+
+
+def duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:,.1f} h"

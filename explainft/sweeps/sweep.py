@@ -1,0 +1,262 @@
+"""A grid of runs: each cell is trained, scored, and ends as one small JSON file; what has its file is not done again.
+
+A cell is two kinds of commands that anybody can give by hand, `explainft train` and `explainft eval`, and runs as its
+own processes on its own cores: one run on one core and another on the next take less time than both on two cores each.
+"""
+
+import contextlib
+import dataclasses
+import itertools
+import os
+import queue
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import jax
+from tqdm import tqdm
+
+from explainft.core.errors import UserError, require_name, require_positive
+from explainft.data import token_cache
+from explainft.recipes import recipe
+from explainft.sweeps.cost_model import forecast, jobs_that_fit, read_trainings
+from explainft.sweeps.trial import Cell, Training, made_with, read_result, result_of, rounded, summary, write_result
+from explainft.training.run_directory import locked, writing
+
+EXPLAINFT = (sys.executable, "-P", "-m", "explainft.cli.main")  # -P: as the installed command looks for modules
+RECIPE = "recipe"  # stands beside the macros of an axis's value
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """The cells are all combinations of the axes' values, those of the last axis next to each other.
+
+    `axes` gives for each value of each axis the macros that it stands for: {"seed": {"0": {"RANDOM_SEED": 0}, ...}}.
+    A later axis has the last word. One of them, or `recipe`, names the gin file: {"none": {"recipe": "..."}}.
+    `evaluations` are the mixtures that each cell is scored on. A text may hold axes in braces, to be filled in for each
+    cell: "explained_tiny_{style}_eval".
+    `data` are configs of the dataset that are built first. `jobs` run at once where the command does not say; None: as
+    many as cores and memory allow, which an accelerator has no room for.
+    """
+
+    axes: dict[str, dict[str, dict[str, Any]]]
+    evaluations: Sequence[str]
+    recipe: str | None = None
+    data: Sequence[str] = ()
+    jobs: int | None = None
+
+    def __post_init__(self):
+        if not isinstance(self.axes, dict) or not self.axes:
+            raise UserError(f"axes={self.axes!r} must give the values of at least one axis")
+        for axis, values in self.axes.items():
+            if not isinstance(values, dict) or not all(isinstance(macros, dict) for macros in values.values()):
+                raise UserError(f"axis {axis!r} must give each of its values a dictionary of macros, {{}} for none")
+            for value in values:
+                require_name(**{f"axis {axis!r}, value": value})
+                if "/" in value:
+                    raise UserError(f"axis {axis!r}, value={value!r} names files and cannot hold a slash")
+        for name, listed in (("evaluations", self.evaluations), ("data", self.data)):
+            if isinstance(listed, str):
+                raise UserError(f"{name}={listed!r} must be a list of names: [{listed!r}]")
+        if self.jobs is not None:
+            require_positive(jobs=self.jobs)
+        if not self.evaluations:
+            raise UserError("evaluations=() is empty; name the mixture to score each cell on")
+
+    def cells(self, name: str, runs: Path) -> list["Cell"]:
+        found = []
+        for values in itertools.product(*self.axes.values()):
+            labels = dict(zip(self.axes, values, strict=True))
+            macros: dict[str, Any] = {RECIPE: self.recipe}
+            for axis, value in labels.items():
+                macros |= self.axes[axis][value]
+            macros = {name: _with_labels(value, labels) for name, value in macros.items()}
+            gin_file = macros.pop(RECIPE)
+            if gin_file is None:
+                raise UserError(f"cell {labels} has no recipe; give one to the sweep or to the value of an axis")
+            mixtures = tuple(_with_labels(mixture, labels) for mixture in self.evaluations)
+            run = runs / name / "-".join(values)
+            found.append(Cell(name, labels, gin_file, macros, mixtures, run))
+        for name, times in Counter(cell.name for cell in found).items():
+            if times > 1:
+                raise UserError(f"{times} cells would be named {name!r}; change the values of an axis")
+        return found
+
+
+def _with_labels(value: Any, labels: dict[str, str]) -> Any:
+    """A text with the cell's own values for the axes in braces; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return value.format(**labels)
+    except KeyError as e:
+        raise UserError(f"{value!r} names the axis {e}; axes: {', '.join(labels)}") from e
+    except (IndexError, ValueError) as e:
+        raise UserError(f"{value!r}: {e}; braces hold the name of an axis ({', '.join(labels)})") from e
+
+
+def run(
+    file: str,
+    bindings: Sequence[str] = (),
+    runs: Path = Path("runs"),
+    results: Path = Path("results"),
+    jobs: int | None = None,
+    dry_run: bool = False,
+    tfds_data_dir: str | None = None,
+) -> None:
+    """Does what is missing of a sweep's cells, `jobs` at a time (None: as the sweep says).
+
+    Writes results/<sweep>/<cell>.json for each, and prints a line. SIGTERM and Ctrl-C let the runs save; the same
+    command goes on. Raises UserError where a cell failed, after the others were done.
+    """
+    name = Path(file).stem
+    if not Path(file).is_file():
+        raise UserError(f"no sweep {file!r} in {Path.cwd()}; give the path of one, as experiments/sizes.gin")
+    recipe.load([file], bindings, command="sweep")
+    sweep: Sweep = recipe.configured(Sweep)()
+    cells = sweep.cells(name, runs)
+    jax.config.update("jax_platforms", "cpu")  # an accelerator is the runs'
+    trainings = read_trainings(cells)
+    known = {cell.name: read_result(results, cell, trainings[cell.name]) for cell in cells}
+    missing = [cell for cell in cells if known[cell.name] is None]
+    done = [result for result in known.values() if result is not None]
+    jobs = jobs or sweep.jobs or jobs_that_fit(done)
+    print(f"{name}: {len(cells)} cells, {forecast([trainings[cell.name] for cell in missing], done, jobs)}")
+    if dry_run:
+        for cell in missing:
+            print("\n".join(cell.lines()))
+        return
+    if not missing:
+        return
+    data_flags = [f"--tfds_data_dir={tfds_data_dir}"] if tfds_data_dir else []
+    with locked(runs / name):
+        for config in sweep.data:
+            build = [*EXPLAINFT, "data", "build", "--config", config, *data_flags]
+            if subprocess.run(build, stdout=subprocess.DEVNULL).returncode:
+                raise UserError(f"the data {config!r} of the sweep cannot be built; mend what is said above")
+        for mixture, module in {(m, cell.module) for cell in missing for m in cell.mixtures}:
+            token_cache.task_names(mixture, module)  # raises for what would be unknown after hours of training
+        failed = Runner(results, trainings, jobs, data_flags).run(missing)
+    if failed:
+        raise UserError(f"{len(failed)} cells failed: {', '.join(failed)}; why stands in {runs / name}/<cell>.log")
+
+
+class Runner:
+    """Runs cells, each in one of `jobs` places that have a share of the cores of their own."""
+
+    def __init__(self, results: Path, trainings: dict[str, Training], jobs: int, data_flags: Sequence[str]):
+        self._results = results
+        self._trainings = trainings
+        self._jobs = jobs
+        self._data_flags = data_flags
+        self._made_with = made_with()  # before hours in which the checkout may change
+        self._running: set[int] = set()  # process numbers
+        self._stopping: int | None = None  # the signal
+
+    def run(self, cells: Sequence[Cell]) -> list[str]:
+        """The names of those that failed. Told to stop, it lets the runs save and exits as a signal would end it."""
+        failed = []
+        before = {
+            number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        }
+        try:
+            with (
+                ThreadPoolExecutor(self._jobs, initializer=_take_cores, initargs=(_shares(self._jobs),)) as pool,
+                tqdm(total=len(cells), unit=" cells", disable=None) as bar,
+            ):
+                for future in as_completed([pool.submit(self._cell, cell) for cell in cells]):
+                    cell, line, ok = future.result()
+                    if self._stopping:
+                        continue
+                    bar.update()
+                    bar.write(f"{cell.name}: {line}", file=sys.stdout)
+                    sys.stdout.flush()
+                    if not ok:
+                        failed.append(cell.name)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if self._stopping:
+            print("stopped; the same command goes on", file=sys.stderr)
+            sys.exit(128 + self._stopping)
+        return failed
+
+    def _stop(self, number: int, _: Any) -> None:
+        self._stopping = number
+        for pid in list(self._running):
+            self._pass_on(pid)
+
+    def _pass_on(self, pid: int) -> None:
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            os.kill(pid, signal.SIGTERM)
+
+    def _cell(self, cell: Cell) -> tuple[Cell, str, bool]:
+        """The cell, a line about it, and whether it went well."""
+        training = self._trainings[cell.name]
+        peak = 0
+        started = time.monotonic()
+        try:
+            cell.claim(training.settings)
+            for mixture, command in zip((None, *cell.mixtures), cell.commands(), strict=True):
+                if self._stopping:
+                    return cell, "", True
+                if mixture and cell.is_scored(mixture, training.steps):
+                    continue
+                code, usage = self._process(command, cell.log)
+                peak = max(peak, usage.ru_maxrss * 1024)
+                if code:
+                    return cell, f"{command[0]} ended with {code}; see {cell.log}", False
+                if mixture:
+                    cell.note_scored(mixture, training.steps)
+            result = result_of(cell, training)
+            # What an earlier try had trained was not trained now.
+            wall = max(time.monotonic() - started, result["seconds"])
+            result |= {"wall_seconds": rounded(wall), "peak_bytes": peak, "made_with": self._made_with}
+            write_result(self._results, cell, result)
+            return cell, summary(result), True
+        except UserError as e:
+            return cell, e.line, False
+        except Exception as e:  # one cell must not end the sweep
+            traceback.print_exc()
+            return cell, f"{type(e).__name__}: {e}", False
+
+    def _process(self, command: list[str], log: Path) -> tuple[int, Any]:
+        with writing(log), open(log, "a", encoding="utf-8") as file:
+            file.write(shlex.join(["explainft", *command]) + "\n")
+            file.flush()
+            process = subprocess.Popen(
+                [*EXPLAINFT, *command, *self._data_flags],
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is passed on by this process, once
+            )
+            self._running.add(process.pid)
+            if self._stopping:  # the signal may have come before the number was known
+                self._pass_on(process.pid)
+            _, status, usage = os.wait4(process.pid, 0)
+            self._running.discard(process.pid)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        return process.returncode, usage
+
+
+def _shares(jobs: int) -> "queue.SimpleQueue[set[int]]":
+    """The cores dealt out to the jobs; with more jobs than cores, some share one."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    shares: queue.SimpleQueue[set[int]] = queue.SimpleQueue()
+    for job in range(jobs):
+        shares.put(set(cores[job::jobs]) or set(cores[job % len(cores) : job % len(cores) + 1] if cores else ()))
+    return shares
+
+
+def _take_cores(shares: "queue.SimpleQueue[set[int]]") -> None:
+    """A thread's cores are those of the processes that it starts."""
+    if cores := shares.get():
+        os.sched_setaffinity(0, cores)

@@ -1,0 +1,230 @@
+"""A cell of a sweep: what is trained and scored, and what that has given, a small JSON file."""
+
+import dataclasses
+import functools
+import json
+import platform
+import shlex
+import statistics
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from explainft import __version__
+from explainft.checkpoints import checkpoint
+from explainft.core.atomic_files import published
+from explainft.core.errors import UserError
+from explainft.data import token_cache
+from explainft.reporting.runs import read_predictions, read_run, variant_and_split
+from explainft.training.run_directory import writing
+
+MODULE = "MIXTURE_OR_TASK_MODULE"
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One combination: what is trained, and on what it is scored."""
+
+    sweep: str
+    labels: dict[str, str]
+    gin_file: str
+    macros: dict[str, Any]
+    mixtures: tuple[str, ...]
+    run: Path
+
+    @property
+    def name(self) -> str:
+        return self.run.name
+
+    @property
+    def module(self) -> str:
+        """Of the tasks."""
+        return self.macros.get(MODULE, "tasks")
+
+    def commands(self) -> list[list[str]]:
+        """What to type after `explainft`, one command after the other."""
+        macros = {"MODEL_DIR": str(self.run), **self.macros}
+        bindings = [f"--gin.{name}={value}" for name, value in macros.items()]
+        module = [f"--module={macros[MODULE]}"] if MODULE in macros else []
+        return [
+            ["train", f"--gin_file={self.gin_file}", *bindings],
+            *(["eval", str(self.run), "--mixture", mixture, *module] for mixture in self.mixtures),
+        ]
+
+    def lines(self) -> list[str]:
+        return [shlex.join(["explainft", *command]) for command in self.commands()]
+
+    @property
+    def log(self) -> Path:
+        return self.run.with_name(f"{self.name}.log")
+
+    def is_scored(self, mixture: str, step: int) -> bool:
+        """Whether the run's folder still has what this sweep's own evaluation wrote, in an earlier try.
+
+        A run's last evaluation while it trains, or one by hand, may be of other examples or with other kernels.
+        """
+        file = self._scored(mixture)
+        return file.is_file() and json.loads(file.read_text()) == self._scores(mixture, step)
+
+    def note_scored(self, mixture: str, step: int) -> None:
+        with writing(self.run), published(self._scored(mixture)) as scratch:
+            scratch.write_text(json.dumps(self._scores(mixture, step)))
+
+    def _scored(self, mixture: str) -> Path:
+        return self.run.with_name(f"{self.name}.{mixture}.scored")
+
+    def _scores(self, mixture: str, step: int) -> dict[str, Any]:
+        """What the run's folder holds of an evaluation of the step: of each task its metrics, where predictions are."""
+        evaluations = read_run(self.run).evaluations
+        predictions = self.run / "inference_eval"
+        return {
+            task: evaluations.get(task, {}).get(step)
+            for task in token_cache.task_names(mixture, self.module)
+            if (predictions / f"{task}-{step:06d}.jsonl").is_file()
+        }
+
+    def claim(self, settings: str) -> None:
+        """Refuses a folder that holds a run with other settings: its outcome would be taken for this cell's."""
+        file = self.run.with_name(f"{self.name}.settings")
+        found = file.read_text() if file.is_file() else "unknown"
+        if found == settings:
+            return
+        if self.run.exists():
+            raise UserError(f"{self.run} holds a run with other settings; delete it, and the cell is trained anew")
+        with writing(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with published(file) as scratch:
+                scratch.write_text(settings)
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """What is known of a cell before it is trained.
+
+    `settings` tells its training from others, `identity` its result: with another evaluation more is to be scored, and
+    nothing trained anew.
+    """
+
+    settings: str
+    identity: str
+    evaluation: str
+    steps: int  # at which it ends; of pre-training too, where that counts
+    parameters: int
+    flops: int  # of the updates that it makes itself
+
+
+def result_of(cell: Cell, training: Training) -> dict[str, Any]:
+    """What stands in a cell's file. Raises UserError where its run was cut off."""
+    steps = training.steps
+    run = read_run(cell.run)
+    last = max(run.train, default=0)
+    if last < steps:
+        raise UserError(f"stopped at step {last:,} of {steps:,}; the same command goes on")
+    vocabulary = checkpoint.weights(cell.run).tokenizer()
+    decoded = {found.task: found.texts for found in read_predictions(run) if found.step == steps}
+    evaluations = {}
+    for task, by_step in run.evaluations.items():
+        if steps in by_step:
+            evaluations[task] = {name: rounded(value) for name, value in by_step[steps].items() if name != "step"}
+            if task in decoded:
+                tokens = statistics.mean(len(vocabulary.encode(text)) + 1 for text in decoded[task])  # EOS counts
+                evaluations[task]["decoded_tokens"] = rounded(tokens)
+    followed = [run.evaluations.get(task, {}) for task in token_cache.task_names(training.evaluation, cell.module)]
+    curve = []
+    for step in sorted(set.intersection(*map(set, followed))):
+        rows = [by_step[step] for by_step in followed]
+        # Of a mixture the mean of its tasks, as the run counts it; somebody else's metrics may have other names.
+        right, n = ([row[name] for row in rows if name in row] for name in ("exact_match", "n"))
+        seen = round(run.at(step, "examples") or 0)
+        curve.append([step, seen, statistics.mean(right) if right else None, sum(n) if n else None])
+    return {
+        "sweep": cell.sweep,
+        "labels": cell.labels,
+        "identity": training.identity,
+        "commands": cell.lines(),
+        "parameters": training.parameters,
+        "steps": steps,
+        "examples": round(run.train[last]["examples"]),
+        "flops": training.flops,
+        "seconds": rounded(run.train[last]["seconds"]),
+        "final_loss": rounded(run.train[last]["loss"]),
+        "curve": {"columns": ["step", "examples", "exact_match", "n"], "rows": curve},
+        "evaluations": evaluations,
+    }
+
+
+def rounded(value: float) -> float:
+    return float(f"{value:.5g}")
+
+
+def made_with() -> dict[str, Any]:
+    """The machine and the program, for a reader of the results."""
+    return {
+        "explainft": __version__,
+        "commit": _commit(),
+        "jax": jax.__version__,
+        "python": platform.python_version(),
+        "cpu": cpu(),
+    }
+
+
+def _commit() -> str | None:
+    """The checkout that this package is part of, with a "+" where the package has been changed; None where it is not.
+
+    An installed copy may lie inside another project's checkout.
+    """
+    git = functools.partial(subprocess.run, cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    try:
+        tracked = git(["git", "ls-files", "--error-unmatch", "__init__.py"])
+        if tracked.returncode:
+            return None
+        changed = git(["git", "diff", "--quiet", "HEAD", "--", "."]).returncode
+        return git(["git", "rev-parse", "--short=12", "HEAD"]).stdout.strip() + ("+" if changed else "")
+    except OSError:  # no git here
+        return None
+
+
+def cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
+
+
+def summary(result: dict[str, Any]) -> str:
+    cells = []
+    for task, metrics in result["evaluations"].items():
+        variant, split = variant_and_split(task)
+        score = "scored"  # by metrics of somebody else's
+        if "exact_match_low" in metrics:
+            low, high = 100 * metrics["exact_match_low"], 100 * metrics["exact_match_high"]
+            score = f"{metrics['exact_match']:.1%} [{low:.1f}, {high:.1f}]"
+        cells.append(f"{variant.removeprefix('explained_')} {split} {score}")
+    return f"{', '.join(cells)}; {result['seconds']:,.0f} s of training"
+
+
+def read_result(folder: Path, cell: Cell, training: Training) -> dict[str, Any] | None:
+    """The cell's file; None where there is none, or where it is of other settings."""
+    path = _path(folder, cell)
+    if not path.is_file():
+        return None
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        return result if result["identity"] == training.identity else None
+    except (ValueError, KeyError) as e:
+        raise UserError(f"{path} is damaged ({e}); delete it, and the cell is done again") from e
+
+
+def write_result(folder: Path, cell: Cell, result: dict[str, Any]) -> None:
+    path = _path(folder, cell)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with published(path) as scratch:
+            scratch.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def _path(folder: Path, cell: Cell) -> Path:
+    return folder / cell.sweep / f"{cell.name}.json"

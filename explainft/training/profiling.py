@@ -1,0 +1,116 @@
+"""How near a run is to the machine's limit, and traces that show where its time goes."""
+
+import collections
+import contextlib
+import functools
+import gzip
+import json
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from explainft.core import jax_setup
+from explainft.model import flops
+
+WARM_UP, TRACED = 3, 3  # updates before a trace, and in it
+PRODUCTS = 3  # of which the fastest is the peak
+CONTROL_FLOW = ("while", "conditional", "call")  # their time is that of what they run
+
+
+def peak_flops_per_second(dtype: str) -> float:
+    """FLOP/s of all devices together in square matrix products of this type, measured now: tenths of a second.
+
+    Of random numbers: a GPU multiplies equal ones faster, for which it draws less power.
+    """
+    devices = jax.devices()
+    # XLA uses a CPU's instructions for bfloat16 only where sums are asked for in float32. A GPU's program takes a tenth
+    # of a product's time to begin.
+    on_cpu = devices[0].platform == "cpu"
+    n, in_a_row, sums = (2048, 1, jnp.float32) if on_cpu else (8192, 10, None)
+    if on_cpu and not jax_setup.multiplies_bfloat16():
+        dtype = "float32"  # as layers.bfloat16_product multiplies there
+    mesh = Mesh(np.array(devices), ("device",))
+    rows, all_of_it = (NamedSharding(mesh, spec) for spec in (PartitionSpec("device"), PartitionSpec()))
+    key = jax.random.key(0)
+    # Simulated devices share one CPU's cores: together they multiply what a CPU does.
+    rows_in_all = len(devices) * (max(1, n // jax.local_device_count()) if on_cpu else n)
+    left = jax.jit(lambda: jax.random.normal(key, (rows_in_all, n), dtype), out_shardings=rows)()
+    right = jax.jit(lambda: jax.random.normal(key, (n, n), dtype) / np.sqrt(n).astype(dtype), out_shardings=all_of_it)()
+
+    @functools.partial(jax.jit, out_shardings=rows)
+    def product(left: jax.Array, right: jax.Array) -> jax.Array:
+        def times_right(_: int, x: jax.Array) -> jax.Array:
+            return jnp.matmul(x, right, preferred_element_type=sums).astype(dtype)
+
+        return jax.lax.fori_loop(0, in_a_row, times_right, left)
+
+    jax.block_until_ready(product(left, right))
+    times = []
+    for _ in range(PRODUCTS):
+        started = time.perf_counter()
+        jax.block_until_ready(product(left, right))
+        times.append(time.perf_counter() - started)
+    return in_a_row * 2 * rows_in_all * n**2 / min(times)
+
+
+def model_flops(update: Any, *arguments: Any) -> int:
+    """FLOPs of the matrix products of a jitted update; its trace is kept for the call that follows."""
+    return flops.products(update.trace(*arguments).jaxpr.jaxpr)
+
+
+def shares(folder: Path) -> dict[str, float]:
+    """The part of the compiled operations' time that each kind of them took, most first, from the newest trace there.
+
+    Kinds are XLA's names without their numbers. Operations that ran at once on several threads all count.
+    """
+    time_of: collections.Counter[str] = collections.Counter()
+    trace = max(folder.rglob("perfetto_trace.json.gz"))  # in a folder named by its time
+    with gzip.open(trace) as file:
+        events = json.load(file)["traceEvents"]
+    for event in events:
+        if event.get("ph") == "X" and "hlo_op" in event.get("args", {}):
+            kind = re.sub(r"\.\d+", "", event["name"])
+            if kind not in CONTROL_FLOW:
+                time_of[kind] += event["dur"]
+    return {kind: time / time_of.total() for kind, time in time_of.most_common()}
+
+
+class Trace(contextlib.AbstractContextManager):
+    """A trace of some updates after the first ones, in `folder`, for TensorBoard and Perfetto. None: no trace."""
+
+    def __init__(self, folder: Path | None, first: int):
+        self._folder = folder
+        self._begin, self._end = first + WARM_UP, first + WARM_UP + TRACED
+        self._running = False
+
+    def after(self, done: int, sums: Any) -> None:
+        """To be told of each update, with what it returned."""
+        if self._folder is None or done not in (self._begin, self._end):
+            return
+        jax.block_until_ready(sums)
+        if done == self._begin:
+            jax.profiler.start_trace(str(self._folder), create_perfetto_trace=True)
+            self._running = True
+        elif self._running:
+            self._stop()
+
+    def _stop(self) -> None:
+        jax.profiler.stop_trace()
+        self._running = False
+        assert self._folder is not None
+        found = shares(self._folder)
+        most = ", ".join(f"{kind} {share:.0%}" for kind, share in found.items() if share >= 0.02)
+        print(f"a trace of {TRACED} updates is in {self._folder}; time by operation: {most}", file=sys.stderr)
+
+    def __exit__(self, *_: object) -> None:
+        if self._running:
+            self._stop()
+        elif self._folder is not None and not self._folder.exists():
+            print(f"no trace: fewer than {WARM_UP + TRACED} updates were made", file=sys.stderr)

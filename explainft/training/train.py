@@ -1,0 +1,323 @@
+"""Training, from top to bottom: data, the update, the loop. `state.step` counts the updates applied."""
+
+import contextlib
+import dataclasses
+import functools
+import math
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from tqdm import tqdm
+
+from explainft.checkpoints.checkpoint import CURE_OF_NAN, CheckpointConfig, Checkpoints, describe
+from explainft.core.errors import UserError, require_count, require_local, require_name, require_positive
+from explainft.data import token_cache
+from explainft.data.batches import Batches
+from explainft.data.token_cache import TokenCache
+from explainft.evaluation import evaluate
+from explainft.evaluation.evaluate import EvaluationConfig
+from explainft.model.loss import Loss
+from explainft.model.quantization import Reduction, reduced, target_pieces
+from explainft.model.t5 import T5Config
+from explainft.parallel import hosts, sharding
+from explainft.training import profiling
+from explainft.training.preemption import Stopped, StopSignal
+from explainft.training.run_directory import Progress, RunFolder, Stopwatch, locked
+from explainft.training.train_state import abstract_state, last_step, restore_or_init, starting_point
+from explainft.training.train_step import make_step
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetConfig:
+    """The training examples: T5X's names. `seed` orders them; `task_feature_lengths` are the row lengths of a batch."""
+
+    mixture_or_task_name: str
+    task_feature_lengths: dict[str, int]
+    batch_size: int
+    module: str = "tasks"
+    seed: int = 0
+    pack: bool = True
+
+    def __post_init__(self):
+        require_name(MIXTURE_OR_TASK_NAME=self.mixture_or_task_name, MIXTURE_OR_TASK_MODULE=self.module)
+        require_positive(BATCH_SIZE=self.batch_size)
+        require_count(RANDOM_SEED=self.seed)
+
+    def batches(self, cache: TokenCache, rows: np.ndarray | None = None) -> Batches:
+        """`rows`: those that this host feeds (None: all)."""
+        return Batches(cache, self.task_feature_lengths, self.batch_size, self.seed, packed=self.pack, rows=rows)
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """What a run reads: batches of this host's rows, and the tasks that it decodes. `pieces`: see `train`."""
+
+    batches: Batches
+    validation: Batches
+    decoded: list[TokenCache]
+    pieces: list[int] | None
+
+    @property
+    def cache(self) -> TokenCache:
+        return self.batches.cache
+
+
+def read_data(
+    dataset: DatasetConfig,
+    evaluation: EvaluationConfig,
+    model: T5Config,
+    mesh: jax.sharding.Mesh,
+    output_pieces: str,
+    load: Callable[[str, str], TokenCache],
+) -> Data:
+    """Raises UserError where the tasks suit neither the network nor the evaluation."""
+    cache = load(dataset.mixture_or_task_name, "train")
+    evaluate.check_vocabulary(model, cache)
+    rows = sharding.host_rows(mesh, dataset.batch_size)
+    batches = dataset.batches(cache, rows)
+    validation = dataset.batches(load(dataset.mixture_or_task_name, "validation"), rows)
+    tasks = token_cache.task_names(evaluation.mixture_or_task_name, dataset.module)
+    decoded = [load(task, evaluation.split) for task in tasks]
+    evaluate.check_metric(decoded, evaluation.metric)
+    pieces = None
+    if Reduction(pieces=output_pieces).pieces == "task":
+        pieces = np.union1d(target_pieces(cache), target_pieces(validation.cache)).tolist()
+    return Data(batches, validation, decoded, pieces)
+
+
+class Meter:
+    """What the updates since the last line of metrics.jsonl came to; adds them to the run's progress.
+
+    `places`: of a batch, padding included. Its watch is to be paused for whatever is no training.
+    """
+
+    def __init__(self, places: int, peak_flops_per_second: float, progress: Progress):
+        self.watch = Stopwatch()
+        self.flops = 0  # of the products of an update
+        self._places = places
+        self._peak = peak_flops_per_second
+        self._progress = progress
+        self._sums: list[dict[str, jax.Array]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._sums)
+
+    def add(self, sums: dict[str, jax.Array]) -> None:
+        """Returns when all but the last two updates have ended: a signal must not wait for a queue of them."""
+        self._sums.append(sums)
+        jax.block_until_ready(self._sums[-3:][0])
+
+    def row(self, done: int, keeper: Checkpoints) -> dict[str, float]:
+        """The line for the updates up to `done`. Raises UserError for the first of them whose loss is no number."""
+        recent, self._sums = self._sums, []
+        for step, sums in enumerate(recent, done - len(recent) + 1):
+            if not math.isfinite(loss_sum := float(sums["loss_sum"])):
+                raise UserError(f"the loss is {loss_sum} at step {step}; {keeper.last_good()}; {CURE_OF_NAN}")
+        total = {name: sum(float(sums[name]) for sums in recent) for name in recent[0]}
+        seconds = self.watch.lap()
+        self._progress.seconds += seconds
+        self._progress.examples += int(total["examples"])
+        return {
+            "loss": total["loss_sum"] / total["weight_sum"],
+            "accuracy": total["correct_sum"] / total["weight_sum"],
+            "examples": self._progress.examples,
+            "seconds": self._progress.seconds,
+            "examples_per_second": total["examples"] / seconds,
+            "target_tokens_per_second": total["weight_sum"] / seconds,
+            "flops_per_second": len(recent) * self.flops / seconds,
+            "padding_share": 1.0 - total["tokens"] / (len(recent) * self._places),
+            "peak_flops_per_second": self._peak,
+        }
+
+
+def train(
+    model_dir: str,
+    model: T5Config,
+    optimizer: Callable[[optax.Schedule], optax.GradientTransformation],
+    schedule: Callable[..., Callable[[jax.typing.ArrayLike], jax.Array]],
+    dataset: DatasetConfig,
+    evaluation: EvaluationConfig,
+    checkpoints: CheckpointConfig,
+    loss: Loss,
+    train_steps: int,
+    microbatches: int = 1,
+    random_seed: int = 0,
+    log_period: int = 100,
+    initial_checkpoint_path: str | None = None,
+    initial_step: int | None = None,
+    train_steps_relative: int | None = None,
+    model_parallelism: int = 1,
+    fsdp: bool = False,
+    use_cached_tasks: bool = False,
+    output_pieces: str = "all",
+    matmul_precision: str = "float32",
+    profile: bool = False,
+    config_text: Callable[[], str] = str,
+    tfds_data_dir: str | None = None,
+    seqio_additional_cache_dirs: Sequence[str] = (),
+) -> None:
+    """Trains to `train_steps` updates, or goes on from the newest checkpoint in `model_dir`.
+
+    A new run starts from `initial_checkpoint_path` (any format that convert.open_weights reads; None: from scratch) and
+    counts on from its step, or from `initial_step` where that is given. So `train_steps` includes
+    pre-training, as in T5X; `train_steps_relative` counts from the start of this run instead.
+
+    `output_pieces` "task": the output layer learns those pieces alone that the task's targets hold; the checkpoints
+    keep them, and decoding writes no others. `matmul_precision`, of the updates alone, is explained at T5Config.
+    `profile` writes a trace of a few updates to profile/ there.
+
+    SIGTERM and Ctrl-C end the update in progress, or give up the evaluation in progress, save, and return.
+
+    Writes config.gin, metrics.jsonl, TensorBoard events, checkpoints/ and inference_eval/ there. What is evaluated and
+    saved at the same step is saved first, so that an evaluation that fails costs no updates: the run owes it from then
+    on, and its outcome is added to the checkpoint. Raises UserError for what the user can mend.
+    """
+    # ---- what is trained on what
+    if not isinstance(model_dir, str) or not model_dir:
+        raise UserError(f"MODEL_DIR={model_dir!r} is no folder's name; give --gin.MODEL_DIR=FOLDER")
+    require_local(MODEL_DIR=model_dir)
+    require_positive(TRAIN_STEPS=train_steps, MICROBATCHES=microbatches, LOG_PERIOD=log_period)
+    require_count(INITIAL_STEP=initial_step or 0)
+    mesh = sharding.make_mesh(model_parallelism)
+    sharding.check_model(model, mesh, fsdp)
+    model_in_training = dataclasses.replace(model, matmul_precision=matmul_precision)
+    sharding.check_batch(dataset.batch_size, mesh, microbatches)
+    load = functools.partial(
+        token_cache.load,
+        task_module=dataset.module,
+        data_dir=tfds_data_dir,
+        use_cached=use_cached_tasks,
+        seqio_additional_cache_dirs=seqio_additional_cache_dirs,
+    )
+    if initial_checkpoint_path is None and train_steps_relative is None:
+        schedule(train_steps=train_steps)  # what does not fit together is told before the data is read
+    data = read_data(dataset, evaluation, model, mesh, output_pieces, load)
+    if data.pieces is not None:
+        loss = dataclasses.replace(loss, pieces=(0, *data.pieces))
+
+    # ---- from where
+    path = Path(model_dir)
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(StopSignal())
+        if hosts.writes():
+            stack.enter_context(locked(path))
+        description = {**describe(model, data.cache), "data": dataclasses.asdict(dataset), "pieces": data.pieces}
+        keeper = stack.enter_context(Checkpoints(path, checkpoints, description))
+        keeper.check_vocabulary(data.cache.vocabulary)
+        weights, progress = starting_point(
+            keeper, initial_checkpoint_path, initial_step, train_steps_relative is not None
+        )
+        if weights is not None:
+            evaluate.check_vocabulary(model, data.cache, weights)
+        train_steps = last_step(progress, train_steps, train_steps_relative)
+        rate = schedule(train_steps=train_steps)
+        tx = optimizer(rate)
+        stack.enter_context(jax.set_mesh(mesh))
+        like = abstract_state(model, tx, mesh, fsdp)
+        state = restore_or_init(keeper, weights, progress.first_step, model, tx, random_seed, like)
+        places = jax.tree.map(lambda x: x.sharding, like)
+        trained = sharding.suited(model_in_training, mesh, dataset.task_feature_lengths.values())
+        update = make_step(trained, tx, loss, random_seed, microbatches, places)
+
+        if keeper.latest is not None:  # a damaged one may have been passed over
+            progress = keeper.progress()
+        progress.scored_by(evaluation.measure())
+
+        first = int(state.step)
+        last = first if out_of_patience(evaluation, progress) else train_steps
+        if first >= last and not progress.evaluation_owed:
+            print(f"{path} is complete at step {first:,}: nothing to train", file=sys.stderr)
+            return
+        run = stack.enter_context(RunFolder(path, config_text(), data.cache.vocabulary.path, writes=hosts.writes()))
+        run.forget_after(first, evaluated=not progress.evaluation_owed)
+
+        # ---- training
+        # What is computed again is no work of the model.
+        plain = dataclasses.replace(trained, remat_policy="none", attention="plain")
+        counted = update if plain == trained else make_step(plain, tx, loss, random_seed, microbatches, places)
+        peak = profiling.peak_flops_per_second(trained.matmul_precision if model.dtype == "float32" else model.dtype)
+        trace = stack.enter_context(profiling.Trace(path / "profile" if profile and hosts.writes() else None, first))
+        bar = stack.enter_context(tqdm(total=train_steps, initial=first, desc=path.name, unit=" steps", disable=None))
+        meter = Meter(dataset.batch_size * sum(dataset.task_feature_lengths.values()), peak, progress)
+        done = first
+
+        def tell(text: str) -> None:
+            if bar.disable and hosts.writes():  # no terminal: a log, where a bar would be in the way
+                print(f"{path.name}: step {done:,} of {train_steps:,}: {text}", flush=True)
+
+        # An evaluation that was cut off by a signal is made up for before the next update.
+        while done < last or progress.evaluation_owed:
+            if not progress.evaluation_owed:
+                batch = sharding.put_batch(data.batches[done - progress.first_step], mesh)
+                meter.flops = meter.flops or profiling.model_flops(counted, state, batch)
+                state, sums = update(state, batch)
+                done += 1
+                trace.after(done, sums)
+                meter.add(sums)
+                bar.update()
+
+            at_end = done == train_steps
+            told_to_stop = stop.requested()
+            evaluate_now = done % evaluation.period == 0 or at_end or progress.evaluation_owed
+            save_now = done % checkpoints.period == 0 or at_end
+            # Before an evaluation or a save too: what is counted here must not be lost between two saves.
+            if meter and (done % log_period == 0 or evaluate_now or save_now or told_to_stop):
+                row = {**meter.row(done, keeper), "learning_rate": float(rate(done - 1))}
+                run.log({"step": done, **row})
+                share = f"{row['flops_per_second'] / row['peak_flops_per_second']:.0%}"
+                text = f"loss {row['loss']:.3f}, {row['examples_per_second']:,.0f} examples/s, {share} of peak FLOP/s"
+                bar.set_postfix_str(text)
+                tell(text)
+
+            with meter.watch.paused():
+                if evaluate_now:
+                    progress.evaluation_owed = True
+                    if save_now:
+                        keeper.save(done, state.params, state.opt_state, progress)
+                    with contextlib.suppress(Stopped):
+                        score = scored(done, state.params, model, loss, data, evaluation, mesh, run, stop)
+                        progress.evaluated(done, score)
+                        bar.set_description_str(f"{path.name}, {evaluation.metric} {score:.3f}")
+                        tell(f"{evaluation.metric} {score:.3f}")
+                told_to_stop = told_to_stop or progress.evaluation_owed
+                no_gain = out_of_patience(evaluation, progress)
+                new_best = checkpoints.keep_best and progress.best_step == done
+                if save_now or told_to_stop or no_gain or new_best:
+                    keeper.save(done, state.params, state.opt_state, progress)
+                    keeper.prune(progress.best_step)
+            if told_to_stop:
+                bar.write(f"{stop.name}: step {done:,} is saved; the same command goes on from it", file=sys.stderr)
+                break
+            if no_gain:
+                bar.write(
+                    f"{evaluation.metric} has not risen in {evaluation.patience} evaluations: stopped", file=sys.stderr
+                )
+                break
+
+
+def scored(
+    done: int,
+    params: Any,
+    model: T5Config,
+    loss: Loss,
+    data: Data,
+    evaluation: EvaluationConfig,
+    mesh: jax.sharding.Mesh,
+    run: RunFolder,
+    stop: StopSignal,
+) -> float:
+    """The metric that counts, after `done` updates, which is logged with the loss. Raises Stopped when told to."""
+    losses = evaluate.teacher_forced(model, loss, params, data.validation, mesh, evaluation.eval_steps, stop.check)
+    written = reduced(model, params, pieces=data.pieces)
+    score = evaluate.decode_all(model, written, data.decoded, evaluation, done, run, stop.check)
+    run.log({"step": done, **{f"eval/{name}": value for name, value in losses.items()}})
+    return score
+
+
+def out_of_patience(evaluation: EvaluationConfig, progress: Progress) -> bool:
+    return evaluation.patience is not None and progress.evaluations_without_gain >= evaluation.patience

@@ -1,0 +1,69 @@
+"""The update of a network's parameters by a batch."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from explainft.evaluation.evaluate import loss_sums
+from explainft.model.loss import Loss
+from explainft.model.t5 import T5, T5Config
+from explainft.training.train_state import TrainState
+
+
+def gradient_sums(config: T5Config, loss: Loss, microbatches: int = 1) -> Callable:
+    """(params, batch, rng) -> gradients of the summed loss, and its sums; in parts that run after each other."""
+    model = T5(config)
+
+    def loss_sum(params, batch, rng):
+        sums = loss_sums(model, loss, params, batch, dropout_rng=rng)
+        return sums["loss_sum"], sums
+
+    def gradients(params, batch, rng):
+        if microbatches == 1:
+            return jax.grad(loss_sum, has_aux=True)(params, batch, rng)
+        # Rows i, i + n, ... form microbatch i: each device keeps its own rows when the batch is split over devices.
+        parts = jax.tree.map(lambda x: x.reshape(-1, microbatches, *x.shape[1:]).swapaxes(0, 1), batch)
+
+        def add(total, part_and_rng):
+            part, rng = part_and_rng
+            return jax.tree.map(jnp.add, total, jax.grad(loss_sum, has_aux=True)(params, part, rng)), None
+
+        zeros = jax.tree.map(
+            lambda x: jnp.zeros(x.shape, x.dtype),
+            jax.eval_shape(jax.grad(loss_sum, has_aux=True), params, jax.tree.map(lambda x: x[0], parts), rng),
+        )
+        return jax.lax.scan(add, zeros, (parts, jax.random.split(rng, microbatches)))[0]
+
+    return gradients
+
+
+def make_step(
+    config: T5Config,
+    tx: optax.GradientTransformation,
+    loss: Loss,
+    seed: int,
+    microbatches: int = 1,
+    places: TrainState | None = None,
+) -> Callable:
+    """A jitted update (state, batch) -> (state, sums). The old state's memory is reused: do not read it afterwards.
+
+    `places`: the shardings that the state keeps; None leaves them to the compiler.
+    """
+    gradients = gradient_sums(config, loss, microbatches)
+
+    @functools.partial(jax.jit, donate_argnums=0, out_shardings=None if places is None else (places, None))
+    def step(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, dict[str, jax.Array]]:
+        rng = jax.random.fold_in(jax.random.key(seed), state.step)
+        grads, sums = gradients(state.params, batch, rng)
+        denominator = loss.denominator(batch["decoder_target_tokens"])
+        grads = jax.tree.map(lambda g: g / denominator, grads)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        segments_B = jnp.max(batch["decoder_segment_ids"], axis=1)
+        tokens = jnp.sum(batch["encoder_segment_ids"] > 0) + sums["weight_sum"]
+        sums = {**sums, "examples": jnp.sum(segments_B), "tokens": tokens}
+        return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), sums
+
+    return step

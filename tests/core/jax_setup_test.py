@@ -1,0 +1,87 @@
+"""What a command tells its process before JAX starts, and that it holds for a whole run."""
+
+import ctypes
+import os
+import subprocess
+import sys
+
+import pytest
+
+from explainft.data import token_cache
+
+# What JAX itself has read.
+PROGRAM = """
+from explainft.core import jax_setup
+jax_setup.prepare()
+import jax
+print(jax.config.read("jax_cpu_enable_async_dispatch"), jax.config.jax_compilation_cache_dir)
+"""
+NAMES = ("JAX_COMPILATION_CACHE_DIR", "JAX_CPU_ENABLE_ASYNC_DISPATCH")
+
+
+def told(**environment):
+    bare = {name: value for name, value in os.environ.items() if name not in NAMES}
+    command = [sys.executable, "-c", PROGRAM]
+    return subprocess.run(command, env=bare | environment, capture_output=True, text=True, check=True).stdout.split()
+
+
+def test_a_cpu_computes_synchronously_and_keeps_what_it_compiles(tmp_path):
+    dispatched, folder = told(EXPLAINFT_CACHE_DIR=str(tmp_path))
+    assert dispatched == "False" and folder.startswith(str(tmp_path / "compiled"))
+
+
+def test_what_the_user_has_set_stays(tmp_path):
+    settings = {"JAX_CPU_ENABLE_ASYNC_DISPATCH": "true", "JAX_COMPILATION_CACHE_DIR": str(tmp_path)}
+    assert told(**settings) == ["True", str(tmp_path)]
+
+
+# A computation's temporary arrays may be one block of gigabytes.
+FAULTS = """
+from explainft.core import jax_setup
+jax_setup.prepare()
+import ctypes, resource
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes, libc.memset.argtypes = (
+    ctypes.c_void_p, [ctypes.c_void_p], [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+)
+libc.malloc.argtypes = [ctypes.c_size_t]
+for _ in range(2):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    block = libc.malloc(5 << 28)
+    libc.memset(block, 1, 5 << 28)
+    libc.free(block)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="not glibc")
+def test_the_pages_of_a_large_block_are_not_faulted_in_again():
+    run = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
+    first, second = map(int, run.stdout.split())
+    assert second < first / 100
+
+
+def test_a_run_with_its_tokens_at_hand_imports_no_tensorflow_and_keeps_its_programs(tmp_path, tiny_data_dir):
+    for task, split in (
+        ("explained_tiny_medium_compact", "train"),
+        ("explained_tiny_medium_compact", "validation"),
+        ("explained_tiny_medium_eval_validation_compact", "validation"),
+    ):
+        token_cache.load(task, split, data_dir=tiny_data_dir)
+    macros = {"TRAIN_STEPS": 1, "WARMUP_STEPS": 0, "NUM_LAYERS": 1, "EVALUATOR_NUM_EXAMPLES": 2, "EVAL_STEPS": 1}
+    bare = {name: value for name, value in os.environ.items() if name not in NAMES}
+    compiled = tmp_path / "compiled"
+    run = subprocess.run(
+        [
+            sys.executable, "-X", "importtime", "-m", "explainft.cli.main", "train", "--gin_file=gin/medium_tiny.gin",
+            f"--gin.MODEL_DIR={tmp_path / 'run'}", f"--tfds_data_dir={tiny_data_dir}",
+            *(f"--gin.{name}={value}" for name, value in macros.items()),
+        ],
+        env=bare | {"JAX_COMPILATION_CACHE_DIR": str(compiled)},
+        capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr[-3000:]
+    imported = {line.rpartition("|")[2].strip() for line in run.stderr.splitlines() if line.startswith("import time:")}
+    assert "jax" in imported and "tensorflow" not in imported
+    assert list(compiled.glob("*-cache"))

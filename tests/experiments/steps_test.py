@@ -1,0 +1,179 @@
+"""A line at a time: steps that lead to the answer, and decoding that reads again what is left."""
+
+import random
+import re
+
+import pytest
+
+from experiments import steps
+from explainft import listops
+from explainft.checkpoints import checkpoint
+from explainft.data import token_cache
+from explainft.data.vocabulary import EOS_ID
+from explainft.evaluation import evaluate, infer
+from explainft.listops.configs import CONFIGS
+from tests.helpers.run_folders import shipped
+
+OUTER, INNER = "[MAX 2 [MIN 4 [SUM 7 5 ] 3 8 ] 1 ]", "[MIN 4 [SUM 7 5 ] 3 8 ]"
+OTHER = "[SUM 7 5 [MED 1 2 9 ] 3 ]"
+
+
+def list_within(inputs: str, text: str) -> str | None:
+    """For tests: MAX's nested list is read after the whole; what was written does not matter."""
+    assert text
+    found = re.match(r"\[MAX 2 (\[.*\]) ", inputs)
+    return found[1] if found else None
+
+
+def test_the_example_of_the_description():
+    tree = listops.parse("[MED 6 [SUM 7 5 ] [MAX 9 6 ] ]")
+    assert [steps.step(tree, number) for number in range(steps.count(tree))] == [
+        ("[MED 6 [SUM 7 5 ] [MAX 9 6 ] ]", "SUM, add [7, 5], sum is 12, answer is 2"),
+        ("[MED 6 2 [MAX 9 6 ] ]", "Max, largest number of [9, 6] is 9"),
+        ("[MED 6 2 9 ]", "MED, sorted list, [2, 6, 9], MEDIAN is 6"),
+        ("6", "Final answer: 6"),
+    ]
+
+
+def test_the_lines_of_all_steps_are_the_explanation():
+    rng = random.Random(0)
+    for _ in range(200):
+        tree = CONFIGS["tiny_25_96"].train.tree(rng)
+        inputs, written = steps.step(tree)
+        lines = [written]
+        while (inputs := steps.rest(inputs, lines[-1])) is not None:
+            assert inputs == steps.step(tree, len(lines))[0]
+            lines.append(steps.step(tree, len(lines))[1])
+        assert "\n".join(lines) == steps.whole(tree)[1] == listops.explain(tree, "medium")
+
+
+def test_lines_far_from_the_bracket_that_closed_last_are_drawn_more_often():
+    tree = listops.parse("[MAX [MIN 1 2 ] 3 [SUM 4 [SUM 5 6 ] ] ]")
+    drawn = [steps.far_step(tree, number) for number in range(steps.far_count(tree))]
+    first, *others = [steps.step(tree, number) for number in range(steps.count(tree))]
+    assert drawn == [first] * 8 + others  # six tokens, 3 [SUM 4 [SUM 5 6, in which nothing closes
+
+
+@pytest.mark.parametrize(
+    ("inputs", "line", "left"),
+    [
+        ("[MIN 3 [MED 2 1 ] [MED 1 2 ] ]", "MED, sorted list, [1, 2], MEDIAN is 1", "[MIN 3 1 [MED 1 2 ] ]"),
+        ("[MIN 3 [MAX 1 2 ] ]", "Max, largest number of [1, 2] is 7", "[MIN 3 7 ]"),  # a wrong answer is taken
+        ("[MIN 3 [MAX 1 2 ] ]", "Max, largest number of [1, 3] is 3", None),
+        ("[MIN 3 [MAX 1 2 ] ]", "Min, smallest number of [1, 2] is 1", None),
+        ("[MIN 3 [MAX 1 2 ] ]", "Min, smallest number of [3, 2] is 2", None),  # not yet
+        ("[MAX 1 2 ]", "Final answer: 2", None),
+        ("[MAX 1 2 ]", "Max, largest", None),
+        ("[MAX 1 2 ]", "", None),
+        ("2", "Final answer: 2", None),
+    ],
+)
+def test_what_is_left_after_a_line(inputs, line, left):
+    assert steps.rest(inputs, line) == left
+
+
+@pytest.mark.parametrize(
+    ("inputs", "line", "left"),
+    [
+        ("[MIN 3 [MAX 1 2 ] ]", "Max, largest number of [1, 2] is 7", "[MIN 3 7 ]"),
+        ("[MIN 3 [MAX 1 2 ] ]", "Max, largest number of [1, 3] is 3", "[MIN 3 [MAX 1 2 ] ]"),
+        ("[MAX 1 2 ]", "Final answer: 2", "[MAX 1 2 ]"),
+        ("2", "Final answer: 2", None),
+        ("2", "Final answer: 7", None),
+        ("2", "", None),
+    ],
+)
+def test_a_line_that_names_no_list_is_to_be_written_again(inputs, line, left):
+    assert steps.rest_or_again(inputs, line) == left
+
+
+def right_alone(inputs: str, text: str) -> str | None:
+    """For tests: a text that is no right explanation is of no use."""
+    return None if listops.check(text, listops.parse(inputs), "medium").valid else inputs
+
+
+def of_no_use(inputs, text):
+    return inputs
+
+
+def test_a_text_of_no_use_is_drawn_again():
+    weights = checkpoint.weights(infer.PRETRAINED)
+    vocabulary = weights.tokenizer()
+    rng = random.Random(0)
+    trees = [tree for _ in range(60) if listops.length(tree := CONFIGS["tiny"].longer.tree(rng)) < 29][:12]
+    inputs = [[*vocabulary.encode(listops.format(tree)), EOS_ID] for tree in trees]
+    network = weights.architecture(), weights.tree(), vocabulary, inputs, 160, 12
+    greedy = evaluate.write_texts(*network)
+    ended = []
+    again = evaluate.write_texts(*network, right_alone, ended.append)
+    assert again == evaluate.write_texts(*network, right_alone) and ended == [12]
+    right = [[listops.check(text, tree, "medium").valid for text, tree in zip(texts, trees, strict=True)]
+             for texts in (greedy, again)]  # fmt: skip
+    assert 0 < sum(right[0]) < sum(right[1]) < 12
+    assert all(a == b for a, b, good in zip(greedy, again, right[1], strict=True) if not good)  # none was of use
+
+
+def test_what_is_drawn_depends_on_the_input_alone():
+    weights = checkpoint.weights(infer.PRETRAINED)
+    vocabulary = weights.tokenizer()
+    inputs = [[*vocabulary.encode(text), EOS_ID] for text in (OUTER, OTHER, INNER)]
+    network = weights.architecture(), weights.tree(), vocabulary
+    greedy = evaluate.write_texts(*network, inputs, 64, 4)
+
+    def another(inputs: str, text: str) -> str | None:
+        return inputs if text in greedy else None
+
+    together = evaluate.write_texts(*network, inputs, 64, 4, another)
+    assert not set(together) & set(greedy)
+    assert [evaluate.write_texts(*network, [ids], 64, 4, another)[0] for ids in inputs] == together
+
+
+def test_what_is_left_is_read_until_nothing_is():
+    weights = checkpoint.weights(infer.PRETRAINED)
+    vocabulary = weights.tokenizer()
+    inputs = [[*vocabulary.encode(text), EOS_ID] for text in (OUTER, OTHER, INNER)]
+    ended = []
+    once, both = (
+        evaluate.write_texts(weights.architecture(), weights.tree(), vocabulary, inputs, 64, 2, rest, ended.append)
+        for rest in (None, list_within)
+    )
+    assert once == [listops.explain(listops.parse(text), "medium") for text in (OUTER, OTHER, INNER)]
+    assert both == [f"{once[0]}\n{once[2]}", once[1], once[2]]
+    assert ended == [2, 1, 2, 1]
+
+
+def test_a_stop_is_heard_after_each_batch_of_texts_that_are_read_again():
+    weights = checkpoint.weights(infer.PRETRAINED)
+    vocabulary = weights.tokenizer()
+    inputs = [[*vocabulary.encode(OUTER), EOS_ID]] * 16
+    network = weights.architecture(), weights.tree(), vocabulary, inputs, 64, 4
+    heard = []
+    evaluate.write_texts(*network, list_within, between_batches=lambda: heard.append(None))
+    assert len(heard) == 2 * 4  # two texts an input, four inputs a batch
+    heard.clear()
+    evaluate.write_texts(*network, of_no_use, between_batches=lambda: heard.append(None))
+    assert len(heard) == 4 + 16  # one input's draws fill a batch
+
+
+def test_a_run_answers_as_its_task_says(tmp_path):
+    rest = {"module": __name__, "name": "list_within", "kwargs": {}}
+    [found] = infer.infer(shipped(tmp_path / "run", rest=rest), [OUTER])
+    assert found.explanation == "\n".join(listops.explain(listops.parse(text), "medium") for text in (OUTER, INNER))
+
+
+def test_tasks_and_their_caches(registries, tiny_data_dir):
+    training, scored = (
+        token_cache.load(f"explained_tiny_steps{name}_compact", "validation", "experiments.tasks", tiny_data_dir)
+        for name in ("", "_eval_test")
+    )
+    trees = [listops.parse(record["expression"]) for record in scored.records]
+    texts = [listops.explain(tree, "medium") for tree in trees]
+    assert [record["targets_pretokenized"] for record in scored.records] == texts
+    metrics, _, _ = evaluate.score(scored, scored.records, texts)
+    assert metrics["valid"] == metrics["exact_match"] == 1.0
+    rest = scored.rest()
+    assert rest is not None and rest("[SUM 7 5 ]", "SUM, add [7, 5], sum is 12, answer is 2") == "2"
+    lines = [(record["inputs_pretokenized"], record["targets_pretokenized"]) for record in training.records]
+    first = listops.parse(training.records[0]["expression"])
+    assert lines[: steps.count(first)] == [steps.step(first, number) for number in range(steps.count(first))]
+    assert len(lines) == sum(steps.count(listops.parse(e)) for e in {r["expression"] for r in training.records})

@@ -1,0 +1,325 @@
+"""Greedy decoding against a search that has neither a cache nor a loop in JAX."""
+
+import threading
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from explainft.core.errors import UserError
+from explainft.generation import decoding
+from explainft.model.quantization import reduced
+from explainft.model.t5 import T5
+from tests.golden import cases
+from tests.model.t5_test import SMALL, params_of
+
+LENGTH = 9
+
+
+def sharpened(seed):
+    """Parameters whose argmax has no ties, and that end some rows early: EOS is a frequent choice."""
+    params = params_of(SMALL, seed)["params"]
+    embedding = np.array(params["token_embedder"]["embedding"])
+    embedding[decoding.EOS_ID] *= 2.0
+    return {**params, "token_embedder": {"embedding": embedding}}
+
+
+@jax.jit
+def full_forward(params, inputs, decoder_inputs):
+    return T5(SMALL).apply({"params": params}, inputs, decoder_inputs, jnp.ones_like(decoder_inputs))
+
+
+def brute_force(params, inputs):
+    """The full forward pass over everything so far, for one row and one token at a time."""
+    padded = np.zeros((1, 32), int)
+    padded[0, : len(inputs)] = inputs
+    decoder_inputs = np.zeros((1, LENGTH + 1), int)
+    for t in range(LENGTH):
+        token = int(np.argmax(full_forward(params, padded, decoder_inputs)[0, t]))
+        if token == decoding.EOS_ID:
+            return decoder_inputs[0, 1 : t + 1].tolist()
+        decoder_inputs[0, t + 1] = token
+    return decoder_inputs[0, 1:].tolist()
+
+
+def test_greedy_equals_brute_force():
+    rng = np.random.default_rng(0)
+    inputs = [[*rng.integers(2, 40, n), 1] for n in (3, 9, 1, 30, 5, 17)]
+    lengths = set()
+    for seed in range(3):
+        params = sharpened(seed)
+        expected = [brute_force(params, row) for row in inputs]
+        # Two batches of four: the second is filled up with empty rows, and widths differ.
+        assert decoding.generate(SMALL, params, inputs, LENGTH, batch_size=4) == expected
+        lengths |= {len(row) for row in expected}
+    assert len(lengths) > 2 and LENGTH in lengths  # some ended early, each at its own place, and some did not
+
+
+def test_stops_at_the_length_and_leaves_empty_rows_alone():
+    params = sharpened(0)
+    # All logits are equal, so that argmax takes token 0 for ever.
+    params["decoder"] = {**params["decoder"], "decoder_norm": {"scale": np.zeros(16, np.float32)}}
+    tokens = decoding.greedy(SMALL, params, np.array([[5, 1], [0, 0]], np.int32), LENGTH)
+    assert np.asarray(tokens).tolist() == [[0] * LENGTH] * 2
+
+
+def test_what_follows_the_end_is_zero():
+    params = sharpened(1)
+    rng = np.random.default_rng(1)
+    inputs = np.concatenate([rng.integers(2, 40, (16, 7)), np.ones((16, 1), int)], axis=1).astype(np.int32)
+    decoded = np.asarray(decoding.greedy(SMALL, params, inputs, LENGTH))
+    ended = 0
+    for row in decoded.tolist():
+        if decoding.EOS_ID in row:
+            ended += 1
+            assert not any(row[row.index(decoding.EOS_ID) + 1 :])
+    assert ended
+
+
+def test_progress_counts_every_example_once():
+    counts = []
+    decoding.generate(SMALL, sharpened(0), [[5, 1]] * 5, LENGTH, batch_size=2, progress=counts.append)
+    assert sum(counts) == 5
+
+
+INPUTS = [[5, 7, 1], [9, 30, 4, 22, 1], [8, 1]]
+
+
+def test_samples_follow_the_network_s_probabilities():
+    """The first token of many samples against softmax of the full forward pass; the second given the first."""
+    params = sharpened(0)
+    n = 4000
+    [texts] = decoding.sample(SMALL, params, [INPUTS[1]], 2, n, n, temperature=2.0, seed=3)
+    padded = np.zeros((1, 32), int)
+    padded[0, : len(INPUTS[1])] = INPUTS[1]
+
+    def probabilities(so_far):
+        decoder_inputs = np.zeros((1, LENGTH + 1), int)
+        decoder_inputs[0, 1 : len(so_far) + 1] = so_far
+        return np.asarray(jax.nn.softmax(full_forward(params, padded, decoder_inputs)[0, len(so_far)] / 2.0))
+
+    def agree(tokens, expected):
+        share = np.bincount(tokens, minlength=40) / len(tokens)
+        deviation = np.sqrt(expected * (1 - expected) / len(tokens)) + 1e-3
+        assert (np.abs(share - expected) < 4 * deviation).all()
+
+    agree([text[0] if text else decoding.EOS_ID for text in texts], probabilities([]))
+    commonest = np.bincount([text[0] for text in texts if text]).argmax()
+    seconds = [text[1] if len(text) > 1 else decoding.EOS_ID for text in texts if text and text[0] == commonest]
+    assert len(seconds) > 200
+    agree(seconds, probabilities([commonest]))
+
+
+def test_the_seed_alone_decides_the_samples():
+    params = sharpened(1)
+    together = decoding.sample(SMALL, params, INPUTS, LENGTH, batch_size=12, num_samples=4, seed=5)
+    assert [len(texts) for texts in together] == [4, 4, 4]
+    assert len({tuple(text) for text in together[0]}) > 1
+    assert decoding.sample(SMALL, params, INPUTS, LENGTH, batch_size=4, num_samples=4, seed=5) == together
+    assert decoding.sample(SMALL, params, INPUTS, LENGTH, batch_size=4, num_samples=4, seed=6) != together
+
+
+def test_the_limit_of_sampling_is_greedy():
+    params = sharpened(2)
+    greedy = decoding.generate(SMALL, params, INPUTS, LENGTH, 3)
+    for limit in ({"temperature": 1e-4}, {"top_k": 1}, {"top_p": 1e-6}):
+        samples = decoding.sample(SMALL, params, INPUTS, LENGTH, 6, 2, **limit)
+        assert samples == [[text, text] for text in greedy]
+
+
+@pytest.mark.parametrize(
+    ("top_k", "top_p", "kept"),
+    [(0, 1.0, {0: 0.1, 1: 0.4, 2: 0.2, 3: 0.3}), (2, 1.0, {1: 4 / 7, 3: 3 / 7}), (0, 0.65, {1: 4 / 7, 3: 3 / 7}),
+     (0, 0.75, {1: 4 / 9, 3: 3 / 9, 2: 2 / 9}), (3, 0.5, {1: 4 / 7, 3: 3 / 7}),
+     (9, 1.0, {0: 0.1, 1: 0.4, 2: 0.2, 3: 0.3})],
+)  # fmt: skip
+def test_what_top_k_and_top_p_keep(top_k, top_p, kept):
+    assert_shares(kept, top_k, top_p)
+
+
+@pytest.mark.parametrize(
+    ("top_k", "top_p", "kept"), [(0, 1.0, {0: 1 / 30, 1: 16 / 30, 2: 4 / 30, 3: 9 / 30}), (0, 0.6, {1: 0.64, 3: 0.36})]
+)
+def test_a_low_temperature_sharpens_what_is_drawn_from(top_k, top_p, kept):
+    """At 0.5 a probability counts by its square."""
+    assert_shares(kept, top_k, top_p, temperature=0.5)
+
+
+def assert_shares(kept: dict[int, float], top_k: int, top_p: float, **temperature: float) -> None:
+    n = 20_000
+    logits = np.log(np.array([0.1, 0.4, 0.2, 0.3], np.float32))
+    uniform = (np.arange(n, dtype=np.float32) + 0.5) / n
+    tokens = decoding.drawn(np.tile(logits, (n, 1)), uniform, top_k, top_p, **temperature)
+    shares = np.bincount(np.asarray(tokens), minlength=4) / n
+    np.testing.assert_allclose(shares, [kept.get(token, 0.0) for token in range(4)], atol=1e-3)
+
+
+def test_settings_that_cannot_be_sampled_with():
+    for wrong in ({"temperature": 0.0}, {"top_p": 0.0}, {"top_p": 1.1}, {"top_k": -1}, {"num_samples": 0}):
+        with pytest.raises(UserError, match=next(iter(wrong))):
+            decoding.sample(SMALL, {}, INPUTS, LENGTH, 4, **{"num_samples": 2, **wrong})
+
+
+def test_the_first_of_equal_logits_is_the_likeliest():
+    logits = np.array([[1.0, 3.0, 3.0], [-np.inf, -np.inf, 2.0], [0.0, 0.0, 0.0]], np.float32)
+    assert decoding.likeliest(logits).tolist() == np.argmax(logits, axis=-1).tolist() == [1, 2, 0]
+
+
+def test_sums_that_fall_back_by_rounding_draw_no_other_token():
+    """Over a large vocabulary float32 sums, made in a tree, are not all ascending."""
+    logits = np.random.default_rng(0).normal(size=32128).astype(np.float32) * 3
+    total = np.asarray(jnp.cumsum(jax.nn.softmax(logits)))
+    falls = np.flatnonzero(np.diff(total) < 0)
+    assert len(falls)
+    between = ((total[falls] + total[falls + 1]) / 2 / total[-1]).astype(np.float32)
+    found = decoding.drawn(np.tile(logits, (len(falls), 1)), between, 0, 1.0)
+    assert found.tolist() == [int(np.argmax(total > u * total[-1])) for u in between]
+
+
+def test_rows_that_have_ended_are_left_out_and_the_cache_grows(monkeypatch):
+    """The same texts as from one program that keeps all rows and has a cache of full length."""
+    rng = np.random.default_rng(2)
+    inputs = [[*rng.integers(2, 40, n), 1] for n in rng.integers(2, 14, 40)]
+    length = 75
+    padded = np.zeros((40, 16), np.int32)
+    for row, ids in zip(padded, inputs, strict=True):
+        row[: len(ids)] = ids
+    monkeypatch.setattr(decoding, "BATCHES_AT_ONCE", 1)
+    calls = []
+    for name in ("_keep_jit", "_grow_jit"):
+        function = getattr(decoding, name)
+        monkeypatch.setattr(
+            decoding, name, lambda *args, name=name, function=function: (calls.append(name), function(*args))[1]
+        )
+    params = cases.decoding_params(SMALL)
+    params["token_embedder"]["embedding"][decoding.EOS_ID] *= 3  # more than half of the texts end, at many lengths
+    whole = np.asarray(decoding.greedy(SMALL, params, padded, length)).tolist()
+    expected = [ids[: ids.index(decoding.EOS_ID)] if decoding.EOS_ID in ids else ids for ids in whole]
+    assert decoding.generate(SMALL, params, inputs, length, batch_size=40) == expected
+    assert length in map(len, expected) and calls.count("_keep_jit") == 1 and calls.count("_grow_jit") == 2
+
+    calls.clear()
+    arguments = {"length": length, "batch_size": 90, "num_samples": 30, "temperature": 0.5, "seed": 1}
+    samples = decoding.sample(SMALL, params, INPUTS, **arguments)
+    assert calls.count("_keep_jit") and calls.count("_grow_jit") == 2
+    assert max(len(text) for texts in samples for text in texts) > 64
+    monkeypatch.setattr(decoding, "WINDOW", length)
+    monkeypatch.setattr(decoding, "FEWEST_ROWS", 1000)
+    calls.clear()
+    assert decoding.sample(SMALL, params, INPUTS, **arguments) == samples
+    assert not calls
+
+
+def test_inputs_of_like_lengths_share_a_batch_and_few_shapes_compile(monkeypatch):
+    monkeypatch.setattr(decoding, "BATCHES_AT_ONCE", 1)
+    lengths = np.random.default_rng(5).integers(1, 200, 1000)
+    shapes, read = [], []
+
+    def decode(batch, numbers):
+        shapes.append(batch.shape)
+        read.extend(np.count_nonzero(batch, axis=1).tolist())
+        return np.asarray(batch)[:, :1]  # each text begins as its input
+
+    inputs = [[2 + i, *[1] * (n - 1)] for i, n in enumerate(lengths.tolist())]
+    texts = decoding._in_batches(decode, sharpened(0), inputs, 8, 1, None)
+    assert read == sorted(read) == sorted(lengths) and texts == [[[2 + i]] for i in range(1000)]
+    assert {rows for rows, _ in shapes} == {8}
+    assert {width for _, width in shapes} <= set(range(16, 208 + 1, 16))
+    assert all(width - max(read[8 * i : 8 * i + 8]) < 16 for i, (_, width) in enumerate(shapes))
+
+
+# ---- batches at once
+
+
+@pytest.fixture
+def two_cores(monkeypatch):
+    monkeypatch.setattr(decoding, "available_cores", lambda: 2)
+
+
+def rows_of_zeros(batch):
+    return np.zeros((len(batch), LENGTH), np.int32)
+
+
+def test_two_batches_are_decoded_at_once(two_cores):
+    both = threading.Barrier(2, timeout=60)
+    waited = []
+
+    def decode(batch, numbers):
+        waited.append(both.wait())  # for ever, where one batch comes after the other
+        return rows_of_zeros(batch)
+
+    texts = decoding._in_batches(decode, sharpened(0), [[5, 1]] * 8, 2, 1, None)
+    assert sorted(waited) == [0, 0, 1, 1] and texts == [[[0] * LENGTH]] * 8
+
+
+@pytest.mark.parametrize(
+    ("inputs", "batch_size", "copies", "rows"),
+    [
+        (1, 1, 1, [1]), (3, 64, 1, [8]), (20, 64, 1, [16] * 2), (40, 8, 1, [8] * 5), (13, 7, 1, [7] * 2),
+        (9, 64, 1, [16]), (16, 64, 1, [16]), (17, 64, 1, [16] * 2), (9, 16, 4, [8] * 2),
+        (4, 16, 4, [4]), (1, 4, 64, [1]), (2, 4, 64, [1] * 2),
+    ],
+)  # fmt: skip
+def test_inputs_are_dealt_out_to_both_unless_they_are_few(two_cores, inputs, batch_size, copies, rows):
+    assert dealt_out(sharpened(0), inputs, batch_size, copies) == rows
+
+
+def test_few_inputs_are_dealt_out_where_kernels_are_read_faster(two_cores):
+    assert dealt_out(reduced(SMALL, sharpened(0), "int8"), 16, 64, 1) == [8, 8]
+
+
+def dealt_out(params, inputs, batch_size, copies):
+    found = []
+
+    def decode(batch, numbers):
+        found.append(len(batch))
+        return rows_of_zeros(batch)
+
+    texts = decoding._in_batches(decode, params, [[5, 1]] * inputs, batch_size, copies, None)
+    assert texts == [[[0] * LENGTH]] * inputs
+    return found
+
+
+@pytest.mark.parametrize(("cores", "platform"), [(1, "cpu"), (2, "gpu")])
+def test_one_batch_at_a_time_where_there_is_nothing_to_gain(monkeypatch, cores, platform):
+    """The caller's own thread decodes, whose mesh is that of the devices."""
+    monkeypatch.setattr(decoding, "available_cores", lambda: cores)
+    monkeypatch.setattr(decoding.sharding, "on_one_cpu", lambda params: platform == "cpu")
+    threads = []
+
+    def decode(batch, numbers):
+        threads.append(threading.current_thread())
+        return rows_of_zeros(batch)
+
+    decoding._in_batches(decode, sharpened(0), [[5, 1]] * 8, 2, 1, None)
+    assert threads == [threading.current_thread()] * 4
+
+
+def test_texts_do_not_depend_on_how_many_batches_are_under_way(monkeypatch, two_cores):
+    rng = np.random.default_rng(3)
+    inputs = [[*rng.integers(2, 40, n), 1] for n in rng.integers(1, 40, 30)]
+    params = sharpened(1)
+    sampling = {"batch_size": 12, "num_samples": 3, "seed": 4}
+    greedy = decoding.generate(SMALL, params, inputs, LENGTH, 4)
+    drawn = decoding.sample(SMALL, params, inputs, LENGTH, **sampling)
+    monkeypatch.setattr(decoding, "BATCHES_AT_ONCE", 1)
+    assert decoding.generate(SMALL, params, inputs, LENGTH, 4) == greedy
+    assert decoding.sample(SMALL, params, inputs, LENGTH, **sampling) == drawn
+
+
+def test_what_is_given_up_is_not_decoded(two_cores):
+    decoded = []
+
+    def decode(batch, numbers):
+        decoded.append(numbers)
+        time.sleep(0.1)
+        return rows_of_zeros(batch)
+
+    def progress(done):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        decoding._in_batches(decode, sharpened(0), [[5, 1]] * 40, 2, 1, progress)
+    assert len(decoded) <= 3  # the first, and those that were under way beside it

@@ -1,0 +1,366 @@
+"""The page in headless Chromium, opened from its file: python -m pytest -m browser.
+
+EXPLAINFT_SCREENSHOTS=FOLDER keeps the pictures.
+"""
+
+import itertools
+import os
+from pathlib import Path
+
+import pytest
+
+from explainft import listops
+from explainft.listops.configs import CONFIGS, candidates
+from explainft.reporting import page, report
+from explainft.reporting.runs import read_run
+from tests.helpers.run_folders import TEST, many_runs, prediction, write_lines, write_medium, write_t5x
+
+chromium = pytest.importorskip("tests.helpers.chromium", reason="needs the extra test", exc_type=ImportError)
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(chromium.program() is None, reason="needs Chromium: Debian's package chromium"),
+]
+
+HOSTILE = "</script><img src=x onerror=alert(1)>"
+N = 2500  # the page keeps 2,000
+
+
+def wrong(explanation: str, i: int) -> str:
+    """Every second explanation with one of four mistakes."""
+    lines = explanation.split("\n")
+    damaged = {
+        1: [lines[0].replace(" is ", " is 9"), *lines[1:]],
+        3: lines[1:],
+        5: [HOSTILE, *lines[1:]],
+        7: [*lines[:-1], "Final answer: 99"],
+    }
+    return "\n".join(damaged.get(i % 8, lines))
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    medium = write_medium(folder)
+    rows = []
+    for i in range(N):
+        tree = listops.parse(f"[MAX {i % 10} [MIN {i // 10 % 10} {i // 100 % 10} ] [MED {i // 1000} 3 5 ] 2 ]")
+        text = wrong(listops.explain(tree, "medium"), i)
+        rows.append(prediction(listops.format(tree), listops.evaluate(tree), text))
+    write_lines(medium / f"inference_eval/{TEST}-000020.jsonl", rows)
+    report.write_report([medium, write_t5x(folder)], folder / "report")
+    return folder / "report" / "report.html"
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory):
+    with chromium.browser(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
+
+
+@pytest.fixture
+def desktop(tab, written):
+    tab.resize(1280, 900)
+    return opened(tab, written)
+
+
+@pytest.fixture
+def phone(tab, written):
+    tab.resize(375, 800, mobile=True)
+    return opened(tab, written)
+
+
+def opened(tab, file: Path):
+    tab.events.clear()  # of the page before
+    tab.open(file)
+    tab.until("document.querySelectorAll('.row').length > 0")
+    return tab
+
+
+@pytest.fixture
+def screenshot(tmp_path):
+    folder = Path(os.environ.get("EXPLAINFT_SCREENSHOTS", tmp_path))
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def take(tab, name: str) -> None:
+        tab.screenshot(folder / name)
+        assert (folder / name).stat().st_size > 20_000  # an empty page is smaller
+
+    return take
+
+
+def count(tab) -> str:
+    return tab.value("document.getElementById('count').textContent")
+
+
+def filled_in(name: str, value: str, event: str = "change") -> str:
+    """The script that gives a field a value."""
+    return (
+        f"(() => {{ const s = document.querySelector('[name={name}]'); s.value = {value!r};"
+        f"s.dispatchEvent(new Event({event!r})); }})()"
+    )
+
+
+def select(tab, name: str, value: str) -> None:
+    tab.value(filled_in(name, value))
+
+
+def quiet(tab, file: Path) -> None:
+    """Nothing on the console, and no request but for the page itself."""
+    assert tab.complaints() == []
+    assert set(tab.requests()) == {file.as_uri()}
+
+
+def test_the_page_loads_draws_and_asks_nobody(desktop, written, screenshot):
+    assert desktop.value("document.title") == "explainft report"
+    assert desktop.value("document.querySelectorAll('#curves polyline').length") == 1  # T5X's run has steps alone
+    assert desktop.value("document.querySelector('#curves .note').textContent").endswith(": t5x")
+    assert desktop.value("document.querySelectorAll('#groups svg .dot').length") == 6 + 1
+    assert count(desktop) == "2,000 of 2,000 predictions; the page holds the first 2,000 of 2,500"
+    assert desktop.value("document.querySelectorAll('.row').length") == 50
+    screenshot(desktop, "desktop.png")
+    quiet(desktop, written)
+
+
+def test_the_axis_of_the_curves_can_be_chosen(desktop, written):
+    desktop.value("document.querySelector('[name=axis][value=step]').click()")
+    assert desktop.value("document.querySelectorAll('#curves polyline').length") == 2
+    assert desktop.value("document.querySelector('#curves .note')") is None
+    quiet(desktop, written)
+
+
+def test_filters_narrow_the_list_and_say_so(desktop, written):
+    select(desktop, "kind", "malformed")
+    assert count(desktop).startswith("250 of 2,000 predictions")
+    labels = desktop.value("[...document.querySelectorAll('.row .label')].map((e) => e.textContent)")
+    assert set(labels) == {"malformed"}
+    select(desktop, "kind", "")
+    select(desktop, "answer", "wrong")
+    assert count(desktop).startswith("250 of 2,000")
+    desktop.value("document.querySelector('[type=reset]').click()")
+    assert count(desktop).startswith("2,000 of")
+    desktop.value("document.querySelector('[name=search]').focus()")
+    desktop.type("[max 7 [MIN 4  1 ]")
+    assert count(desktop).startswith("2 of 2,000")  # blanks and capitals do not matter
+    desktop.type("nowhere")
+    assert count(desktop).startswith("0 of 2,000")
+    assert desktop.value("document.querySelectorAll('.row').length") == 0
+    quiet(desktop, written)
+
+
+def test_a_search_while_another_set_is_unpacked_waits_for_it(tab, tmp_path):
+    run = write_medium(tmp_path)
+    for split in ("test", "longer"):
+        rows = [prediction("[MIN 4 7 ]", 4, f"Min, smallest number of [4, 7] is 4\nFinal answer: 4 {split}")] * 2
+        write_lines(run / f"inference_eval/explained_tiny_medium_eval_{split}_compact-000020.jsonl", rows)
+    report.write_report([run], tmp_path / "report")
+    desktop = opened(tab, tmp_path / "report" / "report.html")
+    desktop.value("""(() => {
+      const [set, search] = ["set", "search"].map((name) => document.querySelector(`[name=${name}]`));
+      set.selectedIndex = 1;
+      set.dispatchEvent(new Event("change"));
+      search.value = set.selectedOptions[0].textContent.includes("longer") ? "4test" : "4longer";
+      search.dispatchEvent(new Event("input"));
+    })()""")
+    desktop.until("document.getElementById('count').textContent === '0 of 2 predictions'")
+    quiet(desktop, tmp_path / "report" / "report.html")
+
+
+def test_a_long_list_comes_in_pages(desktop):
+    desktop.value("document.getElementById('more').click()")
+    assert desktop.value("document.querySelectorAll('.row').length") == 100
+    focused = desktop.value("document.activeElement.querySelector('.number').textContent")
+    assert focused == "#51"
+
+
+def test_an_example_opens_by_keyboard_with_its_first_mistake_marked(desktop, written, screenshot):
+    select(desktop, "kind", "arithmetic")
+    desktop.value("document.querySelector('[type=reset]').focus()")
+    desktop.press("Tab")
+    desktop.press("ArrowDown")
+    desktop.press("ArrowDown")
+    desktop.press("ArrowUp")
+    assert desktop.value("document.activeElement === document.querySelectorAll('.row')[1]")
+    outline = desktop.value("getComputedStyle(document.activeElement).outlineWidth")
+    assert int(outline.removesuffix("px")) >= 2
+    desktop.press("Enter")
+    assert desktop.value("document.activeElement.getAttribute('aria-expanded')") == "true"
+    assert desktop.value("document.querySelectorAll('.tree svg rect').length") == 3
+    assert desktop.value("document.querySelectorAll('.tree svg g').length") == 3 + 7
+    assert desktop.value("document.querySelector('.tree .first text').textContent").startswith("MIN ")
+    marked = desktop.value("document.querySelector('.steps .first').innerText")
+    assert "step 1" in marked and "✗ first mistake: wrong arithmetic" in marked
+    assert desktop.value("document.querySelectorAll('.steps .first').length") == 1
+    model, right = desktop.value("[...document.querySelectorAll('.steps .first mark')].map((e) => e.textContent)")
+    assert model == f"9{right}"
+    desktop.value("document.activeElement.scrollIntoView({behavior: 'instant'})")
+    screenshot(desktop, "example.png")
+    desktop.press("Enter")
+    assert desktop.value("document.querySelector('.detail')") is None
+    quiet(desktop, written)
+
+
+def test_what_a_model_wrote_is_shown_as_text(desktop, written):
+    select(desktop, "kind", "malformed")
+    desktop.value("document.querySelector('.row').click()")
+    assert HOSTILE in desktop.value("document.querySelector('.steps .first td').textContent")
+    assert desktop.value("document.images.length") == 0
+    quiet(desktop, written)
+
+
+def test_an_injected_script_does_not_run(desktop):
+    """The policy holds where escaping should fail."""
+    desktop.value(f"document.getElementById('count').innerHTML = {HOSTILE.replace('alert(1)', 'window.ran = 1')!r}")
+    desktop.value("document.body.append(Object.assign(document.createElement('script'), {text: 'window.ran = 1'}))")
+    desktop.value("new Promise((done) => setTimeout(done, 200))")
+    assert desktop.value("window.ran") is None
+    assert desktop.complaints()
+    desktop.events.clear()
+
+
+def test_a_cell_of_the_heat_map_leads_to_its_predictions(desktop):
+    select(desktop, "kind", "answer")
+    desktop.value("document.querySelector('a[data-set]').click()")
+    assert (
+        desktop.value("document.querySelector('[name=set]').selectedOptions[0].textContent")
+        == "medium · test · step 20"
+    )
+    assert desktop.value("location.hash") == "#explorer"
+
+
+def test_a_phone_needs_no_sideways_scrolling(phone, written, screenshot):
+    assert phone.value("innerWidth") == 375
+    phone.value("document.querySelectorAll('.row')[1].click()")
+    assert phone.value("document.documentElement.scrollWidth") == 375
+    screenshot(phone, "phone.png")
+    phone.value("document.getElementById('mistakes').scrollIntoView({behavior: 'instant'})")
+    screenshot(phone, "phone_mistakes.png")
+    phone.value("document.getElementById('explorer').scrollIntoView({behavior: 'instant'})")
+    screenshot(phone, "phone_example.png")
+    small = phone.value(
+        "[...document.querySelectorAll('select, button, input[type=search]')].filter((e) => e.offsetParent)"
+        ".filter((e) => e.offsetHeight < 36).length"
+    )
+    assert small == 0  # a finger hits them
+    quiet(phone, written)
+
+
+@pytest.mark.parametrize("width", [320, 390])
+def test_a_phone_shows_every_mistake_with_its_name(tab, written, width):
+    tab.resize(width, 800, mobile=True)
+    opened(tab, written)
+    shown = tab.value("""[...document.querySelectorAll('.mistakes tbody th, .mistakes tbody td')]
+      .filter((cell) => cell.offsetParent).map((cell) => {
+        const text = document.createRange();
+        text.selectNodeContents(cell);
+        const { left, right } = text.getBoundingClientRect();
+        const label = getComputedStyle(cell, '::before').content;
+        return [label === 'none' ? '' : label.slice(1, -1), cell.textContent, left >= 0 && right <= innerWidth - 20];
+      })""")
+    cells = [("", "medium test"), ("", ""), ("valid", "50.0%")]
+    cells += [("wrong list", "12.5%"), ("wrong arithmetic", "12.5%"), ("malformed", "12.5%"), ("wrong answer", "12.5%")]
+    assert [(label, text) for label, text, _ in shown] == [*cells, ("n", "2,500")]
+    assert all(inside for *_, inside in shown)
+    assert tab.value("(() => { const e = document.querySelector('#mistakes .scroll');"
+                     "return e.scrollWidth <= e.clientWidth; })()")  # fmt: skip
+
+
+def test_2000_long_predictions_answer_at_once(tab, tmp_path):
+    """Every act of a reader is worked off, styled and laid out within 100 ms, which a person takes for at once."""
+    config, rows = CONFIGS["listops30"], []
+    for i, tree in enumerate(t for chunk in range(16) for t in candidates(config, "train", chunk)):
+        text = wrong(listops.explain(tree, "long"), i)
+        rows.append(prediction(listops.format(tree), listops.evaluate(tree), text, "long"))
+    run = write_medium(tmp_path)
+    write_lines(run / "inference_eval/explained_listops30_long_eval_test_compact-000020.jsonl", rows[:2000])
+    report.write_report([run], tmp_path / "report")
+    tab.resize(1280, 900)
+    opened(tab, tmp_path / "report" / "report.html")
+    assert count(tab).startswith("2,000 of 2,000 predictions")
+
+    def milliseconds(act: str) -> float:
+        """The least of five, for other work takes its time too."""
+        times = tab.value(f"""(async () => {{
+          const times = [];
+          for (let i = 0; i < 5; i++) {{
+            const start = performance.now();
+            {act};
+            document.body.getBoundingClientRect();
+            times.push(performance.now() - start);
+            await new Promise(requestAnimationFrame);
+          }}
+          return times;
+        }})()""")
+        return min(times)
+
+    acts = {
+        "a letter": filled_in("search", "1", "input"),
+        "a word": filled_in("search", "[MAX", "input"),
+        "a search without result": filled_in("search", "nowhere", "input"),
+        "no search": filled_in("search", "", "input"),
+        "one kind": filled_in("kind", "arithmetic"),
+        "every kind": filled_in("kind", ""),
+        "wrong answers": filled_in("answer", "wrong"),
+        "every answer": filled_in("answer", ""),
+        "more": "document.getElementById('more').click()",
+        "an example": "document.querySelectorAll('.row')[i].click()",
+    }
+    slow = {name: taken for name, act in acts.items() if (taken := milliseconds(act)) > 100}
+    assert slow == {}
+    assert tab.value("document.querySelectorAll('.tree svg').length") == 5
+    assert tab.value("document.querySelectorAll('.row').length") == 50 + 5 * 50
+
+
+def test_any_two_of_21_runs_look_different(tab, tmp_path):
+    runs = many_runs(read_run(write_medium(tmp_path)), 21)
+    (tmp_path / "many.html").write_text(page.document(runs, [[]] * 21, report.HEADER, report.rows(runs)))
+    tab.resize(1280, 900)
+    tab.open(tmp_path / "many.html")
+    tab.until("document.querySelectorAll('#curves polyline').length === 21")
+
+    def looks(selector: str) -> list[str]:
+        attributes = "['fill', 'd', 'stroke', 'stroke-dasharray'].map((name) => e.getAttribute(name)).join()"
+        return tab.value(f"[...document.querySelectorAll({selector!r})].map((e) => {attributes})")
+
+    assert len(set(looks("#groups .dot"))) == len(set(looks("#curves .dot"))) == 21
+    assert len(set(looks("#curves polyline"))) == 21
+    for chart in ("#groups", "#curves"):
+        assert set(looks(f"{chart} .key .dot")) == set(looks(f"{chart} .dot"))  # those beside the names are the same
+    # The dots of one group stand side by side, half of each to be seen at least.
+    panel = "[...document.querySelector('#groups > div').querySelectorAll('.dot')]"
+    xs = tab.value(f"{panel}.map((e) => e.getBoundingClientRect().x)")
+    assert min(b - a for a, b in itertools.pairwise(sorted(xs))) > 4  # pixels; a dot has 8
+
+
+def test_every_control_has_a_name_for_screen_readers(desktop):
+    desktop.call("Accessibility.enable")
+    nodes = desktop.call("Accessibility.getFullAXTree")["nodes"]
+    desktop.call("Accessibility.disable")
+    roles = ("button", "combobox", "searchbox", "radio", "link", "region", "search", "navigation")
+    unnamed = [n for n in nodes if n.get("role", {}).get("value") in roles and not n.get("name", {}).get("value")]
+    assert unnamed == []
+    assert {"main", "banner", "navigation", "search", "status"} <= {n.get("role", {}).get("value") for n in nodes}
+
+
+def test_text_stands_out_from_its_ground(desktop):
+    """4.5 to 1 at least, as WCAG AA asks of text, for every element with text of its own."""
+    desktop.value("document.querySelectorAll('.row')[1].click()")
+    low = desktop.value("""(() => {
+      const rgb = (text) => text.match(/[0-9.]+/g).map(Number);
+      const linear = (c) => (c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4);
+      const luminance = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+      const ground = (e) => {
+        for (let at = e; at; at = at.parentElement) {
+          const c = rgb(getComputedStyle(at).backgroundColor);
+          if (c.length === 3 || c[3] === 1) return c;
+        }
+        return [255, 255, 255];
+      };
+      const found = [];
+      for (const e of document.querySelectorAll("body *:not(svg *, script, style, noscript)")) {
+        if (![...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim()) || !e.offsetParent) continue;
+        const [a, b] = [luminance(rgb(getComputedStyle(e).color)), luminance(ground(e))].sort((x, y) => y - x);
+        if ((a + 0.05) / (b + 0.05) < 4.5) found.push([e.outerHTML.slice(0, 90), (a + 0.05) / (b + 0.05)]);
+      }
+      return found;
+    })()""")
+    assert low == []

@@ -1,0 +1,222 @@
+from pathlib import Path
+
+import pytest
+
+from explainft.core.errors import UserError
+from explainft.reporting import runs
+from tests.helpers.run_folders import (
+    TEST,
+    VALIDATION,
+    evaluation,
+    prediction,
+    training_row,
+    write_lines,
+    write_medium,
+    write_t5x,
+    write_two_configs,
+)
+
+
+@pytest.fixture
+def medium(tmp_path) -> Path:
+    return write_medium(tmp_path)
+
+
+@pytest.fixture
+def t5x(tmp_path) -> Path:
+    return write_t5x(tmp_path)
+
+
+def test_what_is_read(medium):
+    run = runs.read_run(medium)
+    assert run.name == "medium"
+    assert list(run.train) == [10, 30]  # the row of step 15 is an evaluation
+    assert {task: list(by_step) for task, by_step in run.evaluations.items()} == {TEST: [20], VALIDATION: [5, 15, 30]}
+    assert run.evaluations[VALIDATION][15]["valid"] == 0.8125
+
+
+def test_cumulative_columns_between_their_rows(medium):
+    run = runs.read_run(medium)
+    assert [run.at(step, "examples") for step in (0, 5, 10, 15, 30)] == [0, 500, 1000, 2000, 5000]
+    assert [run.at(step, "seconds") for step in (0, 5, 10, 15, 30)] == [0, 15, 30, 45, 90]
+    assert run.at(31, "examples") is None and run.at(-1, "examples") is None and run.at(5, "tokens") is None
+
+
+def test_steps_ascend_and_a_step_evaluated_again_counts_once(t5x):
+    (by_step,) = runs.read_run(t5x).evaluations.values()
+    assert [(step, row["exact_match"]) for step, row in by_step.items()] == [(1000, 0.125), (2000, 0.375)]
+
+
+def test_what_is_no_finite_number_is_left_out(tmp_path):
+    row = evaluation(1, 0.5, valid=float("nan")) | {"sample": "text", "histogram": [1, 2]}
+    write_lines(tmp_path / "inference_eval/a-metrics.jsonl", [row])
+    assert runs.read_run(tmp_path).evaluations["a"][1].keys() == evaluation(1, 0.5).keys()
+
+
+def test_a_last_line_that_a_kill_cut_off_is_passed_over(medium):
+    file = medium / "metrics.jsonl"
+    whole = runs.read_run(medium)
+    file.write_text(file.read_text() + '{"step": 40, "examples": 60')
+    assert runs.read_run(medium) == whole
+
+
+@pytest.mark.parametrize("damaged", ['{"step": 40, "exa', "[1, 2]", '{"examples": 3}', '{"step": "4"}', "", "\x00"])
+@pytest.mark.parametrize("name", ["metrics.jsonl", f"inference_eval/{VALIDATION}-metrics.jsonl"])
+def test_a_damaged_line_is_named(medium, name, damaged):
+    file = medium / name
+    first, *rest = file.read_text().splitlines()
+    file.write_text("\n".join([first, damaged, *rest]) + "\n")
+    with pytest.raises(UserError, match="line 2 is damaged") as error:
+        runs.read_run(medium)
+    assert str(file) in str(error.value)
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    (tmp_path / "inference_eval").mkdir()
+    (tmp_path / "inference_eval/a-000100.jsonl").write_text('{"input": {}}\n')
+    (tmp_path / "inference_eval/b-metrics.jsonl").write_text("")
+    for path in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(UserError, match="expected metrics.jsonl or inference_eval/<task>-metrics.jsonl"):
+            runs.read_run(path)
+
+
+# ---- FLOPs
+
+
+def test_flops_add_up_over_the_rows(tmp_path):
+    rows = [training_row(10, 100, 5.0), training_row(30, 300, 25.0)]
+    write_lines(tmp_path / "metrics.jsonl", [row | {"flops_per_second": 1e9 * (i + 1)} for i, row in enumerate(rows)])
+    run = runs.read_run(tmp_path)
+    assert [run.at(step, "flops") for step in (0, 5, 10, 20, 30)] == [0, 2.5e9, 5e9, 25e9, 45e9]
+    assert run.at(31, "flops") is None
+
+
+def test_flops_are_not_known_from_the_first_row_without_them(medium, tmp_path):
+    assert runs.read_run(medium).at(10, "flops") is None
+    rows = [training_row(step, 100 * step, step) for step in (10, 20, 30)]
+    write_lines(
+        tmp_path / "metrics.jsonl", [rows[0] | {"flops_per_second": 2.0}, rows[1], rows[2] | {"flops_per_second": 2.0}]
+    )
+    run = runs.read_run(tmp_path)
+    assert [run.at(step, "flops") for step in (10, 11, 30)] == [20, None, None]
+
+
+# ---- variants and splits
+
+
+@pytest.mark.parametrize(
+    ("task", "parts"),
+    [
+        ("explained_tiny_medium_eval_validation_compact", ("explained_tiny_medium", "validation")),
+        ("explained_listops30_none_eval_larger_numbers", ("explained_listops30_none", "larger_numbers")),
+        ("squad", ("", "squad")),
+    ],
+)
+def test_a_tasks_name_holds_variant_and_split(task, parts):
+    assert runs.variant_and_split(task) == parts
+
+
+def test_the_grid_has_the_last_evaluation_of_each_split(medium, t5x):
+    write_lines(t5x / "inference_eval/explained_tiny_none_eval_longer-metrics.jsonl", [evaluation(1000, 0.25)])
+    write_lines(t5x / "inference_eval/a-metrics.jsonl", [evaluation(1000, 0.5)])
+    splits, rows = runs.grid([runs.read_run(medium), runs.read_run(t5x)])
+    assert splits == ["validation", "test", "longer", "a"]
+    shown = [
+        (row.run, row.label, {split: (step, m["exact_match"]) for split, (_, step, m) in row.cells.items()})
+        for row in rows
+    ]
+    assert shown == [
+        (0, "medium", {"test": (20, 0.625), "validation": (30, 0.875)}),
+        (1, "t5x", {"a": (1000, 0.5), "longer": (1000, 0.25), "validation": (2000, 0.375)}),
+    ]
+
+
+def test_splits_of_another_config_are_named_with_it_in_the_runs_own_row(tmp_path):
+    run = runs.read_run(write_two_configs(tmp_path))
+    splits, rows = runs.grid([run])
+    others = ["tiny_25_96 validation", "tiny_25_96 test", "tiny_25_96 larger numbers"]
+    assert splits == ["validation", "test", "larger numbers", *others]
+    assert [(row.label, sorted(row.cells, key=runs.split_order)) for row in rows] == [
+        ("medium", splits),
+        ("medium explained_tiny_without_sum", ["test"]),
+    ]
+    assert rows[0].cells["tiny_25_96 test"][2]["exact_match"] == 0.25
+
+
+def test_a_run_was_trained_on_what_it_was_validated_on_most_often(tmp_path):
+    names = {"explained_tiny_25_96_long_eval_validation": [30], "explained_tiny_long_eval_validation": [10, 20, 30]}
+    for task, steps in names.items():
+        write_lines(tmp_path / f"inference_eval/{task}-metrics.jsonl", [evaluation(step, 0.5) for step in steps])
+    run = runs.read_run(tmp_path)
+    assert runs.own_variant(run) == "explained_tiny_long"
+    # As often, it cannot be told: a row each.
+    for task in names:
+        write_lines(tmp_path / f"inference_eval/{task}-metrics.jsonl", [evaluation(30, 0.5)])
+    run = runs.read_run(tmp_path)
+    assert runs.own_variant(run) is None
+    places = [
+        (f"{run.name} explained_tiny_25_96_long", "validation"),
+        (f"{run.name} explained_tiny_long", "validation"),
+    ]
+    assert [runs.row_and_split(run, task) for task in names] == places
+
+
+def test_without_validation_a_run_has_a_row_for_each_variant(tmp_path):
+    for config in ("listops30", "tiny_25_96"):
+        file = tmp_path / f"run/inference_eval/explained_{config}_medium_eval_test-metrics.jsonl"
+        write_lines(file, [evaluation(30, 0.5)])
+    splits, rows = runs.grid([runs.read_run(tmp_path / "run")])
+    assert splits == ["test"]
+    assert [row.label for row in rows] == ["run explained_listops30_medium", "run explained_tiny_25_96_medium"]
+
+
+# ---- predictions
+
+
+def test_the_last_predictions_of_each_task(medium):
+    folder = medium / "inference_eval"
+    rows = [prediction("[MIN 4 7 ]", 4, "4"), prediction("[MAX 4 7 ]", 7, "7")]
+    write_lines(folder / f"{TEST}-000900.jsonl", rows[:1])
+    write_lines(folder / f"{TEST}-1000000.jsonl", rows)
+    write_lines(folder / f"{VALIDATION}--00001.jsonl", rows[1:])  # SeqIO's name of a step that it was not told
+    found = {predictions.task: predictions for predictions in runs.read_predictions(runs.read_run(medium))}
+    assert found.keys() == {TEST, VALIDATION}
+    assert (found[TEST].step, found[TEST].texts) == (1000000, ["4", "7"])
+    assert (found[TEST].label, found[TEST].split) == ("medium", "test")
+    assert found[TEST].targets == [row["target"] for row in rows]
+    assert (found[VALIDATION].step, found[VALIDATION].texts) == (-1, ["7"])
+
+
+def test_predictions_come_row_by_row_in_the_order_of_the_splits(tmp_path):
+    found = runs.read_predictions(runs.read_run(write_two_configs(tmp_path)))
+    assert [(predictions.label, predictions.split) for predictions in found] == [
+        ("medium", "test"),
+        ("medium", "larger numbers"),
+        ("medium", "tiny_25_96 validation"),
+        ("medium", "tiny_25_96 test"),
+        ("medium", "tiny_25_96 larger numbers"),
+        ("medium explained_tiny_without_sum", "test"),
+    ]
+
+
+def test_what_are_no_predictions_of_listops_is_left_out(t5x):
+    folder = t5x / "inference_eval"
+    row = prediction("[MIN 4 7 ]", 4, "4")
+    write_lines(folder / "squad-000100.jsonl", [{"input": {}, "target": {"answers": ["a"]}, "prediction": "a"}])
+    write_lines(folder / "rank-000100.jsonl", [row | {"prediction": 0.5}, {"input": {}}])
+    write_lines(folder / "algebra-000100.jsonl", [prediction("(x + 1)", 4, "4")])
+    assert runs.read_predictions(runs.read_run(t5x)) == []
+    write_lines(folder / "mixed-000100.jsonl", [{"input": {}, "target": "4", "prediction": "4"}, row])
+    [found] = runs.read_predictions(runs.read_run(t5x))
+    assert (found.task, found.texts) == ("mixed", ["4"])
+
+
+def test_a_damaged_line_of_predictions_is_named(t5x):
+    file = t5x / "inference_eval/a-000100.jsonl"
+    whole = '{"input": {}}'
+    file.write_text(f"{whole}\n[]\n{whole}\n")
+    with pytest.raises(UserError, match='line 2 is damaged; expected a JSON object with a "input"') as error:
+        runs.read_predictions(runs.read_run(t5x))
+    assert str(file) in str(error.value)
+    file.write_text(f"{whole}\n{whole[:5]}")  # cut off by a kill
+    assert runs.read_predictions(runs.read_run(t5x)) == []
