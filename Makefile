@@ -23,6 +23,7 @@ lint: .venv/installed
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports --no-cache
 
 # A short run, killed a hundred times, ends as if nothing had happened.
 survival: .venv/installed

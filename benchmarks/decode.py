@@ -50,7 +50,7 @@ def ours(args: argparse.Namespace, dtype: str = "float32"):
     jax_setup.prepare()
     from benchmarks import weights
     from explainft.generation import decoding
-    from explainft.model.quantization import reduced
+    from explainft.generation.quantization import reduced
 
     config, params = weights.read(Path(args.folder, "hf"))
     params = reduced(config, params, dtype)

@@ -44,9 +44,10 @@ def ours(args: argparse.Namespace, name: str):
     jax_setup.prepare()
     from benchmarks import weights
     from explainft.data import token_cache
+    from explainft.data.token_cache import target_pieces
     from explainft.data.vocabulary import EOS_ID
     from explainft.evaluation import evaluate
-    from explainft.model.quantization import Reduction, target_pieces
+    from explainft.generation.quantization import Reduction
 
     config, params = weights.read(Path(args.folder, "hf"))
     cache = token_cache.load(TASK, SPLIT)

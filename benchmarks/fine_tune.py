@@ -51,9 +51,9 @@ def ours(args: argparse.Namespace, of_task: bool = False, matmul_precision: str 
     import jax.numpy as jnp
 
     from benchmarks import weights
+    from explainft.data.token_cache import target_pieces
     from explainft.model.flops import matmul_flops
     from explainft.model.loss import Loss
-    from explainft.model.quantization import target_pieces
     from explainft.model.t5 import T5, forward
     from explainft.parallel.sharding import make_mesh, suited
     from explainft.training import optimizers

@@ -47,7 +47,7 @@ def ours(args: argparse.Namespace, name: str):
     from benchmarks import weights
     from explainft.data import token_cache
     from explainft.generation import decoding
-    from explainft.model.quantization import Reduction
+    from explainft.generation.quantization import Reduction
 
     config, params = weights.read(Path(args.folder, "hf"))
     params = Reduction(*OURS[name]).of(config, params, token_cache.load(TASK, SPLIT), meta={})

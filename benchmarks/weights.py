@@ -7,11 +7,12 @@ import jax
 import numpy as np
 
 from explainft.checkpoints import checkpoint, convert, hugging_face
-from explainft.checkpoints.weights import Weights, named_leaves
+from explainft.checkpoints.weights import Weights
 from explainft.data.compact_vocabulary import COMPACT
 from explainft.data.vocabulary import EOS_ID
 from explainft.evaluation import infer
-from explainft.model.t5 import T5Config, parameter_shapes
+from explainft.model.parameters import named_leaves, parameter_shapes
+from explainft.model.t5 import T5Config
 from explainft.training import optimizers
 from explainft.training.train_state import init_state
 

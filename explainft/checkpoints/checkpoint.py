@@ -24,14 +24,15 @@ from jax.experimental import multihost_utils
 from explainft.checkpoints import integrity
 from explainft.checkpoints.integrity import DamagedCheckpoint, sealed
 from explainft.checkpoints.orbax_tree import OrbaxTree
-from explainft.checkpoints.weights import Weights, named_leaves
-from explainft.core.atomic_files import published
+from explainft.checkpoints.progress import Progress
+from explainft.checkpoints.weights import Weights
+from explainft.core.atomic_files import atomic_write
 from explainft.core.errors import UserError, require_positive
 from explainft.data.token_cache import TokenCache
 from explainft.data.vocabulary import Vocabulary
+from explainft.model.parameters import named_leaves
 from explainft.model.t5 import T5Config
 from explainft.parallel import hosts
-from explainft.training.run_directory import Progress
 
 logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax narrates every save, and each thread that a full disk ends
 
@@ -251,7 +252,7 @@ class Checkpoints:
         self._latest_meta = sealed(meta)
         if hosts.writes():
             file = self._manager.directory / f"checkpoint_{self.latest}" / "meta" / "metadata"  # where JsonSave has it
-            with self._writing(), published(Path(file)) as scratch:
+            with self._writing(), atomic_write(Path(file)) as scratch:
                 scratch.write_text(json.dumps(self._latest_meta))
         multihost_utils.sync_global_devices("meta is replaced")
 

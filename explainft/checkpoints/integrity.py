@@ -22,8 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from explainft.checkpoints.weights import named_leaves
 from explainft.core.errors import UserError
+from explainft.model.parameters import named_leaves
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOENT, errno.ESTALE, errno.EIO)
 

@@ -8,7 +8,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from explainft.checkpoints.weights import leaf_name, named_leaves
+from explainft.model.parameters import leaf_name, named_leaves
 
 
 class OrbaxTree:

@@ -14,7 +14,8 @@ from etils import epath
 from flax import serialization, traverse_util
 
 from explainft.checkpoints.orbax_tree import OrbaxTree
-from explainft.checkpoints.weights import SLOTS, Weights, named_leaves
+from explainft.checkpoints.weights import SLOTS, Weights
+from explainft.model.parameters import named_leaves
 
 FILE = "checkpoint"
 STATE = "state"

@@ -16,7 +16,8 @@ from flax import traverse_util
 
 from explainft.core.errors import UserError
 from explainft.data.vocabulary import Vocabulary
-from explainft.model.t5 import T5Config, parameter_shapes
+from explainft.model.parameters import leaf_name, parameter_shapes
+from explainft.model.t5 import T5Config
 
 SLOTS = ("v_row", "v_col", "v")  # of Adafactor, for each parameter; those it does not use have the shape (1,)
 
@@ -168,13 +169,3 @@ def _is_transformation(state: Any) -> bool:
 def has_adafactor(opt_state: Any) -> bool:
     transformations = jax.tree.leaves(opt_state, is_leaf=_is_transformation)
     return any(isinstance(state, optax.FactoredState) for state in transformations)
-
-
-def named_leaves(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> dict[str, Any]:
-    """The leaves of a tree by their path, joined by "/"."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_leaf)
-    return {leaf_name(path): leaf for path, leaf in leaves}
-
-
-def leaf_name(path: jax.tree_util.KeyPath) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")

@@ -71,7 +71,7 @@ def evaluate(args: argparse.Namespace) -> None:
     jax_setup.prepare()
     with _hosts(args):
         from explainft.evaluation import evaluate
-        from explainft.model.quantization import Reduction
+        from explainft.generation.quantization import Reduction
 
         evaluate.evaluate_run(
             Path(args.run),

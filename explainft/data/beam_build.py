@@ -24,7 +24,7 @@ import tensorflow as tf
 from apache_beam.options.pipeline_options import PipelineOptions  # pyright: ignore[reportMissingImports]
 from etils import epath
 
-from explainft.core.atomic_files import published
+from explainft.core.atomic_files import atomic_write
 from explainft.core.errors import UserError
 from explainft.data.dataset import keyed_records
 from explainft.listops.configs import CHUNK, SHARES, SPLITS, STREAMS, Config, split_of
@@ -143,7 +143,7 @@ def _write_block(stream: str, block: int, scratch: Scratch) -> None:
     for split in STREAMS[stream]:
         _write_records(scratch.path(split, block, "tfrecord"), records[split])
     for split in STREAMS[stream]:  # last: where they are, the records are
-        with published(scratch.path(split, block, "digests")) as path:
+        with atomic_write(scratch.path(split, block, "digests")) as path:
             path.write_bytes(np.array(digests[split], "<u8").tobytes())
 
 
@@ -211,6 +211,6 @@ def write_file(plan_path: str, scratch: Scratch) -> None:
 
 
 def _write_records(path: epath.Path, records: Iterable[bytes]) -> None:
-    with published(path) as scratch, tf.io.TFRecordWriter(os.fspath(scratch)) as file:
+    with atomic_write(path) as scratch, tf.io.TFRecordWriter(os.fspath(scratch)) as file:
         for record in records:
             file.write(record)

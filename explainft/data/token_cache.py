@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from explainft import listops
 from explainft.core import tensorflow_setup
-from explainft.core.atomic_files import published
+from explainft.core.atomic_files import atomic_write
 from explainft.core.errors import UserError, nearest
 from explainft.core.jax_setup import cache_root
 from explainft.data import ragged
@@ -27,6 +27,7 @@ from explainft.data.vocabulary import Vocabulary
 
 FEATURES = ("inputs", "targets")
 BATCH = 256  # examples taken from TensorFlow at a time
+EXAMPLES = 2**14  # read at a time
 FORMAT = 4  # raise it when what is written below changes
 INSTALLED = {"site-packages", "dist-packages"}  # folders of other people's modules, as in a .venv of the current folder
 
@@ -85,6 +86,15 @@ class TokenCache:
         return [function for described in self.meta["metrics"] if (function := imported(described))]
 
 
+def target_pieces(cache: TokenCache) -> np.ndarray:
+    """The token ids that the right texts of a task hold, EOS among them, ascending."""
+    found: set[int] = set()
+    for start in range(0, len(cache), EXAMPLES):
+        tokens, _ = cache.targets.take(np.arange(start, min(start + EXAMPLES, len(cache))))
+        found |= set(np.unique(tokens).tolist())
+    return np.array(sorted(found))
+
+
 def load(
     task: str,
     split: str,
@@ -125,7 +135,7 @@ def task_names(mixture_or_task: str, task_module: str = "tasks") -> list[str]:
     remembered = {"format": FORMAT, "tasks": names, "asked": asked, "sources": _sources(task_module)}
     try:
         memory.parent.mkdir(parents=True, exist_ok=True)
-        with published(memory) as scratch:
+        with atomic_write(memory) as scratch:
             scratch.write_text(json.dumps(remembered))
     except OSError as e:
         raise _unwritable(memory, e) from e

@@ -9,28 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 from tqdm import tqdm
 
 from explainft.checkpoints import checkpoint, convert
 from explainft.checkpoints.weights import Weights, check_network, parameters_like
-from explainft.core.atomic_files import published, taking_turns
+from explainft.core.atomic_files import atomic_write, file_lock, refuse_unwritable
 from explainft.core.errors import UserError, nearest, require_local, require_name, require_positive
+from explainft.core.jsonl import read_jsonl
 from explainft.data import token_cache
 from explainft.data.batches import Batches
 from explainft.data.token_cache import Record, Rest, TokenCache
 from explainft.data.vocabulary import EOS_ID, Vocabulary
+from explainft.evaluation.metrics import METRICS_SUFFIX
 from explainft.generation import decoding
-from explainft.model import t5
-from explainft.model.loss import Loss
-from explainft.model.quantization import FULL, Reduction
+from explainft.generation.quantization import FULL, Reduction
+from explainft.model.loss import Loss, loss_sums
 from explainft.model.t5 import T5, T5Config
 from explainft.parallel import hosts, sharding
-from explainft.reporting.runs import METRICS_SUFFIX, read_jsonl
-from explainft.training.run_directory import RunFolder, writing
-from explainft.training.train_state import abstract_state
 
 DRAWS, TEMPERATURE = 64, 1.5  # of other texts, where the likeliest is of no use
 
@@ -63,21 +59,6 @@ class EvaluationConfig:
         """What a score is, as text: scores of the same measure can be compared."""
         n = "all" if self.num_examples is None else self.num_examples
         return f"{self.metric} of {n} examples of {self.mixture_or_task_name} {self.split}"
-
-
-def loss_sums(
-    model: T5, loss: Loss, params: Any, batch: dict[str, jax.Array], dropout_rng: jax.Array | None = None
-) -> dict[str, jax.Array]:
-    """The loss's sums over a batch (see data.Batches); with dropout where a key for it is given."""
-    states_BTD = t5.states(model, params, batch, dropout_rng)
-    output, targets_BT = t5.output_parameters(model.config, params), batch["decoder_target_tokens"]
-    if loss.pieces is not None:
-        pieces = np.array(loss.pieces)
-        place_of = np.zeros(model.config.vocab_size, np.int32)
-        place_of[pieces] = np.arange(len(pieces))
-        output, targets_BT = t5.columns(model.config, output, pieces), jnp.asarray(place_of)[targets_BT]
-    logits_of = functools.partial(t5.logits, model)
-    return loss.sums_of_states(logits_of, output, states_BTD, targets_BT, model.config.logits_at_once)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -222,10 +203,11 @@ def decode_all(
     caches: list[TokenCache],
     evaluation: EvaluationConfig,
     step: int,
-    run: RunFolder,
+    output_dir: Path,
+    log: Callable[[int, dict[str, float]], None],
     between_batches: Callable[[], None] = lambda: None,
 ) -> float:
-    """Decodes and scores each task into the run's `inference_eval/`; returns the mean of the metric that counts."""
+    """Decodes and scores each task into `output_dir`; returns the mean of the metric that counts."""
     scores = []
     for cache in caches:
         metrics = decode_and_score(
@@ -235,10 +217,10 @@ def decode_all(
             evaluation.batch_size,
             evaluation.num_examples,
             step,
-            run.path / "inference_eval",
+            output_dir,
             between_batches,
         )
-        run.tensorboard(step, {f"inference_eval/{cache.task}/{name}": value for name, value in metrics.items()})
+        log(step, {f"inference_eval/{cache.task}/{name}": value for name, value in metrics.items()})
         scores.append(metrics[evaluation.metric])
     return sum(scores) / len(scores)
 
@@ -303,7 +285,7 @@ def placed_parameters(weights: Weights, model: T5Config, model_parallelism: int)
     check_network(weights, model)
     mesh = sharding.make_mesh(model_parallelism)
     sharding.check_model(model, mesh)
-    return parameters_like(weights, abstract_state(model, optax.identity(), mesh).params)
+    return parameters_like(weights, sharding.abstract_parameters(model, mesh))
 
 
 def evaluate_run(
@@ -369,10 +351,10 @@ def write(
     """
     if not hosts.writes():
         return
-    with writing(output_dir):
+    with refuse_unwritable(output_dir):
         output_dir.mkdir(parents=True, exist_ok=True)
     metrics_file = output_dir / f"{task}{METRICS_SUFFIX}"
-    with writing(metrics_file), taking_turns(metrics_file):
+    with refuse_unwritable(metrics_file), file_lock(metrics_file):
         kept = [row for row in read_jsonl(metrics_file, {"step": int}) if row["step"] != step]
         _write_lines(metrics_file, [json.dumps(row) for row in [*kept, {"step": step, **metrics}]])
     rows = zip(records, targets, predictions, strict=True)
@@ -386,5 +368,5 @@ def write(
 
 
 def _write_lines(path: Path, lines: list[str]) -> None:
-    with writing(path), published(path) as scratch:
+    with refuse_unwritable(path), atomic_write(path) as scratch:
         scratch.write_text("".join(line + "\n" for line in lines), encoding="utf-8")

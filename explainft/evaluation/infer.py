@@ -12,14 +12,14 @@ from tqdm import tqdm
 
 from explainft import listops
 from explainft.checkpoints import checkpoint, convert
-from explainft.core.atomic_files import published
+from explainft.core.atomic_files import atomic_write
 from explainft.core.errors import UserError, require_name, require_positive
 from explainft.data import token_cache
 from explainft.data.vocabulary import EOS_ID
 from explainft.evaluation import evaluate
+from explainft.generation.quantization import FULL, Reduction, reduced
 from explainft.listops.configs import CONFIGS, Config
 from explainft.listops.release import read_release
-from explainft.model.quantization import FULL, Reduction, reduced
 from explainft.model.t5 import T5Config
 from explainft.parallel import hosts
 
@@ -197,7 +197,7 @@ def write_jsonl(predictions: Sequence[Prediction], path: Path) -> None:
 
 def _write_lines(lines: Sequence[dict[str, Any]], path: Path) -> None:
     try:
-        with published(path) as scratch:
+        with atomic_write(path) as scratch:
             scratch.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     except OSError as e:
         raise UserError(f"cannot write {path} ({e.strerror}); name a file in a writable folder") from e

@@ -8,6 +8,7 @@ from typing import Any
 from explainft import listops
 
 # Styles whose steps can be checked: "none" has no steps, and those of "shuffled" stand in no order.
+METRICS_SUFFIX = "-metrics.jsonl"  # of the file of a task's scores, as seqio.JSONLogger names it
 CHECKED_STYLES = ("short", "medium", "long")
 
 

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from explainft.core.errors import UserError, nearest, require_at_least_zero
+from explainft.model import t5
+from explainft.model.t5 import T5
 
 NORMALIZERS = ("NUM_REAL_TARGET_TOKENS", "NUM_TOTAL_TARGET_TOKENS")
 
@@ -90,6 +92,21 @@ class Loss:
             lambda x: jnp.moveaxis(x.reshape(B, chunks, chunk, *x.shape[2:]), 1, 0), (y_BTD, targets_BT)
         )
         return _summed(lambda output, y, targets: self.sums(logits_of(output, y), targets), output, *parts)
+
+
+def loss_sums(
+    model: T5, loss: Loss, params: Any, batch: dict[str, jax.Array], dropout_rng: jax.Array | None = None
+) -> dict[str, jax.Array]:
+    """The loss's sums over a batch (see batches.Batches); with dropout where a key for it is given."""
+    states_BTD = t5.states(model, params, batch, dropout_rng)
+    output, targets_BT = t5.output_parameters(model.config, params), batch["decoder_target_tokens"]
+    if loss.pieces is not None:
+        pieces = np.array(loss.pieces)
+        place_of = np.zeros(model.config.vocab_size, np.int32)
+        place_of[pieces] = np.arange(len(pieces))
+        output, targets_BT = t5.columns(model.config, output, pieces), jnp.asarray(place_of)[targets_BT]
+    logits_of = functools.partial(t5.logits, model)
+    return loss.sums_of_states(logits_of, output, states_BTD, targets_BT, model.config.logits_at_once)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

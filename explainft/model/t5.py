@@ -430,14 +430,6 @@ def rows_of(leaf: jax.Array, rows: jax.Array) -> jax.Array:
     return leaf.at[rows].get(mode="promise_in_bounds")
 
 
-def parameter_shapes(config: T5Config) -> dict[str, tuple[int, ...]]:
-    """The shape of each parameter by its path in the tree, "encoder/layers_0/attention/query/kernel"; computes none."""
-    tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
-    abstract = jax.eval_shape(T5(config).init, jax.random.key(0), tokens, tokens, tokens)["params"]
-    leaves, _ = jax.tree_util.tree_flatten_with_path(abstract)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape for path, leaf in leaves}
-
-
 def states(model: T5, params: Any, batch: dict[str, jax.Array], dropout_rng: jax.Array | None = None) -> jax.Array:
     """The decoder's last states [B, T, D] for a batch (see data.Batches); with dropout where a key for it is given."""
     rngs = None if dropout_rng is None else {"dropout": dropout_rng}

@@ -5,13 +5,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from explainft.checkpoints.weights import leaf_name, named_leaves
 from explainft.core.errors import UserError
 from explainft.model.layers import LONG
-from explainft.model.t5 import LOGITS_AT_ONCE, T5Config
+from explainft.model.parameters import leaf_name, named_leaves
+from explainft.model.t5 import LOGITS_AT_ONCE, T5, T5Config
 
 # The logical axes of each parameter by the last parts of its name, and T5X's standard rules for them.
 LOGICAL_AXES = {
@@ -126,6 +127,14 @@ def places(tree: Any, parameters: Any, mesh: Mesh, fsdp: bool = False) -> Any:
         return NamedSharding(mesh, partition(name, fsdp) if name else PartitionSpec())
 
     return jax.tree_util.tree_map_with_path(place, tree)
+
+
+def abstract_parameters(config: T5Config, mesh: Mesh, fsdp: bool = False) -> Any:
+    """Shapes, types and shardings of the parameters, as a tree; computes none."""
+    tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
+    shapes = jax.eval_shape(T5(config).init, jax.random.key(0), tokens, tokens, tokens)["params"]
+    placed = places(shapes, shapes, mesh, fsdp)
+    return jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, placed)
 
 
 def partition(parameter: str, fsdp: bool = False) -> PartitionSpec:

@@ -9,8 +9,7 @@ from typing import Any
 import jax
 import optax
 
-from explainft.evaluation.evaluate import loss_sums
-from explainft.model.loss import Loss
+from explainft.model.loss import Loss, loss_sums
 from explainft.model.t5 import REMAT_POLICIES, T5, T5Config
 from explainft.parallel import sharding
 from explainft.training.train_state import abstract_state, init_state

@@ -16,9 +16,9 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from explainft.checkpoints.progress import Progress
 from explainft.core.errors import UserError
 from explainft.data import token_cache
 from explainft.data.batches import Batches
@@ -30,7 +30,6 @@ from explainft.parallel import sharding
 from explainft.planning.hardware import GIB, Chip, devices_of
 from explainft.planning.hlo import Costs, costs
 from explainft.planning.memory_search import Choice, Estimate, choices
-from explainft.training.run_directory import Progress
 from explainft.training.train import DatasetConfig
 from explainft.training.train_state import abstract_state, last_step
 from explainft.training.train_step import make_step
@@ -221,7 +220,7 @@ def decode_program(
     and are counted with it.
     """
     mesh = sharding.make_mesh(choice.model_parallelism, devices)
-    like = abstract_state(model, optax.identity(), mesh, choice.fsdp).params
+    like = sharding.abstract_parameters(model, mesh, choice.fsdp)
     stay = 0
     if model.dtype != "float32" and not sharding.are_one_cpu(devices):
         stay = sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(like))

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from explainft.core.atomic_files import published
+from explainft.core.atomic_files import atomic_write, refuse_unwritable
 from explainft.core.errors import UserError
 from explainft.core.process_pool import Killed, workers
 from explainft.evaluation.infer import check_writable
 from explainft.planning import plan
 from explainft.planning.hardware import GIB, SLICES
 from explainft.recipes import recipe
-from explainft.training.run_directory import writing
 
 TITLE = "# Plans of the recipes"
 STYLES = ("none", "short", "medium", "long")
@@ -47,7 +46,7 @@ def write(
     Rows that `output` has are kept, those of other recipes and slices after the ones asked for, if they were made under
     the same conditions; but of those asked for, one that says why a plan failed is made again.
     """
-    with writing(output):
+    with refuse_unwritable(output):
         output.parent.mkdir(parents=True, exist_ok=True)
     check_writable(output)
     files, topologies = files or recipes(), topologies or list(SLICES)
@@ -65,7 +64,7 @@ def write(
         if FAILED in (lines[name, topology] or FAILED):
             lines[name, topology] = row(name, topology, _apart(file, topology, bindings, search_paths, quick))
             print(lines[name, topology], flush=True)
-            with writing(output), published(output) as scratch:
+            with refuse_unwritable(output), atomic_write(output) as scratch:
                 scratch.write_text(head + "\n".join(line for line in lines.values() if line) + "\n")
 
 

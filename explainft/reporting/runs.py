@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import math
 import re
 from collections import Counter
@@ -14,11 +13,11 @@ import numpy as np
 
 from explainft import listops
 from explainft.core.errors import UserError
-from explainft.evaluation.metrics import CHECKED_STYLES, wilson
+from explainft.core.jsonl import read_jsonl
+from explainft.evaluation.metrics import CHECKED_STYLES, METRICS_SUFFIX, wilson
 
 Metrics = dict[str, float]
 
-METRICS_SUFFIX = "-metrics.jsonl"
 SPLITS = ("validation", "test", "longer", "larger numbers")  # in the order of the data's own; others follow
 _SPLIT = re.compile("(.+)_eval_(.+?)(?:_compact)?")
 _PREDICTIONS = re.compile(r"(.+?)-(-?[0-9]{5,})\.jsonl")
@@ -237,31 +236,3 @@ def _is_listops(target: Any) -> bool:
     except listops.ListOpsError:
         return False
     return True
-
-
-def read_jsonl(file: Path, required: dict[str, type]) -> list[dict[str, Any]]:
-    """An object for each line, with the fields `required`. The last line is passed over where a kill has cut it off."""
-    try:
-        lines = file.read_bytes().split(b"\n") if file.exists() else []
-    except OSError as e:
-        raise UserError(f"cannot read {file} ({e.strerror})") from e
-    rows = []
-    for number, line in enumerate(lines, 1):
-        row = _parse(line, required)
-        if row is not None:
-            rows.append(row)
-        elif number < len(lines):  # what stands behind the last newline is empty or cut off
-            [name] = required
-            raise UserError(
-                f'{file} line {number} is damaged; expected a JSON object with a "{name}"; mend or delete it'
-            )
-    return rows
-
-
-def _parse(line: bytes, required: dict[str, type]) -> dict[str, Any] | None:
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return None
-    fits = isinstance(row, dict) and all(isinstance(row.get(name), kind) for name, kind in required.items())
-    return row if fits else None

@@ -24,12 +24,13 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
+from explainft.core.atomic_files import refuse_unwritable
 from explainft.core.errors import UserError, require_name, require_positive
 from explainft.data import token_cache
 from explainft.recipes import recipe
 from explainft.sweeps.cost_model import forecast, jobs_that_fit, read_trainings
 from explainft.sweeps.trial import Cell, Training, made_with, read_result, result_of, rounded, summary, write_result
-from explainft.training.run_directory import locked, writing
+from explainft.training.run_directory import locked
 
 EXPLAINFT = (sys.executable, "-P", "-m", "explainft.cli.main")  # -P: as the installed command looks for modules
 RECIPE = "recipe"  # stands beside the macros of an axis's value
@@ -229,7 +230,7 @@ class Runner:
             return cell, f"{type(e).__name__}: {e}", False
 
     def _process(self, command: list[str], log: Path) -> tuple[int, Any]:
-        with writing(log), open(log, "a", encoding="utf-8") as file:
+        with refuse_unwritable(log), open(log, "a", encoding="utf-8") as file:
             file.write(shlex.join(["explainft", *command]) + "\n")
             file.flush()
             process = subprocess.Popen(

@@ -14,11 +14,10 @@ import jax
 
 from explainft import __version__
 from explainft.checkpoints import checkpoint
-from explainft.core.atomic_files import published
+from explainft.core.atomic_files import atomic_write, refuse_unwritable
 from explainft.core.errors import UserError
 from explainft.data import token_cache
 from explainft.reporting.runs import read_predictions, read_run, variant_and_split
-from explainft.training.run_directory import writing
 
 MODULE = "MIXTURE_OR_TASK_MODULE"
 
@@ -69,7 +68,7 @@ class Cell:
         return file.is_file() and json.loads(file.read_text()) == self._scores(mixture, step)
 
     def note_scored(self, mixture: str, step: int) -> None:
-        with writing(self.run), published(self._scored(mixture)) as scratch:
+        with refuse_unwritable(self.run), atomic_write(self._scored(mixture)) as scratch:
             scratch.write_text(json.dumps(self._scores(mixture, step)))
 
     def _scored(self, mixture: str) -> Path:
@@ -93,9 +92,9 @@ class Cell:
             return
         if self.run.exists():
             raise UserError(f"{self.run} holds a run with other settings; delete it, and the cell is trained anew")
-        with writing(file):
+        with refuse_unwritable(file):
             file.parent.mkdir(parents=True, exist_ok=True)
-            with published(file) as scratch:
+            with atomic_write(file) as scratch:
                 scratch.write_text(settings)
 
 
@@ -220,9 +219,9 @@ def read_result(folder: Path, cell: Cell, training: Training) -> dict[str, Any] 
 
 def write_result(folder: Path, cell: Cell, result: dict[str, Any]) -> None:
     path = _path(folder, cell)
-    with writing(path):
+    with refuse_unwritable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with published(path) as scratch:
+        with atomic_write(path) as scratch:
             scratch.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 

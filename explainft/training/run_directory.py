@@ -1,7 +1,6 @@
 """What a run writes beside its checkpoints: config.gin, metrics.jsonl, TensorBoard events; and how far it has come."""
 
 import contextlib
-import dataclasses
 import fcntl
 import json
 import math
@@ -17,36 +16,9 @@ from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore[reportAt
 from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from explainft.core.atomic_files import published
+from explainft.core.atomic_files import atomic_write, refuse_unwritable
 from explainft.core.errors import UserError
-from explainft.reporting.runs import read_jsonl
-
-
-@dataclasses.dataclass
-class Progress:
-    """What a run knows of its past; saved with each checkpoint, so that a resumed run goes on counting."""
-
-    first_step: int = 0  # where the count began: at the initial checkpoint's step
-    examples: int = 0
-    seconds: float = 0.0  # spent on training, compilation included, evaluation and saving left out
-    best_step: int | None = None
-    best_score: float | None = None
-    evaluations_without_gain: int = 0
-    evaluation_owed: bool = False  # the evaluation of this step has not ended
-    measure: str | None = None  # what best_score is; None: a run from before this was noted
-
-    def scored_by(self, measure: str) -> None:
-        """Scores of another measure cannot be compared: the best, and the patience, begin anew."""
-        if self.measure not in (None, measure):
-            self.best_step, self.best_score, self.evaluations_without_gain = None, None, 0
-        self.measure = measure
-
-    def evaluated(self, step: int, score: float) -> None:
-        if self.best_score is None or score > self.best_score:
-            self.best_step, self.best_score, self.evaluations_without_gain = step, score, 0
-        else:
-            self.evaluations_without_gain += 1
-        self.evaluation_owed = False
+from explainft.core.jsonl import read_jsonl
 
 
 class Stopwatch:
@@ -73,17 +45,6 @@ class Stopwatch:
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """What the operating system refuses below `path` is told in one line."""
-    try:
-        yield
-    except OSError as e:
-        raise UserError(
-            f"cannot write {path} ({e.strerror}); make it writable or make room, and give the same command again"
-        ) from e
-
-
-@contextlib.contextmanager
 def locked(model_dir: Path) -> Iterator[None]:
     """Keeps a second training process out of MODEL_DIR; readers come and go.
 
@@ -106,7 +67,7 @@ def locked(model_dir: Path) -> Iterator[None]:
             ) from e
         except OSError as e:  # not every file system has locks
             print(f"note: {model_dir} cannot be locked ({e.strerror}); train it once at a time", file=sys.stderr)
-        with writing(model_dir):
+        with refuse_unwritable(model_dir):
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}")
             file.flush()
@@ -128,10 +89,10 @@ class RunFolder:
         self._writes = writes
         if not writes:
             return
-        with writing(path):
+        with refuse_unwritable(path):
             path.mkdir(parents=True, exist_ok=True)
             self._config.write_text(config_text)
-            with published(path / "vocabulary.model") as scratch:  # inference needs nothing but this folder
+            with atomic_write(path / "vocabulary.model") as scratch:  # inference needs nothing but this folder
                 shutil.copyfile(vocabulary, scratch)
             events = path / f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}"
             self._events = open(events, "ab")  # noqa: SIM115  closed in __exit__
@@ -155,7 +116,7 @@ class RunFolder:
             raise UserError(
                 f"MODEL_DIR={str(self.path)!r} has vanished; bring it back, and give the same command again"
             )
-        with writing(self.metrics_file), open(self.metrics_file, "a", encoding="utf-8") as file:
+        with refuse_unwritable(self.metrics_file), open(self.metrics_file, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         self.tensorboard(int(row["step"]), {k: v for k, v in row.items() if k != "step"})
 
@@ -164,7 +125,7 @@ class RunFolder:
             return
         tags = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items() if math.isfinite(value)]
         event = Event(wall_time=time.time(), step=step, summary=Summary(value=tags))
-        with writing(self.path):
+        with refuse_unwritable(self.path):
             self._event_writer.write(event.SerializeToString())
             self._event_writer.flush()
 
@@ -177,7 +138,7 @@ class RunFolder:
             for row in read_jsonl(self.metrics_file, {"step": int})
             if row["step"] < step or (row["step"] == step and (evaluated or "loss" in row))
         ]
-        with writing(self.metrics_file), published(self.metrics_file) as scratch:
+        with refuse_unwritable(self.metrics_file), atomic_write(self.metrics_file) as scratch:
             scratch.write_text("".join(json.dumps(row) + "\n" for row in kept))
 
     def __enter__(self) -> "RunFolder":
@@ -187,5 +148,5 @@ class RunFolder:
         if not self._writes:
             return
         # What could not be written a moment ago is tried once more; it was told already.
-        with contextlib.suppress(OSError) if error else writing(self.path):
+        with contextlib.suppress(OSError) if error else refuse_unwritable(self.path):
             self._events.close()

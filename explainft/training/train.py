@@ -15,19 +15,20 @@ import optax
 from tqdm import tqdm
 
 from explainft.checkpoints.checkpoint import CURE_OF_NAN, CheckpointConfig, Checkpoints, describe
+from explainft.checkpoints.progress import Progress
 from explainft.core.errors import UserError, require_count, require_local, require_name, require_positive
 from explainft.data import token_cache
 from explainft.data.batches import Batches
-from explainft.data.token_cache import TokenCache
+from explainft.data.token_cache import TokenCache, target_pieces
 from explainft.evaluation import evaluate
 from explainft.evaluation.evaluate import EvaluationConfig
+from explainft.generation.quantization import Reduction, reduced
 from explainft.model.loss import Loss
-from explainft.model.quantization import Reduction, reduced, target_pieces
 from explainft.model.t5 import T5Config
 from explainft.parallel import hosts, sharding
 from explainft.training import profiling
 from explainft.training.preemption import Stopped, StopSignal
-from explainft.training.run_directory import Progress, RunFolder, Stopwatch, locked
+from explainft.training.run_directory import RunFolder, Stopwatch, locked
 from explainft.training.train_state import abstract_state, last_step, restore_or_init, starting_point
 from explainft.training.train_step import make_step
 
@@ -314,7 +315,9 @@ def scored(
     """The metric that counts, after `done` updates, which is logged with the loss. Raises Stopped when told to."""
     losses = evaluate.teacher_forced(model, loss, params, data.validation, mesh, evaluation.eval_steps, stop.check)
     written = reduced(model, params, pieces=data.pieces)
-    score = evaluate.decode_all(model, written, data.decoded, evaluation, done, run, stop.check)
+    score = evaluate.decode_all(
+        model, written, data.decoded, evaluation, done, run.path / "inference_eval", run.tensorboard, stop.check
+    )
     run.log({"step": done, **{f"eval/{name}": value for name, value in losses.items()}})
     return score
 

@@ -12,11 +12,11 @@ import optax
 
 from explainft.checkpoints import convert
 from explainft.checkpoints.checkpoint import Checkpoints
+from explainft.checkpoints.progress import Progress
 from explainft.checkpoints.weights import Weights, check_network, has_adafactor, parameters_like, put, slots_like
 from explainft.core.errors import UserError, require_positive
 from explainft.model.t5 import T5, T5Config
 from explainft.parallel import sharding
-from explainft.training.run_directory import Progress
 
 
 @flax.struct.dataclass

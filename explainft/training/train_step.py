@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from explainft.evaluation.evaluate import loss_sums
-from explainft.model.loss import Loss
+from explainft.model.loss import Loss, loss_sums
 from explainft.model.t5 import T5, T5Config
 from explainft.training.train_state import TrainState
 

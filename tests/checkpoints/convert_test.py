@@ -18,19 +18,12 @@ from flax import traverse_util
 from safetensors.numpy import load_file, save_file
 
 from explainft.checkpoints import checkpoint, convert, hugging_face, t5x
-from explainft.checkpoints.weights import (
-    SLOTS,
-    Weights,
-    architecture,
-    check_network,
-    named_leaves,
-    parameters_like,
-    slots_like,
-)
+from explainft.checkpoints.weights import SLOTS, Weights, architecture, check_network, parameters_like, slots_like
 from explainft.core.errors import UserError, require_local
 from explainft.data.compact_vocabulary import COMPACT
 from explainft.evaluation.infer import PRETRAINED
-from explainft.model.t5 import T5Config, parameter_shapes
+from explainft.model.parameters import named_leaves, parameter_shapes
+from explainft.model.t5 import T5Config
 from explainft.training import optimizers
 from explainft.training.train_state import TrainState, init_state
 from tests.training.train_test import run as train_run

@@ -8,8 +8,9 @@ import pytest
 from etils import epath
 
 from explainft.checkpoints import convert, t5x
-from explainft.checkpoints.weights import SLOTS, named_leaves
+from explainft.checkpoints.weights import SLOTS
 from explainft.data.compact_vocabulary import COMPACT
+from explainft.model.parameters import named_leaves
 
 pytestmark = [
     pytest.mark.t5x,

@@ -6,10 +6,10 @@ import json
 import pytest
 
 from explainft import listops
+from explainft.checkpoints.progress import Progress
 from explainft.core.errors import UserError
 from explainft.evaluation import infer
 from explainft.evaluation.infer import Prediction
-from explainft.training.run_directory import Progress
 from tests.helpers.run_folders import shipped
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from explainft.core.errors import UserError
 from explainft.generation import decoding
-from explainft.model.quantization import reduced
+from explainft.generation.quantization import reduced
 from explainft.model.t5 import T5
 from tests.golden import cases
 from tests.model.t5_test import SMALL, params_of

@@ -11,8 +11,8 @@ import numpy as np
 import optax
 
 from explainft.generation import decoding
+from explainft.generation.quantization import DTYPES, reduced
 from explainft.model.loss import Loss
-from explainft.model.quantization import DTYPES, reduced
 from explainft.model.t5 import T5Config
 from explainft.parallel import sharding
 from explainft.training import optimizers

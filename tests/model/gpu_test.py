@@ -7,10 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from explainft.evaluation.evaluate import loss_sums
 from explainft.generation import decoding
-from explainft.model.loss import Loss
-from explainft.model.quantization import reduced
+from explainft.generation.quantization import reduced
+from explainft.model.loss import Loss, loss_sums
 from explainft.model.t5 import T5, T5Config
 from explainft.parallel import sharding
 from explainft.training import optimizers

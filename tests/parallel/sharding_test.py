@@ -13,8 +13,9 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from explainft.core.errors import UserError
-from explainft.model.quantization import DTYPES
-from explainft.model.t5 import T5Config, parameter_shapes
+from explainft.generation.quantization import DTYPES
+from explainft.model.parameters import parameter_shapes
+from explainft.model.t5 import T5Config
 from explainft.parallel import sharding
 from tests.helpers import eight_devices
 

@@ -15,7 +15,8 @@ import pytest
 from explainft.core.errors import UserError
 from explainft.model.flops import matmul_flops
 from explainft.model.loss import Loss
-from explainft.model.t5 import T5Config, parameter_shapes
+from explainft.model.parameters import parameter_shapes
+from explainft.model.t5 import T5Config
 from explainft.parallel import sharding
 from explainft.planning import hardware, hlo, plan, plan_table
 from explainft.planning.memory_search import Choice, Estimate, bytes_a_chip, choices, kept_bytes

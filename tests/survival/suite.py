@@ -18,7 +18,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from explainft.checkpoints import checkpoint
-from explainft.checkpoints.weights import named_leaves
+from explainft.model.parameters import named_leaves
 
 ROOT = Path(__file__).parent.parent.parent
 PHASES = ("starting", "training", "saving", "evaluating")

@@ -21,12 +21,12 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from explainft.checkpoints import checkpoint, integrity
 from explainft.checkpoints.checkpoint import CheckpointConfig, Checkpoints
-from explainft.checkpoints.weights import named_leaves
 from explainft.core.errors import UserError
 from explainft.data.batches import Batches
 from explainft.evaluation import evaluate
 from explainft.evaluation.evaluate import EvaluationConfig
 from explainft.generation import decoding
+from explainft.model.parameters import named_leaves
 from explainft.training import optimizers
 from explainft.training.run_directory import RunFolder, locked
 from explainft.training.train import DatasetConfig

@@ -14,6 +14,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 
 from explainft.checkpoints import checkpoint, integrity
 from explainft.checkpoints.checkpoint import CheckpointConfig
+from explainft.checkpoints.progress import Progress
 from explainft.core.errors import UserError
 from explainft.data import token_cache
 from explainft.data.batches import Batches
@@ -25,7 +26,7 @@ from explainft.model.t5 import T5Config
 from explainft.parallel import sharding
 from explainft.parallel.sharding import make_mesh
 from explainft.training import optimizers, train_state
-from explainft.training.run_directory import Progress, RunFolder
+from explainft.training.run_directory import RunFolder
 from explainft.training.train import DatasetConfig, train
 from explainft.training.train_state import init_state
 from explainft.training.train_step import make_step

@@ -17,12 +17,11 @@ from explainft.cli.main import main
 from explainft.core.errors import UserError
 from explainft.data import token_cache
 from explainft.evaluation import infer
-from explainft.evaluation.evaluate import loss_sums
 from explainft.generation import decoding
+from explainft.generation.quantization import Reduction, reduced
 from explainft.listops.configs import CONFIGS
 from explainft.model.layers import FEW_ROWS, decoding_product
-from explainft.model.loss import Loss
-from explainft.model.quantization import Reduction, reduced
+from explainft.model.loss import Loss, loss_sums
 from explainft.model.t5 import T5, T5Config, forward
 from explainft.parallel import sharding
 from tests.generation.decoding_test import LENGTH, sharpened

@@ -15,13 +15,12 @@ import numpy as np
 from flax import traverse_util
 
 from explainft.core.errors import UserError
-from explainft.data.token_cache import TokenCache
+from explainft.data.token_cache import TokenCache, target_pieces
 from explainft.model.t5 import T5Config, columns, output_parameters
 from explainft.parallel import sharding
 
 DTYPES = ("float32", "bfloat16", "int8")
 PIECES = ("all", "task")
-EXAMPLES = 2**14  # read at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,15 +79,6 @@ def reduced(
         else:
             found[path] = leaf
     return traverse_util.unflatten_dict(found)
-
-
-def target_pieces(cache: TokenCache) -> np.ndarray:
-    """The token ids that the right texts of a task hold, EOS among them, ascending."""
-    found: set[int] = set()
-    for start in range(0, len(cache), EXAMPLES):
-        tokens, _ = cache.targets.take(np.arange(start, min(start + EXAMPLES, len(cache))))
-        found |= set(np.unique(tokens).tolist())
-    return np.array(sorted(found))
 
 
 def _rounded(kernel_DF: jax.Array, dtype: str) -> dict[str, jax.Array]:
