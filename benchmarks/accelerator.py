@@ -35,7 +35,7 @@ from explainft.model.t5 import T5Config
 from explainft.parallel import sharding
 from explainft.training import optimizers, profiling
 from explainft.training.train_state import TrainState, abstract_state
-from explainft.training.train_step import make_step
+from explainft.training.train_step import make_train_step
 
 OUTPUT = Path(__file__).parent / "results" / "accelerator.json"
 SIZES = {
@@ -113,9 +113,11 @@ def ours(size: str, args: argparse.Namespace) -> Callable[[], dict[str, Any]]:
         of_batch = jax.sharding.NamedSharding(mesh, jax.P("data"))
         packed = batch(rows, args.length, config.vocab_size)
         shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=of_batch) for name, x in packed.items()}
-        plain = make_step(dataclasses.replace(config, remat_policy="none", scan_layers=True), tx, Loss(z_loss=1e-4), 0)
+        plain = make_train_step(
+            dataclasses.replace(config, remat_policy="none", scan_layers=True), tx, Loss(z_loss=1e-4), 0
+        )
         work = flops.products(plain.trace(like, shapes).jaxpr.jaxpr)
-        step = make_step(trained, tx, Loss(z_loss=1e-4), 0, args.microbatches, places).lower(like, shapes)
+        step = make_train_step(trained, tx, Loss(z_loss=1e-4), 0, args.microbatches, places).lower(like, shapes)
         params = jax.tree.map(lambda x: x.update(dtype=jnp.dtype(config.dtype)), like.params)
         tokens = jax.ShapeDtypeStruct((args.decode_batch, args.decode_length), jnp.int32, sharding=of_batch)
         decode = decoding.greedy.lower(config, params, tokens, args.decode_length)

@@ -58,7 +58,7 @@ def ours(args: argparse.Namespace, of_task: bool = False, matmul_precision: str 
     from explainft.parallel.sharding import make_mesh, suited
     from explainft.training import optimizers
     from explainft.training.train_state import TrainState
-    from explainft.training.train_step import make_step
+    from explainft.training.train_step import make_train_step
 
     config, params = weights.read(Path(args.folder, "hf"))
     config = dataclasses.replace(config, dropout_rate=args.dropout, matmul_precision=matmul_precision)
@@ -74,9 +74,9 @@ def ours(args: argparse.Namespace, of_task: bool = False, matmul_precision: str 
     before = float(loss_without_dropout(params, batches[0]))
     tx = optimizers.adafactor(lambda _: LEARNING_RATE)
     mesh = make_mesh(1)
-    update = make_step(suited(config, mesh, (args.inputs, args.targets)), tx, learned, seed=0)
+    update = make_train_step(suited(config, mesh, (args.inputs, args.targets)), tx, learned, seed=0)
     state = TrainState(jnp.int32(0), params, tx.init(params))
-    flops = matmul_flops(make_step(config, tx, learned, seed=0), state, batches[0])
+    flops = matmul_flops(make_train_step(config, tx, learned, seed=0), state, batches[0])
     del params  # the updates take their memory over
 
     def repeat() -> Result:

@@ -55,7 +55,7 @@ def ours(args: argparse.Namespace, matmul_precision: str = "float32"):
     from explainft.parallel.sharding import make_mesh, suited
     from explainft.training import optimizers
     from explainft.training.train_state import TrainState
-    from explainft.training.train_step import make_step
+    from explainft.training.train_step import make_train_step
 
     config, params = weights.read(Path(args.folder, "hf"))
     config = dataclasses.replace(config, dropout_rate=args.dropout, matmul_precision=matmul_precision)
@@ -72,9 +72,11 @@ def ours(args: argparse.Namespace, matmul_precision: str = "float32"):
     before = float(loss_without_dropout(params))
     tx = {"adafactor": optimizers.adafactor, "adamw": optimizers.adamw}[args.optimizer](lambda _: LEARNING_RATE)
     mesh = make_mesh(1)
-    update = make_step(suited(config, mesh, (args.inputs, args.targets)), tx, loss, 0, args.microbatches)
+    update = make_train_step(suited(config, mesh, (args.inputs, args.targets)), tx, loss, 0, args.microbatches)
     state = TrainState(jnp.int32(0), params, tx.init(params))
-    flops = matmul_flops(make_step(config, tx, loss, seed=0), state, batch)  # once each, whatever is computed again
+    flops = matmul_flops(
+        make_train_step(config, tx, loss, seed=0), state, batch
+    )  # once each, whatever is computed again
     del params  # the updates take their memory over
 
     def repeat() -> Result:

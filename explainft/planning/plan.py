@@ -30,9 +30,10 @@ from explainft.parallel import sharding
 from explainft.planning.hardware import GIB, Chip, devices_of
 from explainft.planning.hlo import Costs, costs
 from explainft.planning.memory_search import Choice, Estimate, choices
+from explainft.training.initialize import last_step
 from explainft.training.train import DatasetConfig
-from explainft.training.train_state import abstract_state, last_step
-from explainft.training.train_step import make_step
+from explainft.training.train_state import abstract_state
+from explainft.training.train_step import make_train_step
 
 TRIES = 3  # changes that are compiled in search of one that fits
 # Of XLA's optimisations those that cost little: a third of the time, for a change that is only looked for.
@@ -197,7 +198,7 @@ def train_program(
     like = abstract_state(model, tx, mesh, choice.fsdp)
     places = jax.tree.map(lambda x: x.sharding, like)
     with jax.set_mesh(mesh):
-        step = make_step(model, tx, loss, 0, choice.microbatches, places)
+        step = make_train_step(model, tx, loss, 0, choice.microbatches, places)
         return compiled(
             step.trace(like, batch_shapes(mesh, dataset.batch_size, dataset.task_feature_lengths)),
             mesh,

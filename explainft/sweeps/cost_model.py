@@ -23,7 +23,7 @@ from explainft.recipes import recipe
 from explainft.sweeps.trial import Cell, Training, cpu
 from explainft.training import profiling, train
 from explainft.training.train_state import abstract_state
-from explainft.training.train_step import make_step
+from explainft.training.train_step import make_train_step
 
 ACCELERATORS = ("/dev/nvidia[0-9]*", "/dev/accel[0-9]*", "/dev/vfio/[0-9]*")  # as Linux names a GPU and TPUs
 MEMORY_A_RUN = 2 * 2**30  # bytes, before the first cell of a sweep has told its own
@@ -67,7 +67,7 @@ def cost(model: T5Config, rows: int, inputs: int, targets: int) -> tuple[int, in
     mesh = sharding.make_mesh(1)
     like = abstract_state(model, optax.identity(), mesh)
     with jax.set_mesh(mesh):
-        traced = make_step(model, optax.identity(), Loss(), 0).trace(
+        traced = make_train_step(model, optax.identity(), Loss(), 0).trace(
             like, plan.batch_shapes(mesh, rows, {"inputs": inputs, "targets": targets})
         )
     return sum(x.size for x in jax.tree.leaves(like.params)), flops.products(traced.jaxpr.jaxpr)

@@ -21,7 +21,7 @@ from explainft.core.errors import UserError
 from explainft.core.jsonl import read_jsonl
 
 
-class Stopwatch:
+class Timer:
     """Seconds of training since the last lap; pausing leaves evaluation and saving out."""
 
     def __init__(self):
@@ -78,7 +78,7 @@ def locked(model_dir: Path) -> Iterator[None]:
                 file.truncate(0)
 
 
-class RunFolder:
+class RunDirectory:
     """MODEL_DIR of one run. Raises UserError where it cannot be written, or is gone.
 
     Of several processes one `writes`; for the others this does nothing.
@@ -129,7 +129,7 @@ class RunFolder:
             self._event_writer.write(event.SerializeToString())
             self._event_writer.flush()
 
-    def forget_after(self, step: int, *, evaluated: bool = True) -> None:
+    def truncate_after(self, step: int, *, evaluated: bool = True) -> None:
         """Drops the lines of updates that a resumed run makes again, and of an evaluation that it owes."""
         if not self._writes or not self.metrics_file.is_file():
             return
@@ -141,7 +141,7 @@ class RunFolder:
         with refuse_unwritable(self.metrics_file), atomic_write(self.metrics_file) as scratch:
             scratch.write_text("".join(json.dumps(row) + "\n" for row in kept))
 
-    def __enter__(self) -> "RunFolder":
+    def __enter__(self) -> "RunDirectory":
         return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:

@@ -27,10 +27,11 @@ from explainft.model.loss import Loss
 from explainft.model.t5 import T5Config
 from explainft.parallel import hosts, sharding
 from explainft.training import profiling
+from explainft.training.initialize import last_step, restore_or_init, starting_point
 from explainft.training.preemption import Stopped, StopSignal
-from explainft.training.run_directory import RunFolder, Stopwatch, locked
-from explainft.training.train_state import abstract_state, last_step, restore_or_init, starting_point
-from explainft.training.train_step import make_step
+from explainft.training.run_directory import RunDirectory, Timer, locked
+from explainft.training.train_state import abstract_state
+from explainft.training.train_step import make_train_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,14 +92,14 @@ def read_data(
     return Data(batches, validation, decoded, pieces)
 
 
-class Meter:
+class TrainMetrics:
     """What the updates since the last line of metrics.jsonl came to; adds them to the run's progress.
 
     `places`: of a batch, padding included. Its watch is to be paused for whatever is no training.
     """
 
     def __init__(self, places: int, peak_flops_per_second: float, progress: Progress):
-        self.watch = Stopwatch()
+        self.watch = Timer()
         self.flops = 0  # of the products of an update
         self._places = places
         self._peak = peak_flops_per_second
@@ -223,28 +224,28 @@ def train(
         state = restore_or_init(keeper, weights, progress.first_step, model, tx, random_seed, like)
         places = jax.tree.map(lambda x: x.sharding, like)
         trained = sharding.suited(model_in_training, mesh, dataset.task_feature_lengths.values())
-        update = make_step(trained, tx, loss, random_seed, microbatches, places)
+        update = make_train_step(trained, tx, loss, random_seed, microbatches, places)
 
         if keeper.latest is not None:  # a damaged one may have been passed over
             progress = keeper.progress()
         progress.scored_by(evaluation.measure())
 
         first = int(state.step)
-        last = first if out_of_patience(evaluation, progress) else train_steps
+        last = first if should_stop_early(evaluation, progress) else train_steps
         if first >= last and not progress.evaluation_owed:
             print(f"{path} is complete at step {first:,}: nothing to train", file=sys.stderr)
             return
-        run = stack.enter_context(RunFolder(path, config_text(), data.cache.vocabulary.path, writes=hosts.writes()))
-        run.forget_after(first, evaluated=not progress.evaluation_owed)
+        run = stack.enter_context(RunDirectory(path, config_text(), data.cache.vocabulary.path, writes=hosts.writes()))
+        run.truncate_after(first, evaluated=not progress.evaluation_owed)
 
         # ---- training
         # What is computed again is no work of the model.
         plain = dataclasses.replace(trained, remat_policy="none", attention="plain")
-        counted = update if plain == trained else make_step(plain, tx, loss, random_seed, microbatches, places)
+        counted = update if plain == trained else make_train_step(plain, tx, loss, random_seed, microbatches, places)
         peak = profiling.peak_flops_per_second(trained.matmul_precision if model.dtype == "float32" else model.dtype)
         trace = stack.enter_context(profiling.Trace(path / "profile" if profile and hosts.writes() else None, first))
         bar = stack.enter_context(tqdm(total=train_steps, initial=first, desc=path.name, unit=" steps", disable=None))
-        meter = Meter(dataset.batch_size * sum(dataset.task_feature_lengths.values()), peak, progress)
+        meter = TrainMetrics(dataset.batch_size * sum(dataset.task_feature_lengths.values()), peak, progress)
         done = first
 
         def tell(text: str) -> None:
@@ -286,7 +287,7 @@ def train(
                         bar.set_description_str(f"{path.name}, {evaluation.metric} {score:.3f}")
                         tell(f"{evaluation.metric} {score:.3f}")
                 told_to_stop = told_to_stop or progress.evaluation_owed
-                no_gain = out_of_patience(evaluation, progress)
+                no_gain = should_stop_early(evaluation, progress)
                 new_best = checkpoints.keep_best and progress.best_step == done
                 if save_now or told_to_stop or no_gain or new_best:
                     keeper.save(done, state.params, state.opt_state, progress)
@@ -309,7 +310,7 @@ def scored(
     data: Data,
     evaluation: EvaluationConfig,
     mesh: jax.sharding.Mesh,
-    run: RunFolder,
+    run: RunDirectory,
     stop: StopSignal,
 ) -> float:
     """The metric that counts, after `done` updates, which is logged with the loss. Raises Stopped when told to."""
@@ -322,5 +323,5 @@ def scored(
     return score
 
 
-def out_of_patience(evaluation: EvaluationConfig, progress: Progress) -> bool:
+def should_stop_early(evaluation: EvaluationConfig, progress: Progress) -> bool:
     return evaluation.patience is not None and progress.evaluations_without_gain >= evaluation.patience

@@ -39,7 +39,7 @@ def gradient_sums(config: T5Config, loss: Loss, microbatches: int = 1) -> Callab
     return gradients
 
 
-def make_step(
+def make_train_step(
     config: T5Config,
     tx: optax.GradientTransformation,
     loss: Loss,

@@ -17,7 +17,7 @@ from explainft.model.t5 import T5Config
 from explainft.parallel import sharding
 from explainft.training import optimizers
 from explainft.training.train_state import abstract_state, init_state
-from explainft.training.train_step import make_step
+from explainft.training.train_step import make_train_step
 
 CONFIG = T5Config(
     vocab_size=64, emb_dim=32, num_heads=8, num_encoder_layers=2, num_decoder_layers=1, head_dim=4, mlp_dim=64,
@@ -71,7 +71,7 @@ def three_steps(mesh, fsdp=False, microbatches=1, **compilation):
     places = jax.tree.map(lambda x: x.sharding, like)
     state = jax.device_put(init_state(config, tx, 0), places)
     with jax.set_mesh(mesh):
-        step = make_step(config, tx, Loss(z_loss=1e-4), 0, microbatches, places)
+        step = make_train_step(config, tx, Loss(z_loss=1e-4), 0, microbatches, places)
         losses = []
         for i in range(4):
             ended = jax.device_get(state.params)  # after three steps, when the fourth's gradients are taken

@@ -28,7 +28,7 @@ from explainft.evaluation.evaluate import EvaluationConfig
 from explainft.generation import decoding
 from explainft.model.parameters import named_leaves
 from explainft.training import optimizers
-from explainft.training.run_directory import RunFolder, locked
+from explainft.training.run_directory import RunDirectory, locked
 from explainft.training.train import DatasetConfig
 from explainft.training.train_state import abstract_state
 from tests.survival import suite, victim
@@ -206,7 +206,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     folder = copy / "checkpoints"
     damage(folder / "checkpoint_10")
     resumed = []
-    monkeypatch.setattr(RunFolder, "forget_after", lambda _, step, **__: resumed.append(step))
+    monkeypatch.setattr(RunDirectory, "truncate_after", lambda _, step, **__: resumed.append(step))
     run(copy, tiny_data_dir)
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(f"checkpoint 10 in {folder} is damaged (") and words in line
@@ -291,7 +291,7 @@ def fill(folder):
 
 
 @pytest.mark.parametrize(
-    ("owner", "name", "call"), [(Checkpoints, "save", 2), (RunFolder, "log", 3), (evaluate, "write", 1)]
+    ("owner", "name", "call"), [(Checkpoints, "save", 2), (RunDirectory, "log", 3), (evaluate, "write", 1)]
 )
 def test_a_full_disk(tmp_path, undisturbed, tiny_data_dir, monkeypatch, owner, name, call):
     folder = tmp_path / "run"

@@ -23,7 +23,7 @@ from explainft.evaluation.evaluate import EvaluationConfig
 from explainft.model.loss import Loss
 from explainft.model.t5 import T5Config
 from explainft.training import optimizers, train
-from explainft.training.run_directory import RunFolder
+from explainft.training.run_directory import RunDirectory
 from explainft.training.train import DatasetConfig
 
 MODEL = T5Config(
@@ -99,13 +99,13 @@ def telling(diary: Path) -> None:
     during(evaluate, "decode_all", "evaluating", "training")
     during(Checkpoints, "save", "saving")
     during(Checkpoints, "prune", "saving", "training")
-    forget_after = RunFolder.forget_after
+    truncate_after = RunDirectory.truncate_after
 
-    def tell_the_step(self: RunFolder, step: int, **owed: bool) -> None:
+    def tell_the_step(self: RunDirectory, step: int, **owed: bool) -> None:
         lines.write(f"resumed at {step}\n")
-        forget_after(self, step, **owed)
+        truncate_after(self, step, **owed)
 
-    RunFolder.forget_after = tell_the_step
+    RunDirectory.truncate_after = tell_the_step
 
 
 if __name__ == "__main__":

@@ -25,11 +25,11 @@ from explainft.model.loss import Loss
 from explainft.model.t5 import T5Config
 from explainft.parallel import sharding
 from explainft.parallel.sharding import make_mesh
-from explainft.training import optimizers, train_state
-from explainft.training.run_directory import RunFolder
+from explainft.training import initialize, optimizers, train_state
+from explainft.training.run_directory import RunDirectory
 from explainft.training.train import DatasetConfig, train
 from explainft.training.train_state import init_state
-from explainft.training.train_step import make_step
+from explainft.training.train_step import make_train_step
 from tests.data.batches_test import write_cache
 
 MODEL = T5Config(
@@ -256,10 +256,10 @@ def test_a_run_killed_before_its_first_save_starts_anew(tmp_path, undisturbed, t
 
 def test_damaged_metrics_are_named(tmp_path):
     (tmp_path / "vocabulary").write_bytes(b"")
-    folder = RunFolder(tmp_path / "run", "", tmp_path / "vocabulary")
+    folder = RunDirectory(tmp_path / "run", "", tmp_path / "vocabulary")
     folder.metrics_file.write_bytes(b"\xff\xfe\n")
     with folder, pytest.raises(UserError, match="metrics.jsonl line 1 is damaged; .*; mend or delete it"):
-        folder.forget_after(4)
+        folder.truncate_after(4)
 
 
 @pytest.mark.parametrize(
@@ -434,7 +434,7 @@ def assert_close(a, b):
 
 def one_step(batch, microbatches=1, loss=UNSMOOTHED):
     tx = optimizers.adamw(lambda _: 0.1, clip_norm=None)
-    state, sums = make_step(MODEL, tx, loss, 0, microbatches)(init_state(MODEL, tx, 0), batch)
+    state, sums = make_train_step(MODEL, tx, loss, 0, microbatches)(init_state(MODEL, tx, 0), batch)
     return state, {name: float(value) for name, value in sums.items()}
 
 
@@ -459,10 +459,10 @@ def test_parameters_made_one_after_the_other_on_an_accelerator_are_those_of_one_
         traced.append(isinstance(state.step, jax.core.Tracer))
         return state
 
-    monkeypatch.setattr(train_state, "init_state", watched)
-    as_one = train_state.restore_or_init(*arguments)
+    monkeypatch.setattr(initialize, "init_state", watched)
+    as_one = initialize.restore_or_init(*arguments)
     monkeypatch.setattr(sharding, "are_one_cpu", lambda devices: False)
-    one_by_one = train_state.restore_or_init(*arguments)
+    one_by_one = initialize.restore_or_init(*arguments)
     assert traced == [True, False]
     assert_close(as_one, one_by_one)
     assert jax.tree.map(lambda x: x.sharding, one_by_one) == jax.tree.map(lambda x: x.sharding, like)
@@ -474,7 +474,7 @@ def test_dropout_is_drawn_anew_at_each_step_from_seed_and_step_alone(batches):
     batch = batches(12, True)[0]
 
     def losses(seed):
-        step, state, found = make_step(config, tx, UNSMOOTHED, seed), init_state(config, tx, 0), []
+        step, state, found = make_train_step(config, tx, UNSMOOTHED, seed), init_state(config, tx, 0), []
         for _ in range(2):
             state, sums = step(state, batch)
             found.append(float(sums["loss_sum"]))

@@ -1,0 +1,91 @@
+"""Where a run starts: from its latest checkpoint, from an initial checkpoint, or from fresh parameters."""
+
+import sys
+
+import jax
+import numpy as np
+import optax
+
+from explainft.checkpoints import convert
+from explainft.checkpoints.checkpoint import Checkpoints
+from explainft.checkpoints.progress import Progress
+from explainft.checkpoints.weights import Weights, check_network, has_adafactor, parameters_like, put, slots_like
+from explainft.core.errors import UserError, require_positive
+from explainft.model.t5 import T5Config
+from explainft.parallel import sharding
+from explainft.training.train_state import TrainState, init_state
+
+
+def starting_point(
+    keeper: Checkpoints, initial_checkpoint: str | None, initial_step: int | None, relative: bool
+) -> tuple[Weights | None, Progress]:
+    """The checkpoint that a new run starts from, and how far a run has come.
+
+    Raises UserError where neither checkpoint nor setting tells the step at which an absolute TRAIN_STEPS begins.
+    """
+    if keeper.latest is not None:
+        return None, keeper.progress()
+    if initial_checkpoint is None:
+        return None, Progress()
+    weights = convert.open_weights(initial_checkpoint)
+    step = weights.step if initial_step is None else initial_step
+    if step is None and not relative:
+        raise UserError(
+            f"{weights.origin} does not tell its step, and TRAIN_STEPS counts from pre-training on; "
+            "give --gin.INITIAL_STEP=1000000, or what it is, or the updates alone as --gin.TRAIN_STEPS_RELATIVE=N"
+        )
+    return weights, Progress(first_step=step or 0)
+
+
+def last_step(progress: Progress, train_steps: int, relative: int | None) -> int:
+    """Where training ends. Raises UserError for a TRAIN_STEPS that the initial checkpoint has behind it."""
+    first = progress.first_step
+    if relative is not None:
+        require_positive(TRAIN_STEPS_RELATIVE=relative)
+        return first + relative
+    if first >= train_steps:
+        raise UserError(
+            f"TRAIN_STEPS={train_steps} includes the {first} steps that the initial checkpoint has behind it; "
+            f"give --gin.TRAIN_STEPS={first + train_steps} or --gin.TRAIN_STEPS_RELATIVE={train_steps}"
+        )
+    return train_steps
+
+
+def restore_or_init(
+    keeper: Checkpoints,
+    weights: Weights | None,
+    step: int,
+    model: T5Config,
+    tx: optax.GradientTransformation,
+    seed: int,
+    like: TrainState,
+) -> TrainState:
+    """The newest checkpoint of the run, else the initial one's parameters, else fresh ones; placed as `like` is."""
+    if keeper.latest is not None:
+        params, opt_state = keeper.restore(like.params, like.opt_state)
+        return TrainState(put(np.int32(keeper.latest), like.step), params, opt_state)
+    if weights is not None:
+        check_network(weights, model)
+        return state_from(weights, like, tx, step)
+    places = jax.tree.map(lambda x: x.sharding, like)
+    devices = list(like.step.sharding.device_set)
+    if len(devices) == 1 and not sharding.are_one_cpu(devices):
+        # One parameter after the other: as one program, a GPU's compiler takes minutes for a large network's.
+        return jax.device_put(init_state(model, tx, seed), places)
+    # Compiled for the mesh, each device makes its own part: no device or host ever holds the whole of a large network.
+    return jax.jit(lambda: init_state(model, tx, seed), out_shardings=places)()
+
+
+def state_from(weights: Weights, like: TrainState, tx: optax.GradientTransformation, step: int) -> TrainState:
+    """The parameters of a checkpoint at a step, with its Adafactor slots where it has them, else with fresh ones.
+
+    Says on standard error what was restored.
+    """
+    params = parameters_like(weights, like.params)
+    places = jax.tree.map(lambda x: x.sharding, like.opt_state)
+    opt_state = slots_like(weights, jax.jit(tx.init, out_shardings=places)(params), step)
+    n = sum(x.size for x in jax.tree.leaves(params))
+    restored = has_adafactor(like.opt_state) and weights.read_slot is not None
+    slots = "its optimizer slots" if restored else "fresh optimizer slots"
+    print(f"starting at step {step:,} from {weights.origin}: {n:,} parameters, {slots}", file=sys.stderr)
+    return TrainState(put(np.int32(step), like.step), params, opt_state)
