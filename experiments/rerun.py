@@ -1,7 +1,7 @@
-"""Cells of results/ drawn at random, trained and scored anew by this checkout, beside what their files say.
+"""Trials of results/ drawn at random, trained and scored anew by this checkout, beside what their files say.
 
-    python -m experiments.rerun --draw 0               # two cells; runs and results go to rerun/
-    python -m experiments.rerun --draw 1 --cells 3
+    python -m experiments.rerun --draw 0               # two trials; runs and results go to rerun/
+    python -m experiments.rerun --draw 1 --trials 3
 
 Exit code 1 where a new share of right answers is outside the interval of the file's. With the same seed, data, code and
 kind of processor they are equal; else a run is another one, as with another seed.
@@ -19,29 +19,29 @@ from explainft.core.errors import UserError
 from explainft.core.process_pool import available_cores
 from explainft.recipes import recipe
 from explainft.sweeps import sweep
-from explainft.sweeps.cost_model import read_trainings
+from explainft.sweeps.cost_model import make_trial_plans
 from explainft.sweeps.trial import read_result
 
 
-def drawn(found: list[Result], draw: int, cells: int) -> list[Result]:
+def drawn(found: list[Result], draw: int, trials: int) -> list[Result]:
     """`found` is in the order of the files' names."""
-    if not 1 <= cells <= len(found):
-        raise UserError(f"--cells={cells} must be 1 to {len(found)}, the cells of results/")
-    return random.Random(draw).sample(found, cells)
+    if not 1 <= trials <= len(found):
+        raise UserError(f"--trials={trials} must be 1 to {len(found)}, the trials of results/")
+    return random.Random(draw).sample(found, trials)
 
 
 def run(result: Result, folder: Path) -> Result:
-    """What the cell's commands give now; a second call goes on where the first was stopped."""
+    """What the trial's commands give now; a second call goes on where the first was stopped."""
     recipe.load([str(ROOT / "experiments" / f"{result['sweep']}.gin")], [])
     grid: sweep.Sweep = recipe.configured(sweep.Sweep)()
-    [cell] = [c for c in grid.cells(result["sweep"], folder / "runs") if c.labels == result["labels"]]
-    trainings = read_trainings([cell])
-    again = read_result(folder / "results", cell, trainings[cell.name])
+    [trial] = [c for c in grid.trials(result["sweep"], folder / "runs") if c.axis_values == result["labels"]]
+    plans = make_trial_plans([trial])
+    again = read_result(folder / "results", trial, plans[trial.name])
     if again is not None:
         return again
     # One core, as in a sweep of as many jobs as cores: sums over more cores are of another order.
-    if sweep.Runner(folder / "results", trainings, available_cores(), []).run([cell]):
-        raise UserError(f"{cell.name} failed; why stands in {cell.log}")
+    if sweep.Runner(folder / "results", plans, available_cores(), []).run([trial]):
+        raise UserError(f"{trial.name} failed; why stands in {trial.log}")
     return run(result, folder)
 
 
@@ -58,14 +58,14 @@ def compared(before: Result, again: Result) -> list[tuple[str, bool]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--draw", type=int, required=True, help="a number that says which cells are drawn")
-    parser.add_argument("--cells", type=int, default=2)
+    parser.add_argument("--draw", type=int, required=True, help="a number that says which trials are drawn")
+    parser.add_argument("--trials", type=int, default=2)
     parser.add_argument("--folder", type=Path, default=Path("rerun"))
     args = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")
     ok = True
     try:
-        for before in drawn(results(), args.draw, args.cells):
+        for before in drawn(results(), args.draw, args.trials):
             print(f"{before['sweep']} {before['labels']}", flush=True)
             for line, inside in compared(before, run(before, args.folder)):
                 print(f"  {line}", flush=True)

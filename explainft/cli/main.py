@@ -155,7 +155,7 @@ def _study_commands(subparsers) -> None:
     )
     sub.add_argument("sweep", help="a gin file of experiments/")
     sub.add_argument("--runs", default="runs", help="the folder of the runs' own folders")
-    sub.add_argument("--results", default="results", help="the folder of the results, a small file for each cell")
+    sub.add_argument("--results", default="results", help="the folder of the results, a small file for each trial")
     sub.add_argument(
         "--jobs",
         type=_positive,

@@ -1,4 +1,4 @@
-"""What the cells of a sweep will cost, before any of them is trained, and how many run at once."""
+"""What the trials of a sweep will cost, before any of them is trained, and how many run at once."""
 
 import functools
 import glob
@@ -18,41 +18,41 @@ from explainft.model import flops
 from explainft.model.loss import Loss
 from explainft.model.t5 import T5Config
 from explainft.parallel import sharding
-from explainft.planning import plan
+from explainft.planning import plan as planning
 from explainft.recipes import recipe
-from explainft.sweeps.trial import Cell, Training, cpu
+from explainft.sweeps.trial import Trial, TrialPlan, cpu
 from explainft.training import profiling, train
 from explainft.training.train_state import abstract_state
 from explainft.training.train_step import make_train_step
 
 ACCELERATORS = ("/dev/nvidia[0-9]*", "/dev/accel[0-9]*", "/dev/vfio/[0-9]*")  # as Linux names a GPU and TPUs
-MEMORY_A_RUN = 2 * 2**30  # bytes, before the first cell of a sweep has told its own
-SHARE_OF_PEAK = 0.3  # of the measured FLOP/s: what a small network reaches on a CPU, before the first cell has told
+MEMORY_A_RUN = 2 * 2**30  # bytes, before the first trial of a sweep has told its own
+SHARE_OF_PEAK = 0.3  # of the measured FLOP/s: what a small network reaches on a CPU, before the first trial has told
 
 
-def read_trainings(cells: Sequence[Cell]) -> dict[str, Training]:
-    """By the cells' names; every macro is read now, not after hours of other cells. To be called in the main thread:
+def make_trial_plans(trials: Sequence[Trial]) -> dict[str, TrialPlan]:
+    """By the trials' names; every macro is read now, not after hours of other trials. To be called in the main thread:
     gin's settings are those of the process.
     """
     found = {}
-    for cell in tqdm(cells, desc="reading the recipes", unit=" cells", disable=None, leave=False):
-        bindings = ["MODEL_DIR=run", *(f"{name}={value}" for name, value in cell.macros.items())]
-        recipe.load([cell.gin_file], bindings, command="train")
+    for trial in tqdm(trials, desc="reading the recipes", unit=" trials", disable=None, leave=False):
+        bindings = ["MODEL_DIR=run", *(f"{name}={value}" for name, value in trial.macros.items())]
+        recipe.load([trial.gin_file], bindings, command="train")
         choices = recipe.choices()
         settings = recipe.bindings(train.train)
         dataset, steps = settings["dataset"], settings["train_steps"]
-        updates = plan.updates(settings)
+        updates = planning.updates(settings)
         if updates is None or settings.get("train_steps_relative") is not None:
             raise UserError(
-                f"cell {cell.name} starts at a step that only its INITIAL_CHECKPOINT_PATH tells; "
+                f"trial {trial.name} starts at a step that only its INITIAL_CHECKPOINT_PATH tells; "
                 "give INITIAL_STEP, and with it TRAIN_STEPS, not TRAIN_STEPS_RELATIVE"
             )
         settings["optimizer"](settings["schedule"](train_steps=steps))  # they refuse what they cannot be
         lengths = dataset.task_feature_lengths
         parameters, flops_an_update = cost(settings["model"], dataset.batch_size, lengths["inputs"], lengths["targets"])
-        found[cell.name] = Training(
+        found[trial.name] = TrialPlan(
             _hash(choices),
-            _hash("\n".join([choices, *cell.mixtures])),
+            _hash("\n".join([choices, *trial.mixtures])),
             settings["evaluation"].mixture_or_task_name,
             steps,
             parameters,
@@ -68,7 +68,7 @@ def cost(model: T5Config, rows: int, inputs: int, targets: int) -> tuple[int, in
     like = abstract_state(model, optax.identity(), mesh)
     with jax.set_mesh(mesh):
         traced = make_train_step(model, optax.identity(), Loss(), 0).trace(
-            like, plan.batch_shapes(mesh, rows, {"inputs": inputs, "targets": targets})
+            like, planning.batch_shapes(mesh, rows, {"inputs": inputs, "targets": targets})
         )
     return sum(x.size for x in jax.tree.leaves(like.params)), flops.products(traced.jaxpr.jaxpr)
 
@@ -77,35 +77,35 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def forecast(missing: Sequence[Training], done: Sequence[dict[str, Any]], jobs: int) -> str:
+def describe_cost(pending: Sequence[TrialPlan], done: Sequence[dict[str, Any]], jobs: int) -> str:
     """How much there is to do, and how long that takes `jobs` at a time."""
-    if not missing:
+    if not pending:
         return "0 to do: their results are there, and --results=FOLDER makes others"
-    work = sum(training.flops for training in missing) / 1e15
+    work = sum(plan.flops for plan in pending) / 1e15
     here = [result for result in done if result["made_with"]["cpu"] == cpu()]
-    seconds = seconds_of(missing, here) / min(jobs, len(missing))
+    seconds = seconds_of(pending, here) / min(jobs, len(pending))
     guessed = "" if here else ", a guess from the speed of this CPU"
-    return f"{len(missing)} to do, {jobs} at a time: {plan.short(work)} PFLOP, about {duration(seconds)}{guessed}"
+    return f"{len(pending)} to do, {jobs} at a time: {planning.short(work)} PFLOP, about {duration(seconds)}{guessed}"
 
 
 def seconds_of(
-    trainings: Sequence[Training],
+    plans: Sequence[TrialPlan],
     here: Sequence[dict[str, Any]],
     peak: Callable[[str], float] = profiling.peak_flops_per_second,
 ) -> float:
-    """Of doing all cells one after the other, from results of this machine: as long as the cells of the same size
+    """Of doing all trials one after the other, from results of this machine: as long as the trials of the same size
     and FLOPs took, which differ in the seed; else at the speed of those of the same size, of all, or as a guess.
     """
     guess = SHARE_OF_PEAK * peak("float32") / available_cores() if not here else 0.0
 
-    def seconds(training: Training) -> float:
-        same_size = [result for result in here if result["parameters"] == training.parameters]
-        alike = [result for result in same_size if result["flops"] == training.flops]
+    def seconds(plan: TrialPlan) -> float:
+        same_size = [result for result in here if result["parameters"] == plan.parameters]
+        alike = [result for result in same_size if result["flops"] == plan.flops]
         known = alike or same_size or here
         flops, took = sum(result["flops"] for result in known), sum(_wall_seconds(result) for result in known)
-        return training.flops * took / flops if known else training.flops / guess
+        return plan.flops * took / flops if known else plan.flops / guess
 
-    return sum(map(seconds, trainings))
+    return sum(map(seconds, plans))
 
 
 def _wall_seconds(result: dict[str, Any]) -> float:
@@ -113,7 +113,7 @@ def _wall_seconds(result: dict[str, Any]) -> float:
     return result.get("wall_seconds", result["seconds"])
 
 
-def jobs_that_fit(done: Sequence[dict[str, Any]]) -> int:
+def max_parallel_jobs(done: Sequence[dict[str, Any]]) -> int:
     """As many runs as there are cores, and as the memory that is free has room for, where Linux tells; one where
     there is an accelerator."""
     if os.environ.get("JAX_PLATFORMS") != "cpu" and any(map(glob.glob, ACCELERATORS)):

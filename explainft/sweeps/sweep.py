@@ -1,6 +1,6 @@
-"""A grid of runs: each cell is trained, scored, and ends as one small JSON file; what has its file is not done again.
+"""A grid of runs: each trial is trained, scored, and ends as one small JSON file; what has its file is not done again.
 
-A cell is two kinds of commands that anybody can give by hand, `explainft train` and `explainft eval`, and runs as its
+A trial is two kinds of commands that anybody can give by hand, `explainft train` and `explainft eval`, and runs as its
 own processes on its own cores: one run on one core and another on the next take less time than both on two cores each.
 """
 
@@ -28,8 +28,8 @@ from explainft.core.atomic_files import refuse_unwritable
 from explainft.core.errors import UserError, require_name, require_positive
 from explainft.data import token_cache
 from explainft.recipes import recipe
-from explainft.sweeps.cost_model import forecast, jobs_that_fit, read_trainings
-from explainft.sweeps.trial import Cell, Training, made_with, read_result, result_of, rounded, summary, write_result
+from explainft.sweeps.cost_model import describe_cost, make_trial_plans, max_parallel_jobs
+from explainft.sweeps.trial import Trial, TrialPlan, made_with, read_result, result_of, rounded, summary, write_result
 from explainft.training.run_directory import locked
 
 EXPLAINFT = (sys.executable, "-P", "-m", "explainft.cli.main")  # -P: as the installed command looks for modules
@@ -38,12 +38,12 @@ RECIPE = "recipe"  # stands beside the macros of an axis's value
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """The cells are all combinations of the axes' values, those of the last axis next to each other.
+    """The trials are all combinations of the axes' values, those of the last axis next to each other.
 
     `axes` gives for each value of each axis the macros that it stands for: {"seed": {"0": {"RANDOM_SEED": 0}, ...}}.
     A later axis has the last word. One of them, or `recipe`, names the gin file: {"none": {"recipe": "..."}}.
-    `evaluations` are the mixtures that each cell is scored on. A text may hold axes in braces, to be filled in for each
-    cell: "explained_tiny_{style}_eval".
+    `evaluations` are the mixtures that each trial is scored on. A text may hold axes in braces, filled in for each
+    trial: "explained_tiny_{style}_eval".
     `data` are configs of the dataset that are built first. `jobs` run at once where the command does not say; None: as
     many as cores and memory allow, which an accelerator has no room for.
     """
@@ -70,38 +70,38 @@ class Sweep:
         if self.jobs is not None:
             require_positive(jobs=self.jobs)
         if not self.evaluations:
-            raise UserError("evaluations=() is empty; name the mixture to score each cell on")
+            raise UserError("evaluations=() is empty; name the mixture to score each trial on")
 
-    def cells(self, name: str, runs: Path) -> list["Cell"]:
+    def trials(self, name: str, runs: Path) -> list["Trial"]:
         found = []
         for values in itertools.product(*self.axes.values()):
-            labels = dict(zip(self.axes, values, strict=True))
+            axis_values = dict(zip(self.axes, values, strict=True))
             macros: dict[str, Any] = {RECIPE: self.recipe}
-            for axis, value in labels.items():
+            for axis, value in axis_values.items():
                 macros |= self.axes[axis][value]
-            macros = {name: _with_labels(value, labels) for name, value in macros.items()}
+            macros = {name: _fill_axis_values(value, axis_values) for name, value in macros.items()}
             gin_file = macros.pop(RECIPE)
             if gin_file is None:
-                raise UserError(f"cell {labels} has no recipe; give one to the sweep or to the value of an axis")
-            mixtures = tuple(_with_labels(mixture, labels) for mixture in self.evaluations)
+                raise UserError(f"trial {axis_values} has no recipe; give one to the sweep or to the value of an axis")
+            mixtures = tuple(_fill_axis_values(mixture, axis_values) for mixture in self.evaluations)
             run = runs / name / "-".join(values)
-            found.append(Cell(name, labels, gin_file, macros, mixtures, run))
-        for name, times in Counter(cell.name for cell in found).items():
+            found.append(Trial(name, axis_values, gin_file, macros, mixtures, run))
+        for name, times in Counter(trial.name for trial in found).items():
             if times > 1:
-                raise UserError(f"{times} cells would be named {name!r}; change the values of an axis")
+                raise UserError(f"{times} trials would be named {name!r}; change the values of an axis")
         return found
 
 
-def _with_labels(value: Any, labels: dict[str, str]) -> Any:
-    """A text with the cell's own values for the axes in braces; anything else as it is."""
+def _fill_axis_values(value: Any, axis_values: dict[str, str]) -> Any:
+    """A text with the trial's own values for the axes in braces; anything else as it is."""
     if not isinstance(value, str):
         return value
     try:
-        return value.format(**labels)
+        return value.format(**axis_values)
     except KeyError as e:
-        raise UserError(f"{value!r} names the axis {e}; axes: {', '.join(labels)}") from e
+        raise UserError(f"{value!r} names the axis {e}; axes: {', '.join(axis_values)}") from e
     except (IndexError, ValueError) as e:
-        raise UserError(f"{value!r}: {e}; braces hold the name of an axis ({', '.join(labels)})") from e
+        raise UserError(f"{value!r}: {e}; braces hold the name of an axis ({', '.join(axis_values)})") from e
 
 
 def run(
@@ -113,29 +113,29 @@ def run(
     dry_run: bool = False,
     tfds_data_dir: str | None = None,
 ) -> None:
-    """Does what is missing of a sweep's cells, `jobs` at a time (None: as the sweep says).
+    """Does what is pending of a sweep's trials, `jobs` at a time (None: as the sweep says).
 
-    Writes results/<sweep>/<cell>.json for each, and prints a line. SIGTERM and Ctrl-C let the runs save; the same
-    command goes on. Raises UserError where a cell failed, after the others were done.
+    Writes results/<sweep>/<trial>.json for each, and prints a line. SIGTERM and Ctrl-C let the runs save; the same
+    command goes on. Raises UserError where a trial failed, after the others were done.
     """
     name = Path(file).stem
     if not Path(file).is_file():
         raise UserError(f"no sweep {file!r} in {Path.cwd()}; give the path of one, as experiments/sizes.gin")
     recipe.load([file], bindings, command="sweep")
     sweep: Sweep = recipe.configured(Sweep)()
-    cells = sweep.cells(name, runs)
+    trials = sweep.trials(name, runs)
     jax.config.update("jax_platforms", "cpu")  # an accelerator is the runs'
-    trainings = read_trainings(cells)
-    known = {cell.name: read_result(results, cell, trainings[cell.name]) for cell in cells}
-    missing = [cell for cell in cells if known[cell.name] is None]
+    plans = make_trial_plans(trials)
+    known = {trial.name: read_result(results, trial, plans[trial.name]) for trial in trials}
+    pending = [trial for trial in trials if known[trial.name] is None]
     done = [result for result in known.values() if result is not None]
-    jobs = jobs or sweep.jobs or jobs_that_fit(done)
-    print(f"{name}: {len(cells)} cells, {forecast([trainings[cell.name] for cell in missing], done, jobs)}")
+    jobs = jobs or sweep.jobs or max_parallel_jobs(done)
+    print(f"{name}: {len(trials)} trials, {describe_cost([plans[trial.name] for trial in pending], done, jobs)}")
     if dry_run:
-        for cell in missing:
-            print("\n".join(cell.lines()))
+        for trial in pending:
+            print("\n".join(trial.lines()))
         return
-    if not missing:
+    if not pending:
         return
     data_flags = [f"--tfds_data_dir={tfds_data_dir}"] if tfds_data_dir else []
     with locked(runs / name):
@@ -143,26 +143,26 @@ def run(
             build = [*EXPLAINFT, "data", "build", "--config", config, *data_flags]
             if subprocess.run(build, stdout=subprocess.DEVNULL).returncode:
                 raise UserError(f"the data {config!r} of the sweep cannot be built; mend what is said above")
-        for mixture, module in {(m, cell.module) for cell in missing for m in cell.mixtures}:
+        for mixture, module in {(m, trial.module) for trial in pending for m in trial.mixtures}:
             token_cache.task_names(mixture, module)  # raises for what would be unknown after hours of training
-        failed = Runner(results, trainings, jobs, data_flags).run(missing)
+        failed = Runner(results, plans, jobs, data_flags).run(pending)
     if failed:
-        raise UserError(f"{len(failed)} cells failed: {', '.join(failed)}; why stands in {runs / name}/<cell>.log")
+        raise UserError(f"{len(failed)} trials failed: {', '.join(failed)}; why stands in {runs / name}/<trial>.log")
 
 
 class Runner:
-    """Runs cells, each in one of `jobs` places that have a share of the cores of their own."""
+    """Runs trials, `jobs` at a time, each pinned to its own cores."""
 
-    def __init__(self, results: Path, trainings: dict[str, Training], jobs: int, data_flags: Sequence[str]):
+    def __init__(self, results: Path, plans: dict[str, TrialPlan], jobs: int, data_flags: Sequence[str]):
         self._results = results
-        self._trainings = trainings
+        self._plans = plans
         self._jobs = jobs
         self._data_flags = data_flags
         self._made_with = made_with()  # before hours in which the checkout may change
         self._running: set[int] = set()  # process numbers
         self._stopping: int | None = None  # the signal
 
-    def run(self, cells: Sequence[Cell]) -> list[str]:
+    def run(self, trials: Sequence[Trial]) -> list[str]:
         """The names of those that failed. Told to stop, it lets the runs save and exits as a signal would end it."""
         failed = []
         before = {
@@ -170,18 +170,18 @@ class Runner:
         }
         try:
             with (
-                ThreadPoolExecutor(self._jobs, initializer=_take_cores, initargs=(_shares(self._jobs),)) as pool,
-                tqdm(total=len(cells), unit=" cells", disable=None) as bar,
+                ThreadPoolExecutor(self._jobs, initializer=pin_cores, initargs=(partition_cores(self._jobs),)) as pool,
+                tqdm(total=len(trials), unit=" trials", disable=None) as bar,
             ):
-                for future in as_completed([pool.submit(self._cell, cell) for cell in cells]):
-                    cell, line, ok = future.result()
+                for future in as_completed([pool.submit(self._run_trial, trial) for trial in trials]):
+                    trial, line, ok = future.result()
                     if self._stopping:
                         continue
                     bar.update()
-                    bar.write(f"{cell.name}: {line}", file=sys.stdout)
+                    bar.write(f"{trial.name}: {line}", file=sys.stdout)
                     sys.stdout.flush()
                     if not ok:
-                        failed.append(cell.name)
+                        failed.append(trial.name)
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -199,35 +199,35 @@ class Runner:
         with contextlib.suppress(ProcessLookupError):  # it has just ended
             os.kill(pid, signal.SIGTERM)
 
-    def _cell(self, cell: Cell) -> tuple[Cell, str, bool]:
-        """The cell, a line about it, and whether it went well."""
-        training = self._trainings[cell.name]
+    def _run_trial(self, trial: Trial) -> tuple[Trial, str, bool]:
+        """The trial, a line about it, and whether it went well."""
+        plan = self._plans[trial.name]
         peak = 0
         started = time.monotonic()
         try:
-            cell.claim(training.settings)
-            for mixture, command in zip((None, *cell.mixtures), cell.commands(), strict=True):
+            trial.check_config_hash(plan.config_hash)
+            for mixture, command in zip((None, *trial.mixtures), trial.commands(), strict=True):
                 if self._stopping:
-                    return cell, "", True
-                if mixture and cell.is_scored(mixture, training.steps):
+                    return trial, "", True
+                if mixture and trial.is_scored(mixture, plan.steps):
                     continue
-                code, usage = self._process(command, cell.log)
+                code, usage = self._process(command, trial.log)
                 peak = max(peak, usage.ru_maxrss * 1024)
                 if code:
-                    return cell, f"{command[0]} ended with {code}; see {cell.log}", False
+                    return trial, f"{command[0]} ended with {code}; see {trial.log}", False
                 if mixture:
-                    cell.note_scored(mixture, training.steps)
-            result = result_of(cell, training)
+                    trial.note_scored(mixture, plan.steps)
+            result = result_of(trial, plan)
             # What an earlier try had trained was not trained now.
             wall = max(time.monotonic() - started, result["seconds"])
             result |= {"wall_seconds": rounded(wall), "peak_bytes": peak, "made_with": self._made_with}
-            write_result(self._results, cell, result)
-            return cell, summary(result), True
+            write_result(self._results, trial, result)
+            return trial, summary(result), True
         except UserError as e:
-            return cell, e.line, False
-        except Exception as e:  # one cell must not end the sweep
+            return trial, e.line, False
+        except Exception as e:  # one trial must not end the sweep
             traceback.print_exc()
-            return cell, f"{type(e).__name__}: {e}", False
+            return trial, f"{type(e).__name__}: {e}", False
 
     def _process(self, command: list[str], log: Path) -> tuple[int, Any]:
         with refuse_unwritable(log), open(log, "a", encoding="utf-8") as file:
@@ -248,16 +248,16 @@ class Runner:
         return process.returncode, usage
 
 
-def _shares(jobs: int) -> "queue.SimpleQueue[set[int]]":
-    """The cores dealt out to the jobs; with more jobs than cores, some share one."""
+def partition_cores(jobs: int) -> "queue.SimpleQueue[set[int]]":
+    """Distributes the cores over the jobs; with more jobs than cores, several jobs use one core."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    shares: queue.SimpleQueue[set[int]] = queue.SimpleQueue()
+    core_sets: queue.SimpleQueue[set[int]] = queue.SimpleQueue()
     for job in range(jobs):
-        shares.put(set(cores[job::jobs]) or set(cores[job % len(cores) : job % len(cores) + 1] if cores else ()))
-    return shares
+        core_sets.put(set(cores[job::jobs]) or set(cores[job % len(cores) : job % len(cores) + 1] if cores else ()))
+    return core_sets
 
 
-def _take_cores(shares: "queue.SimpleQueue[set[int]]") -> None:
-    """A thread's cores are those of the processes that it starts."""
-    if cores := shares.get():
+def pin_cores(core_sets: "queue.SimpleQueue[set[int]]") -> None:
+    """Pins this thread, and the processes that it starts, to one set of cores."""
+    if cores := core_sets.get():
         os.sched_setaffinity(0, cores)

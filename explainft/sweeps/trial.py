@@ -1,4 +1,4 @@
-"""A cell of a sweep: what is trained and scored, and what that has given, a small JSON file."""
+"""A trial of a sweep: what is trained and scored, and what that has given, a small JSON file."""
 
 import dataclasses
 import functools
@@ -23,11 +23,11 @@ MODULE = "MIXTURE_OR_TASK_MODULE"
 
 
 @dataclasses.dataclass(frozen=True)
-class Cell:
+class Trial:
     """One combination: what is trained, and on what it is scored."""
 
     sweep: str
-    labels: dict[str, str]
+    axis_values: dict[str, str]
     gin_file: str
     macros: dict[str, Any]
     mixtures: tuple[str, ...]
@@ -84,44 +84,44 @@ class Cell:
             if (predictions / f"{task}-{step:06d}.jsonl").is_file()
         }
 
-    def claim(self, settings: str) -> None:
-        """Refuses a folder that holds a run with other settings: its outcome would be taken for this cell's."""
-        file = self.run.with_name(f"{self.name}.settings")
+    def check_config_hash(self, config_hash: str) -> None:
+        """Refuses a directory that holds a run of another config: its result would be taken for this trial's."""
+        file = self.run.with_name(f"{self.name}.config_hash")
         found = file.read_text() if file.is_file() else "unknown"
-        if found == settings:
+        if found == config_hash:
             return
         if self.run.exists():
-            raise UserError(f"{self.run} holds a run with other settings; delete it, and the cell is trained anew")
+            raise UserError(f"{self.run} holds a run of another config; delete it to train the trial")
         with refuse_unwritable(file):
             file.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(file) as scratch:
-                scratch.write_text(settings)
+                scratch.write_text(config_hash)
 
 
 @dataclasses.dataclass(frozen=True)
-class Training:
-    """What is known of a cell before it is trained.
+class TrialPlan:
+    """What is known of a trial before it is trained.
 
-    `settings` tells its training from others, `identity` its result: with another evaluation more is to be scored, and
-    nothing trained anew.
+    `config_hash` identifies its training, `result_hash` its result: another evaluation needs more scores, but no
+    other training.
     """
 
-    settings: str
-    identity: str
+    config_hash: str
+    result_hash: str
     evaluation: str
     steps: int  # at which it ends; of pre-training too, where that counts
     parameters: int
     flops: int  # of the updates that it makes itself
 
 
-def result_of(cell: Cell, training: Training) -> dict[str, Any]:
-    """What stands in a cell's file. Raises UserError where its run was cut off."""
-    steps = training.steps
-    run = read_run(cell.run)
+def result_of(trial: Trial, plan: TrialPlan) -> dict[str, Any]:
+    """What stands in a trial's file. Raises UserError where its run was cut off."""
+    steps = plan.steps
+    run = read_run(trial.run)
     last = max(run.train, default=0)
     if last < steps:
         raise UserError(f"stopped at step {last:,} of {steps:,}; the same command goes on")
-    vocabulary = checkpoint.weights(cell.run).tokenizer()
+    vocabulary = checkpoint.weights(trial.run).tokenizer()
     decoded = {found.task: found.texts for found in read_predictions(run) if found.step == steps}
     evaluations = {}
     for task, by_step in run.evaluations.items():
@@ -130,7 +130,7 @@ def result_of(cell: Cell, training: Training) -> dict[str, Any]:
             if task in decoded:
                 tokens = statistics.mean(len(vocabulary.encode(text)) + 1 for text in decoded[task])  # EOS counts
                 evaluations[task]["decoded_tokens"] = rounded(tokens)
-    followed = [run.evaluations.get(task, {}) for task in token_cache.task_names(training.evaluation, cell.module)]
+    followed = [run.evaluations.get(task, {}) for task in token_cache.task_names(plan.evaluation, trial.module)]
     curve = []
     for step in sorted(set.intersection(*map(set, followed))):
         rows = [by_step[step] for by_step in followed]
@@ -139,14 +139,14 @@ def result_of(cell: Cell, training: Training) -> dict[str, Any]:
         seen = round(run.at(step, "examples") or 0)
         curve.append([step, seen, statistics.mean(right) if right else None, sum(n) if n else None])
     return {
-        "sweep": cell.sweep,
-        "labels": cell.labels,
-        "identity": training.identity,
-        "commands": cell.lines(),
-        "parameters": training.parameters,
+        "sweep": trial.sweep,
+        "labels": trial.axis_values,
+        "identity": plan.result_hash,
+        "commands": trial.lines(),
+        "parameters": plan.parameters,
         "steps": steps,
         "examples": round(run.train[last]["examples"]),
-        "flops": training.flops,
+        "flops": plan.flops,
         "seconds": rounded(run.train[last]["seconds"]),
         "final_loss": rounded(run.train[last]["loss"]),
         "curve": {"columns": ["step", "examples", "exact_match", "n"], "rows": curve},
@@ -194,36 +194,36 @@ def cpu() -> str:
 
 
 def summary(result: dict[str, Any]) -> str:
-    cells = []
+    scores = []
     for task, metrics in result["evaluations"].items():
         variant, split = variant_and_split(task)
         score = "scored"  # by metrics of somebody else's
         if "exact_match_low" in metrics:
             low, high = 100 * metrics["exact_match_low"], 100 * metrics["exact_match_high"]
             score = f"{metrics['exact_match']:.1%} [{low:.1f}, {high:.1f}]"
-        cells.append(f"{variant.removeprefix('explained_')} {split} {score}")
-    return f"{', '.join(cells)}; {result['seconds']:,.0f} s of training"
+        scores.append(f"{variant.removeprefix('explained_')} {split} {score}")
+    return f"{', '.join(scores)}; {result['seconds']:,.0f} s of training"
 
 
-def read_result(folder: Path, cell: Cell, training: Training) -> dict[str, Any] | None:
-    """The cell's file; None where there is none, or where it is of other settings."""
-    path = _path(folder, cell)
+def read_result(folder: Path, trial: Trial, plan: TrialPlan) -> dict[str, Any] | None:
+    """The trial's file; None where there is none, or where it is of other settings."""
+    path = _path(folder, trial)
     if not path.is_file():
         return None
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
-        return result if result["identity"] == training.identity else None
+        return result if result["identity"] == plan.result_hash else None
     except (ValueError, KeyError) as e:
-        raise UserError(f"{path} is damaged ({e}); delete it, and the cell is done again") from e
+        raise UserError(f"{path} is damaged ({e}); delete it, and the trial is done again") from e
 
 
-def write_result(folder: Path, cell: Cell, result: dict[str, Any]) -> None:
-    path = _path(folder, cell)
+def write_result(folder: Path, trial: Trial, result: dict[str, Any]) -> None:
+    path = _path(folder, trial)
     with refuse_unwritable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as scratch:
             scratch.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
-def _path(folder: Path, cell: Cell) -> Path:
-    return folder / cell.sweep / f"{cell.name}.json"
+def _path(folder: Path, trial: Trial) -> Path:
+    return folder / trial.sweep / f"{trial.name}.json"

@@ -101,7 +101,7 @@ def test_the_paper_s_own_sizes_have_their_cells():
     assert "**" not in tables.sizes([modsum, large, base])
 
 
-def test_a_table_names_the_sweeps_that_fill_it_and_a_result_a_cell_of_its_sweep(monkeypatch):
+def test_a_table_names_the_sweeps_that_fill_it_and_a_result_a_trial_of_its_sweep(monkeypatch):
     monkeypatch.chdir(document.ROOT)  # recipes name one another from there
     monkeypatch.setattr(cost_model, "cost", lambda *_: (1, 1))  # traces each network
     named = {sweep for _, sweeps in tables.TABLES.values() for sweep in sweeps}
@@ -110,22 +110,22 @@ def test_a_table_names_the_sweeps_that_fill_it_and_a_result_a_cell_of_its_sweep(
     assert tables.written("modsum", []).endswith("\n\nFrom `explainft sweep experiments/modsum.gin`.")
     for name in sorted({found["sweep"] for found in shares.results()}):
         recipe.load([str(document.ROOT / "experiments" / f"{name}.gin")], [])
-        cells = {cell.name: cell for cell in recipe.configured(sweep.Sweep)().cells(name, Path("runs"))}
+        trials = {trial.name: trial for trial in recipe.configured(sweep.Sweep)().trials(name, Path("runs"))}
         found = {path.stem: json.loads(path.read_text()) for path in (document.ROOT / "results" / name).iterdir()}
-        trainings = cost_model.read_trainings([cells[cell] for cell in found])
-        for cell, result in found.items():
-            assert result["labels"] == cells[cell].labels and result["commands"] == cells[cell].lines()
-            assert result["identity"] == trainings[cell].identity
+        plans = cost_model.make_trial_plans([trials[trial] for trial in found])
+        for trial, result in found.items():
+            assert result["labels"] == trials[trial].axis_values and result["commands"] == trials[trial].lines()
+            assert result["identity"] == plans[trial].result_hash
 
 
-def test_cells_drawn_to_be_run_again_depend_on_the_draw_alone():
+def test_trials_drawn_to_be_run_again_depend_on_the_draw_alone():
     found = [result(1, seed=str(i)) for i in range(50)]
     assert rerun.drawn(found, 3, 2) == rerun.drawn(found, 3, 2) != rerun.drawn(found, 4, 2)
-    with pytest.raises(UserError, match="--cells=51 must be 1 to 50"):
+    with pytest.raises(UserError, match="--trials=51 must be 1 to 50"):
         rerun.drawn(found, 3, 51)
 
 
-def test_a_cell_run_again_is_held_to_the_interval_of_its_file():
+def test_a_trial_run_again_is_held_to_the_interval_of_its_file():
     def of(right, low, high):
         return {"evaluations": {"a_task": {"exact_match": right, "exact_match_low": low, "exact_match_high": high}}}
 

@@ -1,4 +1,4 @@
-"""Grids of runs: what their cells are, and that they are done once, whatever comes between."""
+"""Grids of runs: what their trials are, and that they are done once, whatever comes between."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from explainft.data import token_cache
 from explainft.recipes import recipe
 from explainft.reporting.runs import read_run
 from explainft.sweeps import cost_model, sweep
-from explainft.sweeps import trial as cell_module
+from explainft.sweeps import trial as trial_module
 from tests.helpers.run_folders import evaluation, shipped, training_row, write_lines
 
 ROOT = Path(__file__).parents[2]
@@ -56,29 +56,31 @@ def in_folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-# ---- what the cells are
+# ---- what the trials are
 
 
-def test_cells_are_all_combinations_the_last_axis_first():
+def test_trials_are_all_combinations_the_last_axis_first():
     axes = {"seed": {"0": {}, "1": {}}, "style": {"a": {}, "b": {}}}
-    cells = grid(axes=axes).cells("name", Path("runs"))
-    assert [cell.labels for cell in cells] == [
+    trials = grid(axes=axes).trials("name", Path("runs"))
+    assert [trial.axis_values for trial in trials] == [
         {"seed": "0", "style": "a"}, {"seed": "0", "style": "b"},
         {"seed": "1", "style": "a"}, {"seed": "1", "style": "b"},
     ]  # fmt: skip
-    assert [cell.run for cell in cells] == [Path("runs/name", n) for n in ("0-a", "0-b", "1-a", "1-b")]
+    assert [trial.run for trial in trials] == [Path("runs/name", n) for n in ("0-a", "0-b", "1-a", "1-b")]
 
 
 def test_a_module_of_tasks_is_that_of_the_evaluations_too():
     axes = {"style": {"none": {"MIXTURE_OR_TASK_MODULE": "my_tasks"}}}
-    [cell] = grid(axes=axes).cells("name", Path("runs"))
-    assert cell.lines()[1].endswith("--mixture explained_tiny_none_eval_compact --module=my_tasks")
+    [trial] = grid(axes=axes).trials("name", Path("runs"))
+    assert trial.lines()[1].endswith("--mixture explained_tiny_none_eval_compact --module=my_tasks")
 
 
-def test_texts_are_filled_in_with_the_cell_s_own_values():
+def test_texts_are_filled_in_with_the_trial_s_own_values():
     axes = {"style": {"none": {}}, "n": {"5": {"MIXTURE_OR_TASK_NAME": "tiny_{n}_{style}", "TRAIN_STEPS": 5}}}
-    [cell] = grid(axes=axes, evaluations=("{style}_eval",)).cells("name", Path("runs"))
-    assert cell.macros == {"MIXTURE_OR_TASK_NAME": "tiny_5_none", "TRAIN_STEPS": 5} and cell.mixtures == ("none_eval",)
+    [trial] = grid(axes=axes, evaluations=("{style}_eval",)).trials("name", Path("runs"))
+    assert trial.macros == {"MIXTURE_OR_TASK_NAME": "tiny_5_none", "TRAIN_STEPS": 5} and trial.mixtures == (
+        "none_eval",
+    )
 
 
 def test_a_later_axis_has_the_last_word_and_the_command_says_all():
@@ -86,8 +88,8 @@ def test_a_later_axis_has_the_last_word_and_the_command_says_all():
         "first": {"x": {"TRAIN_STEPS": 5, "EMB_DIM": 32}},
         "style": {"none": {"TRAIN_STEPS": 7, "recipe": "other.gin"}},
     }
-    [cell] = grid(axes=axes).cells("name", Path("runs"))
-    assert cell.lines() == [
+    [trial] = grid(axes=axes).trials("name", Path("runs"))
+    assert trial.lines() == [
         "explainft train --gin_file=other.gin --gin.MODEL_DIR=runs/name/x-none --gin.TRAIN_STEPS=7 --gin.EMB_DIM=32",
         "explainft eval runs/name/x-none --mixture explained_tiny_none_eval_compact",
     ]
@@ -101,7 +103,7 @@ def test_a_later_axis_has_the_last_word_and_the_command_says_all():
         ({"axes": {"seed": {0: {}, "1": {}}}}, "axis 'seed', value=0 is no name"),
         ({"axes": {"seed": {"a/b": {}}}}, "axis 'seed', value='a/b' names files"),
         ({"axes": {"a": {"x": {}, "x-y": {}}, "b": {"z": {}, "y-z": {}}}, "evaluations": ("e",)},
-         "2 cells would be named 'x-y-z'"),
+         "2 trials would be named 'x-y-z'"),
         ({"evaluations": ()}, "name the mixture"),
         ({"evaluations": "an_eval"}, r"evaluations='an_eval' must be a list of names: \['an_eval'\]"),
         ({"data": "tiny"}, "data='tiny' must be a list"),
@@ -113,7 +115,7 @@ def test_a_later_axis_has_the_last_word_and_the_command_says_all():
 )  # fmt: skip
 def test_a_grid_that_cannot_be_is_refused_in_one_line(changed, line):
     with pytest.raises(UserError, match=line):
-        grid(**changed).cells("name", Path("runs"))
+        grid(**changed).trials("name", Path("runs"))
 
 
 def test_every_sweep_of_the_repository_reads_all_its_macros(monkeypatch):
@@ -123,9 +125,9 @@ def test_every_sweep_of_the_repository_reads_all_its_macros(monkeypatch):
     assert files
     for file in files:
         recipe.load([str(file)], [])
-        found = recipe.configured(sweep.Sweep)().cells(file.stem, Path("runs"))
-        assert len({cell.name for cell in found}) == len(found)
-        cost_model.read_trainings(found)  # raises for a macro that nothing reads
+        found = recipe.configured(sweep.Sweep)().trials(file.stem, Path("runs"))
+        assert len({trial.name for trial in found}) == len(found)
+        cost_model.make_trial_plans(found)  # raises for a macro that nothing reads
 
 
 # ---- how long they take
@@ -136,59 +138,61 @@ def test_twice_the_updates_cost_twice_and_a_seed_nothing(monkeypatch):
     steps = {"short": 10, "twice": 20, "seed": 10}
     axes = {"n": {name: {"TRAIN_STEPS": n, "WARMUP_STEPS": 0} for name, n in steps.items()}}
     axes["n"]["seed"]["RANDOM_SEED"] = 7
-    cells = grid(axes=axes, evaluations=("x",)).cells("name", Path("runs"))
-    found = cost_model.read_trainings(cells)
+    trials = grid(axes=axes, evaluations=("x",)).trials("name", Path("runs"))
+    found = cost_model.make_trial_plans(trials)
     assert found["twice"].flops == 2 * found["short"].flops > 0 and found["twice"].steps == 20
     assert found["seed"].flops == found["short"].flops and found["short"].parameters == 240_512
-    assert len({training.identity for training in found.values()}) == 3
+    assert len({plan.result_hash for plan in found.values()}) == 3
 
 
-def test_what_tells_a_cell_from_another_is_its_settings_not_its_folder(monkeypatch):
+def test_hashes_depend_on_the_config_not_on_the_directory(monkeypatch):
     monkeypatch.chdir(ROOT)
-    [here], [there] = (grid(axes={"n": {"x": {}}}, evaluations=("e",)).cells("s", Path(p)) for p in ("runs", "/other"))
-    [scored] = grid(axes={"n": {"x": {}}}, evaluations=("other",)).cells("s", Path("runs"))
-    [longer] = grid(axes={"n": {"x": {"TRAIN_STEPS": 999}}}, evaluations=("e",)).cells("s", Path("runs"))
-    trainings = [cost_model.read_trainings([cell])["x"] for cell in (here, there, scored, longer)]
-    identities = [training.identity for training in trainings]
-    assert identities[0] == identities[1] and len(set(identities)) == 3
-    settings = [training.settings for training in trainings]
-    assert settings[0] == settings[1] == settings[2] != settings[3]
+    [here], [there] = (grid(axes={"n": {"x": {}}}, evaluations=("e",)).trials("s", Path(p)) for p in ("runs", "/other"))
+    [scored] = grid(axes={"n": {"x": {}}}, evaluations=("other",)).trials("s", Path("runs"))
+    [longer] = grid(axes={"n": {"x": {"TRAIN_STEPS": 999}}}, evaluations=("e",)).trials("s", Path("runs"))
+    plans = [cost_model.make_trial_plans([trial])["x"] for trial in (here, there, scored, longer)]
+    result_hashes = [plan.result_hash for plan in plans]
+    assert result_hashes[0] == result_hashes[1] and len(set(result_hashes)) == 3
+    config_hashes = [plan.config_hash for plan in plans]
+    assert config_hashes[0] == config_hashes[1] == config_hashes[2] != config_hashes[3]
 
 
 def test_time_is_told_from_what_is_done_on_this_machine_and_else_from_the_peak():
-    cells = [cell_module.Training("", "", "", 1, 1, flops) for flops in (4 * 10**9, 2 * 10**9)]
-    done = {"flops": 10**9, "parameters": 1, "seconds": 1.0, "wall_seconds": 2.0, "made_with": cell_module.made_with()}
-    assert cost_model.seconds_of(cells, [done]) == pytest.approx(12)
+    trials = [trial_module.TrialPlan("", "", "", 1, 1, flops) for flops in (4 * 10**9, 2 * 10**9)]
+    done = {"flops": 10**9, "parameters": 1, "seconds": 1.0, "wall_seconds": 2.0, "made_with": trial_module.made_with()}
+    assert cost_model.seconds_of(trials, [done]) == pytest.approx(12)
     peak = 1e9 * cost_model.available_cores() / cost_model.SHARE_OF_PEAK
-    assert cost_model.seconds_of(cells, [], peak=lambda _: peak) == pytest.approx(6)
-    assert cost_model.forecast(cells, [done], 2).endswith("about 6 s")
+    assert cost_model.seconds_of(trials, [], peak=lambda _: peak) == pytest.approx(6)
+    assert cost_model.describe_cost(trials, [done], 2).endswith("about 6 s")
     elsewhere = {**done, "made_with": {"cpu": "another"}}
-    assert cost_model.forecast(cells, [elsewhere], 2).endswith(", a guess from the speed of this CPU")
-    assert cost_model.forecast([], [done], 2) == "0 to do: their results are there, and --results=FOLDER makes others"
+    assert cost_model.describe_cost(trials, [elsewhere], 2).endswith(", a guess from the speed of this CPU")
+    assert (
+        cost_model.describe_cost([], [done], 2) == "0 to do: their results are there, and --results=FOLDER makes others"
+    )
 
 
-def test_cells_that_differ_in_the_seed_tell_the_time_and_else_those_of_the_same_size():
+def test_trials_that_differ_in_the_seed_tell_the_time_and_else_those_of_the_same_size():
     def result(parameters, flops, seconds):
         return {"parameters": parameters, "flops": flops, "seconds": seconds}
 
     done = [result(1, 100, 10.0), result(1, 300, 60.0), result(2, 100, 1.0), result(2, 100, 3.0)]
-    assert cost_model.seconds_of([cell_module.Training("", "", "", 1, 1, 100)], done) == pytest.approx(10)
-    assert cost_model.seconds_of([cell_module.Training("", "", "", 1, 2, 100)], done) == pytest.approx(2)
-    assert cost_model.seconds_of([cell_module.Training("", "", "", 1, 1, 200)], done) == pytest.approx(200 * 70 / 400)
-    assert cost_model.seconds_of([cell_module.Training("", "", "", 1, 3, 600)], done) == pytest.approx(74)
+    assert cost_model.seconds_of([trial_module.TrialPlan("", "", "", 1, 1, 100)], done) == pytest.approx(10)
+    assert cost_model.seconds_of([trial_module.TrialPlan("", "", "", 1, 2, 100)], done) == pytest.approx(2)
+    assert cost_model.seconds_of([trial_module.TrialPlan("", "", "", 1, 1, 200)], done) == pytest.approx(200 * 70 / 400)
+    assert cost_model.seconds_of([trial_module.TrialPlan("", "", "", 1, 3, 600)], done) == pytest.approx(74)
 
 
-def test_pre_training_is_no_work_of_a_cell(monkeypatch):
+def test_pretraining_steps_cost_nothing(monkeypatch):
     monkeypatch.chdir(ROOT)
     recipes = {"style": {"none": {"recipe": "gin/none_small.gin"}}}
     public, local = (
         {"n": {"x": {"BATCH_SIZE": 8, "TRAIN_STEPS": 1_000_010, "INITIAL_CHECKPOINT_PATH": path}}}
         for path in ("gs://bucket/checkpoint_1000000", "a_folder")
     )
-    [training] = cost_model.read_trainings(grid(axes=recipes | public).cells("s", Path("runs"))).values()
-    assert training.steps == 1_000_010 and training.flops % 10 == 0 and training.flops < 10 * 2e12
-    with pytest.raises(UserError, match="cell none-x starts at a step that only .* give INITIAL_STEP"):
-        cost_model.read_trainings(grid(axes=recipes | local).cells("s", Path("runs")))
+    [plan] = cost_model.make_trial_plans(grid(axes=recipes | public).trials("s", Path("runs"))).values()
+    assert plan.steps == 1_000_010 and plan.flops % 10 == 0 and plan.flops < 10 * 2e12
+    with pytest.raises(UserError, match="trial none-x starts at a step that only .* give INITIAL_STEP"):
+        cost_model.make_trial_plans(grid(axes=recipes | local).trials("s", Path("runs")))
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="no git")
@@ -201,22 +205,22 @@ def test_a_result_names_the_checkout_that_made_it(tmp_path, monkeypatch):
     package = tmp_path / "package"
     package.mkdir()
     (package / "__init__.py").write_text("")
-    monkeypatch.setattr(cell_module, "__file__", str(package / "sweeps" / "trial.py"))
+    monkeypatch.setattr(trial_module, "__file__", str(package / "sweeps" / "trial.py"))
     git("init", "-q")
-    assert cell_module.made_with()["commit"] is None  # an installed copy, inside a checkout that is not its own
+    assert trial_module.made_with()["commit"] is None  # an installed copy, inside a checkout that is not its own
     git("add", ".")
     git("commit", "-q", "-m", "first")
-    assert cell_module.made_with()["commit"] == git("rev-parse", "--short=12", "HEAD")
+    assert trial_module.made_with()["commit"] == git("rev-parse", "--short=12", "HEAD")
     (package / "__init__.py").write_text("changed")
-    assert cell_module.made_with()["commit"] == git("rev-parse", "--short=12", "HEAD") + "+"
+    assert trial_module.made_with()["commit"] == git("rev-parse", "--short=12", "HEAD") + "+"
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no cores to deal out")
 @pytest.mark.parametrize("jobs", [1, 2, 3])
 def test_each_job_has_cores_and_together_they_have_all(jobs):
     cores = os.sched_getaffinity(0)
-    shares = sweep._shares(jobs)
-    dealt = [shares.get() for _ in range(jobs)]
+    core_sets = sweep.partition_cores(jobs)
+    dealt = [core_sets.get() for _ in range(jobs)]
     assert all(dealt) and set().union(*dealt) == cores
     if jobs <= len(cores):
         assert sum(map(len, dealt)) == len(cores)
@@ -225,7 +229,7 @@ def test_each_job_has_cores_and_together_they_have_all(jobs):
 # ---- running them
 
 
-def test_a_sweep_ends_with_a_file_for_each_cell_and_does_nothing_twice(in_folder, tiny_data_dir, capsys):
+def test_a_sweep_ends_with_a_file_for_each_trial_and_does_nothing_twice(in_folder, tiny_data_dir, capsys):
     # What is evaluated of 4 examples while the run trains is scored on all 40.
     evaluated = {**TINY, "EVAL_MIXTURE": "explained_tiny_medium_eval_test_compact"}
     file = write(
@@ -238,7 +242,7 @@ def test_a_sweep_ends_with_a_file_for_each_cell_and_does_nothing_twice(in_folder
     main([*command, "--gin.sweep.Sweep.jobs=1", "--dry_run"])  # the command has the last word
     out = capsys.readouterr().out
     assert (
-        "grid: 2 cells, 2 to do, 2 at a time: " in out and ", a guess from" in out and "TASK_FEATURE_LENGTHS={" in out
+        "grid: 2 trials, 2 to do, 2 at a time: " in out and ", a guess from" in out and "TASK_FEATURE_LENGTHS={" in out
     )
     assert not (in_folder / "runs").exists()
 
@@ -246,7 +250,7 @@ def test_a_sweep_ends_with_a_file_for_each_cell_and_does_nothing_twice(in_folder
         main(command)
     assert error.value.code == 2
     captured = capsys.readouterr()
-    assert "1 cells failed: bad" in captured.err
+    assert "1 trials failed: bad" in captured.err
     assert "TASK_FEATURE_LENGTHS inputs=8 is too short" in (in_folder / "runs/grid/bad.log").read_text()
     result = json.loads((in_folder / "results/grid/0.json").read_text())
     share = result["evaluations"]["explained_tiny_medium_eval_test_compact"]["exact_match"]
@@ -262,14 +266,14 @@ def test_a_sweep_ends_with_a_file_for_each_cell_and_does_nothing_twice(in_folder
     assert result["curve"]["rows"] == [[2, result["examples"], *result["curve"]["rows"][0][2:]]]
     assert result["commands"][0].startswith("explainft train --gin_file=") and tiny_data_dir not in str(result)
     assert result["parameters"] > 0 and result["flops"] > 0 and result["peak_bytes"] > 2**27
-    assert result["wall_seconds"] > result["seconds"] > 0 and result["made_with"] == cell_module.made_with()
+    assert result["wall_seconds"] > result["seconds"] > 0 and result["made_with"] == trial_module.made_with()
 
-    # The outcome of other settings is not taken for this cell's.
+    # The outcome of another config is not taken for this trial's.
     write(in_folder / "grid.gin", {"seed": {"0": {**evaluated, "LEARNING_RATE": 1e-4}}})
     with pytest.raises(SystemExit):
         main(command)
     captured = capsys.readouterr()
-    assert "0: runs/grid/0 holds a run with other settings; delete it" in captured.out
+    assert "0: runs/grid/0 holds a run of another config; delete it" in captured.out
 
     # Its file is what counts: with it nothing is done, without it what the run's folder holds is used.
     (in_folder / "results/grid/0.json").rename(in_folder / "kept.json")
@@ -280,7 +284,7 @@ def test_a_sweep_ends_with_a_file_for_each_cell_and_does_nothing_twice(in_folder
     assert again["evaluations"] == result["evaluations"]
     capsys.readouterr()
     main(command)
-    assert "1 cells, 0 to do" in capsys.readouterr().out
+    assert "1 trials, 0 to do" in capsys.readouterr().out
 
     # Another evaluation is another result of the same training; a name that nobody knows is told before hours of it.
     tasks = ["explained_tiny_medium_eval_test_compact", "explained_tiny_medium_eval_longer_compact"]
@@ -299,26 +303,26 @@ def test_a_sweep_ends_with_a_file_for_each_cell_and_does_nothing_twice(in_folder
 def test_a_sweep_takes_its_own_evaluation_alone(in_folder, registries):
     """Not one that somebody made by hand, of other examples or with other kernels."""
     task = "explained_tiny_medium_eval_test_compact"
-    [cell] = grid(axes={"n": {"x": {}}}, evaluations=(task,)).cells("s", Path("runs"))
-    folder = cell.run / "inference_eval"
+    [trial] = grid(axes={"n": {"x": {}}}, evaluations=(task,)).trials("s", Path("runs"))
+    folder = trial.run / "inference_eval"
     folder.mkdir(parents=True)
-    (cell.run / "metrics.jsonl").write_text("")
+    (trial.run / "metrics.jsonl").write_text("")
     (folder / f"{task}-000002.jsonl").write_text("")
     metrics = folder / f"{task}-metrics.jsonl"
     metrics.write_text(json.dumps({"step": 2, "exact_match": 0.5, "n": 4}) + "\n")
-    assert not cell.is_scored(task, 2)  # the run's own, while it trained
-    cell.note_scored(task, 2)
-    assert cell.is_scored(task, 2) and not cell.is_scored(task, 3)
+    assert not trial.is_scored(task, 2)  # the run's own, while it trained
+    trial.note_scored(task, 2)
+    assert trial.is_scored(task, 2) and not trial.is_scored(task, 3)
     metrics.write_text(json.dumps({"step": 2, "exact_match": 0.25, "n": 4}) + "\n")
-    assert not cell.is_scored(task, 2)
-    cell.note_scored(task, 2)
+    assert not trial.is_scored(task, 2)
+    trial.note_scored(task, 2)
     (folder / f"{task}-000002.jsonl").unlink()
-    assert not cell.is_scored(task, 2)
+    assert not trial.is_scored(task, 2)
 
 
-def test_a_full_disk_leaves_a_cell_its_settings(in_folder, monkeypatch):
-    [cell] = grid(axes={"n": {"x": {}}}, evaluations=("e",)).cells("s", Path("runs"))
-    cell.claim("the settings")
+def test_config_hash_survives_a_full_disk(in_folder, monkeypatch):
+    [trial] = grid(axes={"n": {"x": {}}}, evaluations=("e",)).trials("s", Path("runs"))
+    trial.check_config_hash("a hash")
 
     def full(path, text):
         path.write_bytes(b"")
@@ -326,24 +330,24 @@ def test_a_full_disk_leaves_a_cell_its_settings(in_folder, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_text", full)
-        cell.claim("the settings")
+        trial.check_config_hash("a hash")
         with pytest.raises(UserError, match="No space left on device.*make room"):
-            cell.claim("other settings")
-    cell.run.mkdir()
-    cell.claim("the settings")
-    with pytest.raises(UserError, match="holds a run with other settings"):
-        cell.claim("other settings")
+            trial.check_config_hash("another hash")
+    trial.run.mkdir()
+    trial.check_config_hash("a hash")
+    with pytest.raises(UserError, match="holds a run of another config"):
+        trial.check_config_hash("another hash")
 
 
 def test_one_run_at_a_time_where_there_is_an_accelerator(tmp_path, monkeypatch):
     (tmp_path / "nvidia0").write_text("")
     monkeypatch.setattr(cost_model, "ACCELERATORS", (str(tmp_path / "nvidia[0-9]*"),))
     monkeypatch.setattr(cost_model, "available_cores", lambda: 8)
-    assert cost_model.jobs_that_fit([{"peak_bytes": 1}]) == 8  # JAX_PLATFORMS=cpu, as in all tests
+    assert cost_model.max_parallel_jobs([{"peak_bytes": 1}]) == 8  # JAX_PLATFORMS=cpu, as in all tests
     monkeypatch.delenv("JAX_PLATFORMS")
-    assert cost_model.jobs_that_fit([{"peak_bytes": 1}]) == 1
+    assert cost_model.max_parallel_jobs([{"peak_bytes": 1}]) == 1
     (tmp_path / "nvidia0").unlink()
-    assert cost_model.jobs_that_fit([{"peak_bytes": 1}]) == 8
+    assert cost_model.max_parallel_jobs([{"peak_bytes": 1}]) == 8
 
 
 def test_a_result_holds_every_task_s_metrics_and_the_curve_of_a_mixture(tmp_path, monkeypatch):
@@ -357,20 +361,20 @@ def test_a_result_holds_every_task_s_metrics_and_the_curve_of_a_mixture(tmp_path
     write_lines(run / f"inference_eval/{ours}-004000.jsonl", predictions)
     write_lines(run / f"inference_eval/{theirs}-metrics.jsonl", [{"step": 4000, "accuracy": 0.75}])
     write_lines(run / "inference_eval/other-metrics.jsonl", [evaluation(2000, 0.75), {**evaluation(4000, 1), "n": 50}])
-    cell = cell_module.Cell("grid", {}, "gin/medium_tiny.gin", {}, (), run)
+    trial = trial_module.Trial("grid", {}, "gin/medium_tiny.gin", {}, (), run)
     mixtures = {"both": [ours, "other"], "one": [ours], "theirs": [theirs]}
     monkeypatch.setattr(token_cache, "task_names", lambda mixture, module: mixtures[mixture])
 
     def curve(mixture):
-        return cell_module.result_of(cell, cell_module.Training("", "", mixture, 4000, 1, 1))["curve"]["rows"]
+        return trial_module.result_of(trial, trial_module.TrialPlan("", "", mixture, 4000, 1, 1))["curve"]["rows"]
 
     assert curve("one") == [[2000, 300, 0.25, 100], [4000, 600, 0.5, 100]]
     assert curve("both") == [[2000, 300, 0.5, 200], [4000, 600, 0.75, 150]]
     assert curve("theirs") == [[4000, 600, None, None]]
-    result = cell_module.result_of(cell, cell_module.Training("", "", "both", 4000, 1, 1))
+    result = trial_module.result_of(trial, trial_module.TrialPlan("", "", "both", 4000, 1, 1))
     assert result["evaluations"][theirs] == {"accuracy": 0.75}
     assert result["evaluations"][ours]["exact_match"] == 0.5 and result["evaluations"][ours]["decoded_tokens"] == 3
-    assert "theirs test scored" in cell_module.summary(result)
+    assert "theirs test scored" in trial_module.summary(result)
 
 
 def test_a_sweep_that_is_stopped_saves_and_goes_on(in_folder, tiny_data_dir):
@@ -396,18 +400,18 @@ def test_a_sweep_that_is_stopped_saves_and_goes_on(in_folder, tiny_data_dir):
     assert "goes on from it" in (in_folder / "runs/grid/0.log").read_text()
 
 
-def test_a_cell_whose_run_was_cut_off_has_no_result(in_folder):
+def test_a_trial_whose_run_was_cut_off_has_no_result(in_folder):
     run = in_folder / "runs/grid/0"
     (run / "inference_eval").mkdir(parents=True)
     (run / "metrics.jsonl").write_text(json.dumps({"step": 1, "examples": 3, "seconds": 1.0}) + "\n")
-    cell = cell_module.Cell("grid", {"seed": "0"}, "gin/medium_tiny.gin", {}, (), run)
+    trial = trial_module.Trial("grid", {"seed": "0"}, "gin/medium_tiny.gin", {}, (), run)
     with pytest.raises(UserError, match="stopped at step 1 of 4,000"):
-        cell_module.result_of(cell, cell_module.Training("", "", "", 4000, 1, 1))
+        trial_module.result_of(trial, trial_module.TrialPlan("", "", "", 4000, 1, 1))
 
 
 def test_a_damaged_result_is_named(in_folder):
-    cell = cell_module.Cell("grid", {"seed": "0"}, "gin/medium_tiny.gin", {}, (), Path("runs/grid/0"))
+    trial = trial_module.Trial("grid", {"seed": "0"}, "gin/medium_tiny.gin", {}, (), Path("runs/grid/0"))
     (in_folder / "results/grid").mkdir(parents=True)
     (in_folder / "results/grid/0.json").write_text("{")
     with pytest.raises(UserError, match=r"0.json is damaged .*; delete it"):
-        cell_module.read_result(Path("results"), cell, cell_module.Training("", "", "", 1, 1, 1))
+        trial_module.read_result(Path("results"), trial, trial_module.TrialPlan("", "", "", 1, 1, 1))
