@@ -28,7 +28,7 @@ GOALS: tuple[tuple[str, str, dict[str, float]], ...] = (
     ("evaluate", "evaluating", {"Hugging Face": 3.0}),
     ("sample", "sampling", {"Hugging Face": 5.0}),
 )
-PIECES = ("explainft, OUTPUT_PIECES=task", "explainft, task's pieces")  # in float32
+PIECES = ("explainft, OUTPUT_VOCABULARY=task", "explainft, task's pieces")  # in float32
 SHARE = ("facts", "explainft's share of matrix products, JAX")
 # Goals that name no peer: the work, its file, where what was found stands there, the goal, and whether more is better.
 LIMITS: tuple[tuple[str, str, tuple[str, ...], float, bool], ...] = (

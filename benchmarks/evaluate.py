@@ -19,7 +19,7 @@ from benchmarks.side_by_side import PEER, Result, Results, Row, System
 TASK, SPLIT = "explained_listops30_medium_eval_test_compact", "test"
 PEER_BATCHES = (16, 32, 64, 128, 256)
 TRIAL = 256  # examples that each batch size is tried on
-# Ours, by DECODE_DTYPE and OUTPUT_PIECES.
+# Ours, by DECODE_DTYPE and OUTPUT_VOCABULARY.
 OURS = {
     "explainft": ("float32", "all"),
     "explainft, task's pieces": ("float32", "task"),

@@ -195,10 +195,10 @@ if __name__ == "__main__":
     needs = ("torch", "transformers")
     systems = (
         System("explainft", ours),
-        System("explainft, OUTPUT_PIECES=task", lambda args: ours(args, True)),
+        System("explainft, OUTPUT_VOCABULARY=task", lambda args: ours(args, True)),
         System("explainft, MATMUL_PRECISION=bfloat16", lambda args: ours(args, False, "bfloat16")),
         System(
-            "explainft, OUTPUT_PIECES=task and MATMUL_PRECISION=bfloat16", lambda args: ours(args, True, "bfloat16")
+            "explainft, OUTPUT_VOCABULARY=task and MATMUL_PRECISION=bfloat16", lambda args: ours(args, True, "bfloat16")
         ),
         System("Hugging Face", lambda args: hugging_face(args, False), needs),
         System("Hugging Face, grouped by length", lambda args: hugging_face(args, True), needs),

@@ -24,7 +24,7 @@ LENGTHS = {
 # What a sweep without an axis has on it, and what a table shows that does not speak of it.
 DEFAULTS = {
     "style": "medium", "size": "240k", "examples": "98000", "percent": "100", "task": "tiny", "without": "", "data": "",
-    "pieces": "all", "precision": "float32",
+    "output_vocabulary": "all", "precision": "float32",
 }  # fmt: skip
 
 Result = dict[str, Any]

@@ -141,7 +141,7 @@ def faster(found: list[Result]) -> str:
     rows = []
     for words, labels in (
         ("neither", {}),
-        ("`OUTPUT_PIECES=task`", {"pieces": "task"}),
+        ("`OUTPUT_VOCABULARY=task`", {"output_vocabulary": "task"}),
         ("`MATMUL_PRECISION=bfloat16`", {"precision": "bfloat16"}),
     ):
         runs = pick(found, **labels)
@@ -203,7 +203,7 @@ TABLES: dict[str, tuple[Callable[[list[Result]], str], tuple[str, ...]]] = {
     "explained": (explained, ("explained", "sizes")),
     "ablations": (ablations, ("ablations", "sizes")),
     "unseen": (unseen, ("unseen", "unseen_larger")),
-    "faster": (faster, ("sizes", "pieces", "precision")),
+    "faster": (faster, ("sizes", "output_vocabulary", "precision")),
     "cost": (cost, ("sizes", "marked", "steps")),
     "budget": (budget, ()),
 }

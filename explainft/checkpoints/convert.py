@@ -157,7 +157,7 @@ def convert(
     if to == "t5x" and found.meta.get("pieces") is not None:
         _note(
             f"the run learned {len(found.meta['pieces'])} of {model.vocab_size} output pieces alone "
-            "(OUTPUT_PIECES=task), and T5X may write the others; decode with explainft, or use --to hf"
+            "(OUTPUT_VOCABULARY=task), and T5X may write the others; decode with explainft, or use --to hf"
         )
     if to == "t5x" and found.read_slot is None:
         _note("no Adafactor slots to write: fresh ones, at step 0; count from there with TRAIN_STEPS_RELATIVE")

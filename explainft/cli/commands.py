@@ -59,7 +59,7 @@ def train(args: argparse.Namespace) -> None:
 
 def evaluate(args: argparse.Namespace) -> None:
     if args.gin_file:
-        _recipe_alone(args, "mixture", "num_examples", "module", "step", "batch_size", "decode_dtype", "output_pieces")
+        _recipe_alone(args, "mixture", "num_examples", "module", "step", "batch_size", "decode_dtype", "output_vocabulary")
         recipe = _recipe(args, "eval")
         with _hosts(args):
             from explainft.evaluation import evaluate
@@ -80,7 +80,7 @@ def evaluate(args: argparse.Namespace) -> None:
             args.batch_size or BATCH_SIZE,
             args.num_examples,
             args.module or "tasks",
-            Reduction(args.decode_dtype or "float32", args.output_pieces or "all"),
+            Reduction(args.decode_dtype or "float32", args.output_vocabulary or "all"),
             args.tfds_data_dir,
         )
 

@@ -98,7 +98,7 @@ def _run_commands(subparsers) -> None:
     sub.add_argument("--mixture", help="task or mixture; default: the evaluation mixture of the run's own task")
     sub.add_argument("--num_examples", type=_positive, help="of each task; default: all")
     sub.add_argument("--module", help="the module that registers the tasks; default: tasks")
-    sub.add_argument("--output_pieces", choices=("all", "task"), help="task: write only what its right texts hold")
+    sub.add_argument("--output_vocabulary", choices=("all", "task"), help="task: write only what its right texts hold")
     _saved_step(sub)
     _data_dir(sub)
 

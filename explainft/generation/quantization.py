@@ -31,7 +31,7 @@ class Reduction:
     pieces: str = "all"
 
     def __post_init__(self):
-        for macro, value, known in (("DECODE_DTYPE", self.dtype, DTYPES), ("OUTPUT_PIECES", self.pieces, PIECES)):
+        for macro, value, known in (("DECODE_DTYPE", self.dtype, DTYPES), ("OUTPUT_VOCABULARY", self.pieces, PIECES)):
             if value not in known:
                 raise UserError(f"{macro}={value!r} must be one of {', '.join(known)}")
 

@@ -3,7 +3,7 @@
 The real train step, and decoding.greedy with a cache of the full length, are compiled ahead of time for the named
 topology; no such device is needed. On several devices decoding is that; on one, `generate` reads and computes less,
 with a cache that grows and without the rows that have ended, and what is said here is an upper bound.
-Of both the whole output layer is counted, with OUTPUT_PIECES="task" too: which pieces those are only the data tell.
+Of both the whole output layer is counted, with OUTPUT_VOCABULARY="task" too: which pieces those are only the data tell.
 """
 
 import dataclasses

@@ -74,7 +74,7 @@ def read_data(
     evaluation: EvaluationConfig,
     model: T5Config,
     mesh: jax.sharding.Mesh,
-    output_pieces: str,
+    output_vocabulary: str,
     load: Callable[[str, str], TokenCache],
 ) -> Data:
     """Raises UserError where the tasks suit neither the network nor the evaluation."""
@@ -87,7 +87,7 @@ def read_data(
     decoded = [load(task, evaluation.split) for task in tasks]
     evaluate.check_metric(decoded, evaluation.metric)
     pieces = None
-    if Reduction(pieces=output_pieces).pieces == "task":
+    if Reduction(pieces=output_vocabulary).pieces == "task":
         pieces = np.union1d(target_pieces(cache), target_pieces(validation.cache)).tolist()
     return Data(batches, validation, decoded, pieces)
 
@@ -156,7 +156,7 @@ def train(
     model_parallelism: int = 1,
     fsdp: bool = False,
     use_cached_tasks: bool = False,
-    output_pieces: str = "all",
+    output_vocabulary: str = "all",
     matmul_precision: str = "float32",
     profile: bool = False,
     config_text: Callable[[], str] = str,
@@ -169,7 +169,7 @@ def train(
     counts on from its step, or from `initial_step` where that is given. So `train_steps` includes
     pre-training, as in T5X; `train_steps_relative` counts from the start of this run instead.
 
-    `output_pieces` "task": the output layer learns those pieces alone that the task's targets hold; the checkpoints
+    `output_vocabulary` "task": the output layer learns those pieces alone that the task's targets hold; the checkpoints
     keep them, and decoding writes no others. `matmul_precision`, of the updates alone, is explained at T5Config.
     `profile` writes a trace of a few updates to profile/ there.
 
@@ -198,7 +198,7 @@ def train(
     )
     if initial_checkpoint_path is None and train_steps_relative is None:
         schedule(train_steps=train_steps)  # what does not fit together is told before the data is read
-    data = read_data(dataset, evaluation, model, mesh, output_pieces, load)
+    data = read_data(dataset, evaluation, model, mesh, output_vocabulary, load)
     if data.pieces is not None:
         loss = dataclasses.replace(loss, pieces=(0, *data.pieces))
 

@@ -334,7 +334,7 @@ def test_pieces_that_a_run_did_not_learn_are_suppressed_or_told(tmp_path, monkey
     assert set(suppressed) == set(range(160)) - {1, 5, 7}
     assert "output pieces" not in capsys.readouterr().err
     convert.convert("run", tmp_path / "t5x", "t5x")
-    assert "the run learned 3 of 160 output pieces alone (OUTPUT_PIECES=task)" in capsys.readouterr().err
+    assert "the run learned 3 of 160 output pieces alone (OUTPUT_VOCABULARY=task)" in capsys.readouterr().err
 
 
 def test_hugging_face_s_ways_of_telling_the_family(tmp_path):

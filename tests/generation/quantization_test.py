@@ -201,7 +201,7 @@ def test_training_on_a_task_s_pieces_is_a_softmax_over_them_alone(config):
 
 def test_a_run_on_its_task_s_pieces_trains_and_writes_no_others(tiny_data_dir, tmp_path, capsys):
     run = tmp_path / "run"
-    flags = "OUTPUT_PIECES=task TRAIN_STEPS=3 WARMUP_STEPS=0 EVALUATOR_NUM_EXAMPLES=4 EVAL_STEPS=1 LOG_PERIOD=1"
+    flags = "OUTPUT_VOCABULARY=task TRAIN_STEPS=3 WARMUP_STEPS=0 EVALUATOR_NUM_EXAMPLES=4 EVAL_STEPS=1 LOG_PERIOD=1"
     words = [f"--gin.{flag}" for flag in flags.split()]
     main(["train", "--gin_file=gin/none_tiny.gin", f"--gin.MODEL_DIR={run}", *words, "--tfds_data_dir", tiny_data_dir])
     [file] = (run / "inference_eval").glob("*_eval_validation_compact-000003.jsonl")
@@ -236,7 +236,7 @@ def test_a_task_s_own_pieces_are_those_of_its_right_texts(tiny_data_dir):
 
 
 @pytest.mark.parametrize(
-    "settings, line", [({"dtype": "int4"}, "DECODE_DTYPE='int4'"), ({"pieces": "x"}, "OUTPUT_PIECES='x'")]
+    "settings, line", [({"dtype": "int4"}, "DECODE_DTYPE='int4'"), ({"pieces": "x"}, "OUTPUT_VOCABULARY='x'")]
 )
 def test_unknown_reductions_are_refused(settings, line):
     with pytest.raises(UserError, match=line):
@@ -245,7 +245,7 @@ def test_unknown_reductions_are_refused(settings, line):
 
 def test_eval_prints_the_same_scores_with_the_task_s_pieces_and_near_ones_in_int8(tiny_data_dir, tmp_path, capsys):
     scores = {}
-    for name, flags in {"full": [], "task": ["OUTPUT_PIECES=task"], "int8": ["DECODE_DTYPE=int8"]}.items():
+    for name, flags in {"full": [], "task": ["OUTPUT_VOCABULARY=task"], "int8": ["DECODE_DTYPE=int8"]}.items():
         main(
             ["eval", "--gin_file=gin/eval_tiny.gin", f"--gin.CHECKPOINT_PATH={infer.PRETRAINED}",
              f"--gin.EVAL_OUTPUT_DIR={tmp_path / name}", f"--tfds_data_dir={tiny_data_dir}",
