@@ -34,7 +34,7 @@ def run(result: Result, folder: Path) -> Result:
     """What the trial's commands give now; a second call goes on where the first was stopped."""
     recipe.load([str(ROOT / "experiments" / f"{result['sweep']}.gin")], [])
     grid: sweep.Sweep = recipe.configured(sweep.Sweep)()
-    [trial] = [c for c in grid.trials(result["sweep"], folder / "runs") if c.axis_values == result["labels"]]
+    [trial] = [c for c in grid.trials(result["sweep"], folder / "runs") if c.axis_values == result["axis_values"]]
     plans = make_trial_plans([trial])
     again = read_result(folder / "results", trial, plans[trial.name])
     if again is not None:
@@ -66,7 +66,7 @@ def main() -> None:
     ok = True
     try:
         for before in drawn(results(), args.draw, args.trials):
-            print(f"{before['sweep']} {before['labels']}", flush=True)
+            print(f"{before['sweep']} {before['axis_values']}", flush=True)
             for line, inside in compared(before, run(before, args.folder)):
                 print(f"  {line}", flush=True)
                 ok &= inside

@@ -60,8 +60,8 @@ def pick(found: Iterable[Result], **labels: str) -> list[Result]:
     return [
         r
         for r in found
-        if r["labels"].keys() <= DEFAULTS.keys() | {"seed"}
-        and all(r["labels"].get(axis, DEFAULTS[axis]) == value for axis, value in wanted.items())
+        if r["axis_values"].keys() <= DEFAULTS.keys() | {"seed"}
+        and all(r["axis_values"].get(axis, DEFAULTS[axis]) == value for axis, value in wanted.items())
     ]
 
 

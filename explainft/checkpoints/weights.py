@@ -107,7 +107,7 @@ def check_network(weights: Weights, network: T5Config) -> None:
         theirs, ours = getattr(weights.architecture(), field), getattr(network, field)
         if theirs != ours:
             raise UserError(
-                f"{weights.origin} has {field}={theirs}, the network {ours}; give --gin.t5.T5Config.{field}={theirs}"
+                f"{weights.origin} has {field}={theirs}, the network {ours}; give --gin.{field.upper()}={theirs}"
             )
 
 

@@ -59,7 +59,9 @@ def train(args: argparse.Namespace) -> None:
 
 def evaluate(args: argparse.Namespace) -> None:
     if args.gin_file:
-        _recipe_alone(args, "mixture", "num_examples", "module", "step", "batch_size", "decode_dtype", "output_vocabulary")
+        _recipe_alone(
+            args, "mixture", "num_examples", "module", "step", "batch_size", "decode_dtype", "output_vocabulary"
+        )
         recipe = _recipe(args, "eval")
         with _hosts(args):
             from explainft.evaluation import evaluate

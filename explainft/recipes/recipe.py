@@ -4,6 +4,7 @@ import ast
 import contextlib
 import importlib.util  # noqa: F401  gin 0.5.0 uses it without importing it
 import inspect
+import json
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from gin import config as gin_config
 from explainft.core.errors import UserError, nearest
 
 WIRING = Path(__file__).parent / "wiring"
+OUTPUT_MACROS = ("MODEL_DIR", "EVAL_OUTPUT_DIR", "INFER_OUTPUT_DIR")  # where results go changes no result
 COMMANDS = {  # what a recipe for the command binds, and one that does
     "train": ("explainft.training.train.train", "gin/medium_tiny.gin"),
     "plan": ("explainft.training.train.train", "gin/medium_tiny.gin"),
@@ -72,22 +74,42 @@ def bindings(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def choices() -> str:
-    """What the recipe binds and is no default, a line each, with its macros' values.
+    """Returns the recipe's non-default macros and directly bound arguments, a line each, sorted.
 
-    A setting that the engine learns later leaves it as it was, where the recipe has the default.
+    Names are those of macros, or `Class.argument`; values are JSON; references are registered names without a module.
+    So neither a moved module nor a setting that the engine learns later changes a hash of it.
     """
-    lines = []
-    for (scope, selector), bound in gin_config._CONFIG.items():
+    macros, fills_default = {}, {}
+    for (_, selector), bound in gin_config._CONFIG.items():
         if selector == "gin.macro":
             continue
-        parameters = inspect.signature(gin_config._REGISTRY[selector].wrapped).parameters
-        values = {name: _value(value) for name, value in bound.items()}
-        lines += [
-            f"{scope}/{selector}.{name} = {value!r}"
-            for name, value in values.items()
-            if value != parameters[name].default
-        ]
-    return "\n".join(sorted(lines))
+        target = gin_config._REGISTRY[selector]
+        parameters = inspect.signature(target.wrapped).parameters
+        for parameter, raw in bound.items():
+            value = _value(raw)
+            if _is_macro(raw):
+                name = raw.config_key[0]
+            elif _is_reference(raw):
+                continue  # the wiring's own
+            else:
+                name = f"{target.name}.{parameter}"
+            macros[name] = value
+            default = _is_default(value, parameters[parameter].default)
+            fills_default[name] = fills_default.get(name, True) and default
+    kept = {name: value for name, value in macros.items() if not fills_default[name] and name not in OUTPUT_MACROS}
+    return "\n".join(f"{name} = {_as_json(kept[name])}" for name in sorted(kept))
+
+
+def _is_default(value: Any, default: Any) -> bool:
+    return type(value) is type(default) and value == default
+
+
+def _as_json(value: Any) -> str:
+    def name(reference: Any) -> str:
+        suffix = "()" if reference.evaluate else ""
+        return f"@{reference.config_key[1].rpartition('.')[2]}{suffix}"
+
+    return json.dumps(value, sort_keys=True, default=name)
 
 
 def operative() -> str:
@@ -127,7 +149,7 @@ def _macros() -> dict[str, Any]:
 
 def _value(value: Any) -> Any:
     """What a macro stands for, which may be another macro."""
-    while _is_reference(value) and value.config_key[1] == "gin.macro":
+    while _is_macro(value):
         value = _macros()[value.config_key[0]]
     return value
 
@@ -158,6 +180,8 @@ def _check_types(before: dict[str, Any]) -> None:
     """
     for name, value in _macros().items():
         old = before.get(name)
+        while _is_macro(old):
+            old = before.get(old.config_key[0])
         if old is None or _is_reference(value) or _is_required(old):
             continue
         if value is None:
@@ -165,7 +189,7 @@ def _check_types(before: dict[str, Any]) -> None:
                 raise UserError(f"{name}=None is no value for it; the recipe has {old}")
             continue
         kinds: tuple[tuple[Any, str], ...] = (
-            (gin_config.ConfigurableReference, "reference like @optim.adamw"),
+            (gin_config.ConfigurableReference, "reference like @optimizers.adamw"),
             (bool, "True or False"),
             (int, "whole number"),
             (float, "number"),
@@ -200,6 +224,10 @@ def _may_be_none(macro: str) -> bool:
 
 def _is_reference(value: Any) -> bool:
     return isinstance(value, gin_config.ConfigurableReference)
+
+
+def _is_macro(value: Any) -> bool:
+    return _is_reference(value) and value.config_key[1] == "gin.macro"
 
 
 def _is_required(value: Any) -> bool:

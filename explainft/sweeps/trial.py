@@ -140,8 +140,8 @@ def result_of(trial: Trial, plan: TrialPlan) -> dict[str, Any]:
         curve.append([step, seen, statistics.mean(right) if right else None, sum(n) if n else None])
     return {
         "sweep": trial.sweep,
-        "labels": trial.axis_values,
-        "identity": plan.result_hash,
+        "axis_values": trial.axis_values,
+        "result_hash": plan.result_hash,
         "commands": trial.lines(),
         "parameters": plan.parameters,
         "steps": steps,
@@ -212,7 +212,7 @@ def read_result(folder: Path, trial: Trial, plan: TrialPlan) -> dict[str, Any] |
         return None
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
-        return result if result["identity"] == plan.result_hash else None
+        return result if result["result_hash"] == plan.result_hash else None
     except (ValueError, KeyError) as e:
         raise UserError(f"{path} is damaged ({e}); delete it, and the trial is done again") from e
 

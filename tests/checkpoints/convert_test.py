@@ -285,9 +285,7 @@ def test_how_far_position_biases_reach_goes_along_or_is_refused(tmp_path):
     found = hugging_face.read(tmp_path / "hf")
     assert found.architecture() == near
     check_network(found, near)
-    with pytest.raises(
-        UserError, match="=32, the network 128; give --gin.t5.T5Config.relative_attention_max_distance=32"
-    ):
+    with pytest.raises(UserError, match="=32, the network 128; give --gin.RELATIVE_ATTENTION_MAX_DISTANCE=32"):
         check_network(found, SMALL)
     with pytest.raises(UserError, match="and T5X's network 128: use --to hf"):
         convert.convert(str(tmp_path / "hf"), tmp_path / "t5x", "t5x")

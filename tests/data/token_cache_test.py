@@ -105,7 +105,7 @@ def test_a_warm_cache_needs_no_tensorflow(data_dir, cache_dir):
     mixture = "explained_tiny_medium_eval_compact"
     assert len(token_cache.task_names(mixture)) == 4
     program = (
-        "import sys; from explainft import token_cache; "
+        "import sys; from explainft.data import token_cache; "
         f"print(len(token_cache.load({TASK!r}, 'train', data_dir={data_dir!r}))); "
         f"print(len(token_cache.task_names({mixture!r}))); "
         "print('tensorflow' in sys.modules or 'seqio' in sys.modules)"

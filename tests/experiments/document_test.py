@@ -19,7 +19,7 @@ def result(right, n=2000, task="explained_tiny_medium_eval_test_compact", valid=
     metrics = {"exact_match": right / n, "n": n, "decoded_tokens": 10.0}
     metrics |= {} if valid is None else {"valid": valid / n}
     return {
-        "sweep": "sizes", "labels": {"style": "medium", "size": "240k", "seed": "0", **labels}, "flops": 2e12,
+        "sweep": "sizes", "axis_values": {"style": "medium", "size": "240k", "seed": "0", **labels}, "flops": 2e12,
         "examples": 1000, "steps": 10, "seconds": 3600.0, "made_with": {"cpu": "a CPU", "jax": "1"},
         "curve": {"columns": [], "rows": [[10, 100, 0.5, 20]]}, "evaluations": {task: metrics},
     }  # fmt: skip
@@ -92,7 +92,7 @@ def test_every_table_and_figure_is_made_of_nothing_and_of_something():
 
 def test_the_paper_s_own_sizes_have_their_cells():
     modsum = result(20, n=100, task="explained_modsum30_none_eval_test", style="none", size="3b")
-    modsum["labels"]["task"] = "modsum"
+    modsum["axis_values"]["task"] = "modsum"
     large = result(90, n=100, task="explained_listops30_50_100_medium_eval_longer", size="large", data="50-100")
     base = result(80, n=100, task="explained_listops30_medium_eval_test", size="base")
     assert "| (c) modular sum, T5-3B | **20.0%**" in tables.t5_claims([modsum, large, base])
@@ -114,8 +114,8 @@ def test_a_table_names_the_sweeps_that_fill_it_and_a_result_a_trial_of_its_sweep
         found = {path.stem: json.loads(path.read_text()) for path in (document.ROOT / "results" / name).iterdir()}
         plans = cost_model.make_trial_plans([trials[trial] for trial in found])
         for trial, result in found.items():
-            assert result["labels"] == trials[trial].axis_values and result["commands"] == trials[trial].lines()
-            assert result["identity"] == plans[trial].result_hash
+            assert result["axis_values"] == trials[trial].axis_values and result["commands"] == trials[trial].lines()
+            assert result["result_hash"] == plans[trial].result_hash
 
 
 def test_trials_drawn_to_be_run_again_depend_on_the_draw_alone():

@@ -42,7 +42,7 @@ def grid(**changed):
 
 def write(path, axes, recipe=str(ROOT / "gin/medium_tiny.gin")):
     path.write_text(
-        f"from __gin__ import dynamic_registration\nfrom explainft import sweep\nsweep.Sweep.axes = {axes!r}\n"
+        f"from __gin__ import dynamic_registration\nfrom explainft.sweeps import sweep\nsweep.Sweep.axes = {axes!r}\n"
         f"sweep.Sweep.recipe = {recipe!r}\n"
         "sweep.Sweep.evaluations = ('explained_tiny_medium_eval_test_compact',)\n"
     )
