@@ -1,7 +1,7 @@
 """Checkpoints of a run: orbax, one folder a step, with items params, opt_state and meta.
 
-The meta of a step holds a checksum of each of its arrays and one of itself, so that damage shows whatever orbax or the
-disk makes of it, and no second file has to be kept in step with the first.
+The meta of a step holds a checksum of each of its arrays and one of itself, so that corruption shows,
+whatever orbax or the disk does. No second file has to be kept in sync with the first.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from explainft.checkpoints import integrity
-from explainft.checkpoints.integrity import DamagedCheckpoint, sealed
+from explainft.checkpoints.integrity import CorruptCheckpoint, with_digest
 from explainft.checkpoints.orbax_tree import OrbaxTree
 from explainft.checkpoints.progress import Progress
 from explainft.checkpoints.weights import Weights
@@ -48,7 +48,7 @@ CURE_OF_NAN = "lower LEARNING_RATE or set CLIP_NORM, and give the same command a
 class CheckpointConfig:
     """When to save, and what to keep: the newest `keep`, and with `keep_best` the best by the evaluation's metric.
 
-    Of two, one is left where the other is found damaged.
+    Of two, one is left where the other is found corrupt.
     """
 
     period: int = 1000
@@ -61,18 +61,18 @@ class CheckpointConfig:
             require_positive(KEEP_CHECKPOINTS=self.keep)
 
 
-class Checkpoints:
+class Checkpointer:
     """The checkpoints of one MODEL_DIR. A checkpoint appears when it is complete.
 
-    `meta` describes the run (see `describe`). A damaged checkpoint is named on standard error, and the one before it is
-    the newest. Raises UserError where all are damaged, where the folder holds another run or cannot be written.
+    `meta` describes the run (see `describe`). A corrupt checkpoint is named on standard error, and the one before it is
+    the newest. Raises UserError where all are corrupt, where the folder holds another run or cannot be written.
     """
 
     def __init__(self, model_dir: Path, config: CheckpointConfig, meta: dict[str, Any]):
         self.config = config
         self._described = meta
         self._model_dir = model_dir
-        self._damaged: list[int] = []
+        self._corrupt: list[int] = []
         self.latest: int | None = None
         self._latest_meta: dict[str, Any] = {}
         folder = model_dir / "checkpoints"
@@ -89,7 +89,7 @@ class Checkpoints:
             self._manager.close()
             raise
 
-    def __enter__(self) -> "Checkpoints":
+    def __enter__(self) -> "Checkpointer":
         return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
@@ -119,7 +119,7 @@ class Checkpoints:
     def restore(self, params: Any, opt_state: Any) -> tuple[Any, Any]:
         """Parameters and optimizer state of the newest checkpoint, like the given ones, which may be mere shapes.
 
-        `latest` says afterwards which that was: a damaged one is set aside under another name.
+        `latest` says afterwards which that was: a corrupt one is quarantined under another name.
         """
         like = {"params": params, "opt_state": opt_state}
         while True:
@@ -130,9 +130,9 @@ class Checkpoints:
                     self._examine(self.latest)
                 restored = self._restore(self.latest, like)
                 break
-            except DamagedCheckpoint as damage:
-                self._pass_over(damage)
-        self._set_damaged_aside()
+            except CorruptCheckpoint as corruption:
+                self._skip(corruption)
+        self._quarantine()
         return restored["params"], restored["opt_state"]
 
     def _choose(self, steps: list[int]) -> None:
@@ -142,17 +142,17 @@ class Checkpoints:
         self.latest = steps[-1]
         try:
             self._latest_meta = _read_meta(self._manager, self.latest)
-        except DamagedCheckpoint as damage:
-            self._pass_over(damage)
+        except CorruptCheckpoint as corruption:
+            self._skip(corruption)
         else:
             self._check_same_run(self._latest_meta)
 
-    def _pass_over(self, damage: DamagedCheckpoint) -> None:
-        earlier = [step for step in sorted(self._manager.all_steps()) if step < damage.step]
+    def _skip(self, corruption: CorruptCheckpoint) -> None:
+        earlier = [step for step in sorted(self._manager.all_steps()) if step < corruption.step]
         if not earlier:
-            raise damage
-        print(f"{damage.what}: going on from checkpoint {earlier[-1]}", file=sys.stderr)
-        self._damaged.append(damage.step)
+            raise corruption
+        print(f"{corruption.what}: resuming from checkpoint {earlier[-1]}", file=sys.stderr)
+        self._corrupt.append(corruption.step)
         self._choose(earlier)
 
     def _check_same_run(self, found: dict[str, Any]) -> None:
@@ -188,10 +188,10 @@ class Checkpoints:
         return restored
 
     def _examine(self, step: int) -> None:
-        """The first host reads the whole checkpoint, and tells the others: where one alone found its part damaged and
+        """The first host reads the whole checkpoint, and tells the others: where one alone found its part corrupt and
         gave up, the others would wait for it in orbax.
         """
-        damage = None
+        corruption = None
         if hosts.writes():
             try:
                 for item in ITEMS:
@@ -200,24 +200,24 @@ class Checkpoints:
                         for name in saved.shapes:
                             found = integrity.checksum(saved.read(name))
                             integrity.check_array(self._latest_meta, item, name, found)
-            except DamagedCheckpoint as e:
-                damage = e
-        if multihost_utils.broadcast_one_to_all(np.array(damage is not None)):
-            raise damage or DamagedCheckpoint(self._manager.directory, step, "says the first host")
+            except CorruptCheckpoint as e:
+                corruption = e
+        if multihost_utils.broadcast_one_to_all(np.array(corruption is not None)):
+            raise corruption or CorruptCheckpoint(self._manager.directory, step, "found by the first host")
 
-    def _set_damaged_aside(self) -> None:
+    def _quarantine(self) -> None:
         """Makes room for the same steps; only after an earlier one was restored, so that nothing else is the matter."""
-        if not self._damaged:
+        if not self._corrupt:
             return
         if hosts.writes():
             with self._writing():
-                for step in self._damaged:
-                    aside = self._manager.directory / f"damaged_checkpoint_{step}"
+                for step in self._corrupt:
+                    aside = self._manager.directory / f"corrupt_checkpoint_{step}"
                     if aside.exists():
                         aside.rmtree()
                     (self._manager.directory / f"checkpoint_{step}").rename(aside)
-        multihost_utils.sync_global_devices("damaged checkpoints are set aside")
-        self._damaged = []
+        multihost_utils.sync_global_devices("corrupt checkpoints are quarantined")
+        self._corrupt = []
         self._manager.reload()
 
     # ---- writing
@@ -235,7 +235,7 @@ class Checkpoints:
         if bad:
             raise UserError(f"{bad[0]} is not finite after step {step}; {self.last_good()}; {CURE_OF_NAN}")
         sums = {item: {name: array.checksum for name, array in arrays.items()} for item, arrays in found.items()}
-        meta = sealed({**self._described, "progress": dataclasses.asdict(progress), "checksums": sums})
+        meta = with_digest({**self._described, "progress": dataclasses.asdict(progress), "checksums": sums})
         items = {
             "params": ocp.args.StandardSave(params),
             "opt_state": ocp.args.StandardSave(opt_state),
@@ -249,7 +249,7 @@ class Checkpoints:
         self.latest, self._latest_meta = step, meta
 
     def _replace_meta(self, meta: dict[str, Any]) -> None:
-        self._latest_meta = sealed(meta)
+        self._latest_meta = with_digest(meta)
         if hosts.writes():
             file = self._manager.directory / f"checkpoint_{self.latest}" / "meta" / "metadata"  # where JsonSave has it
             with self._writing(), atomic_write(Path(file)) as scratch:
@@ -290,7 +290,7 @@ def _read_meta(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
     """A checkpoint's meta as it was written. One of an older format has neither digest nor checksums."""
     with integrity.reading(manager.directory, step):
         meta = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
-        integrity.check_seal(meta)
+        integrity.verify_digest(meta)
     return meta
 
 
@@ -384,7 +384,7 @@ def export(run: Path, destination: Path, step: int | str | None, dtype: str) -> 
             shutil.copyfile(vocabulary.path, scratch / "vocabulary.model")
             with contextlib.closing(_manager(scratch / "checkpoints", create=True)) as manager:
                 sums = {name: array.checksum for name, array in integrity.summaries(params).items()}
-                meta = sealed({**found.meta, "checksums": {"params": sums}})
+                meta = with_digest({**found.meta, "checksums": {"params": sums}})
                 items = ocp.args.Composite(params=ocp.args.StandardSave(params), meta=ocp.args.JsonSave(meta))
                 manager.save(found.step, args=items)
                 manager.wait_until_finished()

@@ -28,11 +28,11 @@ from explainft.model.parameters import named_leaves
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOENT, errno.ESTALE, errno.EIO)
 
 
-class DamagedCheckpoint(UserError):
+class CorruptCheckpoint(UserError):
     """What was read is not what was written, or cannot be read at all."""
 
     def __init__(self, folder: os.PathLike[str], step: int, reason: str):
-        self.what = f"checkpoint {step} in {folder} is damaged ({reason})"
+        self.what = f"checkpoint {step} in {folder} is corrupt ({reason})"
         super().__init__(f"{self.what}; choose another one, or copy it again")
         self.step = step
 
@@ -71,13 +71,13 @@ def _scattered(n: jax.Array) -> jax.Array:
     return n ^ (n >> 16)
 
 
-def sealed(meta: Mapping[str, Any]) -> dict[str, Any]:
+def with_digest(meta: Mapping[str, Any]) -> dict[str, Any]:
     """The meta of a checkpoint, as JSON reads it back, with a digest of itself."""
     plain = {key: value for key, value in json.loads(json.dumps(meta)).items() if key != "digest"}
     return {**plain, "digest": _digest(plain)}
 
 
-def check_seal(meta: Mapping[str, Any]) -> None:
+def verify_digest(meta: Mapping[str, Any]) -> None:
     """Raises ValueError where the meta was changed. One without digest and checksums is of an older format."""
     rest = {key: value for key, value in meta.items() if key != "digest"}
     if ("digest" in meta or "checksums" in meta) and meta.get("digest") != _digest(rest):
@@ -95,8 +95,8 @@ def check_array(meta: Mapping[str, Any], item: str, name: str, found: int) -> No
 
 
 def reading(folder: os.PathLike[str], step: int) -> contextlib.AbstractContextManager[None]:
-    """A context in which whatever goes wrong becomes DamagedCheckpoint."""
-    return in_one_line(lambda error: DamagedCheckpoint(folder, step, reason(error, "unreadable")))
+    """A context in which whatever goes wrong becomes CorruptCheckpoint."""
+    return in_one_line(lambda error: CorruptCheckpoint(folder, step, reason(error, "unreadable")))
 
 
 def writing(destination: os.PathLike[str]) -> contextlib.AbstractContextManager[None]:

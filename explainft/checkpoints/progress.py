@@ -1,30 +1,31 @@
-"""How far a run has come: what is saved beside its parameters."""
+"""The progress of a run, which its checkpoints hold beside the parameters."""
 
 import dataclasses
 
 
 @dataclasses.dataclass
 class Progress:
-    """What a run knows of its past; saved with each checkpoint, so that a resumed run goes on counting."""
+    """Counters and the best score of a run. Each checkpoint holds them, so that a resumed run continues to count."""
 
-    first_step: int = 0  # where the count began: at the initial checkpoint's step
+    first_step: int = 0  # the step of the initial checkpoint
     examples: int = 0
-    seconds: float = 0.0  # spent on training, compilation included, evaluation and saving left out
+    seconds: float = 0.0  # of training and compilation, without evaluation and saving
     best_step: int | None = None
     best_score: float | None = None
     evaluations_without_gain: int = 0
-    evaluation_owed: bool = False  # the evaluation of this step has not ended
-    measure: str | None = None  # what best_score is; None: a run from before this was noted
+    evaluation_pending: bool = False  # the evaluation of this step did not complete
+    metric_id: str | None = None  # of best_score; None: no metric was set yet
 
-    def scored_by(self, measure: str) -> None:
-        """Scores of another measure cannot be compared: the best, and the patience, begin anew."""
-        if self.measure not in (None, measure):
+    def set_metric_id(self, metric_id: str) -> None:
+        """Resets the best score and the patience where the metric changed: its scores cannot be compared."""
+        if self.metric_id not in (None, metric_id):
             self.best_step, self.best_score, self.evaluations_without_gain = None, None, 0
-        self.measure = measure
+        self.metric_id = metric_id
 
-    def evaluated(self, step: int, score: float) -> None:
+    def record_score(self, step: int, score: float) -> None:
+        """Counts an evaluation that completed, and keeps its score where it is the best."""
         if self.best_score is None or score > self.best_score:
             self.best_step, self.best_score, self.evaluations_without_gain = step, score, 0
         else:
             self.evaluations_without_gain += 1
-        self.evaluation_owed = False
+        self.evaluation_pending = False

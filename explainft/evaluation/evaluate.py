@@ -55,8 +55,8 @@ class EvaluationConfig:
         optional = {"EVALUATOR_NUM_EXAMPLES": self.num_examples, "EARLY_STOPPING_PATIENCE": self.patience}
         require_positive(**{name: value for name, value in optional.items() if value is not None})
 
-    def measure(self) -> str:
-        """What a score is, as text: scores of the same measure can be compared."""
+    def metric_id(self) -> str:
+        """Returns what identifies the metric: scores with the same id can be compared."""
         n = "all" if self.num_examples is None else self.num_examples
         return f"{self.metric} of {n} examples of {self.mixture_or_task_name} {self.split}"
 

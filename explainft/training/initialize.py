@@ -7,7 +7,7 @@ import numpy as np
 import optax
 
 from explainft.checkpoints import convert
-from explainft.checkpoints.checkpoint import Checkpoints
+from explainft.checkpoints.checkpoint import Checkpointer
 from explainft.checkpoints.progress import Progress
 from explainft.checkpoints.weights import Weights, check_network, has_adafactor, parameters_like, put, slots_like
 from explainft.core.errors import UserError, require_positive
@@ -17,14 +17,14 @@ from explainft.training.train_state import TrainState, init_state
 
 
 def starting_point(
-    keeper: Checkpoints, initial_checkpoint: str | None, initial_step: int | None, relative: bool
+    checkpointer: Checkpointer, initial_checkpoint: str | None, initial_step: int | None, relative: bool
 ) -> tuple[Weights | None, Progress]:
     """The checkpoint that a new run starts from, and how far a run has come.
 
     Raises UserError where neither checkpoint nor setting tells the step at which an absolute TRAIN_STEPS begins.
     """
-    if keeper.latest is not None:
-        return None, keeper.progress()
+    if checkpointer.latest is not None:
+        return None, checkpointer.progress()
     if initial_checkpoint is None:
         return None, Progress()
     weights = convert.open_weights(initial_checkpoint)
@@ -52,7 +52,7 @@ def last_step(progress: Progress, train_steps: int, relative: int | None) -> int
 
 
 def restore_or_init(
-    keeper: Checkpoints,
+    checkpointer: Checkpointer,
     weights: Weights | None,
     step: int,
     model: T5Config,
@@ -61,9 +61,9 @@ def restore_or_init(
     like: TrainState,
 ) -> TrainState:
     """The newest checkpoint of the run, else the initial one's parameters, else fresh ones; placed as `like` is."""
-    if keeper.latest is not None:
-        params, opt_state = keeper.restore(like.params, like.opt_state)
-        return TrainState(put(np.int32(keeper.latest), like.step), params, opt_state)
+    if checkpointer.latest is not None:
+        params, opt_state = checkpointer.restore(like.params, like.opt_state)
+        return TrainState(put(np.int32(checkpointer.latest), like.step), params, opt_state)
     if weights is not None:
         check_network(weights, model)
         return state_from(weights, like, tx, step)

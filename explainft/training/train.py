@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from tqdm import tqdm
 
-from explainft.checkpoints.checkpoint import CURE_OF_NAN, CheckpointConfig, Checkpoints, describe
+from explainft.checkpoints.checkpoint import CURE_OF_NAN, CheckpointConfig, Checkpointer, describe
 from explainft.checkpoints.progress import Progress
 from explainft.core.errors import UserError, require_count, require_local, require_name, require_positive
 from explainft.data import token_cache
@@ -114,12 +114,12 @@ class TrainMetrics:
         self._sums.append(sums)
         jax.block_until_ready(self._sums[-3:][0])
 
-    def row(self, done: int, keeper: Checkpoints) -> dict[str, float]:
+    def row(self, done: int, checkpointer: Checkpointer) -> dict[str, float]:
         """The line for the updates up to `done`. Raises UserError for the first of them whose loss is no number."""
         recent, self._sums = self._sums, []
         for step, sums in enumerate(recent, done - len(recent) + 1):
             if not math.isfinite(loss_sum := float(sums["loss_sum"])):
-                raise UserError(f"the loss is {loss_sum} at step {step}; {keeper.last_good()}; {CURE_OF_NAN}")
+                raise UserError(f"the loss is {loss_sum} at step {step}; {checkpointer.last_good()}; {CURE_OF_NAN}")
         total = {name: sum(float(sums[name]) for sums in recent) for name in recent[0]}
         seconds = self.watch.lap()
         self._progress.seconds += seconds
@@ -209,10 +209,10 @@ def train(
         if hosts.writes():
             stack.enter_context(locked(path))
         description = {**describe(model, data.cache), "data": dataclasses.asdict(dataset), "pieces": data.pieces}
-        keeper = stack.enter_context(Checkpoints(path, checkpoints, description))
-        keeper.check_vocabulary(data.cache.vocabulary)
+        checkpointer = stack.enter_context(Checkpointer(path, checkpoints, description))
+        checkpointer.check_vocabulary(data.cache.vocabulary)
         weights, progress = starting_point(
-            keeper, initial_checkpoint_path, initial_step, train_steps_relative is not None
+            checkpointer, initial_checkpoint_path, initial_step, train_steps_relative is not None
         )
         if weights is not None:
             evaluate.check_vocabulary(model, data.cache, weights)
@@ -221,22 +221,22 @@ def train(
         tx = optimizer(rate)
         stack.enter_context(jax.set_mesh(mesh))
         like = abstract_state(model, tx, mesh, fsdp)
-        state = restore_or_init(keeper, weights, progress.first_step, model, tx, random_seed, like)
+        state = restore_or_init(checkpointer, weights, progress.first_step, model, tx, random_seed, like)
         places = jax.tree.map(lambda x: x.sharding, like)
         trained = sharding.suited(model_in_training, mesh, dataset.task_feature_lengths.values())
         update = make_train_step(trained, tx, loss, random_seed, microbatches, places)
 
-        if keeper.latest is not None:  # a damaged one may have been passed over
-            progress = keeper.progress()
-        progress.scored_by(evaluation.measure())
+        if checkpointer.latest is not None:  # a damaged one may have been passed over
+            progress = checkpointer.progress()
+        progress.set_metric_id(evaluation.metric_id())
 
         first = int(state.step)
         last = first if should_stop_early(evaluation, progress) else train_steps
-        if first >= last and not progress.evaluation_owed:
+        if first >= last and not progress.evaluation_pending:
             print(f"{path} is complete at step {first:,}: nothing to train", file=sys.stderr)
             return
         run = stack.enter_context(RunDirectory(path, config_text(), data.cache.vocabulary.path, writes=hosts.writes()))
-        run.truncate_after(first, evaluated=not progress.evaluation_owed)
+        run.truncate_after(first, evaluated=not progress.evaluation_pending)
 
         # ---- training
         # What is computed again is no work of the model.
@@ -253,8 +253,8 @@ def train(
                 print(f"{path.name}: step {done:,} of {train_steps:,}: {text}", flush=True)
 
         # An evaluation that was cut off by a signal is made up for before the next update.
-        while done < last or progress.evaluation_owed:
-            if not progress.evaluation_owed:
+        while done < last or progress.evaluation_pending:
+            if not progress.evaluation_pending:
                 batch = sharding.put_batch(data.batches[done - progress.first_step], mesh)
                 meter.flops = meter.flops or profiling.model_flops(counted, state, batch)
                 state, sums = update(state, batch)
@@ -265,11 +265,11 @@ def train(
 
             at_end = done == train_steps
             told_to_stop = stop.requested()
-            evaluate_now = done % evaluation.period == 0 or at_end or progress.evaluation_owed
+            evaluate_now = done % evaluation.period == 0 or at_end or progress.evaluation_pending
             save_now = done % checkpoints.period == 0 or at_end
             # Before an evaluation or a save too: what is counted here must not be lost between two saves.
             if meter and (done % log_period == 0 or evaluate_now or save_now or told_to_stop):
-                row = {**meter.row(done, keeper), "learning_rate": float(rate(done - 1))}
+                row = {**meter.row(done, checkpointer), "learning_rate": float(rate(done - 1))}
                 run.log({"step": done, **row})
                 share = f"{row['flops_per_second'] / row['peak_flops_per_second']:.0%}"
                 text = f"loss {row['loss']:.3f}, {row['examples_per_second']:,.0f} examples/s, {share} of peak FLOP/s"
@@ -278,20 +278,20 @@ def train(
 
             with meter.watch.paused():
                 if evaluate_now:
-                    progress.evaluation_owed = True
+                    progress.evaluation_pending = True
                     if save_now:
-                        keeper.save(done, state.params, state.opt_state, progress)
+                        checkpointer.save(done, state.params, state.opt_state, progress)
                     with contextlib.suppress(Stopped):
                         score = scored(done, state.params, model, loss, data, evaluation, mesh, run, stop)
-                        progress.evaluated(done, score)
+                        progress.record_score(done, score)
                         bar.set_description_str(f"{path.name}, {evaluation.metric} {score:.3f}")
                         tell(f"{evaluation.metric} {score:.3f}")
-                told_to_stop = told_to_stop or progress.evaluation_owed
+                told_to_stop = told_to_stop or progress.evaluation_pending
                 no_gain = should_stop_early(evaluation, progress)
                 new_best = checkpoints.keep_best and progress.best_step == done
                 if save_now or told_to_stop or no_gain or new_best:
-                    keeper.save(done, state.params, state.opt_state, progress)
-                    keeper.prune(progress.best_step)
+                    checkpointer.save(done, state.params, state.opt_state, progress)
+                    checkpointer.prune(progress.best_step)
             if told_to_stop:
                 bar.write(f"{stop.name}: step {done:,} is saved; the same command goes on from it", file=sys.stderr)
                 break

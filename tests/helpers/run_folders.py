@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from explainft.checkpoints.integrity import sealed
+from explainft.checkpoints.integrity import with_digest
 from explainft.evaluation.infer import PRETRAINED
 from explainft.reporting.runs import Run
 
@@ -23,7 +23,7 @@ def shipped(folder: Path, **changes: Any) -> Path:
     """A copy of the run that ships with the package, with other entries in its checkpoint's meta."""
     shutil.copytree(PRETRAINED, folder)
     [file] = folder.glob("checkpoints/*/meta/metadata")
-    file.write_text(json.dumps(sealed({**json.loads(file.read_text()), **changes})))
+    file.write_text(json.dumps(with_digest({**json.loads(file.read_text()), **changes})))
     return folder
 
 

@@ -196,16 +196,16 @@ def test_one_copy_of_the_network_over_both_hosts(place, one, tiny_data_dir):
 
 
 @pytest.mark.slow
-def test_a_damaged_checkpoint_is_passed_over_by_both(place, one, two, tiny_data_dir):
-    shutil.copytree(two[0], place / "damaged")
-    newest = place / "damaged" / "checkpoints" / f"checkpoint_{STEPS}" / "params"
+def test_both_hosts_skip_a_corrupt_checkpoint(place, one, two, tiny_data_dir):
+    shutil.copytree(two[0], place / "corrupt")
+    newest = place / "corrupt" / "checkpoints" / f"checkpoint_{STEPS}" / "params"
     largest = max((path for path in newest.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
     largest.write_bytes(bytes(len(largest.read_bytes())))
-    hosts = Hosts(place, 2, *training(place, "damaged", tiny_data_dir, "FSDP=True"))
+    hosts = Hosts(place, 2, *training(place, "corrupt", tiny_data_dir, "FSDP=True"))
     codes, _, errors = hosts.end()
     assert codes == [0, 0], errors
-    assert all(f"checkpoint {STEPS} in" in error and "is damaged" in error for error in errors)
-    assert_same_run(place / "damaged", one[0], two[1])
+    assert all(f"checkpoint {STEPS} in" in error and "is corrupt" in error for error in errors)
+    assert_same_run(place / "corrupt", one[0], two[1])
 
 
 def test_a_signal_ends_what_is_no_training(place, one, tiny_data_dir):

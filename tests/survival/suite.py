@@ -152,7 +152,7 @@ def kill_at_random(base: Path, data_dir: str, kills: int, seed: int = 0) -> Iter
         if not killed and status != 0:
             counts.wrong.append(f"{what}: exit status {status}: {errors[-500:]}")
             return
-        if "damaged" in errors or step not in (newest, None):
+        if "corrupt" in errors or step not in (newest, None):
             counts.wrong.append(f"{what}: resumed at {step}, newest is {newest}: {errors[-500:]}")
         elif step:
             counts.resumes += 1

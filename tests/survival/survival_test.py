@@ -1,4 +1,4 @@
-"""What a run survives: signals, kills, damaged checkpoints, disks that fill or vanish, NaN, and a second run."""
+"""What a run survives: signals, kills, corrupt checkpoints, disks that fill or vanish, NaN, and a second run."""
 
 import contextlib
 import dataclasses
@@ -20,7 +20,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from explainft.checkpoints import checkpoint, integrity
-from explainft.checkpoints.checkpoint import CheckpointConfig, Checkpoints
+from explainft.checkpoints.checkpoint import CheckpointConfig, Checkpointer
 from explainft.core.errors import UserError
 from explainft.data.batches import Batches
 from explainft.evaluation import evaluate
@@ -77,7 +77,7 @@ def undisturbed(tmp_path_factory, tiny_data_dir):
 
 @pytest.fixture
 def copy(undisturbed, tmp_path):
-    """The undisturbed run with its checkpoints 4, 8 and 10, to be damaged."""
+    """The undisturbed run with its checkpoints 4, 8 and 10, to be corrupted."""
     return shutil.copytree(undisturbed, tmp_path / "run")
 
 
@@ -113,7 +113,7 @@ def go_on_equal(folder, data_dir, undisturbed):
     ("number", "owner", "name", "call", "step", "calls_in_all"),
     [
         (signal.SIGTERM, Batches, "__getitem__", 7, 7, 7),
-        (signal.SIGTERM, Checkpoints, "save", 1, 5, 2),
+        (signal.SIGTERM, Checkpointer, "save", 1, 5, 2),
         (signal.SIGTERM, evaluate, "_loss_sums", 1, 6, 1),
         (signal.SIGINT, decoding, "_begin_jit", 1, 6, 1),  # of two batches, one at a time
         (signal.SIGTERM, decoding, "_begin_jit", 3, 10, 3),  # in the last evaluation
@@ -152,7 +152,7 @@ def test_killed_at_random_moments(tmp_path, tiny_data_dir):
     assert counts.kills.total() == 5 and counts.ends > 0
 
 
-# ---- damaged checkpoints
+# ---- corrupt checkpoints
 
 
 def largest(folder):
@@ -199,7 +199,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
+def test_a_corrupt_checkpoint_is_named_and_the_one_before_it_used(
     kind, copy, undisturbed, tiny_data_dir, capsys, monkeypatch
 ):
     damage, words = DAMAGE[kind]
@@ -209,17 +209,17 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     monkeypatch.setattr(RunDirectory, "truncate_after", lambda _, step, **__: resumed.append(step))
     run(copy, tiny_data_dir)
     [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"checkpoint 10 in {folder} is damaged (") and words in line
+    assert line.startswith(f"checkpoint 10 in {folder} is corrupt (") and words in line
     assert line.endswith("): going on from checkpoint 8")
     assert resumed == [8]
     assert_same_end(copy, undisturbed, but=["metrics"])
-    assert (folder / "damaged_checkpoint_10").is_dir()
+    assert (folder / "corrupt_checkpoint_10").is_dir()
 
 
-def test_where_all_are_damaged_the_run_ends_and_leaves_them(copy, tiny_data_dir, capsys):
+def test_where_all_are_corrupt_the_run_ends_and_leaves_them(copy, tiny_data_dir, capsys):
     for step in (10, 8, 4):
         change_meta(copy / "checkpoints" / f"checkpoint_{step}")
-    with pytest.raises(UserError, match=r"checkpoint 4 in .* is damaged \(wrong checksum of meta\); choose another"):
+    with pytest.raises(UserError, match=r"checkpoint 4 in .* is corrupt \(wrong checksum of meta\); choose another"):
         run(copy, tiny_data_dir)
     assert [line.split(" in ")[0] for line in capsys.readouterr().err.splitlines()] == ["checkpoint 10", "checkpoint 8"]
     assert sorted(os.listdir(copy / "checkpoints")) == ["checkpoint_10", "checkpoint_4", "checkpoint_8"]
@@ -231,40 +231,40 @@ def test_no_flipped_bit_goes_unnoticed(copy, undisturbed, capsys):
     tx = optimizers.adamw(RATE(train_steps=10))
     mesh = jax.make_mesh((1, 1), ("data", "model"))
     like = abstract_state(victim.MODEL, tx, mesh)
-    meta = integrity.sealed(checkpoint.weights(undisturbed).meta)
+    meta = integrity.with_digest(checkpoint.weights(undisturbed).meta)
     truth = {}
     rng = random.Random(0)
     files = sorted(path for path in (folder / "checkpoint_10").rglob("*") if path.stat().st_size and path.is_file())
     weights = [path.stat().st_size for path in files]
     used = []
     for i in range(41):
-        if i:  # the first time nothing is damaged
+        if i:  # the first time nothing is corrupt
             file = rng.choices(files, weights if i % 2 else None)[0]
             whole = file.read_bytes()
             flip(file, rng.randrange(len(whole)), rng.randrange(8))
-        with Checkpoints(copy, CheckpointConfig(keep=None), meta) as keeper:
-            restored = named_leaves(keeper.restore(like.params, like.opt_state))
-            used.append(keeper.latest)
+        with Checkpointer(copy, CheckpointConfig(keep=None), meta) as checkpointer:
+            restored = named_leaves(checkpointer.restore(like.params, like.opt_state))
+            used.append(checkpointer.latest)
         found = {name: np.asarray(leaf).tobytes() for name, leaf in restored.items()}
-        assert truth.setdefault(keeper.latest, found) == found
+        assert truth.setdefault(checkpointer.latest, found) == found
         if i:
-            if keeper.latest == 8:
-                (folder / "damaged_checkpoint_10").rename(folder / "checkpoint_10")
+            if checkpointer.latest == 8:
+                (folder / "corrupt_checkpoint_10").rename(folder / "checkpoint_10")
             file.write_bytes(whole)
     assert used[0] == 10 and used.count(8) > 10
     assert len(capsys.readouterr().err.splitlines()) == used.count(8)
 
 
-def test_readers_name_the_damaged_array(copy):
+def test_readers_name_the_corrupt_array(copy):
     flip_in_arrays(copy / "checkpoints" / "checkpoint_10" / "params")
     found = checkpoint.weights(copy)
-    with pytest.raises(UserError, match=r"checkpoint 10 in .* is damaged \(wrong checksum of params/.*choose another"):
+    with pytest.raises(UserError, match=r"checkpoint 10 in .* is corrupt \(wrong checksum of params/.*choose another"):
         found.tree()
     checkpoint.weights(copy, 8).tree()
     checkpoint.export(copy, copy / "small", 8, "bfloat16")  # which has checksums of its own
     checkpoint.weights(copy / "small").tree()
     flip_in_arrays(copy / "small" / "checkpoints" / "checkpoint_8" / "params")
-    with pytest.raises(UserError, match="checkpoint 8 in .* is damaged"):
+    with pytest.raises(UserError, match="checkpoint 8 in .* is corrupt"):
         checkpoint.weights(copy / "small").tree()
 
 
@@ -291,7 +291,7 @@ def fill(folder):
 
 
 @pytest.mark.parametrize(
-    ("owner", "name", "call"), [(Checkpoints, "save", 2), (RunDirectory, "log", 3), (evaluate, "write", 1)]
+    ("owner", "name", "call"), [(Checkpointer, "save", 2), (RunDirectory, "log", 3), (evaluate, "write", 1)]
 )
 def test_a_full_disk(tmp_path, undisturbed, tiny_data_dir, monkeypatch, owner, name, call):
     folder = tmp_path / "run"
@@ -353,7 +353,7 @@ def test_a_folder_that_vanishes(tmp_path, undisturbed, tiny_data_dir, monkeypatc
 
 @pytest.fixture
 def own_cache(cache_dir, undisturbed, tmp_path, monkeypatch):
-    """A copy of the token caches, to be damaged."""
+    """A copy of the token caches, to be corrupted."""
     monkeypatch.setenv("EXPLAINFT_CACHE_DIR", str(tmp_path / "cache"))
     return shutil.copytree(cache_dir, tmp_path / "cache")
 

@@ -15,7 +15,7 @@ os.environ["JAX_CPU_ENABLE_ASYNC_DISPATCH"] = "false"
 
 import jax
 
-from explainft.checkpoints.checkpoint import CheckpointConfig, Checkpoints
+from explainft.checkpoints.checkpoint import CheckpointConfig, Checkpointer
 from explainft.core.errors import UserError
 from explainft.data.batches import Batches
 from explainft.evaluation import evaluate
@@ -97,8 +97,8 @@ def telling(diary: Path) -> None:
     batch, Batches.__getitem__ = Batches.__getitem__, count
     during(evaluate, "teacher_forced", "evaluating")
     during(evaluate, "decode_all", "evaluating", "training")
-    during(Checkpoints, "save", "saving")
-    during(Checkpoints, "prune", "saving", "training")
+    during(Checkpointer, "save", "saving")
+    during(Checkpointer, "prune", "saving", "training")
     truncate_after = RunDirectory.truncate_after
 
     def tell_the_step(self: RunDirectory, step: int, **owed: bool) -> None:

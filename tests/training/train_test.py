@@ -187,7 +187,7 @@ def change_meta(folder, step, change):
     file = folder / "checkpoints" / f"checkpoint_{step}" / "meta" / "metadata"
     meta = json.loads(file.read_text())
     change(meta)
-    file.write_text(json.dumps(integrity.sealed(meta)))
+    file.write_text(json.dumps(integrity.with_digest(meta)))
 
 
 def test_a_checkpoint_of_a_newer_release_is_told(undisturbed, tmp_path, tiny_data_dir):
@@ -206,14 +206,14 @@ def test_an_export_is_no_run_to_go_on_with(undisturbed, tmp_path, tiny_data_dir)
         run(tmp_path / "small", tiny_data_dir, 12)
 
 
-def test_scores_of_another_measure_are_not_compared():
+def test_scores_of_another_metric_are_not_compared():
     progress = Progress()
-    progress.scored_by("n of 8")
-    progress.evaluated(2, 8.0)
-    progress.scored_by("n of 8")
+    progress.set_metric_id("n of 8")
+    progress.record_score(2, 8.0)
+    progress.set_metric_id("n of 8")
     assert (progress.best_step, progress.best_score) == (2, 8.0)
-    progress.evaluated(4, 7.0)
-    progress.scored_by("exact_match of 8")
+    progress.record_score(4, 7.0)
+    progress.set_metric_id("exact_match of 8")
     assert (progress.best_step, progress.best_score, progress.evaluations_without_gain) == (None, None, 0)
 
 
@@ -298,10 +298,10 @@ def test_a_run_from_before_a_setting_of_the_network_goes_on(undisturbed, tmp_pat
     assert rows(tmp_path / "run")[-1]["step"] == 11
 
 
-def test_reading_a_damaged_checkpoint(undisturbed, tmp_path):
+def test_reading_a_corrupt_checkpoint(undisturbed, tmp_path):
     shutil.copytree(undisturbed, tmp_path / "run")
     (tmp_path / "run" / "checkpoints" / "checkpoint_10" / "meta" / "metadata").write_text('{"model"')
-    with pytest.raises(UserError, match="checkpoint 10 in .* is damaged") as caught:
+    with pytest.raises(UserError, match="checkpoint 10 in .* is corrupt") as caught:
         checkpoint.weights(tmp_path / "run")
     assert "\n" not in caught.value.line
     assert checkpoint.weights(tmp_path / "run", 8).step == 8
