@@ -297,7 +297,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=OUTPUT, help="sizes that the file has and are not named stay")
     args = parser.parse_args()
     args.sizes = list(dict.fromkeys(args.sizes or ["small", "base", "large", "3b"]))
-    jax_setup.prepare()
+    jax_setup.configure()
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.95")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     known = json.loads(args.output.read_text())["sizes"] if args.output.is_file() else {}

@@ -47,7 +47,7 @@ def result(args: argparse.Namespace, texts: list[list[int]]) -> Result:
 def ours(args: argparse.Namespace, dtype: str = "float32"):
     from explainft.core import jax_setup
 
-    jax_setup.prepare()
+    jax_setup.configure()
     from benchmarks import weights
     from explainft.generation import decoding
     from explainft.generation.quantization import reduced

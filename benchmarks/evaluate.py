@@ -41,7 +41,7 @@ def prepare(args: argparse.Namespace) -> None:
 def ours(args: argparse.Namespace, name: str):
     from explainft.core import jax_setup
 
-    jax_setup.prepare()
+    jax_setup.configure()
     from benchmarks import weights
     from explainft.data import token_cache
     from explainft.data.token_cache import target_pieces

@@ -44,7 +44,7 @@ def data(args: argparse.Namespace) -> tuple[Any, float]:
 def ours(args: argparse.Namespace, of_task: bool = False, matmul_precision: str = "float32"):
     from explainft.core import jax_setup
 
-    jax_setup.prepare()
+    jax_setup.configure()
     import dataclasses
 
     import jax

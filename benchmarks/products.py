@@ -16,7 +16,7 @@ LEAST = "least seconds of our turn"
 def jax_products(args: argparse.Namespace) -> Callable[[], Result]:
     from explainft.core import jax_setup
 
-    jax_setup.prepare()
+    jax_setup.configure()
     import jax
     import jax.numpy as jnp
 

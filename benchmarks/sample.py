@@ -43,7 +43,7 @@ def result(args: argparse.Namespace, answers: list[list[list[int]]]) -> Result:
 def ours(args: argparse.Namespace, name: str):
     from explainft.core import jax_setup
 
-    jax_setup.prepare()
+    jax_setup.configure()
     from benchmarks import weights
     from explainft.data import token_cache
     from explainft.generation import decoding

@@ -42,7 +42,7 @@ def tokens(args: argparse.Namespace, vocab_size: int) -> dict[str, Any]:
 def ours(args: argparse.Namespace, matmul_precision: str = "float32"):
     from explainft.core import jax_setup
 
-    jax_setup.prepare()
+    jax_setup.configure()
     import dataclasses
 
     import jax

@@ -52,7 +52,7 @@ def _ask_for(path: str) -> None:
 
     # A daemon: the process ends although TensorFlow still waits. Its messages would bury the one line for the user.
     thread = threading.Thread(target=ask, daemon=True)
-    with _asking, tensorflow_setup.native_stderr_held():
+    with _asking, tensorflow_setup.hold_native_stderr():
         thread.start()
         thread.join(ANSWER_SECONDS)
     if not answer:

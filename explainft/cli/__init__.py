@@ -1,5 +1,5 @@
-"""The command line: one sub-command, one function.
+"""The command line: one module a command, its flags beside what it does.
 
-Lives here: flags, and the calls that they lead to.
-May not: import anything heavy before a sub-command needs it.
+Lives here: `add_parser(subparsers)` and `run(args)` of each command; main.py dispatches to them.
+May not: import anything heavy before a command runs.
 """

@@ -19,7 +19,7 @@ def cache_root() -> Path:
     return Path(folder).expanduser()
 
 
-def prepare() -> None:
+def configure() -> None:
     """To be called before JAX computes, and before it is imported. Variables of JAX that the user has set stay."""
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_root() / "compiled" / _processor()))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
@@ -37,7 +37,7 @@ def prepare() -> None:
     jax.config.update("jax_cpu_enable_async_dispatch", asynchronous)
 
 
-def multiplies_bfloat16() -> bool:
+def has_bfloat16_matmul() -> bool:
     """Whether this processor has instructions for products of bfloat16 numbers that XLA uses."""
     return not {"amx_bf16", "avx512_bf16"}.isdisjoint(_features().split())
 

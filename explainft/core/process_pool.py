@@ -17,13 +17,13 @@ from typing import Any
 AHEAD = 128  # calls at least, so that two processes do not wait while the parent imports TensorFlow
 
 
-class Killed(Exception):
+class WorkerDied(Exception):
     """A process ended before it had answered."""
 
 
 @contextlib.contextmanager
-def workers(processes: int) -> Iterator[Callable[..., Iterable]]:
-    """Yields a lazy `map` over that many processes, in order, which raises Killed when one of them has been.
+def process_pool(processes: int) -> Iterator[Callable[..., Iterable]]:
+    """Yields a lazy `map` over that many processes, in order, which raises WorkerDied when one of them has been.
 
     Each has a pipe of its own. Through one pipe for all, as that of ProcessPoolExecutor, the others could not answer
     when one was killed while it did, and the parent would wait for ever.
@@ -47,7 +47,7 @@ def workers(processes: int) -> Iterator[Callable[..., Iterable]]:
                 pipe.send((function, argument))
                 done, answer = pipe.recv()
             except (EOFError, OSError) as e:
-                raise Killed from e
+                raise WorkerDied from e
             finally:
                 free.put(pipe)
             if not done:

@@ -8,7 +8,7 @@ import tempfile
 
 
 @contextlib.contextmanager
-def native_stderr_held():
+def hold_native_stderr():
     """Holds back what native code writes to standard error; an exception brings it out."""
     sys.stderr.flush()
     terminal = os.dup(2)
@@ -29,7 +29,7 @@ def native_stderr_held():
 @functools.cache
 def import_tensorflow() -> None:
     """Imports TensorFlow and SeqIO, and keeps TensorFlow off the accelerators, which are JAX's."""
-    with native_stderr_held():
+    with hold_native_stderr():
         import seqio  # noqa: F401
         import tensorflow as tf
 

@@ -24,11 +24,11 @@ from tensorflow_datasets.proto import tf_example_pb2
 from tqdm import tqdm
 
 from explainft.core.errors import UserError, nearest
-from explainft.core.process_pool import Killed, available_cores, workers
+from explainft.core.process_pool import WorkerDied, available_cores, process_pool
 from explainft.listops.configs import CONFIGS, SPLITS, STREAMS, VERSION, Config, candidates, digest, split_of
-from explainft.listops.draw import draw
 from explainft.listops.explain import STYLES, explain_applied
 from explainft.listops.expression import Node, applications, depth, format, parse
+from explainft.listops.render import render_tree
 
 with epy.lazy_imports():  # The workers import this module, and do without.
     import tensorflow as tf
@@ -111,7 +111,7 @@ class ExplainedListops(dataset_builder.FileReaderBuilder):
         # A bar with examples/s and the time left; nothing where the standard error is no terminal.
         bar = tqdm(total=sum(sizes.values()), desc=self.config.name, unit=" examples", disable=None)
         processes = self.processes or available_cores()
-        with bar, workers(processes) if processes > 1 else contextlib.nullcontext(map) as run:
+        with bar, process_pool(processes) if processes > 1 else contextlib.nullcontext(map) as run:
             for stream, members in STREAMS.items():
                 keyed = chain.from_iterable(run(partial(keyed_records, listops, stream), count()))
                 for split, data in deal(stream, {member: sizes[member] for member in members}, keyed):
@@ -284,7 +284,7 @@ def build(
             # Another build may have put its folder there in the meantime: the content is the same.
             if not ExplainedListops(config=config, data_dir=data_dir).is_prepared():
                 raise
-    except Killed as error:
+    except WorkerDied as error:
         raise UserError(
             f"one of {processes or available_cores()} worker processes was killed, perhaps for want of memory; give "
             "the same command again, with fewer of them: --processes"
@@ -335,7 +335,9 @@ def _page(title: str, config: Config, row: dict[str, Any]) -> str:
     expression = row["expression"].decode()
     facts = ", ".join(f"{name} {row[name]}" for name in ("answer", "length", "depth"))
     explanations = [f"{style}:\n{row['explanation'][style].decode()}" for style in EXPLANATIONS]
-    return "\n".join([f"--- {title}: {facts}", expression, *explanations, draw(parse(expression), config.modulus)])
+    return "\n".join(
+        [f"--- {title}: {facts}", expression, *explanations, render_tree(parse(expression), config.modulus)]
+    )
 
 
 def build_command(config: str, data_dir: str | None) -> str:

@@ -21,6 +21,6 @@ from explainft.listops.expression import length as length
 from explainft.listops.expression import operators as operators
 from explainft.listops.expression import parse as parse
 from explainft.listops.expression import values as values
-from explainft.listops.mistakes import MISTAKES as MISTAKES
-from explainft.listops.mistakes import Mistake as Mistake
-from explainft.listops.mistakes import mistake as mistake
+from explainft.listops.first_error import ERROR_KINDS as ERROR_KINDS
+from explainft.listops.first_error import FirstError as FirstError
+from explainft.listops.first_error import first_error as first_error

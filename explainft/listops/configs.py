@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from explainft.listops.expression import Node
-from explainft.listops.sample import Sampler
+from explainft.listops.sampling import Sampler
 
 VERSION = "1.0.0"  # of the dataset; a part of every seed
 SPLITS = ("train", "validation", "test", "longer", "larger_numbers")

@@ -138,7 +138,7 @@ def _contract(left: jax.Array, right: jax.Array, left_dim: int, right_dim: int) 
         return product(left.astype(jnp.bfloat16), right.astype(jnp.bfloat16))
 
     def on_cpu(left: jax.Array, right: jax.Array) -> jax.Array:
-        if not jax_setup.multiplies_bfloat16():
+        if not jax_setup.has_bfloat16_matmul():
             # The rounded numbers in float32, into which such a CPU would widen them in each product, at a cost.
             left, right = (jax.lax.reduce_precision(v.astype(jnp.float32), 8, 7) for v in (left, right))
             return product(left, right)

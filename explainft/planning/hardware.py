@@ -9,7 +9,7 @@ import jax
 from jax.experimental import topologies
 
 from explainft.core.errors import UserError, nearest
-from explainft.core.tensorflow_setup import native_stderr_held
+from explainft.core.tensorflow_setup import hold_native_stderr
 
 GIB = 2**30
 
@@ -70,7 +70,7 @@ def devices_of(topology: str) -> tuple[list[Any], Chip | None]:
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     options = {"chip_config_name": "megacore"} if generation == "v4" else {}  # both cores of a chip as one device
-    with native_stderr_held():  # libtpu complains of the TPU that is not here
+    with hold_native_stderr():  # libtpu complains of the TPU that is not here
         try:
             found = topologies.get_topology_desc(platform="tpu", topology_name=f"{generation}:{shape}", **options)
             return list(found.devices), CHIPS[generation]

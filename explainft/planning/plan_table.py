@@ -8,7 +8,7 @@ from pathlib import Path
 
 from explainft.core.atomic_files import atomic_write, refuse_unwritable
 from explainft.core.errors import UserError
-from explainft.core.process_pool import Killed, workers
+from explainft.core.process_pool import WorkerDied, process_pool
 from explainft.evaluation.infer import check_writable
 from explainft.planning import plan
 from explainft.planning.hardware import GIB, SLICES
@@ -163,11 +163,11 @@ def _apart(
     file: str, topology: str, bindings: Sequence[str], search_paths: Sequence[str], quick: bool
 ) -> plan.Plan | str:
     """The plan, made by a process of its own: what compiling leaves in memory goes with it. Else why there is none."""
-    with workers(1) as run:
+    with process_pool(1) as run:
         try:
             [found] = run(partial(_plan, topology, bindings, search_paths, quick), [file])
             return found
-        except Killed:
+        except WorkerDied:
             return "the compiler was killed; it may need more memory than this machine has"
 
 

@@ -24,7 +24,7 @@ SCRIPTS = ("page.js", "charts.js", "tree.js", "explorer.js")  # in the order in 
 MEANINGS = {
     VALID: "every step and the final answer are right; where a task says nothing of steps (style none, and styles of "
     "one's own), the final answer alone is checked",
-    **listops.MISTAKES,
+    **listops.ERROR_KINDS,
 }
 
 
@@ -104,7 +104,7 @@ def _set(run: int, found: Predictions) -> tuple[dict[str, Any], str]:
     return about, base64.b64encode(packed).decode()
 
 
-def _prediction(target: dict[str, Any], text: str, mistake: listops.Mistake | None) -> dict[str, Any]:
+def _prediction(target: dict[str, Any], text: str, mistake: listops.FirstError | None) -> dict[str, Any]:
     tree = listops.parse(target["expression"])
     style = checked_style(target)
     modulus = target["modulus"]

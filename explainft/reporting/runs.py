@@ -195,12 +195,12 @@ class Predictions:
     texts: list[str]
 
     @functools.cached_property
-    def mistakes(self) -> list[listops.Mistake | None]:
+    def mistakes(self) -> list[listops.FirstError | None]:
         """The first mistake of each text."""
         found = []
         for target, text in zip(self.targets, self.texts, strict=True):
             tree = listops.parse(target["expression"])
-            found.append(listops.mistake(text, tree, checked_style(target), target["modulus"]))
+            found.append(listops.first_error(text, tree, checked_style(target), target["modulus"]))
         return found
 
 

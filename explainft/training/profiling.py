@@ -34,7 +34,7 @@ def peak_flops_per_second(dtype: str) -> float:
     # of a product's time to begin.
     on_cpu = devices[0].platform == "cpu"
     n, in_a_row, sums = (2048, 1, jnp.float32) if on_cpu else (8192, 10, None)
-    if on_cpu and not jax_setup.multiplies_bfloat16():
+    if on_cpu and not jax_setup.has_bfloat16_matmul():
         dtype = "float32"  # as layers.bfloat16_product multiplies there
     mesh = Mesh(np.array(devices), ("device",))
     rows, all_of_it = (NamedSharding(mesh, spec) for spec in (PartitionSpec("device"), PartitionSpec()))

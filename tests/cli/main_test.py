@@ -34,7 +34,7 @@ def outcome(capfd, *words):
 def test_help_is_light():
     """Nothing heavy is imported for it: what a loaded machine needs does not matter here, only what is loaded."""
     program = (
-        "import sys; from explainft.cli.main import parser; parser().format_help(); "
+        "import sys; from explainft.cli.main import build_parser; build_parser().format_help(); "
         "print({'jax', 'numpy', 'tensorflow', 'gin', 'matplotlib'} & set(sys.modules))"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -178,7 +178,7 @@ def test_train_eval_infer_export_report(capfd, trained, tmp_path, tiny_data_dir)
         (["export", "run", "gs://bucket/small"], "DESTINATION=gs://bucket/small is no folder of this machine"),
         (["report", "/nonexistent"], "/nonexistent"),
         (["solve", "( ( [MAX 2 ) 3 )"], "at character"),
-        (["explain", "--modulus=0", NESTED], "'0' is no positive whole number; see explainft explain --help"),
+        (["explain", "--modulus=0", NESTED], "'0' must be a positive integer; see explainft explain --help"),
         (["exlain", NESTED], "exlain"),
     ],
 )
@@ -223,7 +223,7 @@ def test_nothing_to_answer(capfd, trained, tmp_path, monkeypatch):
 
 def test_the_best_checkpoint_has_a_name(capfd, trained):
     assert outcome(capfd, "infer", trained, NESTED, "--step=best")[0] == 0
-    assert "no positive whole number" in outcome(capfd, "infer", trained, NESTED, "--step=bets")[2]
+    assert "must be a positive integer" in outcome(capfd, "infer", trained, NESTED, "--step=bets")[2]
 
 
 def test_a_closed_pipe_is_no_mistake():

@@ -12,7 +12,7 @@ from explainft.data import token_cache
 # What JAX itself has read.
 PROGRAM = """
 from explainft.core import jax_setup
-jax_setup.prepare()
+jax_setup.configure()
 import jax
 print(jax.config.read("jax_cpu_enable_async_dispatch"), jax.config.jax_compilation_cache_dir)
 """
@@ -38,7 +38,7 @@ def test_what_the_user_has_set_stays(tmp_path):
 # A computation's temporary arrays may be one block of gigabytes.
 FAULTS = """
 from explainft.core import jax_setup
-jax_setup.prepare()
+jax_setup.configure()
 import ctypes, resource
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.free.argtypes, libc.memset.argtypes = (

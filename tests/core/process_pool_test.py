@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from explainft.core.process_pool import Killed, workers
+from explainft.core.process_pool import WorkerDied, process_pool
 
 
 def squared(argument):
@@ -15,7 +15,7 @@ def squared(argument):
 
 
 def test_answers_come_in_order_from_all_processes_and_what_is_left_is_forgotten():
-    with workers(2) as run:
+    with process_pool(2) as run:
         first = list(itertools.islice(run(squared, itertools.count()), 300))
         second = list(run(squared, range(5)))
     assert [answer[:2] for answer in first] == [(i, i**2) for i in range(300)]
@@ -34,7 +34,7 @@ def killed_at_its_answer(argument):
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal")
 def test_a_process_killed_at_its_answer_holds_up_nobody():
     answers = []
-    with pytest.raises(Killed), workers(2) as run:
+    with pytest.raises(WorkerDied), process_pool(2) as run:
         answers.extend(run(killed_at_its_answer, itertools.count()))
     assert answers[:3] == [0, 1, 2]
 
@@ -44,6 +44,6 @@ def wrong(argument):
 
 
 def test_an_error_is_raised_with_its_traceback():
-    with pytest.raises(ValueError, match="no 0") as raised, workers(2) as run:
+    with pytest.raises(ValueError, match="no 0") as raised, process_pool(2) as run:
         list(run(wrong, range(5)))
     assert "in wrong" in raised.value.__notes__[0]

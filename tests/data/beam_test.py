@@ -10,7 +10,7 @@ from explainft.core.errors import UserError
 from explainft.data import dataset
 from explainft.data.dataset import ExplainedListops, build
 from explainft.listops.configs import Config, candidates
-from explainft.listops.sample import Sampler
+from explainft.listops.sampling import Sampler
 
 pytestmark = [
     pytest.mark.beam,

@@ -334,7 +334,7 @@ def rounded(x):
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("shape", [(1,), (3, 1), (2, 5), (4, 33)])
 def test_a_product_of_bfloat16_numbers_and_its_derivatives(monkeypatch, instructions, transposed, shape):
-    monkeypatch.setattr(jax_setup, "multiplies_bfloat16", lambda: instructions)
+    monkeypatch.setattr(jax_setup, "has_bfloat16_matmul", lambda: instructions)
     rng = np.random.default_rng(0)
     x, d_y = (rng.standard_normal((*shape, n)).astype(np.float32) for n in (24, 7))
     kernel = rng.standard_normal((7, 24) if transposed else (24, 7)).astype(np.float32)
@@ -361,7 +361,7 @@ def compiled_gradients_of_bfloat16_products(transposed):
     return jax.jit(jax.grad(loss, argnums=(0, 1))).lower(x, kernel).compile().as_text()
 
 
-@pytest.mark.skipif(not jax_setup.multiplies_bfloat16(), reason="the processor has no instructions for bfloat16")
+@pytest.mark.skipif(not jax_setup.has_bfloat16_matmul(), reason="the processor has no instructions for bfloat16")
 @pytest.mark.parametrize("transposed", [False, True])
 def test_xla_widens_no_operand_of_a_product_of_bfloat16_numbers(transposed):
     text = compiled_gradients_of_bfloat16_products(transposed)
@@ -370,7 +370,7 @@ def test_xla_widens_no_operand_of_a_product_of_bfloat16_numbers(transposed):
 
 @pytest.mark.parametrize("transposed", [False, True])
 def test_without_instructions_for_bfloat16_xla_is_given_nothing_to_widen(monkeypatch, transposed):
-    monkeypatch.setattr(jax_setup, "multiplies_bfloat16", lambda: False)
+    monkeypatch.setattr(jax_setup, "has_bfloat16_matmul", lambda: False)
     text = compiled_gradients_of_bfloat16_products(transposed)
     assert " dot(" in text and "reduce-precision" in text and "bf16" not in text
 
@@ -381,7 +381,7 @@ def test_without_instructions_for_bfloat16_xla_is_given_nothing_to_widen(monkeyp
 )
 def test_which_processors_multiply_bfloat16(monkeypatch, features, multiplies):
     monkeypatch.setattr(jax_setup, "_features", lambda: features)
-    assert jax_setup.multiplies_bfloat16() is multiplies
+    assert jax_setup.has_bfloat16_matmul() is multiplies
 
 
 def test_xla_copies_nothing_for_the_derivative_of_a_float32_product():

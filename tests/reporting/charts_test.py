@@ -255,7 +255,7 @@ def test_the_bars_are_the_shares_of_the_first_mistakes(medium, t5x):
 
 
 def test_every_kind_of_mistake_has_a_label():
-    assert charts.KINDS.keys() == {charts.VALID, *listops.MISTAKES}
+    assert charts.KINDS.keys() == {charts.VALID, *listops.ERROR_KINDS}
 
 
 def test_without_predictions_the_picture_of_mistakes_says_so(t5x):

@@ -36,7 +36,7 @@ def test_the_peak_is_that_of_matrix_products():
 
 @pytest.mark.parametrize(("instructions", "dtype"), [(True, "bfloat16"), (False, "float32")])
 def test_the_peak_of_bfloat16_products_is_that_of_the_numbers_which_are_multiplied(monkeypatch, instructions, dtype):
-    monkeypatch.setattr(jax_setup, "multiplies_bfloat16", lambda: instructions)
+    monkeypatch.setattr(jax_setup, "has_bfloat16_matmul", lambda: instructions)
     normal, drawn = jax.random.normal, []
     monkeypatch.setattr(
         jax.random, "normal", lambda key, shape, dtype: drawn.append(dtype) or normal(key, shape, dtype)

@@ -7,7 +7,7 @@ from explainft.listops.explain import Step, check, read, steps
 from explainft.listops.expression import Tree
 
 # Every kind, with what it says of the first wrong step; exactly one holds.
-MISTAKES = {
+ERROR_KINDS = {
     "list": "a step is missing, surplus or out of turn: its list is that of another step",
     "operator": "another operator than the right one",
     "copy": "the right operator over a wrong list: a value changed, lost, added or moved",
@@ -17,14 +17,14 @@ MISTAKES = {
 }
 
 
-class Mistake(NamedTuple):
-    """A key of MISTAKES, and the zero-based step it is in; None for the final answer."""
+class FirstError(NamedTuple):
+    """A key of ERROR_KINDS, and the zero-based step it is in; None for the final answer."""
 
     kind: str
     step: int | None
 
 
-def mistake(text: str, tree: Tree, style: str, modulus: int = 10) -> Mistake | None:
+def first_error(text: str, tree: Tree, style: str, modulus: int = 10) -> FirstError | None:
     """The first mistake of an explanation; None exactly where `check` finds it valid.
 
     Style "short" shows no lists. There a step counts as another's, kind "list", where it equals one and the operators
@@ -36,15 +36,15 @@ def mistake(text: str, tree: Tree, style: str, modulus: int = 10) -> Mistake | N
     if k is None:
         if checked.answer_correct:
             return None
-        return Mistake("malformed" if checked.final_answer is None else "answer", None)
+        return FirstError("malformed" if checked.final_answer is None else "answer", None)
     if k >= len(shown):
-        return Mistake("malformed" if checked.final_answer is None else "list", k)
+        return FirstError("malformed" if checked.final_answer is None else "list", k)
     step = shown[k]
     if step is None:
-        return Mistake("malformed", k)
+        return FirstError("malformed", k)
     if k >= checked.steps_total:
-        return Mistake("list", k)
-    return Mistake(_kind(step, k, shown, steps(tree, style, modulus), steps(tree, "long", modulus)), k)
+        return FirstError("list", k)
+    return FirstError(_kind(step, k, shown, steps(tree, style, modulus), steps(tree, "long", modulus)), k)
 
 
 def _kind(step: Step, k: int, shown: Sequence[Step | None], gold: Sequence[Step], full: Sequence[Step]) -> str:

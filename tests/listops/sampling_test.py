@@ -9,7 +9,7 @@ import pytest
 from explainft.core.errors import UserError
 from explainft.listops.configs import CONFIGS
 from explainft.listops.expression import Node, depth, length, operators, values
-from explainft.listops.sample import Sampler
+from explainft.listops.sampling import Sampler
 
 
 def arena_tree(rng: random.Random, level: int, sampler: Sampler):

@@ -4,7 +4,7 @@ from explainft.listops.explain import steps
 from explainft.listops.expression import Node, Tree, walk
 
 
-def draw(tree: Tree, modulus: int = 10) -> str:
+def render_tree(tree: Tree, modulus: int = 10) -> str:
     """One line a node, an operator with its value: `[MAX 2 [MIN 4 7 ] 0 ]` is
 
     MAX = 4

@@ -4,15 +4,15 @@ import re
 import pytest
 
 from explainft.listops import (
-    MISTAKES,
+    ERROR_KINDS,
     STYLES,
+    FirstError,
     ListOpsError,
-    Mistake,
     Node,
     check,
     evaluate,
     explain,
-    mistake,
+    first_error,
     parse,
 )
 
@@ -33,11 +33,11 @@ LINES = {
 }
 
 
-def of(style: str, *lines: str) -> Mistake | None:
-    return mistake("\n".join(lines), TREE, style)
+def of(style: str, *lines: str) -> FirstError | None:
+    return first_error("\n".join(lines), TREE, style)
 
 
-def with_line(style: str, k: int, line: str) -> Mistake | None:
+def with_line(style: str, k: int, line: str) -> FirstError | None:
     lines = list(LINES[style])
     lines[k] = line
     return of(style, *lines)
@@ -74,7 +74,7 @@ def test_the_lines_of_these_tests_are_right(style):
     ],
 )
 def test_wrong_operator(style, k, line):
-    assert with_line(style, k, line) == Mistake("operator", k)
+    assert with_line(style, k, line) == FirstError("operator", k)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_wrong_operator(style, k, line):
     ],
 )
 def test_copy_error(style, k, line):
-    assert with_line(style, k, line) == Mistake("copy", k)
+    assert with_line(style, k, line) == FirstError("copy", k)
 
 
 @pytest.mark.parametrize(
@@ -113,19 +113,19 @@ def test_copy_error(style, k, line):
 )
 def test_wrong_arithmetic(style, k, line):
     assert line != LINES[style][k]
-    assert with_line(style, k, line) == Mistake("arithmetic", k)
+    assert with_line(style, k, line) == FirstError("arithmetic", k)
 
 
 @pytest.mark.parametrize("style", STEP_STYLES)
 def test_missing_surplus_and_swapped_steps_are_wrong_lists(style):
     a, b, c, d, final = LINES[style]
-    assert of(style, b, c, d, final) == Mistake("list", 0)
-    assert of(style, a, c, d, final) == Mistake("list", 1)
-    assert of(style, a, b, c, final) == Mistake("list", 3)
-    assert of(style, a, c, b, d, final) == Mistake("list", 1)
-    assert of(style, a, a, b, c, d, final) == Mistake("list", 1)
-    assert of(style, a, b, c, d, d, final) == Mistake("list", 4)
-    assert of(style, final) == Mistake("list", 0)
+    assert of(style, b, c, d, final) == FirstError("list", 0)
+    assert of(style, a, c, d, final) == FirstError("list", 1)
+    assert of(style, a, b, c, final) == FirstError("list", 3)
+    assert of(style, a, c, b, d, final) == FirstError("list", 1)
+    assert of(style, a, a, b, c, d, final) == FirstError("list", 1)
+    assert of(style, a, b, c, d, d, final) == FirstError("list", 4)
+    assert of(style, final) == FirstError("list", 0)
 
 
 @pytest.mark.parametrize("style", SHOWING_LISTS)
@@ -133,55 +133,55 @@ def test_another_steps_list_is_a_wrong_list(style):
     a, b, c, d, final = LINES[style]
     wrong_too = c.replace("is 5", "is 3")
     assert wrong_too != c
-    assert of(style, wrong_too, b, c, d, final) == Mistake("list", 0)
-    assert of(style, a, wrong_too, c, d, final) == Mistake("list", 1)
+    assert of(style, wrong_too, b, c, d, final) == FirstError("list", 0)
+    assert of(style, a, wrong_too, c, d, final) == FirstError("list", 1)
 
 
 @pytest.mark.parametrize("garbage", ["Min, smallest", "", "SUM add 3", "Final answer: 4", "<b>", "Min, x"])
 @pytest.mark.parametrize("style", STEP_STYLES)
 def test_what_is_no_step_is_malformed(style, garbage):
     a, b, c, d, final = LINES[style]
-    assert mistake(";".join([a, garbage, c, d, final]), TREE, style) == Mistake("malformed", 1)
-    assert mistake(";".join([a, b, c, d, garbage, final]), TREE, style) == Mistake("malformed", 4)
+    assert first_error(";".join([a, garbage, c, d, final]), TREE, style) == FirstError("malformed", 1)
+    assert first_error(";".join([a, b, c, d, garbage, final]), TREE, style) == FirstError("malformed", 4)
 
 
 @pytest.mark.parametrize("style", STEP_STYLES)
 def test_without_a_final_answer_it_is_malformed_where_it_ends(style):
     *lines, final = LINES[style]
-    assert of(style, *lines) == Mistake("malformed", None)
-    assert of(style, *lines, "Final answer: four") == Mistake("malformed", None)
-    assert of(style, *lines[:2]) == Mistake("malformed", 2)
-    assert of(style) == Mistake("malformed", 0)
+    assert of(style, *lines) == FirstError("malformed", None)
+    assert of(style, *lines, "Final answer: four") == FirstError("malformed", None)
+    assert of(style, *lines[:2]) == FirstError("malformed", 2)
+    assert of(style) == FirstError("malformed", 0)
 
 
 @pytest.mark.parametrize("style", STEP_STYLES)
 def test_a_wrong_final_answer_after_right_steps(style):
     *lines, _ = LINES[style]
-    assert of(style, *lines, "Final answer: 5") == Mistake("answer", None)
+    assert of(style, *lines, "Final answer: 5") == FirstError("answer", None)
 
 
 def test_style_none_has_an_answer_alone():
     assert of("none", "4") is of("none", "Final answer: 4") is None
-    assert of("none", "5") == of("none", "Final answer: 24") == Mistake("answer", None)
-    assert of("none") == of("none", "four") == Mistake("malformed", None)
+    assert of("none", "5") == of("none", "Final answer: 24") == FirstError("answer", None)
+    assert of("none") == of("none", "four") == FirstError("malformed", None)
 
 
 @pytest.mark.parametrize("style", STEP_STYLES)
 def test_the_first_mistake_counts(style):
     a, b, c, d, _ = LINES[style]
-    assert of(style, a, "garbage", d, c, "Final answer: 9") == Mistake("malformed", 1)
+    assert of(style, a, "garbage", d, c, "Final answer: 9") == FirstError("malformed", 1)
 
 
 def test_the_modulus_counts():
     tree = parse("[SUM 15 27 1 ]")
     text = explain(tree, "medium", 30)
-    assert mistake(text, tree, "medium", 30) is None
-    assert mistake(text, tree, "medium") == Mistake("arithmetic", 0)
+    assert first_error(text, tree, "medium", 30) is None
+    assert first_error(text, tree, "medium") == FirstError("arithmetic", 0)
 
 
 def test_an_unknown_style_is_refused():
     with pytest.raises(ListOpsError, match="unknown style 'shuffled'"):
-        mistake("4", TREE, "shuffled")
+        first_error("4", TREE, "shuffled")
 
 
 # ---- whatever the text
@@ -218,13 +218,13 @@ def test_there_is_a_mistake_exactly_where_the_check_finds_no_valid_explanation(s
         tree = random_tree(rng)
         text = damaged(explain(tree, style), rng)
         checked = check(text, tree, style)
-        found = mistake(text, tree, style)
+        found = first_error(text, tree, style)
         assert (found is None) == checked.valid, text
         if found:
-            assert found.kind in MISTAKES
+            assert found.kind in ERROR_KINDS
             assert found.step == checked.first_wrong_step
             if found.kind == "answer":
                 assert checked.final_answer not in (None, evaluate(tree))
         seen.add(found.kind if found else None)
-    unseen = {"none": set(MISTAKES) - {"answer", "malformed"}, "short": {"copy"}}
-    assert seen == {None, *MISTAKES} - unseen.get(style, set())
+    unseen = {"none": set(ERROR_KINDS) - {"answer", "malformed"}, "short": {"copy"}}
+    assert seen == {None, *ERROR_KINDS} - unseen.get(style, set())

@@ -1,0 +1,19 @@
+"""`explainft explain`: writes the gold explanation of expressions."""
+
+import argparse
+
+from explainft.cli.expressions import add_expressions, read_expressions
+from explainft.cli.flags import add_command, add_style
+
+
+def add_parser(subparsers) -> None:
+    parser = add_command(subparsers, "explain", run, "Write the gold explanation of expressions.")
+    add_expressions(parser)
+    add_style(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    from explainft import listops
+
+    for expression in read_expressions(args.expression):
+        print(listops.explain(listops.parse(expression), args.style, args.modulus))

@@ -1,0 +1,65 @@
+"""Flags that several commands share, and the types of their values."""
+
+import argparse
+from collections.abc import Callable
+
+from explainft.core.errors import UserError
+
+DECODE_BATCH_SIZE = 256  # where no recipe specifies it
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports a wrong command line as a UserError of one line."""
+
+    def error(self, message: str):
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
+def add_command(
+    subparsers, name: str, run: Callable[[argparse.Namespace], None], help: str, *, reads_macros: bool = False
+) -> argparse.ArgumentParser:
+    """Adds a command that calls `run` with its flags.
+
+    `reads_macros`: it accepts --gin.NAME=VALUE even without --gin_file.
+    """
+    parser = subparsers.add_parser(name, help=summary(help), description=help)
+    parser.set_defaults(function=run, reads_macros=reads_macros)
+    return parser
+
+
+def summary(help: str) -> str:
+    """Turns a sentence into an entry of the list of commands."""
+    return help[0].lower() + help[1:].removesuffix(".")
+
+
+def add_style(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--style", default="medium", help="none, short, medium or long; default: medium")
+    parser.add_argument("--modulus", type=positive_integer, default=10, help="of SUM; default: 10")
+
+
+def add_data_dir(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tfds_data_dir", help="the directory of datasets; default: that of TensorFlow Datasets")
+
+
+def add_step(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--step", type=step, help="a checkpoint's step, or best; default: the latest")
+
+
+def add_decoding(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--batch_size", type=positive_integer, help=f"of decoding; default: {DECODE_BATCH_SIZE}")
+    parser.add_argument("--decode_dtype", choices=("float32", "bfloat16", "int8"), help="int8 is the fastest on a CPU")
+
+
+def step(text: str) -> int | str:
+    return text if text == "best" else positive_integer(text)
+
+
+def positive_integer(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a positive integer")
+    return int(text)
+
+
+def split_list(text: str | None) -> list[str]:
+    """Splits a value at its commas."""
+    return [part for part in (text or "").split(",") if part]

@@ -1,0 +1,18 @@
+"""`explainft report`: makes a table, figures and a page from runs."""
+
+import argparse
+from pathlib import Path
+
+from explainft.cli.flags import add_command
+
+
+def add_parser(subparsers) -> None:
+    parser = add_command(subparsers, "report", run, "Make a table, figures and a page from runs.")
+    parser.add_argument("runs", nargs="+", help="MODEL_DIRs")
+    parser.add_argument("--output", default="report", help="the directory to write; default: report")
+
+
+def run(args: argparse.Namespace) -> None:
+    from explainft.reporting import report
+
+    report.write_report([Path(run) for run in args.runs], Path(args.output))

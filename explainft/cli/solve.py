@@ -1,0 +1,20 @@
+"""`explainft solve`: answers expressions with the model that ships with the package."""
+
+import argparse
+
+from explainft.cli.expressions import add_expressions, read_expressions
+from explainft.cli.flags import add_command
+from explainft.core import jax_setup
+
+
+def add_parser(subparsers) -> None:
+    parser = add_command(subparsers, "solve", run, "Answer expressions with the model that ships with the package.")
+    add_expressions(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    jax_setup.configure()
+    from explainft.evaluation import infer
+
+    for prediction in infer.infer(infer.PRETRAINED, read_expressions(args.expression)):
+        print(prediction.text())
