@@ -1,11 +1,11 @@
-"""Sizes of T5 on this machine's accelerator: an update's share of the matrix-product peak, memory, decoding.
+"""T5 of several sizes on this machine's accelerator: the train step's MFU and memory, and decoding throughput.
 
 python -m benchmarks.accelerator    # random weights and tokens, bfloat16, packed 512/512
 python -m benchmarks.accelerator 3b --batch 16 --fsdp --remat full
 
-Needs no TensorFlow. FLOPs are those of the matrix products of the traced program, without what is computed again in the
-backward pass; the peak is that of a bfloat16 product of 8,192 x 8,192 random numbers, measured first. Beside it Hugging
-Face's `generate` writes as many tokens on the same device, in bfloat16 and with random weights too.
+Needs no TensorFlow. FLOPs are those of the matmuls of the traced program without rematerialization. The peak is that of
+a bfloat16 matmul of 8,192 x 8,192 random values, measured first. Hugging Face's `generate` decodes as many tokens on
+the same device, in bfloat16 and with random weights.
 """
 
 import argparse
@@ -45,12 +45,12 @@ SIZES = {
     "large": T5Config(32128, 1024, 16, 24, 24, 64, 4096),
     "3b": T5Config(32128, 1024, 32, 24, 24, 128, 16384),
 }
-PEER = "Hugging Face"
+BASELINE = "Hugging Face"
 BATCHES = {"tiny": 8, "small": 128, "base": 64, "large": 64, "3b": 32}
 
 
 def seconds(run: Callable[[], object], repetitions: int) -> list[float]:
-    """Of each repetition, after one that nobody times."""
+    """Returns the seconds of each repetition, after one warm-up."""
     jax.block_until_ready(run())
     times = []
     for _ in range(repetitions):
@@ -61,13 +61,13 @@ def seconds(run: Callable[[], object], repetitions: int) -> list[float]:
 
 
 def memory_peak() -> float | None:
-    """GiB on the fullest device so far; None where the platform does not tell."""
+    """Returns the peak GiB of the fullest device, None where the platform does not report it."""
     stats = [device.memory_stats() for device in jax.devices()]
     return max((s["peak_bytes_in_use"] / 2**30 for s in stats if s), default=None)
 
 
 def batch(rows: int, length: int, vocab_size: int) -> dict[str, np.ndarray]:
-    """Full rows: no padding, one segment."""
+    """Returns full rows: no padding, one segment."""
     tokens = np.random.default_rng(0).integers(2, vocab_size, (2, rows, length)).astype(np.int32)
     inputs, targets = tokens
     shifted = np.pad(targets, ((0, 0), (1, 0)))[:, :-1]
@@ -81,24 +81,23 @@ def batch(rows: int, length: int, vocab_size: int) -> dict[str, np.ndarray]:
     }
 
 
-def fresh(like: Any) -> Any:
-    """Random parameters of these shapes in these places. Not a network's own, of all of which a program takes minutes
-    to compile."""
-    keys = iter(jax.random.split(jax.random.key(0), len(jax.tree.leaves(like))))
+def random_parameters(abstract: Any) -> Any:
+    """Returns random arrays of these shapes and shardings; initializing the whole model takes minutes to compile."""
+    keys = iter(jax.random.split(jax.random.key(0), len(jax.tree.leaves(abstract))))
 
     def normal(x: jax.ShapeDtypeStruct) -> jax.Array:
         return _normal(next(keys), x.shape, x.sharding) if len(x.shape) > 1 else jnp.ones(x.shape, device=x.sharding)
 
-    return jax.tree.map(normal, like)
+    return jax.tree.map(normal, abstract)
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
-def _normal(key: jax.Array, shape: tuple[int, ...], place: Any) -> jax.Array:
-    return jax.lax.with_sharding_constraint(jax.random.normal(key, shape) / np.sqrt(shape[0]), place)
+def _normal(key: jax.Array, shape: tuple[int, ...], sharding: Any) -> jax.Array:
+    return jax.lax.with_sharding_constraint(jax.random.normal(key, shape) / np.sqrt(shape[0]), sharding)
 
 
-def ours(size: str, args: argparse.Namespace) -> Callable[[], dict[str, Any]]:
-    """Compiles the update and greedy decoding of this size; what it returns runs and times them."""
+def set_up_explainft(size: str, args: argparse.Namespace) -> Callable[[], dict[str, Any]]:
+    """Compiles the train step and greedy decoding of this size; returns a function that runs and times them."""
     mesh = sharding.make_mesh(args.model_parallelism)
     rows = args.batch or BATCHES[size]
     config = dataclasses.replace(
@@ -106,19 +105,19 @@ def ours(size: str, args: argparse.Namespace) -> Callable[[], dict[str, Any]]:
     )
     trained = sharding.suited(config, mesh, (args.length, args.length))
     tx = optimizers.adafactor(lambda _: 1e-3)
-    like = abstract_state(config, tx, mesh, args.fsdp)
-    places = jax.tree.map(lambda x: x.sharding, like)
+    abstract = abstract_state(config, tx, mesh, args.fsdp)
+    shardings = jax.tree.map(lambda x: x.sharding, abstract)
     with jax.set_mesh(mesh):
-        # A GPU's compiler tries its products on arrays of the device: all that is large is made when nothing compiles.
+        # A GPU's compiler autotunes matmuls on device arrays, so large arrays are allocated when nothing compiles.
         of_batch = jax.sharding.NamedSharding(mesh, jax.P("data"))
         packed = batch(rows, args.length, config.vocab_size)
         shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=of_batch) for name, x in packed.items()}
         plain = make_train_step(
             dataclasses.replace(config, remat_policy="none", scan_layers=True), tx, Loss(z_loss=1e-4), 0
         )
-        work = flops.products(plain.trace(like, shapes).jaxpr.jaxpr)
-        step = make_train_step(trained, tx, Loss(z_loss=1e-4), 0, args.microbatches, places).lower(like, shapes)
-        params = jax.tree.map(lambda x: x.update(dtype=jnp.dtype(config.dtype)), like.params)
+        work = flops.products(plain.trace(abstract, shapes).jaxpr.jaxpr)
+        step = make_train_step(trained, tx, Loss(z_loss=1e-4), 0, args.microbatches, shardings).lower(abstract, shapes)
+        params = jax.tree.map(lambda x: x.update(dtype=jnp.dtype(config.dtype)), abstract.params)
         tokens = jax.ShapeDtypeStruct((args.decode_batch, args.decode_length), jnp.int32, sharding=of_batch)
         decode = decoding.greedy.lower(config, params, tokens, args.decode_length)
     with ThreadPoolExecutor() as pool:
@@ -134,43 +133,45 @@ def ours(size: str, args: argparse.Namespace) -> Callable[[], dict[str, Any]]:
             "jax": jax.__version__,
             "peak_tflops": peak / 1e12,
         }
-        params = fresh(like.params)
-        state = jax.device_put(TrainState(jnp.int32(0), params, tx.init(params)), places)
+        params = random_parameters(abstract.params)
+        state = jax.device_put(TrainState(jnp.int32(0), params, tx.init(params)), shardings)
         del params
         found["parameters"] = sum(x.size for x in jax.tree.leaves(state.params))
         on_device = sharding.put_batch(packed, mesh)
 
-        def update():
+        def train_step():
             nonlocal state
             state, sums = step(state, on_device)
             return sums
 
-        times = seconds(update, args.repetitions)
+        times = seconds(train_step, args.repetitions)
         took = float(np.median(times))
-        found["update"] = {
+        found["train_step"] = {
             "seconds": times,
             "tflop": work / 1e12,
-            "utilisation": work / took / peak,
+            "mfu": work / took / peak,
             "target_tokens_per_second": rows * args.length / took,
             "peak_memory_gib": memory_peak(),
         }
         if args.profile and size == args.sizes[0]:
             with jax.profiler.trace(args.profile, create_perfetto_trace=True):
-                jax.block_until_ready([update() for _ in range(profiling.TRACED)])
-            found["update"]["shares"] = profiling.shares(Path(args.profile))
-        params = jax.tree.map(lambda x: x.astype(config.dtype), state.params)  # as reduced.py has it on an accelerator
+                jax.block_until_ready([train_step() for _ in range(profiling.TRACED)])
+            found["train_step"]["fractions"] = profiling.shares(Path(args.profile))
+        params = jax.tree.map(
+            lambda x: x.astype(config.dtype), state.params
+        )  # as decode_parameters does on an accelerator
         del state
         inputs = batch(args.decode_batch, args.decode_length, config.vocab_size)["encoder_input_tokens"]
         inputs = sharding.put_batch({"inputs": inputs}, mesh)["inputs"]
-        # EOS cannot be the likeliest where its embedding is zero and another logit is positive: every row is full.
+        # EOS is never the argmax where its embedding is zero and another logit is positive: every row is full.
         params["token_embedder"]["embedding"] = params["token_embedder"]["embedding"].at[EOS_ID].set(0.0)
-        assert not np.any(decode(params, inputs) == EOS_ID), "a text has ended"
+        assert not np.any(decode(params, inputs) == EOS_ID), "an output has ended"
         return {**found, "decoding": rate(args, seconds(lambda: decode(params, inputs), args.repetitions))}
 
     return measure
 
 
-def hugging_face(size: str, args: argparse.Namespace) -> Callable[[], dict[str, Any]]:
+def set_up_hugging_face(size: str, args: argparse.Namespace) -> Callable[[], dict[str, Any]]:
     import torch
     import transformers
 
@@ -195,18 +196,18 @@ def hugging_face(size: str, args: argparse.Namespace) -> Callable[[], dict[str, 
         inputs = inputs.long().to(device)
         mask = torch.ones_like(inputs)
 
-        def write() -> None:
+        def generate() -> None:
             with torch.inference_mode():
-                texts = model.generate(
+                outputs = model.generate(
                     input_ids=inputs, attention_mask=mask, max_new_tokens=args.decode_length, do_sample=False
                 )
-            texts.cpu()
-            assert texts.shape[1] == args.decode_length + 1, texts.shape
+            outputs.cpu()
+            assert outputs.shape[1] == args.decode_length + 1, outputs.shape
 
         return {
             "torch": torch.__version__,
             "transformers": transformers.__version__,
-            "decoding": rate(args, seconds(write, args.repetitions)),
+            "decoding": rate(args, seconds(generate, args.repetitions)),
         }
 
     return measure
@@ -216,25 +217,25 @@ def rate(args: argparse.Namespace, times: list[float]) -> dict[str, Any]:
     return {"seconds": times, "tokens_per_second": args.decode_batch * args.decode_length / float(np.median(times))}
 
 
-def in_turn(of: Callable[..., Callable[[], dict[str, Any]]], sizes: list[str], args: argparse.Namespace):
-    """(size, what was measured) of each: processes of their own, which get ready at once and measure one by one."""
+def one_by_one(of: Callable[..., Callable[[], dict[str, Any]]], sizes: list[str], args: argparse.Namespace):
+    """Yields (size, measurements); processes of their own compile concurrently and measure one at a time."""
     spawn = multiprocessing.get_context("spawn")
     ends = {size: spawn.Pipe() for size in sizes}
-    processes = {size: spawn.Process(target=_wait_for_turn, args=(ends[size][1], of, size, args)) for size in sizes}
+    processes = {size: spawn.Process(target=_wait_for_start, args=(ends[size][1], of, size, args)) for size in sizes}
     for size, process in processes.items():
         process.start()
         ends[size][1].close()
     for size in sizes:
-        with contextlib.suppress(EOFError):  # it has said on standard error why it ended
+        with contextlib.suppress(EOFError):  # its error stands on standard error
             ends[size][0].recv()
     for size, process in processes.items():
         with contextlib.suppress(EOFError, BrokenPipeError):
             ends[size][0].send(None)
             yield size, ends[size][0].recv()
-        process.join()  # with which the device's memory is free
+        process.join()  # frees the device memory
 
 
-def _wait_for_turn(end: Any, of: Callable[..., Callable[[], dict[str, Any]]], *arguments: Any) -> None:
+def _wait_for_start(end: Any, of: Callable[..., Callable[[], dict[str, Any]]], *arguments: Any) -> None:
     measure = of(*arguments)
     end.send(None)
     end.recv()
@@ -242,9 +243,9 @@ def _wait_for_turn(end: Any, of: Callable[..., Callable[[], dict[str, Any]]], *a
 
 
 def table(report: Mapping[str, Any]) -> str:
-    """A row for each size; dashes for what was not measured."""
+    """Returns one row per size, dashes where it was not measured."""
     lines = [
-        f"| size | batch | update | share of the peak | GiB | decoding | {PEER} | ratio |",
+        f"| size | batch size | train step | MFU | GiB | decoding | {BASELINE} | ratio |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for size in [size for size in SIZES if size != "tiny"]:
@@ -252,21 +253,21 @@ def table(report: Mapping[str, Any]) -> str:
         if found is None:
             lines.append(f"| {size} |{' - |' * 7}")
             continue
-        update, written, peer = found["update"], found["decoding"], found.get(PEER)
-        beside = "- | -"
-        if peer:
-            its_rate = peer["decoding"]["tokens_per_second"]
-            beside = f"{its_rate:,.0f} | {written['tokens_per_second'] / its_rate:.1f}x"
-        memory = f"{update['peak_memory_gib']:.0f}" if update["peak_memory_gib"] else "-"
+        step, decoding, baseline = found["train_step"], found["decoding"], found.get(BASELINE)
+        comparison = "- | -"
+        if baseline:
+            baseline_rate = baseline["decoding"]["tokens_per_second"]
+            comparison = f"{baseline_rate:,.0f} | {decoding['tokens_per_second'] / baseline_rate:.1f}x"
+        memory = f"{step['peak_memory_gib']:.0f}" if step["peak_memory_gib"] else "-"
         lines.append(
-            f"| {size} | {found['batch']} | {_median(update):,.0f} ms | **{update['utilisation']:.0%}** | {memory} | "
-            f"{written['tokens_per_second']:,.0f} tokens/s | {beside} |"
+            f"| {size} | {found['batch']} | {_median(step):,.0f} ms | **{step['mfu']:.0%}** | {memory} | "
+            f"{decoding['tokens_per_second']:,.0f} tokens/s | {comparison} |"
         )
     if not report["sizes"]:
         return "\n".join(lines)
     made_on = [
-        f"{found['devices']} x {found['device']}, {found['peak_tflops']:.0f} TFLOP/s in products, jax {found['jax']}"
-        + (f", torch {peer['torch']}, transformers {peer['transformers']}" if (peer := found.get(PEER)) else "")
+        f"{found['devices']} x {found['device']}, {found['peak_tflops']:.0f} TFLOP/s in bfloat16, jax {found['jax']}"
+        + (f", torch {other['torch']}, transformers {other['transformers']}" if (other := found.get(BASELINE)) else "")
         for found in report["sizes"].values()
     ]
     lines += ["", f"Medians of {report['repetitions']}. Made on " + "; ".join(dict.fromkeys(made_on)) + "."]
@@ -274,14 +275,14 @@ def table(report: Mapping[str, Any]) -> str:
 
 
 def _median(found: Mapping[str, Any]) -> float:
-    """Milliseconds."""
+    """Returns milliseconds."""
     return 1000 * float(np.median(found["seconds"]))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sizes", choices=SIZES, nargs="*", help="default: small base large 3b")
-    parser.add_argument("--batch", type=int, help="rows of an update; default: what suits the size and 80 GiB or more")
+    parser.add_argument("--batch", type=int, help="rows per train step; default: by size")
     parser.add_argument("--length", type=int, default=512, help="of inputs and of targets")
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--remat", default="none")
@@ -290,11 +291,11 @@ def main() -> None:
     parser.add_argument("--model_parallelism", type=int, default=1)
     parser.add_argument("--microbatches", type=int, default=1)
     parser.add_argument("--decode_batch", type=int, default=256)
-    parser.add_argument("--decode_length", type=int, default=128, help="tokens written; as many are read")
+    parser.add_argument("--decode_length", type=int, default=128, help="generated tokens, and input tokens")
     parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--profile", help="a folder for a trace of three updates of the first size")
-    parser.add_argument("--no_peer", action="store_true", help="without Hugging Face")
-    parser.add_argument("--output", type=Path, default=OUTPUT, help="sizes that the file has and are not named stay")
+    parser.add_argument("--profile", help="directory for a trace of the first size")
+    parser.add_argument("--no_baseline", action="store_true", help="skip Hugging Face")
+    parser.add_argument("--output", type=Path, default=OUTPUT, help="sizes in it that are not named are kept")
     args = parser.parse_args()
     args.sizes = list(dict.fromkeys(args.sizes or ["small", "base", "large", "3b"]))
     jax_setup.configure()
@@ -302,7 +303,7 @@ def main() -> None:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     known = json.loads(args.output.read_text())["sizes"] if args.output.is_file() else {}
 
-    def keep(size: str, found: dict[str, Any]) -> None:
+    def save(size: str, found: dict[str, Any]) -> None:
         known[size] = found
         in_order = {size: known[size] for size in SIZES if size in known}
         args.output.parent.mkdir(parents=True, exist_ok=True)
@@ -311,14 +312,14 @@ def main() -> None:
         print(table(report), flush=True)
 
     measured = []
-    for size, found in in_turn(ours, args.sizes, args):
-        keep(size, {**found, "length": args.length, "decode_batch": args.decode_batch})
+    for size, found in one_by_one(set_up_explainft, args.sizes, args):
+        save(size, {**found, "length": args.length, "decode_batch": args.decode_batch})
         measured.append(size)
-    if not args.no_peer:
-        for size, found in in_turn(hugging_face, measured, args):
-            keep(size, {**known[size], PEER: found})
+    if not args.no_baseline:
+        for size, found in one_by_one(set_up_hugging_face, measured, args):
+            save(size, {**known[size], BASELINE: found})
     if missing := [size for size in args.sizes if size not in measured]:
-        sys.exit(f"not measured, for what stands above: {', '.join(missing)}")
+        sys.exit(f"not measured, see the errors above: {', '.join(missing)}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""How building, tokenising and batching grow with the number of examples: seconds, and peaks of anonymous memory.
+"""How building, tokenizing and batching scale with the number of examples: seconds and peak anonymous memory.
 
 python -m benchmarks.data_at_size 10000 100000 1000000 [--tokens]     # Linux; 1.2 GB of temporary files a million
 
-Anonymous memory is what a process cannot give back: pages of files are left out. It is summed over a command's
-processes every half second. benchmarks/results/data_at_size.json holds the rows; benchmarks.document puts them into
-docs/scale.md, and benchmarks.growth draws them.
+Anonymous memory excludes file-backed pages. It is summed over the processes of a command every half second.
+benchmarks/results/data_at_size.json holds the rows; benchmarks.document fills docs/scale.md from it, and
+benchmarks.growth draws it.
 """
 
 import argparse
@@ -39,15 +39,15 @@ for step in range(200):
 
 
 def anonymous_kib(root: int) -> int:
-    """Of a process and all below it."""
+    """Returns the anonymous memory of a process and its descendants."""
     parents, sizes = {}, {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
+    for directory in Path("/proc").iterdir():
+        if directory.name.isdigit():
             try:
-                fields = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
-                parents[int(folder.name)] = int(fields["PPid"])
-                sizes[int(folder.name)] = int(fields.get("RssAnon", "0 kB").split()[0])
-            except (OSError, ValueError):  # it has ended
+                fields = dict(line.split(":", 1) for line in (directory / "status").read_text().splitlines())
+                parents[int(directory.name)] = int(fields["PPid"])
+                sizes[int(directory.name)] = int(fields.get("RssAnon", "0 kB").split()[0])
+            except (OSError, ValueError):  # the process has ended
                 continue
     family = {root}
     while grown := {pid for pid, parent in parents.items() if parent in family} - family:
@@ -55,8 +55,8 @@ def anonymous_kib(root: int) -> int:
     return sum(sizes.get(pid, 0) for pid in family)
 
 
-def measured(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
-    """Seconds, and the peak of anonymous memory in MiB."""
+def measure(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
+    """Returns the seconds and the peak anonymous memory in MiB of a command."""
     started, peak = time.monotonic(), 0
     process = subprocess.Popen(command, env=environment, stdout=sys.stderr)
     while process.poll() is None:
@@ -68,9 +68,9 @@ def measured(command: list[str], environment: dict[str, str]) -> tuple[float, fl
 
 
 def table(report: dict[str, Any]) -> str:
-    where = report["machine"]
-    lines = [f"`{report['command']}`: {where['cpu']}, {where['cores']} cores", ""]
-    lines += ["| examples | work | s | examples/s | peak, MiB |", "|--:|:--|--:|--:|--:|"]
+    machine_info = report["machine"]
+    lines = [f"`{report['command']}`: {machine_info['cpu']}, {machine_info['cores']} cores", ""]
+    lines += ["| examples | work | seconds | examples/s | peak MiB |", "|--:|:--|--:|--:|--:|"]
     for row in report["rows"]:
         n, seconds = row["examples"], row["seconds"]
         lines.append(f"| {n:,} | {row['work']} | {seconds:,.1f} | {n / seconds:,.0f} | {row['peak_mib']:,.0f} |")
@@ -80,7 +80,7 @@ def table(report: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("examples", type=int, nargs="+")
-    parser.add_argument("--tokens", action="store_true", help="token cache, packing and 200 batches too")
+    parser.add_argument("--tokens", action="store_true", help="also measure the token cache, packing and 200 batches")
     args = parser.parse_args()
     report = {
         "command": shlex.join(["python", "-m", "benchmarks.data_at_size", *sys.argv[1:]]),
@@ -90,22 +90,22 @@ def main() -> None:
     }
     for n in args.examples:
         config = f"listops30-{n}"
-        with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / "tasks_at_size.py").write_text(TASKS.format(config=config))
-            path = os.pathsep.join([folder, *filter(None, [os.environ.get("PYTHONPATH")])])
+        with tempfile.TemporaryDirectory() as directory:
+            (Path(directory) / "tasks_at_size.py").write_text(TASKS.format(config=config))
+            path = os.pathsep.join([directory, *filter(None, [os.environ.get("PYTHONPATH")])])
             environment = {
                 **os.environ,
                 "PYTHONPATH": path,
-                "EXPLAINFT_CACHE_DIR": f"{folder}/cache",
+                "EXPLAINFT_CACHE_DIR": f"{directory}/cache",
                 "JAX_PLATFORMS": "cpu",
             }
             build = [sys.executable, "-m", "explainft.cli.main", "data", "build", "--config", config]
-            work = {"build": [*build, "--tfds_data_dir", folder]}
+            work = {"build": [*build, "--tfds_data_dir", directory]}
             if args.tokens:
-                batches = [sys.executable, "-c", BATCHES.format(task=config.replace("-", "_"), data_dir=folder)]
-                work |= {"tokenise, pack, 200 batches": batches, "pack, 200 batches": batches}
+                batches = [sys.executable, "-c", BATCHES.format(task=config.replace("-", "_"), data_dir=directory)]
+                work |= {"tokenize, pack, 200 batches": batches, "pack, 200 batches": batches}
             for name, command in work.items():
-                seconds, peak = measured(command, environment)
+                seconds, peak = measure(command, environment)
                 report["rows"].append({"examples": n, "work": name, "seconds": seconds, "peak_mib": peak})
                 print(f"{n:,} examples, {name}: {seconds:.1f} s, {peak:,.0f} MiB", file=sys.stderr, flush=True)
     (RESULTS / "data_at_size.json").write_text(json.dumps(report, indent=1) + "\n")

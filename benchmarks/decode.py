@@ -2,9 +2,9 @@
 
     python -m benchmarks.decode --batch 16 --length 64
 
-The weights never write EOS, so every system writes `--length` tokens for each input, and in float32 the same ones: up
-to where, in long texts, two tokens are equally likely but for rounding. Beside them the speed of reading memory is
-measured, which a step of few rows cannot beat, and that of matrix products, which reading the inputs cannot.
+The weights never generate EOS, so every contender generates `--length` tokens for each input, and in float32 the same
+ones, up to the first float32 tie. The memory bandwidth, which bounds a step of few rows, and the matmul throughput,
+which bounds encoding, are measured in the same run.
 """
 
 import argparse
@@ -12,12 +12,12 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from benchmarks import products, side_by_side
-from benchmarks.side_by_side import Result, Results, Row, System
+from benchmarks import matmul, side_by_side
+from benchmarks.side_by_side import Contender, Result, Results, Row
 
-FLOATS = ("Hugging Face", "T5X", "CTranslate2 float32")  # whose texts must be ours; fewer bits round the weights
-MEMORY = "reading memory"
-ROUNDING = 1e-3  # of the likeliest token's logit: two tokens so near are one another's equals in float32
+FLOATS = ("Hugging Face", "T5X", "CTranslate2 float32")  # whose outputs must equal those of explainft
+MEMORY = "memory read"
+ROUNDING = 1e-3  # relative to the argmax logit: closer tokens tie in float32
 
 
 def prepare(args: argparse.Namespace) -> None:
@@ -25,12 +25,12 @@ def prepare(args: argparse.Namespace) -> None:
 
     from benchmarks import weights
 
-    folder = Path(args.folder)
-    weights.write_random(folder / "hf", args.size)
+    directory = Path(args.directory)
+    weights.write_random(directory / "hf", args.size)
     if importlib.util.find_spec("ctranslate2") and importlib.util.find_spec("transformers"):
         from ctranslate2.converters import TransformersConverter
 
-        TransformersConverter(str(folder / "hf")).convert(str(folder / "ct2"))
+        TransformersConverter(str(directory / "hf")).convert(str(directory / "ct2"))
 
 
 def inputs(args: argparse.Namespace, vocab_size: int) -> Any:
@@ -39,12 +39,12 @@ def inputs(args: argparse.Namespace, vocab_size: int) -> Any:
     return np.random.default_rng(0).integers(2, vocab_size, (args.batch, args.inputs), np.int32)
 
 
-def result(args: argparse.Namespace, texts: list[list[int]]) -> Result:
-    assert [len(ids) for ids in texts] == [args.length] * args.batch, [len(ids) for ids in texts]
-    return {"work": args.batch * args.length, "texts": texts}
+def result(args: argparse.Namespace, outputs: list[list[int]]) -> Result:
+    assert [len(ids) for ids in outputs] == [args.length] * args.batch, [len(ids) for ids in outputs]
+    return {"work": args.batch * args.length, "outputs": outputs}
 
 
-def ours(args: argparse.Namespace, dtype: str = "float32"):
+def set_up_explainft(args: argparse.Namespace, dtype: str = "float32"):
     from explainft.core import jax_setup
 
     jax_setup.configure()
@@ -52,26 +52,26 @@ def ours(args: argparse.Namespace, dtype: str = "float32"):
     from explainft.generation import decoding
     from explainft.generation.quantization import reduced
 
-    config, params = weights.read(Path(args.folder, "hf"))
+    config, params = weights.read(Path(args.directory, "hf"))
     params = reduced(config, params, dtype)
     rows = list(inputs(args, config.vocab_size))
     known: dict[str, Any] = {}
     if dtype == "float32":
-        lengths, texts = [args.inputs] * args.batch, [args.length] * args.batch
-        known["bytes"] = _read_in_a_step(config, params, args)
-        known["encoding"] = products.encoding_flops(config, lengths)
-        known["writing"] = products.writing_flops(config, lengths, texts, config.vocab_size)
+        input_lengths, output_lengths = [args.inputs] * args.batch, [args.length] * args.batch
+        known["bytes"] = _bytes_per_step(config, params, args)
+        known["encoding"] = matmul.encoding_flops(config, input_lengths)
+        known["generation"] = matmul.generation_flops(config, input_lengths, output_lengths, config.vocab_size)
 
     def repeat() -> Result:
         return {**result(args, decoding.generate(config, params, rows, args.length, args.batch)), **known}
 
     if dtype == "float32":
-        known["equals"] = _equals(config, params, rows, repeat()["texts"])
+        known["ties"] = _find_ties(config, params, rows, repeat()["outputs"])
     return repeat
 
 
-def _equals(config: Any, params: Any, rows: Any, texts: list[list[int]]) -> list[dict[str, int]]:
-    """For each text the places where rounding chooses the token, each with the other token."""
+def _find_ties(config: Any, params: Any, rows: Any, outputs: list[list[int]]) -> list[dict[str, int]]:
+    """Returns for each output the positions where rounding decides the argmax, each with the other token id."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -79,22 +79,22 @@ def _equals(config: Any, params: Any, rows: Any, texts: list[list[int]]) -> list
     from explainft.model.t5 import T5
 
     @jax.jit
-    def best_two(params, row_BS, text_BT):
-        before_BT = jnp.pad(text_BT, ((0, 0), (1, 0)))[:, :-1]
-        logits_BTV = T5(config).apply({"params": params}, row_BS, before_BT, jnp.ones_like(text_BT))
+    def best_two(params, row_BS, output_BT):
+        before_BT = jnp.pad(output_BT, ((0, 0), (1, 0)))[:, :-1]
+        logits_BTV = T5(config).apply({"params": params}, row_BS, before_BT, jnp.ones_like(output_BT))
         return jax.lax.top_k(logits_BTV[0], 2)
 
     found = []
-    for row, text in zip(rows, texts, strict=True):
-        logits_T2, tokens_T2 = map(np.asarray, best_two(params, row[None], np.array([text], np.int32)))
+    for row, output in zip(rows, outputs, strict=True):
+        logits_T2, tokens_T2 = map(np.asarray, best_two(params, row[None], np.array([output], np.int32)))
         near_T = logits_T2[:, 0] - logits_T2[:, 1] <= ROUNDING * np.abs(logits_T2[:, 0])
-        other_T = np.where(tokens_T2[:, 0] == text, tokens_T2[:, 1], tokens_T2[:, 0])
+        other_T = np.where(tokens_T2[:, 0] == output, tokens_T2[:, 1], tokens_T2[:, 0])
         found.append({str(t): int(other_T[t]) for t in np.flatnonzero(near_T)})
     return found
 
 
-def _read_in_a_step(config: Any, params: Any, args: argparse.Namespace) -> int:
-    """The bytes that a step in float32 must read, on average: its kernels, and the keys and values so far."""
+def _bytes_per_step(config: Any, params: Any, args: argparse.Namespace) -> int:
+    """Returns the mean bytes that a float32 decode step reads: the kernels, and the keys and values cached so far."""
     import jax
 
     leaves, _ = jax.tree_util.tree_flatten_with_path(params["decoder"])
@@ -108,7 +108,7 @@ def _read_in_a_step(config: Any, params: Any, args: argparse.Namespace) -> int:
     return 4 * size
 
 
-def memory(args: argparse.Namespace):
+def set_up_memory_read(args: argparse.Namespace):
     from concurrent.futures import ThreadPoolExecutor
 
     import numpy as np
@@ -117,40 +117,40 @@ def memory(args: argparse.Namespace):
     pool = ThreadPoolExecutor(args.cores)
 
     def repeat() -> Result:
-        list(pool.map(np.max, parts))  # numpy lets go of the interpreter: all at once
+        list(pool.map(np.max, parts))  # numpy releases the GIL, so the parts are read in parallel
         return {"work": sum(part.nbytes for part in parts) / 1e9}
 
     return repeat
 
 
-def hugging_face(args: argparse.Namespace):
+def set_up_hugging_face(args: argparse.Namespace):
     import torch
 
-    from benchmarks import peers
+    from benchmarks import baselines
 
-    model = peers.hugging_face(Path(args.folder, "hf"), args.cores)
+    model = baselines.hugging_face(Path(args.directory, "hf"), args.cores)
     rows = torch.from_numpy(inputs(args, model.config.vocab_size)).long()
     mask = torch.ones_like(rows)
 
     def repeat() -> Result:
         with torch.inference_mode():
-            written = model.generate(
+            generated = model.generate(
                 input_ids=rows, attention_mask=mask, max_new_tokens=args.length, do_sample=False, use_cache=True
             )
-        return result(args, written[:, 1:].tolist())  # without the decoder's start token
+        return result(args, generated[:, 1:].tolist())  # without the decoder's start token
 
     return repeat
 
 
-def t5x(args: argparse.Namespace):
+def set_up_t5x(args: argparse.Namespace):
     import jax
     import numpy as np
 
-    from benchmarks import peers, weights
+    from benchmarks import baselines, weights
 
-    peers.dispatch()
-    config, params = weights.read(Path(args.folder, "hf"))
-    model = peers.t5x(config)
+    baselines.configure_dispatch()
+    config, params = weights.read(Path(args.directory, "hf"))
+    model = baselines.t5x(config)
     batch = {
         "encoder_input_tokens": inputs(args, config.vocab_size),
         "decoder_input_tokens": np.zeros((args.batch, args.length), np.int32),
@@ -159,65 +159,66 @@ def t5x(args: argparse.Namespace):
     return lambda: result(args, np.asarray(decode(params, batch)).tolist())
 
 
-def ctranslate2(args: argparse.Namespace, compute_type: str):
+def set_up_ctranslate2(args: argparse.Namespace, compute_type: str):
     import json
 
     import ctranslate2
 
-    folder = Path(args.folder, "ct2")
-    pieces = json.loads((folder / "shared_vocabulary.json").read_text())
-    ids = {piece: i for i, piece in enumerate(pieces)}
-    rows = [[pieces[i] for i in row] for row in inputs(args, len(pieces)).tolist()]
+    directory = Path(args.directory, "ct2")
+    tokens = json.loads((directory / "shared_vocabulary.json").read_text())
+    ids = {token: i for i, token in enumerate(tokens)}
+    rows = [[tokens[i] for i in row] for row in inputs(args, len(tokens)).tolist()]
     translator = ctranslate2.Translator(
-        str(folder), device="cpu", compute_type=compute_type, inter_threads=1, intra_threads=args.cores
+        str(directory), device="cpu", compute_type=compute_type, inter_threads=1, intra_threads=args.cores
     )
 
     def repeat() -> Result:
-        done = translator.translate_batch(rows, beam_size=1, max_decoding_length=args.length)
-        return result(args, [[ids[piece] for piece in one.hypotheses[0]] for one in done])
+        translations = translator.translate_batch(rows, beam_size=1, max_decoding_length=args.length)
+        return result(args, [[ids[token] for token in translation.hypotheses[0]] for translation in translations])
 
     return repeat
 
 
 def check(results: Results) -> list[str]:
-    ours = results["explainft"][0]
-    mistakes = []
+    reference = results["explainft"][0]
+    failures = []
     for name, found in results.items():
         if name == "explainft" or name in FLOATS:
-            for turn in found:
-                rows = zip(turn["texts"], ours["texts"], ours["equals"], strict=True)
-                differing = sum(not _same(text, our_text, equals) for text, our_text, equals in rows)
+            for repetition in found:
+                rows = zip(repetition["outputs"], reference["outputs"], reference["ties"], strict=True)
+                differing = sum(not _equal_up_to_ties(*row) for row in rows)
                 if differing:
-                    mistakes.append(f"{name} writes {differing} of {len(turn['texts'])} texts differently")
-    return mistakes
+                    failures.append(f"{name} generates {differing} of {len(repetition['outputs'])} outputs differently")
+    return failures
 
 
-def _same(text: list[int], ours: list[int], equals: dict[str, int]) -> bool:
-    """Whether the texts agree as far as rounding lets them: what follows another token is another text."""
-    first = next((t for t, (a, b) in enumerate(zip(text, ours, strict=True)) if a != b), None)
-    return first is None or equals.get(str(first)) == text[first]
+def _equal_up_to_ties(output: list[int], reference: list[int], ties: dict[str, int]) -> bool:
+    """Whether the first token that differs is a tie in float32; what follows it is conditioned on another token."""
+    first = next((t for t, (a, b) in enumerate(zip(output, reference, strict=True)) if a != b), None)
+    return first is None or ties.get(str(first)) == output[first]
 
 
 def facts(results: Results, args: argparse.Namespace) -> dict[str, Any]:
-    texts = {name: found[0]["texts"] for name, found in results.items() if "texts" in found[0]}
-    found: dict[str, Any] = {"different tokens in our texts": len({i for row in texts["explainft"] for i in row})}
-    for name in texts.keys() & {*FLOATS}:
-        differing = sum(a != b for a, b in zip(texts[name], texts["explainft"], strict=True))
-        found[f"texts of {name} in which rounding chose another token"] = differing
-    for name in texts.keys() - {"explainft", *FLOATS}:
-        pairs = zip(texts[name], texts["explainft"], strict=True)
+    outputs = {name: found[0]["outputs"] for name, found in results.items() if "outputs" in found[0]}
+    distinct = {token for row in outputs["explainft"] for token in row}
+    found: dict[str, Any] = {"distinct tokens in explainft's outputs": len(distinct)}
+    for name in outputs.keys() & {*FLOATS}:
+        differing = sum(a != b for a, b in zip(outputs[name], outputs["explainft"], strict=True))
+        found[f"outputs of {name} that differ by rounding"] = differing
+    for name in outputs.keys() - {"explainft", *FLOATS}:
+        pairs = zip(outputs[name], outputs["explainft"], strict=True)
         same = sum(a == b for one, other in pairs for a, b in zip(one, other, strict=True))
-        found[f"tokens of {name} that are those of float32"] = same / (args.batch * args.length)
+        found[f"fraction of tokens of {name} equal to float32"] = same / (args.batch * args.length)
     read = results["explainft"][0]["bytes"] / 1e9
-    seconds = statistics.median(turn["seconds"] for turn in results["explainft"][1:])
-    found["GB that a float32 step must read"] = read
-    found["GB/s that explainft's steps read at least"] = read * args.length / seconds
-    encoding, writing = (results["explainft"][0][work] for work in ("encoding", "writing"))
-    found |= products.facts(results, encoding + writing)
-    if {products.JAX.name, MEMORY} <= results.keys():
-        speed = statistics.median(turn["work"] / turn["seconds"] for turn in results[MEMORY][1:])
-        steps = max(products.seconds(results, writing), read * args.length / speed)
-        found[products.LEAST] = products.seconds(results, encoding) + steps
+    seconds = statistics.median(repetition["seconds"] for repetition in results["explainft"][1:])
+    found["GB read per float32 decode step"] = read
+    found["minimum read bandwidth of explainft in GB/s"] = read * args.length / seconds
+    encoding, generation = (results["explainft"][0][work] for work in ("encoding", "generation"))
+    found |= matmul.facts(results, encoding + generation)
+    if {matmul.JAX.name, MEMORY} <= results.keys():
+        speed = statistics.median(repetition["work"] / repetition["seconds"] for repetition in results[MEMORY][1:])
+        steps = max(matmul.seconds(results, generation), read * args.length / speed)
+        found[matmul.LOWER_BOUND] = matmul.seconds(results, encoding) + steps
     return found
 
 
@@ -227,15 +228,16 @@ if __name__ == "__main__":
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--inputs", type=int, default=128)
     parser.add_argument("--length", type=int, default=64)
-    systems = (
-        System("explainft", ours),
-        System("explainft bfloat16", lambda a: ours(a, "bfloat16")),
-        System("explainft int8", lambda a: ours(a, "int8")),
-        System("Hugging Face", hugging_face, ("torch", "transformers")),
-        System("T5X", t5x, ("t5x", "seqio"), {"JAX_CPU_ENABLE_ASYNC_DISPATCH": "false"}),  # its best setting
-        System("CTranslate2 float32", lambda a: ctranslate2(a, "float32"), ("ctranslate2", "transformers", "torch")),
-        System("CTranslate2 int8", lambda a: ctranslate2(a, "int8"), ("ctranslate2", "transformers", "torch")),
-        System(MEMORY, memory, unit="GB"),
-        products.JAX,
+    needs = ("ctranslate2", "transformers", "torch")
+    contenders = (
+        Contender("explainft", set_up_explainft),
+        Contender("explainft bfloat16", lambda a: set_up_explainft(a, "bfloat16")),
+        Contender("explainft int8", lambda a: set_up_explainft(a, "int8")),
+        Contender("Hugging Face", set_up_hugging_face, ("torch", "transformers")),
+        Contender("T5X", set_up_t5x, ("t5x", "seqio"), {"JAX_CPU_ENABLE_ASYNC_DISPATCH": "false"}),  # its best setting
+        Contender("CTranslate2 float32", lambda a: set_up_ctranslate2(a, "float32"), needs),
+        Contender("CTranslate2 int8", lambda a: set_up_ctranslate2(a, "int8"), needs),
+        Contender(MEMORY, set_up_memory_read, unit="GB"),
+        matmul.JAX,
     )
-    side_by_side.main(Row("token", systems, prepare, check, facts), parser)
+    side_by_side.main(Row("token", contenders, prepare, check, facts), parser)

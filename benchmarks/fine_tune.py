@@ -1,10 +1,10 @@
-"""Fine-tuning T5-small on explanations of their real lengths: our packed rows, and Hugging Face's padded batches.
+"""Fine-tuning T5-small on explanations of their true lengths: packed rows of explainft, padded batches of Hugging Face.
 
     python -m benchmarks.fine_tune
 
-Hugging Face pads to the longest example of a batch, once with batches of random examples and once with examples of
-similar lengths grouped as its Trainer does it, each with the batch size that is the fastest here. A turn is a sample of
-an epoch, so work is counted in examples of mean length: real tokens over the mean of the data.
+Hugging Face pads to the longest example of a batch, once with random batches and once with its Trainer's grouping by
+length, each at its fastest batch size. A repetition is a sample of an epoch, so work is counted in examples of mean
+length: tokens divided by the mean number of tokens per example.
 """
 
 import argparse
@@ -12,27 +12,27 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import products, side_by_side
-from benchmarks.side_by_side import Result, Results, Row, System
+from benchmarks import matmul, side_by_side
+from benchmarks.side_by_side import Contender, Result, Results, Row
 from benchmarks.train_step import LEARNING_RATE, loss_tolerance
 
-# The compact twin's texts in a network of T5's vocabulary: the layout of the work is the data's, its size T5-small's.
+# Compact token ids with an output layer of T5's vocabulary: the data's lengths, T5-small's cost.
 TASK = "explained_listops30_medium_compact"
-PEER_BATCHES = (4, 8, 16, 32)
-MEGA_BATCH = 50  # batches that the Trainer sorts by length at a time
-SAMPLED = 4  # of these batches a turn takes, from the shortest to the longest
+BASELINE_BATCHES = (4, 8, 16, 32)
+MEGA_BATCH = 50  # batches that the Trainer sorts by length at once
+SAMPLED = 4  # of these batches per repetition, spread from short to long
 
 
 def prepare(args: argparse.Namespace) -> None:
     from benchmarks import weights
     from explainft.data import token_cache
 
-    weights.write_random(Path(args.folder, "hf"), args.size)
+    weights.write_random(Path(args.directory, "hf"), args.size)
     token_cache.load(TASK, "train")
 
 
 def data(args: argparse.Namespace) -> tuple[Any, float]:
-    """Our packed batches, which also say which examples the others read, and the mean tokens of an example."""
+    """Returns the packed batches, whose examples the baselines train on too, and the mean tokens per example."""
     from explainft.data import token_cache
     from explainft.data.batches import Batches
 
@@ -41,7 +41,7 @@ def data(args: argparse.Namespace) -> tuple[Any, float]:
     return Batches(cache, {"inputs": args.inputs, "targets": args.targets}, args.batch, seed=0, packed=True), mean
 
 
-def ours(args: argparse.Namespace, of_task: bool = False, matmul_precision: str = "float32"):
+def set_up_explainft(args: argparse.Namespace, task_vocabulary: bool = False, matmul_precision: str = "float32"):
     from explainft.core import jax_setup
 
     jax_setup.configure()
@@ -60,11 +60,11 @@ def ours(args: argparse.Namespace, of_task: bool = False, matmul_precision: str 
     from explainft.training.train_state import TrainState
     from explainft.training.train_step import make_train_step
 
-    config, params = weights.read(Path(args.folder, "hf"))
+    config, params = weights.read(Path(args.directory, "hf"))
     config = dataclasses.replace(config, dropout_rate=args.dropout, matmul_precision=matmul_precision)
     loss = Loss()
     batches, mean = data(args)
-    learned = dataclasses.replace(loss, pieces=(0, *target_pieces(batches.cache).tolist())) if of_task else loss
+    learned = dataclasses.replace(loss, pieces=(0, *target_pieces(batches.cache).tolist())) if task_vocabulary else loss
 
     @jax.jit
     def loss_without_dropout(params, batch):
@@ -77,7 +77,7 @@ def ours(args: argparse.Namespace, of_task: bool = False, matmul_precision: str 
     update = make_train_step(suited(config, mesh, (args.inputs, args.targets)), tx, learned, seed=0)
     state = TrainState(jnp.int32(0), params, tx.init(params))
     flops = matmul_flops(make_train_step(config, tx, learned, seed=0), state, batches[0])
-    del params  # the updates take their memory over
+    del params  # the train step donates their buffers
 
     def repeat() -> Result:
         nonlocal state
@@ -98,19 +98,19 @@ def ours(args: argparse.Namespace, of_task: bool = False, matmul_precision: str 
     return repeat
 
 
-def hugging_face(args: argparse.Namespace, grouped: bool):
+def set_up_hugging_face(args: argparse.Namespace, grouped: bool):
     import numpy as np
     import torch
 
-    from benchmarks import peers
+    from benchmarks import baselines
 
-    model = peers.hugging_face(Path(args.folder, "hf"), args.cores, args.dropout)
+    model = baselines.hugging_face(Path(args.directory, "hf"), args.cores, args.dropout)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, fused=True)
     batches, mean = data(args)
     cache = batches.cache
     lengths = cache.inputs.lengths + cache.targets.lengths
     rng = np.random.default_rng(0)
-    turn = 0
+    repetition = 0
 
     def padded(ragged: Any, examples: Any, filler: int) -> torch.Tensor:
         rows = [torch.from_numpy(ragged[i].copy()).long() for i in examples]
@@ -120,15 +120,15 @@ def hugging_face(args: argparse.Namespace, grouped: bool):
         inputs, labels = padded(cache.inputs, examples, 0), padded(cache.targets, examples, -100)
         return model(input_ids=inputs, attention_mask=(inputs > 0).long(), labels=labels).loss
 
-    def in_our_batch(step: int) -> np.ndarray:
-        epoch, place = divmod(step * args.batch, len(batches.packing))
-        rows = batches._order(epoch)[place : place + args.batch]
+    def examples_of_batch(step: int) -> np.ndarray:
+        epoch, offset = divmod(step * args.batch, len(batches.packing))
+        rows = batches._order(epoch)[offset : offset + args.batch]
         starts = batches.packing.starts
         return np.concatenate([batches.packing.examples[starts[r] : starts[r + 1]] for r in rows])
 
-    def batches_of_turn(size: int) -> list[np.ndarray]:
+    def batches_of_repetition(size: int) -> list[np.ndarray]:
         if not grouped:
-            examples = in_our_batch(turn)
+            examples = examples_of_batch(repetition)
             return [examples[i : i + size] for i in range(0, len(examples), size)]
         mega = rng.choice(len(lengths), MEGA_BATCH * size, replace=False)
         by_length = mega[np.argsort(lengths[mega], kind="stable")].reshape(MEGA_BATCH, size)
@@ -136,10 +136,10 @@ def hugging_face(args: argparse.Namespace, grouped: bool):
         return list(by_length[middles.astype(int)])
 
     def train(size: int) -> float:
-        """Examples of mean length."""
-        nonlocal turn
-        chosen = batches_of_turn(size)
-        turn += 1
+        """Returns the number of examples of mean length that it trained on."""
+        nonlocal repetition
+        chosen = batches_of_repetition(size)
+        repetition += 1
         for examples in chosen:
             loss = loss_of(examples)
             optimizer.zero_grad(set_to_none=True)
@@ -147,61 +147,63 @@ def hugging_face(args: argparse.Namespace, grouped: bool):
             optimizer.step()
         return float(lengths[np.concatenate(chosen)].sum()) / mean
 
-    examples = in_our_batch(0)
+    examples = examples_of_batch(0)
     with torch.inference_mode():
         weights = [int(cache.targets.lengths[examples[i : i + 16]].sum()) for i in range(0, len(examples), 16)]
         losses = [loss_of(examples[i : i + 16]).item() for i in range(0, len(examples), 16)]
     before = float(np.average(losses, weights=weights))
     model.train()
-    train(PEER_BATCHES[0])
+    train(BASELINE_BATCHES[0])
     rates = {}
-    for size in PEER_BATCHES:
+    for size in BASELINE_BATCHES:
         begin = time.perf_counter()
         rates[size] = train(size) / (time.perf_counter() - begin)
         if rates[size] < max(rates.values()):
-            break  # larger ones would be slower yet, and torch would keep their memory
+            break  # larger batches are slower still, and torch would keep their memory
     best = max(rates, key=lambda size: rates[size])
-    turn = 0
+    repetition = 0
     return lambda: {"work": train(best), "before": before, "batch": best}
 
 
 def check(results: Results) -> list[str]:
-    ours = results["explainft"][0]["before"]
+    reference = results["explainft"][0]["before"]
     return [
-        f"{name}: the loss of the same examples is {found[0]['before']:.5f}, explainft's {ours:.5f}"
+        f"{name}: the loss of the same examples is {found[0]['before']:.5f}, explainft's {reference:.5f}"
         for name, found in results.items()
-        if "before" in found[0] and not abs(found[0]["before"] - ours) < loss_tolerance(name)
+        if "before" in found[0] and not abs(found[0]["before"] - reference) < loss_tolerance(name)
     ]
 
 
 def facts(results: Results, args: argparse.Namespace) -> dict[str, Any]:
-    turns = results["explainft"][1:]
-    peers = {f"{name}, best batch": found[0]["batch"] for name, found in results.items() if "batch" in found[0]}
+    repetitions = results["explainft"][1:]
+    batches = {f"best batch size, {name}": found[0]["batch"] for name, found in results.items() if "batch" in found[0]}
     losses = {f"loss before, {name}": found[0]["before"] for name, found in results.items() if "before" in found[0]}
-    padding = sum(turn["padding"] for turn in turns) / len(turns)
-    return {**products.facts(results, turns[0]["flops"]), "our padding share": padding, **peers, **losses}
+    padding = sum(repetition["padding"] for repetition in repetitions) / len(repetitions)
+    facts = {**matmul.facts(results, repetitions[0]["flops"]), "padding fraction of explainft": padding}
+    return {**facts, **batches, **losses}
 
 
 if __name__ == "__main__":
     parser = side_by_side.parser(__doc__)
     parser.add_argument("--size", default="small", choices=("small", "tiny"))
-    # The recipes' 32 rows take four times as long for the same rate, in as many times the memory.
-    parser.add_argument("--batch", type=int, default=8, help="packed rows in an update of ours")
+    # The recipes' 32 rows reach the same throughput in four times the time and memory.
+    parser.add_argument("--batch", type=int, default=8, help="packed rows per train step of explainft")
     # In the proportion of the examples' mean lengths.
     parser.add_argument("--inputs", type=int, default=256, help="of a packed row")
     parser.add_argument("--targets", type=int, default=384, help="of a packed row")
     parser.add_argument("--dropout", type=float, default=0.1)
-    parser.add_argument("--steps", type=int, default=4, help="of ours, a turn")
+    parser.add_argument("--steps", type=int, default=4, help="of explainft, per repetition")
     needs = ("torch", "transformers")
-    systems = (
-        System("explainft", ours),
-        System("explainft, OUTPUT_VOCABULARY=task", lambda args: ours(args, True)),
-        System("explainft, MATMUL_PRECISION=bfloat16", lambda args: ours(args, False, "bfloat16")),
-        System(
-            "explainft, OUTPUT_VOCABULARY=task and MATMUL_PRECISION=bfloat16", lambda args: ours(args, True, "bfloat16")
+    contenders = (
+        Contender("explainft", set_up_explainft),
+        Contender("explainft, OUTPUT_VOCABULARY=task", lambda args: set_up_explainft(args, True)),
+        Contender("explainft, MATMUL_PRECISION=bfloat16", lambda args: set_up_explainft(args, False, "bfloat16")),
+        Contender(
+            "explainft, OUTPUT_VOCABULARY=task and MATMUL_PRECISION=bfloat16",
+            lambda args: set_up_explainft(args, True, "bfloat16"),
         ),
-        System("Hugging Face", lambda args: hugging_face(args, False), needs),
-        System("Hugging Face, grouped by length", lambda args: hugging_face(args, True), needs),
-        products.JAX,
+        Contender("Hugging Face", lambda args: set_up_hugging_face(args, False), needs),
+        Contender("Hugging Face, grouped by length", lambda args: set_up_hugging_face(args, True), needs),
+        matmul.JAX,
     )
-    side_by_side.main(Row("example", systems, prepare, check, facts), parser)
+    side_by_side.main(Row("example", contenders, prepare, check, facts), parser)

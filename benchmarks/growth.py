@@ -1,11 +1,11 @@
-"""How the cost of training and of greedy decoding grows with length, batch and size, beside Hugging Face; and that of
-data with their number, from what benchmarks.data_at_size measured.
+"""How the cost of training and greedy decoding scales with length, batch size and model size, next to Hugging Face;
+and how the cost of data scales with the number of examples (benchmarks.data_at_size).
 
-    python -m benchmarks.growth             # all of it, an hour on two cores
+    python -m benchmarks.growth             # about an hour on two cores
     python -m benchmarks.growth --plot      # the figure alone, from benchmarks/results/growth.json
 
-Each point is a run of benchmarks.train_step or benchmarks.decode, which compare what the systems did. A point that is
-measured already is not measured again.
+Each point is a run of benchmarks.train_step or benchmarks.decode, which compare the contenders' results. Points that
+are already measured are skipped.
 """
 
 import argparse
@@ -20,45 +20,45 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from benchmarks.side_by_side import PEER, RESULTS
+from benchmarks.side_by_side import BASELINE, RESULTS
 from explainft.reporting.charts import COLOURS
 
 LENGTHS = (64, 128, 256, 512, 1024, 2048)
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 SIZES = ("tiny", "small", "base", "large")
-TURN_TOKENS = 8192  # of training, at most, where a step has fewer
+REPETITION_TOKENS = 8192  # maximum per repetition of training
 FIGURE = Path(__file__).parent.parent / "docs" / "figures" / "growth.svg"
-# Of each axis: the row, its flags with the axis's value in braces, the values. Work a step grows along each of them.
+# Per axis: the row, its flags with the axis value in braces, and the values.
 AXES: dict[str, tuple[str, str, tuple[Any, ...]]] = {
-    "training, tokens a sequence (batch 2)": ("train_step", "--batch 2 --inputs {0} --targets {0}", LENGTHS),
-    "training, batch (128 + 128 tokens)": ("train_step", "--batch {0}", BATCHES),
-    "training, size (batch 8, 128 + 128)": ("train_step", "--size {0}", SIZES),
-    "decoding, tokens written (batch 4)": ("decode", "--batch 4 --inputs 128 --length {0}", LENGTHS[:-1]),
-    "decoding, batch (128 read, 64 written)": ("decode", "--batch {0}", BATCHES),
-    "decoding, size (batch 16, 128 read, 64 written)": ("decode", "--size {0}", SIZES),
+    "training: tokens per sequence (batch size 2)": ("train_step", "--batch 2 --inputs {0} --targets {0}", LENGTHS),
+    "training: batch size (128 + 128 tokens)": ("train_step", "--batch {0}", BATCHES),
+    "training: model size (batch size 8, 128 + 128 tokens)": ("train_step", "--size {0}", SIZES),
+    "decoding: generated tokens (batch size 4)": ("decode", "--batch 4 --inputs 128 --length {0}", LENGTHS[:-1]),
+    "decoding: batch size (128 input, 64 generated tokens)": ("decode", "--batch {0}", BATCHES),
+    "decoding: model size (batch size 16, 128 + 64 tokens)": ("decode", "--size {0}", SIZES),
 }
 
 
-def measured(row: str, flags: str, repetitions: int, peer: str) -> dict[str, Any]:
-    """Tokens a second of each system: of a training step inputs and targets, of decoding those written."""
+def measure(row: str, flags: str, repetitions: int, baseline: str) -> dict[str, Any]:
+    """Returns the tokens/s of each contender: inputs and targets in training, generated ones in decoding."""
     words = flags.split()
     of = {name: int(words[words.index(name) + 1]) if name in words else 128 for name in ("--inputs", "--targets")}
     batch = int(words[words.index("--batch") + 1]) if "--batch" in words else 8
-    tokens = 1  # of decoding the rate counts them
+    tokens = 1  # the rate of decoding already counts tokens
     if row == "train_step":
         tokens = batch * (of["--inputs"] + of["--targets"])
-        words += ["--steps", str(min(4, max(1, TURN_TOKENS // tokens)))]
-    with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / "point.json"
-        command = [sys.executable, "-m", f"benchmarks.{row}", *words, "--only", peer, "--warm_ups", "1",
+        words += ["--steps", str(min(4, max(1, REPETITION_TOKENS // tokens)))]
+    with tempfile.TemporaryDirectory() as directory:
+        output = Path(directory) / "point.json"
+        command = [sys.executable, "-m", f"benchmarks.{row}", *words, "--only", baseline, "--warm_ups", "1",
                    "--repetitions", str(repetitions), "--output", str(output)]  # fmt: skip
         if subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
             return {"failed": " ".join(command)}
         report = json.loads(output.read_text())
     return {
         "command": f"python -m benchmarks.{row} {' '.join(words)}",
-        "tokens_per_second": {name: tokens * s["rate"]["median"] for name, s in report["systems"].items()},
-        "peak_memory": {name: s["peak_memory"] for name, s in report["systems"].items()},
+        "tokens_per_second": {name: tokens * s["rate"]["median"] for name, s in report["contenders"].items()},
+        "peak_memory": {name: s["peak_memory"] for name, s in report["contenders"].items()},
         "repetitions": repetitions,
         "machine": report["machine"],
         "versions": report["versions"],
@@ -72,11 +72,11 @@ def figure(points: dict[str, dict[str, Any]], rows: list[dict[str, Any]]) -> Fig
     for ax, (axis, (_, _, values)) in zip(axes[:, :3].flat, AXES.items(), strict=True):
         found = {value: points[axis][str(value)] for value in values if str(value) in points.get(axis, {})}
         found = {value: point for value, point in found.items() if "failed" not in point}
-        for system, colour in (("explainft", "#0072B2"), (PEER, "#D55E00")):
-            rates = [found.get(value, {}).get("tokens_per_second", {}).get(system) for value in values]
+        for contender, colour in (("explainft", "#0072B2"), (BASELINE, "#D55E00")):
+            rates = [found.get(value, {}).get("tokens_per_second", {}).get(contender) for value in values]
             xs = [i for i, rate in enumerate(rates) if rate]
             ys = [rate for rate in rates if rate]
-            ax.plot(xs, ys, "-o", color=colour, lw=2, ms=4, label=system)
+            ax.plot(xs, ys, "-o", color=colour, lw=2, ms=4, label=contender)
         ax.set_xticks(range(len(values)), [str(value) for value in values])
         _logarithmic(ax, axis)
     for ax, title in ((axes[0, 3], "data, examples/s of their number"), (axes[1, 3], "data, peak MiB of their number")):
@@ -116,9 +116,9 @@ def main() -> None:
         for value in values:
             if "tokens_per_second" in points.setdefault(axis, {}).get(str(value), {}):
                 continue
-            # Beside its AdamW ours would not fit 24 GiB.
-            peer = "explainft" if (row, value) == ("train_step", "large") else PEER
-            point = points[axis][str(value)] = measured(row, flags.format(value), args.repetitions, peer)
+            # Hugging Face's AdamW does not fit into 24 GiB next to explainft.
+            baseline = "explainft" if (row, value) == ("train_step", "large") else BASELINE
+            point = points[axis][str(value)] = measure(row, flags.format(value), args.repetitions, baseline)
             print(axis, value, point.get("tokens_per_second", point), flush=True)
             output.parent.mkdir(exist_ok=True)
             output.write_text(json.dumps(points, indent=1) + "\n")

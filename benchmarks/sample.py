@@ -2,8 +2,8 @@
 
     python -m benchmarks.sample
 
-The network is the one of benchmarks/evaluate.py, temperature, top-k and top-p are the same. Two samplers never write
-the same texts, so what is compared is the mean length of their answers and how many of them end.
+The model is that of benchmarks/evaluate.py; temperature, top-k and top-p are the same. Two samplers never generate the
+same outputs, so the mean length and the fraction that ends are compared.
 """
 
 import argparse
@@ -13,12 +13,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import evaluate, products, side_by_side
-from benchmarks.evaluate import OURS, SPLIT, TASK, prepare
-from benchmarks.side_by_side import PEER, Result, Results, Row, System
+from benchmarks import evaluate, matmul, side_by_side
+from benchmarks.evaluate import DECODE_CONFIGS, SPLIT, TASK, prepare
+from benchmarks.side_by_side import BASELINE, Contender, Result, Results, Row
 
 EOS = 1
-PEER_BATCHES = (1, 2, 4, 8)  # expressions at a time
+BASELINE_BATCHES = (1, 2, 4, 8)  # expressions at a time
 LENGTH_TOLERANCE = 0.05  # relative; the standard error of a mean over 2,048 answers is about 0.5%, over 512 about 1%
 
 
@@ -30,17 +30,17 @@ def inputs(args: argparse.Namespace) -> list[list[int]]:
 
 
 def result(args: argparse.Namespace, answers: list[list[list[int]]]) -> Result:
-    assert [len(of_one) for of_one in answers] == [args.samples] * args.expressions
-    lengths = [len(ids) for of_one in answers for ids in of_one]
+    assert [len(samples) for samples in answers] == [args.samples] * args.expressions
+    lengths = [len(ids) for samples in answers for ids in samples]
     return {
         "work": len(lengths),
-        "mean_length": sum(lengths) / len(lengths),
-        "ended": sum(n < args.length for n in lengths) / len(lengths),
-        "different": sum(len({tuple(ids) for ids in of_one}) for of_one in answers) / len(lengths),
+        "mean length": sum(lengths) / len(lengths),
+        "finished": sum(n < args.length for n in lengths) / len(lengths),
+        "distinct": sum(len({tuple(ids) for ids in samples}) for samples in answers) / len(lengths),
     }
 
 
-def ours(args: argparse.Namespace, name: str):
+def set_up_explainft(args: argparse.Namespace, name: str):
     from explainft.core import jax_setup
 
     jax_setup.configure()
@@ -49,11 +49,11 @@ def ours(args: argparse.Namespace, name: str):
     from explainft.generation import decoding
     from explainft.generation.quantization import Reduction
 
-    config, params = weights.read(Path(args.folder, "hf"))
-    params = Reduction(*OURS[name]).of(config, params, token_cache.load(TASK, SPLIT), meta={})
+    config, params = weights.read(Path(args.directory, "hf"))
+    params = Reduction(*DECODE_CONFIGS[name]).of(config, params, token_cache.load(TASK, SPLIT), meta={})
     questions = inputs(args)
     read = [len(ids) for ids in questions]
-    encoding = products.encoding_flops(config, read)
+    encoding = matmul.encoding_flops(config, read)
     seed = 0
 
     def repeat() -> Result:
@@ -72,22 +72,22 @@ def ours(args: argparse.Namespace, name: str):
             seed=seed,
         )
         each = [S for S in read for _ in range(args.samples)]
-        written = [min(len(ids) + 1, args.length) for of_one in answers for ids in of_one]
-        flops = encoding + products.writing_flops(config, each, written, config.vocab_size)
+        lengths = [min(len(ids) + 1, args.length) for samples in answers for ids in samples]
+        flops = encoding + matmul.generation_flops(config, each, lengths, config.vocab_size)
         by_length = sorted(range(len(read)), key=read.__getitem__)  # as they are batched
-        in_order = [written[i * args.samples + n] for i in by_length for n in range(args.samples)]
-        row_steps = evaluate.row_steps(in_order, args.batch, args.samples) / sum(written)
+        in_order = [lengths[i * args.samples + n] for i in by_length for n in range(args.samples)]
+        row_steps = evaluate.row_steps(in_order, args.batch, args.samples) / sum(lengths)
         return {**result(args, answers), "flops": flops, "row_steps": row_steps}
 
     return repeat
 
 
-def hugging_face(args: argparse.Namespace):
+def set_up_hugging_face(args: argparse.Namespace):
     import torch
 
-    from benchmarks import peers
+    from benchmarks import baselines
 
-    model = peers.hugging_face(Path(args.folder, "hf"), args.cores)
+    model = baselines.hugging_face(Path(args.directory, "hf"), args.cores)
     torch.manual_seed(0)
     questions = sorted(inputs(args), key=len)
 
@@ -97,7 +97,7 @@ def hugging_face(args: argparse.Namespace):
             rows = [torch.tensor(ids) for ids in questions[start : start + batch_size]]
             batch = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
             with torch.inference_mode():
-                written = model.generate(
+                generated = model.generate(
                     input_ids=batch,
                     attention_mask=(batch > 0).long(),
                     max_new_tokens=args.length,
@@ -108,39 +108,40 @@ def hugging_face(args: argparse.Namespace):
                     top_p=args.top_p,
                     use_cache=True,
                 )
-            texts = [ids[: ids.index(EOS)] if EOS in ids else ids for ids in written[:, 1:].tolist()]
-            answers += [texts[i : i + args.samples] for i in range(0, len(texts), args.samples)]
+            samples = [ids[: ids.index(EOS)] if EOS in ids else ids for ids in generated[:, 1:].tolist()]
+            answers += [samples[i : i + args.samples] for i in range(0, len(samples), args.samples)]
         return answers
 
-    trial = questions[:: max(1, len(questions) // PEER_BATCHES[-1])][: PEER_BATCHES[-1]]
+    trial = questions[:: max(1, len(questions) // BASELINE_BATCHES[-1])][: BASELINE_BATCHES[-1]]
     sample(trial[:1], 1)
     seconds = {}
-    for size in PEER_BATCHES:
+    for size in BASELINE_BATCHES:
         begin = time.perf_counter()
         sample(trial, size)
         seconds[size] = time.perf_counter() - begin
-    best = min(PEER_BATCHES, key=lambda size: seconds[size])
-    return lambda: {**result(args, sample(questions, best)), "batch": best}
+    best = min(BASELINE_BATCHES, key=lambda size: seconds[size])
+    return lambda: {**result(args, sample(questions, best)), "batch size": best}
 
 
 def check(results: Results) -> list[str]:
-    ours = results["explainft"][0]
-    mistakes = []
+    reference = results["explainft"][0]
+    failures = []
     for name, found in results.items():
-        if "mean_length" in found[0] and not abs(found[0]["mean_length"] / ours["mean_length"] - 1) < LENGTH_TOLERANCE:
-            mean = found[0]["mean_length"]
-            mistakes.append(f"{name}: answers have {mean:.1f} tokens on average, explainft's {ours['mean_length']:.1f}")
-    return mistakes
+        mean, expected = found[0].get("mean length"), reference["mean length"]
+        if mean is not None and not abs(mean / expected - 1) < LENGTH_TOLERANCE:
+            failures.append(f"{name}: outputs have {mean:.1f} tokens on average, explainft's {expected:.1f}")
+    return failures
 
 
 def facts(results: Results, args: argparse.Namespace) -> dict[str, Any]:
-    ours = results["explainft"][1:]
-    found = products.facts(results, statistics.mean(turn["flops"] for turn in ours))
-    found["our rows x steps for each token written"] = statistics.mean(turn["row_steps"] for turn in ours)
+    repetitions = results["explainft"][1:]
+    found = matmul.facts(results, statistics.mean(repetition["flops"] for repetition in repetitions))
+    found["row-steps of explainft per generated token"] = statistics.mean(
+        repetition["row_steps"] for repetition in repetitions
+    )
     for name, (first, *_) in results.items():
-        found |= {
-            f"{key}, {name}": first[key] for key in ("mean_length", "ended", "different", "batch") if key in first
-        }
+        keys = ("mean length", "finished", "distinct", "batch size")
+        found |= {f"{key}, {name}": first[key] for key in keys if key in first}
     return found
 
 
@@ -150,13 +151,13 @@ if __name__ == "__main__":
     parser.add_argument("--expressions", type=int, default=32)
     parser.add_argument("--samples", type=int, default=64, help="for each expression")
     parser.add_argument("--length", type=int, default=96)
-    parser.add_argument("--batch", type=int, default=256, help="ours: batch_size")
+    parser.add_argument("--batch", type=int, default=256, help="of explainft: batch_size")
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--top_k", type=int, default=40)
     parser.add_argument("--top_p", type=float, default=0.95)
-    systems = (
-        *(System(name, functools.partial(ours, name=name)) for name in OURS),
-        System(PEER, hugging_face, ("torch", "transformers")),
-        products.JAX,
+    contenders = (
+        *(Contender(name, functools.partial(set_up_explainft, name=name)) for name in DECODE_CONFIGS),
+        Contender(BASELINE, set_up_hugging_face, ("torch", "transformers")),
+        matmul.JAX,
     )
-    side_by_side.main(Row("answer", systems, prepare, check, facts), parser)
+    side_by_side.main(Row("answer", contenders, prepare, check, facts), parser)

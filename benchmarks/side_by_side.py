@@ -1,8 +1,8 @@
-"""Runs systems side by side, turn by turn, each in a process of its own, and compares what they did and how fast.
+"""Runs contenders side by side, each in a process of its own, and compares their results and their speed.
 
-A row of the comparison is one file beside this one. It names its systems; a system's `set_up` returns `repeat`, and
-each call of `repeat()` does the work once and returns {"work": how much of it, ...what shows that it was done}. All
-systems take turns, A B C A B C, so that they see the same machine. The idle ones wait for a line on standard input.
+A row of the comparison is one file beside this one. It names its contenders. A contender's `set_up` returns `repeat`;
+each call of `repeat()` does the work once and returns {"work": its amount, ...evidence that it was done}. Repetitions
+are interleaved, A B C A B C, so that all contenders see the same machine. Idle ones wait for a line on standard input.
 """
 
 import argparse
@@ -24,6 +24,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from benchmarks import tables
+
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = (
     "explainft",
@@ -37,26 +39,19 @@ PACKAGES = (
     "transformers",
     "ctranslate2",
 )
-PEER = "Hugging Face"  # beside it every other system is put, where a row has it
-# What a table names beside Python and JAX, where it has a system whose name holds this.
-MADE_OF = {
-    "Hugging Face": ("torch", "transformers"),
-    "torch": ("torch",),
-    "CTranslate2": ("ctranslate2",),
-    "T5X": ("t5x",),
-}
-# OpenMP's threads spin for 0.2 s after their last work: the next system's turn begins when they are asleep. Better than
-# forbidding them to spin, which would take from a peer what it has by default.
+BASELINE = "Hugging Face"  # every other contender is compared with it, where a row has it
+# OpenMP's threads spin for 0.2 s after their last work; the next contender starts when they sleep. Disabling the
+# spinning would change a baseline's defaults.
 PAUSE = 0.5
 ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "HF_HUB_OFFLINE": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "TQDM_DISABLE": "1"}
 
 Result = dict[str, Any]
-Results = dict[str, list[Result]]  # of each system: its first warm-up, then one for each turn
+Results = dict[str, list[Result]]  # per contender: one warm-up, then one result per repetition
 
 
 @dataclasses.dataclass(frozen=True)
-class System:
-    """One side. `needs` are modules without which it is left out. `unit`: what it does is no part of the comparison."""
+class Contender:
+    """One implementation. Left out where a module of `needs` is missing; not compared where it has a `unit`."""
 
     name: str
     set_up: Callable[[argparse.Namespace], Callable[[], Result]]
@@ -67,14 +62,14 @@ class System:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """Systems, ours first, that do work of one unit.
+    """Contenders, explainft first, that do work of one unit.
 
-    `prepare` makes what they share in args.folder, in a process of its own. `check` returns what is wrong with the
-    results so far, one line each: it is asked before the first turn and after the last. `facts` are derived from all.
+    `prepare` writes what they share into args.directory, in a process of its own. `check` returns the failures of the
+    results so far, one line each, before the first repetition and after the last. `facts` are derived from all results.
     """
 
     unit: str
-    systems: tuple[System, ...]
+    contenders: tuple[Contender, ...]
     prepare: Callable[[argparse.Namespace], None] | None = None
     check: Callable[[Results], list[str]] = lambda results: []
     facts: Callable[[Results, argparse.Namespace], dict[str, Any]] = lambda results, args: {}
@@ -82,14 +77,16 @@ class Row:
 
 def parser(description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repetitions", type=int, default=5, help="turns that are measured")
-    parser.add_argument("--warm_ups", type=int, default=2, help="turns before them, at least one")
-    parser.add_argument("--only", action="append", help="a system's name; may be repeated; ours is always measured")
+    parser.add_argument("--repetitions", type=int, default=5, help="measured repetitions")
+    parser.add_argument("--warm_ups", type=int, default=2, help="unmeasured repetitions before them, at least one")
+    parser.add_argument(
+        "--only", action="append", help="name of a contender; may be repeated; explainft is always measured"
+    )
     parser.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)), help="default: all")
-    parser.add_argument("--profile", action="store_true", help="of ours alone: what one turn's time goes to")
+    parser.add_argument("--profile", action="store_true", help="trace one repetition of explainft alone")
     parser.add_argument("--output", help="the JSON file; default: benchmarks/results/ROW.json")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
-    parser.add_argument("--folder", help=argparse.SUPPRESS)
+    parser.add_argument("--directory", help=argparse.SUPPRESS)
     return parser
 
 
@@ -99,143 +96,148 @@ def main(row: Row, arguments: argparse.ArgumentParser) -> None:
         assert row.prepare is not None
         row.prepare(args)
     elif args.worker:
-        system = next(system for system in row.systems if system.name == args.worker)
+        contender = next(contender for contender in row.contenders if contender.name == args.worker)
         if args.profile:
-            _trace(system, args)
+            _trace(contender, args)
         else:
-            _serve(system, args)
+            _serve(contender, args)
     else:
         _measure(row, args)
 
 
-# ---- a system's own process
+# ---- A contender's process.
 
 
-def _serve(system: System, args: argparse.Namespace) -> None:
-    # Libraries print on standard output as they like: the answers alone go where it led.
-    answers = os.fdopen(os.dup(1), "w")
+def _serve(contender: Contender, args: argparse.Namespace) -> None:
+    # Libraries print on standard output, so results go to a duplicate of it.
+    output = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
-    def tell(result: Result, seconds: float) -> None:
-        print(json.dumps({**result, "seconds": seconds, "peak_memory": peak_memory()}), file=answers, flush=True)
+    def send(result: Result, seconds: float) -> None:
+        print(json.dumps({**result, "seconds": seconds, "peak_memory": peak_memory()}), file=output, flush=True)
 
-    repeat = system.set_up(args)
+    repeat = contender.set_up(args)
     first = repeat()
     for _ in range(args.warm_ups - 1):
         repeat()
-    tell(first, 0.0)
+    send(first, 0.0)
     for _ in sys.stdin:
         begin = time.perf_counter()
         result = repeat()
-        tell(result, time.perf_counter() - begin)
+        send(result, time.perf_counter() - begin)
 
 
-def _trace(system: System, args: argparse.Namespace) -> None:
-    """Puts the shares of one turn's operations into args.folder."""
+def _trace(contender: Contender, args: argparse.Namespace) -> None:
+    """Writes the time fraction of each operation of one repetition into args.directory."""
     import jax
 
     from explainft.training import profiling
 
-    repeat = system.set_up(args)
+    repeat = contender.set_up(args)
     for _ in range(args.warm_ups):
         repeat()
     begin = time.perf_counter()
     repeat()
     seconds = time.perf_counter() - begin
-    trace = Path(args.folder, "trace")
+    trace = Path(args.directory, "trace")
     with jax.profiler.trace(str(trace), create_perfetto_trace=True):
         repeat()
-    found = {"system": system.name, "seconds": seconds, "shares": profiling.shares(trace)}
-    Path(args.folder, "profile.json").write_text(json.dumps(found))
+    found = {"contender": contender.name, "seconds": seconds, "fractions": profiling.shares(trace)}
+    Path(args.directory, "profile.json").write_text(json.dumps(found))
 
 
 def peak_memory() -> int:
-    """The most bytes that this process, or one that it started and that has ended, has held so far."""
+    """Returns the peak resident bytes of this process and of its ended children."""
     status = Path("/proc/self/status").read_text().splitlines()
     own = next(1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM"))
     return max(own, 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 
 
-# ---- the process that asks them
+# ---- The process that drives them.
 
 
 def _measure(row: Row, args: argparse.Namespace) -> None:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the workers and the folder go too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that workers and directory are removed too
     module = sys.modules["__main__"].__spec__
     assert module is not None
     command = ["python", "-m", module.name, *sys.argv[1:]]
     name = module.name.rpartition(".")[2] + ("_profile" if args.profile else "")
     output = Path(args.output) if args.output else RESULTS / f"{name}.json"
     chosen, left_out = _installed(row, args.only)
-    load = os.getloadavg()[0]
-    with tempfile.TemporaryDirectory(prefix="explainft-bench-") as folder:
-        start = [sys.executable, *command[1:], "--folder", folder, "--worker"]
-        if row.prepare is not None:
-            _note("making weights and tokens")
-            subprocess.run([*start, "prepare"], env={**ENVIRONMENT, **os.environ}, check=True)
-        if args.profile:
-            system = next(system for system in chosen if not args.only or system.name in args.only)
-            subprocess.run([*start, system.name], env={**ENVIRONMENT, **os.environ, **system.env}, check=True)
-            profile = json.loads(Path(folder, "profile.json").read_text())
-            report = {"command": shlex.join(command), "machine": machine(args.cores, load), "versions": versions()}
-            _write({**report, **profile}, output)
-            return
-        workers: dict[str, Worker] = {}
-        results: Results = {}
-        try:
-            for system in chosen:
-                _note(f"setting up {system.name}")
-                workers[system.name] = Worker([*start, system.name], system, Path(folder))
-                results[system.name] = [workers[system.name].answer()]
-            _stop_at(row.check(results))
-            for turn in range(1, args.repetitions + 1):
-                for name, worker in workers.items():
-                    time.sleep(PAUSE)
-                    results[name].append(worker.turn())
-                times = ", ".join(f"{name} {found[-1]['seconds']:.2f} s" for name, found in results.items())
-                _note(f"turn {turn} of {args.repetitions}: {times}")
-        finally:
-            for worker in workers.values():
-                worker.stop()
-    _stop_at(row.check(results))
     report = {
         "command": shlex.join(command),
         "repetitions": args.repetitions,
-        "machine": machine(args.cores, load),
+        "machine": machine(args.cores, os.getloadavg()[0]),
         "versions": versions(),
         "left_out": left_out,
-        "systems": {s.name: _summary(results[s.name][1:], s.unit or row.unit) for s in chosen},
+    }
+    with tempfile.TemporaryDirectory(prefix="explainft-bench-") as directory:
+        start = [sys.executable, *command[1:], "--directory", directory, "--worker"]
+        if row.prepare is not None:
+            _log("writing weights and tokens")
+            subprocess.run([*start, "prepare"], env={**ENVIRONMENT, **os.environ}, check=True)
+        if args.profile:
+            contender = next(c for c in chosen if not args.only or c.name in args.only)
+            subprocess.run([*start, contender.name], env={**ENVIRONMENT, **os.environ, **contender.env}, check=True)
+            _write({**report, **json.loads(Path(directory, "profile.json").read_text())}, output)
+            return
+        results = _repeat_all(row, chosen, start, args.repetitions, Path(directory))
+    report |= {
+        "contenders": {c.name: _summary(results[c.name][1:], c.unit or row.unit) for c in chosen},
         "ratios": _ratios(row, chosen, results),
         "facts": row.facts(results, args),
     }
     _write(report, output)
 
 
+def _repeat_all(row: Row, contenders: list[Contender], start: list[str], repetitions: int, directory: Path) -> Results:
+    """Returns the results of the interleaved repetitions; exits where `row.check` fails."""
+    workers: dict[str, Worker] = {}
+    results: Results = {}
+    try:
+        for contender in contenders:
+            _log(f"setting up {contender.name}")
+            workers[contender.name] = Worker([*start, contender.name], contender, directory)
+            results[contender.name] = [workers[contender.name].receive()]
+        _exit_on(row.check(results))
+        for repetition in range(1, repetitions + 1):
+            for name, worker in workers.items():
+                time.sleep(PAUSE)
+                results[name].append(worker.repeat())
+            times = ", ".join(f"{name} {found[-1]['seconds']:.2f} s" for name, found in results.items())
+            _log(f"repetition {repetition} of {repetitions}: {times}")
+    finally:
+        for worker in workers.values():
+            worker.stop()
+    _exit_on(row.check(results))
+    return results
+
+
 def _write(report: dict[str, Any], output: Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(report, indent=1) + "\n")
-    print(table(report))
+    print(tables.contender_table(report))
 
 
 class Worker:
-    def __init__(self, command: list[str], system: System, folder: Path):
-        self.name, self.log = system.name, folder / f"{system.name}.log"
-        env = {**ENVIRONMENT, **os.environ, **system.env}
+    def __init__(self, command: list[str], contender: Contender, directory: Path):
+        self.name, self.log = contender.name, directory / f"{contender.name}.log"
+        env = {**ENVIRONMENT, **os.environ, **contender.env}
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(
                 command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
             )
 
-    def turn(self) -> Result:
+    def repeat(self) -> Result:
         assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        return self.answer()
+        return self.receive()
 
-    def answer(self) -> Result:
+    def receive(self) -> Result:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        if not line:  # one that is installed and fails is a mistake to mend, not a peer to leave out
+        if not line:  # an installed contender that fails is an error, not a contender to leave out
             sys.exit(f"{self.name} stopped with exit status {self.process.wait()}:\n{self.log.read_text()[-3000:]}")
         return json.loads(line)
 
@@ -244,55 +246,59 @@ class Worker:
         self.process.communicate()
 
 
-def _installed(row: Row, only: list[str] | None) -> tuple[list[System], list[str]]:
+def _installed(row: Row, only: list[str] | None) -> tuple[list[Contender], list[str]]:
     chosen, left_out = [], []
-    for system in row.systems:
-        missing = [module for module in system.needs if importlib.util.find_spec(module) is None]
+    for contender in row.contenders:
+        missing = [module for module in contender.needs if importlib.util.find_spec(module) is None]
         if missing:
-            left_out.append(f"{system.name}: {', '.join(missing)} is not installed")
-            _note(f"left out: {left_out[-1]}")
-        elif not only or system is row.systems[0] or system.name in only:
-            chosen.append(system)
+            left_out.append(f"{contender.name}: {', '.join(missing)} is not installed")
+            _log(f"left out: {left_out[-1]}")
+        elif not only or contender is row.contenders[0] or contender.name in only:
+            chosen.append(contender)
     return chosen, left_out
 
 
-def _stop_at(mistakes: list[str]) -> None:
-    if mistakes:
-        sys.exit("the systems did not do the same:\n" + "\n".join(mistakes))
+def _exit_on(failures: list[str]) -> None:
+    if failures:
+        sys.exit("the results of the contenders differ:\n" + "\n".join(failures))
 
 
-def _note(text: str) -> None:
+def _log(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-# ---- numbers
+# ---- Summaries.
 
 
 def spread(values: list[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
-def _summary(turns: list[Result], unit: str) -> dict[str, Any]:
+def _summary(results: list[Result], unit: str) -> dict[str, Any]:
     return {
         "unit": unit,
-        "work": turns[0]["work"],
-        "seconds": spread([turn["seconds"] for turn in turns]),
-        "rate": spread([turn["work"] / turn["seconds"] for turn in turns]),
-        "peak_memory": turns[-1]["peak_memory"],
-        "turns": [turn["seconds"] for turn in turns],
+        "work": results[0]["work"],
+        "seconds": spread([result["seconds"] for result in results]),
+        "rate": spread(_rates(results)),
+        "peak_memory": results[-1]["peak_memory"],
+        "repetition_seconds": [result["seconds"] for result in results],
     }
 
 
-def _ratios(row: Row, systems: list[System], results: Results) -> dict[str, dict[str, float]]:
-    """How many times as fast ours is: the ratio of the medians, and the smallest and largest of a single turn."""
-    rates = {s.name: [turn["work"] / turn["seconds"] for turn in results[s.name][1:]] for s in systems}
-    ours = rates[row.systems[0].name]
+def _rates(results: list[Result]) -> list[float]:
+    return [result["work"] / result["seconds"] for result in results]
+
+
+def _ratios(row: Row, contenders: list[Contender], results: Results) -> dict[str, dict[str, float]]:
+    """Returns explainft's rate relative to each contender's: the ratio of medians, and the extremes of repetitions."""
+    rates = {c.name: _rates(results[c.name][1:]) for c in contenders}
+    explainft = rates[row.contenders[0].name]
     ratios = {}
-    for system in systems:
-        if system is not row.systems[0] and system.unit is None:
-            theirs = rates[system.name]
-            by_turn = spread([a / b for a, b in zip(ours, theirs, strict=True)])
-            ratios[system.name] = {**by_turn, "median": statistics.median(ours) / statistics.median(theirs)}
+    for contender in contenders:
+        if contender is not row.contenders[0] and contender.unit is None:
+            other = rates[contender.name]
+            extremes = spread([a / b for a, b in zip(explainft, other, strict=True)])
+            ratios[contender.name] = {**extremes, "median": statistics.median(explainft) / statistics.median(other)}
     return ratios
 
 
@@ -318,54 +324,12 @@ def versions() -> dict[str, str]:
             continue
     found["commit"] = _commit(Path(__file__).parent)
     t5x = importlib.util.find_spec("t5x")
-    if t5x is not None and t5x.origin is not None:  # it is run from a checkout
+    if t5x is not None and t5x.origin is not None:  # it runs from a checkout
         found["t5x"] = _commit(Path(t5x.origin).parent)
     return found
 
 
-def _commit(folder: Path) -> str:
-    """The commit of the checkout, with a + where files have changed since."""
-    git = ["git", "-C", str(folder), "describe", "--always", "--exclude=*", "--dirty=+"]
+def _commit(directory: Path) -> str:
+    """Returns the commit of the checkout, with a + where files have changed since."""
+    git = ["git", "-C", str(directory), "describe", "--always", "--exclude=*", "--dirty=+"]
     return subprocess.run(git, capture_output=True, text=True).stdout.strip() or "unknown"
-
-
-def table(report: dict[str, Any]) -> str:
-    where = f"`{report['command']}`: {report['machine']['cpu']}, {report['machine']['cores']} cores"
-    if "shares" in report:
-        lines = [f"{where}; a turn of {report['system']}, {_rounded(report['seconds'])} s without the trace", ""]
-        lines += ["| compiled operations | share of their time |", "|---|--:|"]
-        found = {kind: share for kind, share in report["shares"].items() if share >= 0.01}
-        lines += [f"| `{kind}` | {share:.0%} |" for kind, share in found.items()]
-        return "\n".join([*lines, f"| {len(report['shares']) - len(found)} others | {1 - sum(found.values()):.0%} |"])
-    peer = report["systems"].get(PEER)
-    head = ["system", "rate", "seconds a turn", "explainft's rate by this one's", f"times {PEER}'s rate", "peak memory"]
-    rows = []
-    for name, system in report["systems"].items():
-        rate = f"{_spread(system['rate'])} {system['unit']}/s"
-        ratio = _spread(report["ratios"][name]) + "x" if name in report["ratios"] else ""
-        of_peer = _rounded(system["rate"]["median"] / peer["rate"]["median"]) if peer and name != PEER else ""
-        memory = f"{system['peak_memory'] / 2**30:.2f} GiB"
-        alike = peer and system["unit"] == peer["unit"]
-        rows.append([name, rate, _spread(system["seconds"]), ratio, of_peer if alike else "", memory])
-    kept = [i for i, title in enumerate(head) if peer or PEER not in title]
-    packages = ["commit"] if "commit" in report["versions"] else []  # not in reports of earlier versions
-    packages += ["python", "jax"]
-    packages += [name for part, names in MADE_OF.items() for name in names if any(part in s for s in report["systems"])]
-    made_with = ", ".join(f"{name} {report['versions'][name]}" for name in dict.fromkeys(packages))
-    lines = [f"{where}, {made_with}; n = {report['repetitions']}, medians [minimum, maximum]", ""]
-    lines += [f"| {' | '.join(row[i] for i in kept)} |" for row in [head, ["---"] * len(head), *rows]]
-    # Losses are compared to a thousandth.
-    facts = {k: f"{v:.3f}" if k.startswith("loss") else _rounded(v) for k, v in report["facts"].items()}
-    lines += ["", *(f"- {name}: {value}" for name, value in facts.items())]
-    lines += [f"- left out: {line}" for line in report["left_out"]]
-    return "\n".join(lines)
-
-
-def _spread(values: dict[str, float]) -> str:
-    return f"{_rounded(values['median'])} [{_rounded(values['min'])}, {_rounded(values['max'])}]"
-
-
-def _rounded(value: Any) -> str:
-    if not isinstance(value, float):
-        return str(value)
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

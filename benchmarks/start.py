@@ -1,8 +1,8 @@
-"""How soon something happens: `explainft --help`, and the first update of a tiny run whose caches are warm.
+"""Start-up time: `explainft --help`, and the first train step of a tiny run with warm caches.
 
     python -m benchmarks.start
 
-Neither may import TensorFlow. The first update is there when its line is in metrics.jsonl.
+Neither may import TensorFlow. The first step has ended when its line is in metrics.jsonl.
 """
 
 import argparse
@@ -15,13 +15,13 @@ import time
 from pathlib import Path
 
 from benchmarks import side_by_side
-from benchmarks.side_by_side import Result, Results, Row, System
+from benchmarks.side_by_side import Contender, Result, Results, Row
 
 EXPLAINFT = [sys.executable, "-m", "explainft.cli.main"]
-LISTING = {"PYTHONPROFILEIMPORTTIME": "1"}  # Python names each module that it imports on standard error
+LISTING = {"PYTHONPROFILEIMPORTTIME": "1"}  # Python lists each import on standard error
 
 
-def help_text(args: argparse.Namespace):
+def set_up_help(args: argparse.Namespace):
     listed = subprocess.run([*EXPLAINFT, "--help"], env=os.environ | LISTING, capture_output=True, text=True).stderr
     heavy = imports_tensorflow(listed)
 
@@ -33,13 +33,13 @@ def help_text(args: argparse.Namespace):
     return repeat
 
 
-def first_update(args: argparse.Namespace):
-    run, log = Path(args.folder, "run"), Path(args.folder, "train.log")
-    env = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(Path(args.folder, "compiled"))}
+def set_up_first_step(args: argparse.Namespace):
+    run, log = Path(args.directory, "run"), Path(args.directory, "train.log")
+    env = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(Path(args.directory, "compiled"))}
     command = [*EXPLAINFT, "train", f"--gin_file={args.recipe}", f"--gin.MODEL_DIR={run}", "--gin.LOG_PERIOD=1"]
 
     def train(env: dict[str, str]) -> None:
-        """Until the first update is done."""
+        """Runs until the first train step has ended."""
         with open(log, "w") as output:
             process = subprocess.Popen(command, env=env, stdout=output, stderr=output)
         try:
@@ -52,7 +52,7 @@ def first_update(args: argparse.Namespace):
             process.wait()
             shutil.rmtree(run, ignore_errors=True)
 
-    train(env)  # makes the tokens and the compiled step
+    train(env)  # writes the token cache and the compiled step
     train(env | LISTING)
     heavy = imports_tensorflow(log.read_text())
 
@@ -75,8 +75,8 @@ def check(results: Results) -> list[str]:
 if __name__ == "__main__":
     parser = side_by_side.parser(__doc__)
     parser.add_argument("--recipe", default="gin/medium_tiny.gin", help="from the repository's root")
-    systems = (
-        System("explainft --help", help_text, unit="start"),
-        System("explainft train, first update", first_update, unit="start"),
+    contenders = (
+        Contender("explainft --help", set_up_help, unit="start"),
+        Contender("explainft train, first step", set_up_first_step, unit="start"),
     )
-    side_by_side.main(Row("start", systems, check=check), parser)
+    side_by_side.main(Row("start", contenders, check=check), parser)

@@ -2,7 +2,7 @@
 
     python -m benchmarks.train_step --dropout 0.1
 
-Beside them the machine's float32 matrix products are measured, which no step can beat.
+The machine's float32 matmul throughput, an upper limit for every contender, is measured in the same run.
 """
 
 import argparse
@@ -12,12 +12,12 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from benchmarks import products, side_by_side
-from benchmarks.side_by_side import Result, Results, Row, System
+from benchmarks import matmul, side_by_side
+from benchmarks.side_by_side import Contender, Result, Results, Row
 
 LEARNING_RATE = 1e-4
 LOSS_TOLERANCE = 1e-3
-ROUNDED_TOLERANCE = 0.05  # of products of bfloat16 numbers, whose loss is told beside the others
+ROUNDED_TOLERANCE = 0.05  # with bfloat16 matmuls, whose loss is reported with the others
 ASYNCHRONOUS, SYNCHRONOUS = ({"JAX_CPU_ENABLE_ASYNC_DISPATCH": value} for value in ("true", "false"))
 T5X_NEEDS = ("t5x", "seqio")
 
@@ -25,11 +25,11 @@ T5X_NEEDS = ("t5x", "seqio")
 def prepare(args: argparse.Namespace) -> None:
     from benchmarks import weights
 
-    weights.write_random(Path(args.folder, "hf"), args.size)
+    weights.write_random(Path(args.directory, "hf"), args.size)
 
 
 def tokens(args: argparse.Namespace, vocab_size: int) -> dict[str, Any]:
-    """One batch without padding, as every system reads it: inputs, the decoder's inputs, its targets."""
+    """One batch without padding, that every contender trains on."""
     import numpy as np
 
     rng = np.random.default_rng(0)
@@ -39,7 +39,7 @@ def tokens(args: argparse.Namespace, vocab_size: int) -> dict[str, Any]:
     return {"encoder_input_tokens": inputs, "decoder_input_tokens": shifted, "decoder_target_tokens": targets}
 
 
-def ours(args: argparse.Namespace, matmul_precision: str = "float32"):
+def set_up_explainft(args: argparse.Namespace, matmul_precision: str = "float32"):
     from explainft.core import jax_setup
 
     jax_setup.configure()
@@ -57,7 +57,7 @@ def ours(args: argparse.Namespace, matmul_precision: str = "float32"):
     from explainft.training.train_state import TrainState
     from explainft.training.train_step import make_train_step
 
-    config, params = weights.read(Path(args.folder, "hf"))
+    config, params = weights.read(Path(args.directory, "hf"))
     config = dataclasses.replace(config, dropout_rate=args.dropout, matmul_precision=matmul_precision)
     loss = Loss()
     batch = tokens(args, config.vocab_size)
@@ -76,8 +76,8 @@ def ours(args: argparse.Namespace, matmul_precision: str = "float32"):
     state = TrainState(jnp.int32(0), params, tx.init(params))
     flops = matmul_flops(
         make_train_step(config, tx, loss, seed=0), state, batch
-    )  # once each, whatever is computed again
-    del params  # the updates take their memory over
+    )  # rematerialized FLOPs are not counted
+    del params  # the train step donates their buffers
 
     def repeat() -> Result:
         nonlocal state
@@ -90,25 +90,25 @@ def ours(args: argparse.Namespace, matmul_precision: str = "float32"):
     return repeat
 
 
-def hugging_face(args: argparse.Namespace, autocast: bool = False):
+def set_up_hugging_face(args: argparse.Namespace, autocast: bool = False):
     import torch
 
-    from benchmarks import peers
+    from benchmarks import baselines
 
-    model = peers.hugging_face(Path(args.folder, "hf"), args.cores, args.dropout)
+    model = baselines.hugging_face(Path(args.directory, "hf"), args.cores, args.dropout)
     batch = tokens(args, model.config.vocab_size)
     inputs = torch.from_numpy(batch["encoder_input_tokens"]).long()
     labels = torch.from_numpy(batch["decoder_target_tokens"]).long()  # the model shifts them itself
     mask = torch.ones_like(inputs)
-    products = functools.partial(torch.autocast, "cpu", torch.bfloat16, enabled=autocast)
-    with torch.inference_mode(), products():
+    precision = functools.partial(torch.autocast, "cpu", torch.bfloat16, enabled=autocast)
+    with torch.inference_mode(), precision():
         before = model(input_ids=inputs, attention_mask=mask, labels=labels).loss.item()
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, fused=True)  # the fastest on a CPU too
 
     def repeat() -> Result:
         for _ in range(args.steps):
-            with products():
+            with precision():
                 loss = model(input_ids=inputs, attention_mask=mask, labels=labels).loss
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -118,7 +118,7 @@ def hugging_face(args: argparse.Namespace, autocast: bool = False):
     return repeat
 
 
-def t5x(args: argparse.Namespace):
+def set_up_t5x(args: argparse.Namespace):
     import dataclasses
 
     import jax
@@ -126,11 +126,11 @@ def t5x(args: argparse.Namespace):
     from flax.core import freeze
     from t5x import partitioning, trainer, utils
 
-    from benchmarks import peers, weights
+    from benchmarks import baselines, weights
 
-    peers.dispatch()
-    config, params = weights.read(Path(args.folder, "hf"))
-    model = peers.t5x(dataclasses.replace(config, dropout_rate=args.dropout))
+    baselines.configure_dispatch()
+    config, params = weights.read(Path(args.directory, "hf"))
+    model = baselines.t5x(dataclasses.replace(config, dropout_rate=args.dropout))
     batch = tokens(args, config.vocab_size)
     batch["decoder_loss_weights"] = np.ones_like(batch["decoder_target_tokens"])
     before = float(jax.jit(model.eval_fn)(params, batch)[0])
@@ -143,7 +143,7 @@ def t5x(args: argparse.Namespace):
     state = initial.from_scratch(jax.random.PRNGKey(0)).replace_params(freeze(params))
     del params
     rate: Any = lambda step: LEARNING_RATE  # noqa: E731 (T5X's type for it wants an array)
-    theirs = trainer.Trainer(
+    baseline_trainer = trainer.Trainer(
         model, state, partitioner, [], None, initial.train_state_axes, jax.random.PRNGKey(0),
         learning_rate_fn=rate, num_microbatches=None,
     )  # fmt: skip
@@ -151,8 +151,8 @@ def t5x(args: argparse.Namespace):
     batches = itertools.repeat(batch)
 
     def repeat() -> Result:
-        metrics: Any = theirs.train(batches, args.steps).result()
-        jax.block_until_ready(theirs.train_state)
+        metrics: Any = baseline_trainer.train(batches, args.steps).result()
+        jax.block_until_ready(baseline_trainer.train_state)
         return {"work": args.steps, "dropout": args.dropout, "before": before, "loss": float(metrics["loss"].value)}
 
     return repeat
@@ -164,30 +164,30 @@ def loss_tolerance(name: str) -> float:
 
 def check(results: Results) -> list[str]:
     steps = {name: found for name, found in results.items() if "loss" in found[0]}
-    mistakes = []
-    ours, *_ = steps.values()
+    failures = []
+    explainft, *_ = steps.values()
     for name, found in steps.items():
         keys = ["before"] + ["loss"] * (found[0]["dropout"] == 0.0 and found[0]["work"] == 1)
         for key in keys:
-            if not abs(found[0][key] - ours[0][key]) < loss_tolerance(name):
-                mistakes.append(f"{name}: {key} is {found[0][key]:.5f}, explainft's {ours[0][key]:.5f}")
+            if not abs(found[0][key] - explainft[0][key]) < loss_tolerance(name):
+                failures.append(f"{name}: {key} is {found[0][key]:.5f}, explainft's {explainft[0][key]:.5f}")
         if len(found) > 1 and not found[-1]["loss"] < found[0]["loss"]:
-            mistakes.append(f"{name}: the loss has not fallen: {found[0]['loss']:.5f}, then {found[-1]['loss']:.5f}")
-    return mistakes
+            failures.append(f"{name}: the loss did not fall: {found[0]['loss']:.5f}, then {found[-1]['loss']:.5f}")
+    return failures
 
 
 def facts(results: Results, args: argparse.Namespace) -> dict[str, Any]:
     peaks = {
-        name: statistics.median(turn["work"] / turn["seconds"] for turn in found[1:])
+        name: statistics.median(repetition["work"] / repetition["seconds"] for repetition in found[1:])
         for name, found in results.items()
         if "loss" not in found[0]
     }
-    ours = results["explainft"]
-    flops = args.steps * ours[0]["flops"]
-    achieved = flops / 1e9 / statistics.median(turn["seconds"] for turn in ours[1:])
+    explainft = results["explainft"]
+    flops = args.steps * explainft[0]["flops"]
+    achieved = flops / 1e9 / statistics.median(repetition["seconds"] for repetition in explainft[1:])
     losses = {f"loss before, {name}": found[0]["before"] for name, found in results.items() if "loss" in found[0]}
-    share = {f"explainft's share of {name}": achieved / peak for name, peak in peaks.items()}
-    return {**products.facts(results, flops), "GFLOP/s of our step": achieved, **share, **losses}
+    fractions = {f"explainft's fraction of {name}": achieved / peak for name, peak in peaks.items()}
+    return {**matmul.facts(results, flops), "matmul GFLOP/s of explainft": achieved, **fractions, **losses}
 
 
 if __name__ == "__main__":
@@ -197,22 +197,24 @@ if __name__ == "__main__":
     parser.add_argument("--inputs", type=int, default=128)
     parser.add_argument("--targets", type=int, default=128)
     parser.add_argument("--dropout", type=float, default=0.0)
-    parser.add_argument("--optimizer", default="adafactor", choices=("adafactor", "adamw"), help="ours; the recipe's")
-    parser.add_argument("--microbatches", type=int, default=1, help="ours: parts of an update, one after the other")
-    parser.add_argument("--steps", type=int, default=4, help="a turn")
-    systems = (
-        System("explainft", ours),
-        System("explainft, asynchronous dispatch", ours, env=ASYNCHRONOUS),
-        System("explainft, MATMUL_PRECISION=bfloat16", functools.partial(ours, matmul_precision="bfloat16")),
-        System("Hugging Face", hugging_face, ("torch", "transformers")),
-        System(
+    parser.add_argument("--optimizer", default="adafactor", choices=("adafactor", "adamw"), help="of explainft")
+    parser.add_argument("--microbatches", type=int, default=1, help="of explainft: MICROBATCHES")
+    parser.add_argument("--steps", type=int, default=4, help="per repetition")
+    contenders = (
+        Contender("explainft", set_up_explainft),
+        Contender("explainft, asynchronous dispatch", set_up_explainft, env=ASYNCHRONOUS),
+        Contender(
+            "explainft, MATMUL_PRECISION=bfloat16", functools.partial(set_up_explainft, matmul_precision="bfloat16")
+        ),
+        Contender("Hugging Face", set_up_hugging_face, ("torch", "transformers")),
+        Contender(
             "Hugging Face, autocast to bfloat16",
-            functools.partial(hugging_face, autocast=True),
+            functools.partial(set_up_hugging_face, autocast=True),
             ("torch", "transformers"),
         ),
-        System("T5X", t5x, T5X_NEEDS, ASYNCHRONOUS),
-        System("T5X, synchronous", t5x, T5X_NEEDS, SYNCHRONOUS),
-        products.JAX,
-        products.TORCH,
+        Contender("T5X", set_up_t5x, T5X_NEEDS, ASYNCHRONOUS),
+        Contender("T5X, synchronous", set_up_t5x, T5X_NEEDS, SYNCHRONOUS),
+        matmul.JAX,
+        matmul.TORCH,
     )
-    side_by_side.main(Row("step", systems, prepare, check, facts), parser)
+    side_by_side.main(Row("step", contenders, prepare, check, facts), parser)

@@ -1,4 +1,4 @@
-"""The weights that all systems of a row share: made once, as a Hugging Face folder that each of them reads."""
+"""The weights that all contenders of a row share, written once as a Hugging Face directory."""
 
 from pathlib import Path
 from typing import Any
@@ -20,29 +20,29 @@ SIZES = {
     "large": T5Config(32_128, 1024, 16, 24, 24, 64, 4096),
     "base": T5Config(32_128, 768, 12, 12, 12, 64, 3072),
     "small": T5Config(32_128, 512, 8, 6, 6, 64, 2048),
-    "tiny": T5Config(512, 128, 4, 3, 3, 32, 256),  # to see in seconds that a benchmark runs
+    "tiny": T5Config(512, 128, 4, 3, 3, 32, 256),  # a smoke test in seconds
 }
 
 
-def write_random(folder: Path, size: str, seed: int = 0) -> None:
-    """A network whose greedy text changes from token to token and never ends, so that all write the same number."""
+def write_random(directory: Path, size: str, seed: int = 0) -> None:
+    """Writes random weights whose greedy output changes from token to token and never ends."""
     config = SIZES[size]
     state = init_state(config, optimizers.adafactor(lambda _: 0.0), seed)
     flat = {name: np.array(x) for name, x in named_leaves(state.params).items()}
-    # A fresh T5 repeats its last token. This one attends sharply, by content and by distance, and its tokens' own
-    # embeddings are a small part of what its layers see. The last norm gives the logits their unit variance back.
+    # A freshly initialized T5 repeats its last token. Sharp attention, by content and by distance, and small token
+    # embeddings prevent that. The last norm restores the logits' unit variance.
     for name, value in flat.items():
         value *= 8.0 if "query" in name else 10.0 if "rel_embedding" in name else 1.0
     flat["token_embedder/embedding"] *= 0.05
     flat["decoder/decoder_norm/scale"] /= 0.05
-    flat["token_embedder/embedding"][EOS_ID] = 0.0  # its logit is zero, and the largest of all the others is above
-    _write(folder, config, flat)
+    flat["token_embedder/embedding"][EOS_ID] = 0.0  # its logit is 0, below the maximum of the others
+    _write(directory, config, flat)
 
 
-def write_shipped(folder: Path, size: str) -> None:
-    """The trained network that ships with the package inside one of this size: real answers for the larger one's work.
+def write_shipped(directory: Path, size: str) -> None:
+    """Writes the shipped weights embedded in a model of this size: real outputs at the larger model's cost.
 
-    Everything beside it is zero; layers of zeros pass on what they get. The vocabulary is the compact one.
+    All other weights are zero, and layers of zeros pass on their input. The vocabulary is the compact one.
     """
     shipped = checkpoint.weights(infer.PRETRAINED)
     small = shipped.architecture()
@@ -66,23 +66,23 @@ def write_shipped(folder: Path, size: str) -> None:
                 inner = _spread_heads(inner.T, small, config).T
             value[tuple(slice(n) for n in inner.shape)] = inner
         flat[name] = value
-    _write(folder, config, flat)
+    _write(directory, config, flat)
 
 
 def _spread_heads(kernel: np.ndarray, small: T5Config, large: T5Config) -> np.ndarray:
-    """Columns [in, H * K] where the larger network has those of its first heads."""
+    """Returns the columns [in, H * K] at the positions of the larger model's first heads."""
     heads = kernel.reshape(-1, small.num_heads, small.head_dim)
     return np.pad(heads, ((0, 0), (0, 0), (0, large.head_dim - small.head_dim))).reshape(len(kernel), -1)
 
 
-def _write(folder: Path, config: T5Config, flat: dict[str, np.ndarray]) -> None:
+def _write(directory: Path, config: T5Config, flat: dict[str, np.ndarray]) -> None:
     shapes = {name: x.shape for name, x in flat.items()}
     hugging_face.write(
-        folder, Weights("the benchmark", shapes, flat.__getitem__, vocabulary=Path(COMPACT), config=config)
+        directory, Weights("the benchmark", shapes, flat.__getitem__, vocabulary=Path(COMPACT), config=config)
     )
 
 
-def read(folder: Path) -> tuple[T5Config, Any]:
-    """The network and its parameters, on the device."""
-    weights = convert.open_weights(str(folder))
+def read(directory: Path) -> tuple[T5Config, Any]:
+    """Returns the config and the parameters on the device."""
+    weights = convert.open_weights(str(directory))
     return weights.architecture(), jax.block_until_ready(weights.tree())

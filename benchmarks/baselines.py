@@ -1,4 +1,4 @@
-"""Hugging Face's and T5X's T5 with a row's weights, as their own users would set them up."""
+"""T5 in Hugging Face transformers and in T5X, set up as their users would."""
 
 import dataclasses
 import os
@@ -6,23 +6,23 @@ from pathlib import Path
 from typing import Any
 
 
-def hugging_face(folder: Path, cores: int, dropout: float = 0.0) -> Any:
+def hugging_face(directory: Path, cores: int, dropout: float = 0.0) -> Any:
     import torch
     from transformers import T5ForConditionalGeneration
 
     torch.set_num_threads(cores)
-    return T5ForConditionalGeneration.from_pretrained(folder, dropout_rate=dropout, dtype=torch.float32).eval()
+    return T5ForConditionalGeneration.from_pretrained(directory, dropout_rate=dropout, dtype=torch.float32).eval()
 
 
-def dispatch() -> None:
-    """JAX_CPU_ENABLE_ASYNC_DISPATCH, which JAX itself does not read, for a peer that runs on JAX."""
+def configure_dispatch() -> None:
+    """Applies JAX_CPU_ENABLE_ASYNC_DISPATCH, which JAX itself does not read."""
     import jax
 
     jax.config.update("jax_cpu_enable_async_dispatch", os.environ["JAX_CPU_ENABLE_ASYNC_DISPATCH"] == "true")
 
 
 def t5x(config: Any) -> Any:
-    """T5X's model class around its network, with the Adafactor of its recipes and greedy decoding."""
+    """Returns T5X's model with the Adafactor of its recipes and greedy decoding."""
     import functools
 
     import seqio
