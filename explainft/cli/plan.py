@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
     from explainft.planning import plan
     from explainft.training import train
 
-    print(plan.text(plan.make(recipe.bindings(train.train), args.topology, args.quick)))
+    print(plan.text(plan.make(recipe.bindings(train.train)["config"], args.topology, args.quick)))
 
 
 def _plan_all(args: argparse.Namespace) -> None:

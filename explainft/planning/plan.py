@@ -30,8 +30,8 @@ from explainft.parallel import sharding
 from explainft.planning.hardware import GIB, Chip, devices_of
 from explainft.planning.hlo import Costs, costs
 from explainft.planning.memory_search import Choice, Estimate, choices
+from explainft.training.config import DatasetConfig, InitialCheckpoint, TrainConfig
 from explainft.training.initialize import last_step
-from explainft.training.train import DatasetConfig
 from explainft.training.train_state import abstract_state
 from explainft.training.train_step import make_train_step
 
@@ -108,28 +108,30 @@ class Plan:
         return self.updates * self.seconds / 3600 if self.updates and self.seconds else None
 
 
-def make(settings: dict[str, Any], topology: str, quick: bool = False) -> Plan:
-    """The plan of a recipe, whose arguments of train.train are given.
+def make(config: TrainConfig, topology: str, quick: bool = False) -> Plan:
+    """The plan of a recipe, whose settings are given.
 
     `quick`: compiled with XLA's least effort, so that memory and bytes are not those of the program that would run.
     """
     started = time.monotonic()
     options = QUICK if quick else None
     devices, chip = devices_of(topology)
-    n_updates = updates(settings)
-    model, dataset, evaluation = settings["model"], settings["dataset"], settings["evaluation"]
-    tx = settings["optimizer"](settings["schedule"](train_steps=settings["train_steps"]))
+    n_updates = updates(
+        config.initial_checkpoint, config.optimization.train_steps, config.optimization.train_steps_relative
+    )
+    model, dataset, evaluation, optimization = config.model, config.dataset, config.evaluation, config.optimization
+    tx = optimization.optimizer(optimization.schedule(train_steps=optimization.train_steps))
     choice = Choice(
-        settings.get("model_parallelism", 1),
-        settings.get("fsdp", False),
-        settings.get("microbatches", 1),
+        config.mesh.model_parallelism,
+        config.mesh.fsdp,
+        optimization.microbatches,
         model.remat_policy,
     )
     lengths = dataset.task_feature_lengths
     rows = evaluation.batch_size, lengths["inputs"], lengths["targets"]
     with ThreadPoolExecutor(1) as thread:  # each compilation keeps one core busy
         decode = thread.submit(decode_program, devices, choice, model, *rows, options)
-        step, change = training(settings, tx, choice, devices, chip.memory if chip else math.inf, options)
+        step, change = training(config, tx, choice, devices, chip.memory if chip else math.inf, options)
         decode = decode.result()
     if chip:
         decode = within(chip.memory, decode)
@@ -140,7 +142,7 @@ def make(settings: dict[str, Any], topology: str, quick: bool = False) -> Plan:
 
 
 def training(
-    settings: dict[str, Any],
+    config: TrainConfig,
     tx: Any,
     choice: Choice,
     devices: list[Any],
@@ -148,11 +150,8 @@ def training(
     options: dict[str, Any] | None,
 ) -> tuple[Program | DoesNotFit, tuple[Choice, Program] | None]:
     """The recipe's update; where it does not fit, the nearest change that does."""
-    model = dataclasses.replace(
-        settings["model"], matmul_precision=settings.get("matmul_precision", T5Config.matmul_precision)
-    )
-    dataset = settings["dataset"]
-    fixed = model, tx, settings["loss"], dataset
+    model, dataset = dataclasses.replace(config.model, matmul_precision=config.matmul_precision), config.dataset
+    fixed = model, tx, config.optimization.loss, dataset
     shape = dataset.batch_size, dataset.task_feature_lengths
     estimate = Estimate(*fixed[:3], batch_shapes(sharding.make_mesh(1, devices), *shape), devices)
     least = estimate.state(choice)
@@ -307,19 +306,19 @@ def nearest_that_fits(
     return None
 
 
-def updates(settings: dict[str, Any]) -> int | None:
+def updates(initial: InitialCheckpoint, train_steps: int, relative: int | None = None) -> int | None:
     """How many updates a new run of the recipe makes; None where only its initial checkpoint can tell.
 
     Raises UserError where the checkpoint has them all behind it.
     """
-    path, relative = settings.get("initial_checkpoint_path"), settings.get("train_steps_relative")
-    first = settings.get("initial_step") if path else 0
+    path = initial.path
+    first = initial.step if path else 0
     if path and first is None:
         named = re.search(r"/checkpoint_(\d+)/?$", path)  # T5X writes the step into the name
         first = int(named[1]) if named else None
     if first is None and relative is None:
         return None
-    return last_step(Progress(first_step=first or 0), settings["train_steps"], relative) - (first or 0)
+    return last_step(Progress(first_step=first or 0), train_steps, relative) - (first or 0)
 
 
 def examples_a_row(dataset: DatasetConfig) -> float | None:

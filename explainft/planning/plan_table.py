@@ -178,7 +178,7 @@ def _plan(
 
     try:
         recipe.load([file], bindings, search_paths, "plan")
-        return plan.make(recipe.bindings(train.train), topology, quick)
+        return plan.make(recipe.bindings(train.train)["config"], topology, quick)
     except UserError as e:
         return e.line
     except Exception as e:  # one recipe must not end the table

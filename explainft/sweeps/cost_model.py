@@ -22,6 +22,7 @@ from explainft.planning import plan as planning
 from explainft.recipes import recipe
 from explainft.sweeps.trial import Trial, TrialPlan, cpu
 from explainft.training import profiling, train
+from explainft.training.config import TrainConfig
 from explainft.training.train_state import abstract_state
 from explainft.training.train_step import make_train_step
 
@@ -39,21 +40,22 @@ def make_trial_plans(trials: Sequence[Trial]) -> dict[str, TrialPlan]:
         bindings = ["MODEL_DIR=run", *(f"{name}={value}" for name, value in trial.macros.items())]
         recipe.load([trial.gin_file], bindings, command="train")
         choices = recipe.choices()
-        settings = recipe.bindings(train.train)
-        dataset, steps = settings["dataset"], settings["train_steps"]
-        updates = planning.updates(settings)
-        if updates is None or settings.get("train_steps_relative") is not None:
+        config: TrainConfig = recipe.bindings(train.train)["config"]
+        dataset, optimization = config.dataset, config.optimization
+        steps = optimization.train_steps
+        updates = planning.updates(config.initial_checkpoint, steps)
+        if updates is None or optimization.train_steps_relative is not None:
             raise UserError(
                 f"trial {trial.name} starts at a step that only its INITIAL_CHECKPOINT_PATH tells; "
                 "give INITIAL_STEP, and with it TRAIN_STEPS, not TRAIN_STEPS_RELATIVE"
             )
-        settings["optimizer"](settings["schedule"](train_steps=steps))  # they refuse what they cannot be
+        optimization.optimizer(optimization.schedule(train_steps=steps))  # they refuse what they cannot be
         lengths = dataset.task_feature_lengths
-        parameters, flops_an_update = cost(settings["model"], dataset.batch_size, lengths["inputs"], lengths["targets"])
+        parameters, flops_an_update = cost(config.model, dataset.batch_size, lengths["inputs"], lengths["targets"])
         found[trial.name] = TrialPlan(
             _hash(choices),
             _hash("\n".join([choices, *trial.mixtures])),
-            settings["evaluation"].mixture_or_task_name,
+            config.evaluation.mixture_or_task_name,
             steps,
             parameters,
             updates * flops_an_update,

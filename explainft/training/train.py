@@ -11,12 +11,11 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 from tqdm import tqdm
 
-from explainft.checkpoints.checkpoint import CURE_OF_NAN, CheckpointConfig, Checkpointer, describe
+from explainft.checkpoints.checkpoint import CURE_OF_NAN, Checkpointer, describe
 from explainft.checkpoints.progress import Progress
-from explainft.core.errors import UserError, require_count, require_local, require_name, require_positive
+from explainft.core.errors import UserError
 from explainft.data import token_cache
 from explainft.data.batches import Batches
 from explainft.data.token_cache import TokenCache, target_pieces
@@ -27,32 +26,12 @@ from explainft.model.loss import Loss
 from explainft.model.t5 import T5Config
 from explainft.parallel import hosts, sharding
 from explainft.training import profiling
+from explainft.training.config import DatasetConfig, TrainConfig
 from explainft.training.initialize import last_step, restore_or_init, starting_point
 from explainft.training.preemption import Stopped, StopSignal
 from explainft.training.run_directory import RunDirectory, Timer, locked
 from explainft.training.train_state import abstract_state
 from explainft.training.train_step import make_train_step
-
-
-@dataclasses.dataclass(frozen=True)
-class DatasetConfig:
-    """The training examples: T5X's names. `seed` orders them; `task_feature_lengths` are the row lengths of a batch."""
-
-    mixture_or_task_name: str
-    task_feature_lengths: dict[str, int]
-    batch_size: int
-    module: str = "tasks"
-    seed: int = 0
-    pack: bool = True
-
-    def __post_init__(self):
-        require_name(MIXTURE_OR_TASK_NAME=self.mixture_or_task_name, MIXTURE_OR_TASK_MODULE=self.module)
-        require_positive(BATCH_SIZE=self.batch_size)
-        require_count(RANDOM_SEED=self.seed)
-
-    def batches(self, cache: TokenCache, rows: np.ndarray | None = None) -> Batches:
-        """`rows`: those that this host feeds (None: all)."""
-        return Batches(cache, self.task_feature_lengths, self.batch_size, self.seed, packed=self.pack, rows=rows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,87 +117,61 @@ class TrainMetrics:
 
 
 def train(
-    model_dir: str,
-    model: T5Config,
-    optimizer: Callable[[optax.Schedule], optax.GradientTransformation],
-    schedule: Callable[..., Callable[[jax.typing.ArrayLike], jax.Array]],
-    dataset: DatasetConfig,
-    evaluation: EvaluationConfig,
-    checkpoints: CheckpointConfig,
-    loss: Loss,
-    train_steps: int,
-    microbatches: int = 1,
-    random_seed: int = 0,
-    log_period: int = 100,
-    initial_checkpoint_path: str | None = None,
-    initial_step: int | None = None,
-    train_steps_relative: int | None = None,
-    model_parallelism: int = 1,
-    fsdp: bool = False,
-    use_cached_tasks: bool = False,
-    output_vocabulary: str = "all",
-    matmul_precision: str = "float32",
+    config: TrainConfig,
+    *,
     profile: bool = False,
     config_text: Callable[[], str] = str,
     tfds_data_dir: str | None = None,
     seqio_additional_cache_dirs: Sequence[str] = (),
 ) -> None:
-    """Trains to `train_steps` updates, or goes on from the newest checkpoint in `model_dir`.
+    """Trains to the last step, or resumes from the latest checkpoint in `config.model_dir`.
 
-    A new run starts from `initial_checkpoint_path` (any format that convert.open_weights reads; None: from scratch) and
-    counts on from its step, or from `initial_step` where that is given. So `train_steps` includes
-    pre-training, as in T5X; `train_steps_relative` counts from the start of this run instead.
+    `profile` writes a trace of a few steps to profile/ there; `config_text` is written to config.gin.
 
-    `output_vocabulary` "task": the output layer learns those pieces alone that the task's targets hold; the checkpoints
-    keep them, and decoding writes no others. `matmul_precision`, of the updates alone, is explained at T5Config.
-    `profile` writes a trace of a few updates to profile/ there.
-
-    SIGTERM and Ctrl-C end the update in progress, or give up the evaluation in progress, save, and return.
+    SIGTERM and Ctrl-C end the step in progress, or give up the evaluation in progress, save, and return.
 
     Writes config.gin, metrics.jsonl, TensorBoard events, checkpoints/ and inference_eval/ there. What is evaluated and
-    saved at the same step is saved first, so that an evaluation that fails costs no updates: the run owes it from then
-    on, and its outcome is added to the checkpoint. Raises UserError for what the user can mend.
+    saved at the same step is saved first, so that an evaluation that fails costs no steps: it is pending from then on,
+    and its outcome is added to the checkpoint. Raises UserError for what the user can fix.
     """
     # ---- what is trained on what
-    if not isinstance(model_dir, str) or not model_dir:
-        raise UserError(f"MODEL_DIR={model_dir!r} is no folder's name; give --gin.MODEL_DIR=FOLDER")
-    require_local(MODEL_DIR=model_dir)
-    require_positive(TRAIN_STEPS=train_steps, MICROBATCHES=microbatches, LOG_PERIOD=log_period)
-    require_count(INITIAL_STEP=initial_step or 0)
-    mesh = sharding.make_mesh(model_parallelism)
+    model, dataset, evaluation, checkpoints = config.model, config.dataset, config.evaluation, config.checkpoints
+    optimization, initial = config.optimization, config.initial_checkpoint
+    loss, microbatches, random_seed = optimization.loss, optimization.microbatches, optimization.seed
+    train_steps, train_steps_relative = optimization.train_steps, optimization.train_steps_relative
+    fsdp, log_period = config.mesh.fsdp, config.log_period
+    mesh = sharding.make_mesh(config.mesh.model_parallelism)
     sharding.check_model(model, mesh, fsdp)
-    model_in_training = dataclasses.replace(model, matmul_precision=matmul_precision)
+    model_in_training = dataclasses.replace(model, matmul_precision=config.matmul_precision)
     sharding.check_batch(dataset.batch_size, mesh, microbatches)
     load = functools.partial(
         token_cache.load,
         task_module=dataset.module,
         data_dir=tfds_data_dir,
-        use_cached=use_cached_tasks,
+        use_cached=dataset.use_cached,
         seqio_additional_cache_dirs=seqio_additional_cache_dirs,
     )
-    if initial_checkpoint_path is None and train_steps_relative is None:
-        schedule(train_steps=train_steps)  # what does not fit together is told before the data is read
-    data = read_data(dataset, evaluation, model, mesh, output_vocabulary, load)
+    if initial.path is None and train_steps_relative is None:
+        optimization.schedule(train_steps=train_steps)  # what does not fit together is told before the data is read
+    data = read_data(dataset, evaluation, model, mesh, config.output_vocabulary, load)
     if data.pieces is not None:
         loss = dataclasses.replace(loss, pieces=(0, *data.pieces))
 
     # ---- from where
-    path = Path(model_dir)
+    path = Path(config.model_dir)
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(StopSignal())
         if hosts.writes():
             stack.enter_context(locked(path))
-        description = {**describe(model, data.cache), "data": dataclasses.asdict(dataset), "pieces": data.pieces}
+        description = {**describe(model, data.cache), "data": dataset.what_a_batch_holds(), "pieces": data.pieces}
         checkpointer = stack.enter_context(Checkpointer(path, checkpoints, description))
         checkpointer.check_vocabulary(data.cache.vocabulary)
-        weights, progress = starting_point(
-            checkpointer, initial_checkpoint_path, initial_step, train_steps_relative is not None
-        )
+        weights, progress = starting_point(checkpointer, initial.path, initial.step, train_steps_relative is not None)
         if weights is not None:
             evaluate.check_vocabulary(model, data.cache, weights)
         train_steps = last_step(progress, train_steps, train_steps_relative)
-        rate = schedule(train_steps=train_steps)
-        tx = optimizer(rate)
+        rate = optimization.schedule(train_steps=train_steps)
+        tx = optimization.optimizer(rate)
         stack.enter_context(jax.set_mesh(mesh))
         like = abstract_state(model, tx, mesh, fsdp)
         state = restore_or_init(checkpointer, weights, progress.first_step, model, tx, random_seed, like)
@@ -245,7 +198,7 @@ def train(
         peak = profiling.peak_flops_per_second(trained.matmul_precision if model.dtype == "float32" else model.dtype)
         trace = stack.enter_context(profiling.Trace(path / "profile" if profile and hosts.writes() else None, first))
         bar = stack.enter_context(tqdm(total=train_steps, initial=first, desc=path.name, unit=" steps", disable=None))
-        meter = TrainMetrics(dataset.batch_size * sum(dataset.task_feature_lengths.values()), peak, progress)
+        meter = TrainMetrics(dataset.tokens_per_batch(), peak, progress)
         done = first
 
         def tell(text: str) -> None:

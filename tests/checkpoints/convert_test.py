@@ -425,14 +425,14 @@ def test_optimizer_state_at_a_restored_step():
 
 def test_training_goes_on_from_any_format(tmp_path, tiny_data_dir, capsys):
     """New runs from the conversions of one checkpoint of Adafactor's: what holds its slots ends bitwise equal."""
-    changes = dict(optimizer=optimizers.adafactor, random_seed=3)
+    changes = dict(optimizer=optimizers.adafactor, seed=3)
     train_run(tmp_path / "whole", tiny_data_dir, 6, **changes)
     t5x = convert.convert(str(tmp_path / "whole"), tmp_path / "t5x", "t5x", step=4)
     hf = convert.convert(str(tmp_path / "whole"), tmp_path / "hf", "hf", step=4)
     ours = str(tmp_path / "whole" / "checkpoints" / "checkpoint_4")
     ends = {}
-    for name, path, more in (("ours", ours, {}), ("t5x", str(t5x), {}), ("hf", str(hf), {"initial_step": 4})):
-        train_run(tmp_path / f"from_{name}", tiny_data_dir, 6, initial_checkpoint_path=path, **more, **changes)
+    for name, path, more in (("ours", ours, {}), ("t5x", str(t5x), {}), ("hf", str(hf), {"step": 4})):
+        train_run(tmp_path / f"from_{name}", tiny_data_dir, 6, initial_checkpoint={"path": path, **more}, **changes)
         ends[name] = checkpoint.weights(tmp_path / f"from_{name}")
         assert ends[name].step == 6
     assert "starting at step 4 from T5X checkpoint" in capsys.readouterr().err
@@ -444,19 +444,20 @@ def test_training_goes_on_from_any_format(tmp_path, tiny_data_dir, capsys):
 
 def test_steps_count_from_the_initial_checkpoint(tmp_path, tiny_data_dir):
     train_run(tmp_path / "first", tiny_data_dir, 4)
-    start = dict(initial_checkpoint_path=str(tmp_path / "first"))
+    start = dict(initial_checkpoint={"path": str(tmp_path / "first")})
     with pytest.raises(UserError, match="TRAIN_STEPS=4 includes the 4 steps .* give --gin.TRAIN_STEPS=8"):
         train_run(tmp_path / "no", tiny_data_dir, 4, **start)
     train_run(tmp_path / "second", tiny_data_dir, 4, train_steps_relative=2, **start)
     assert checkpoint.weights(tmp_path / "second").step == 6
     # Stopped and started again, the count stays; the initial checkpoint is not asked for any more.
-    train_run(tmp_path / "second", tiny_data_dir, 4, train_steps_relative=4, initial_checkpoint_path="/gone")
+    train_run(tmp_path / "second", tiny_data_dir, 4, train_steps_relative=4, initial_checkpoint={"path": "/gone"})
     assert checkpoint.weights(tmp_path / "second").step == 8
 
 
 def test_the_step_of_a_checkpoint_that_does_not_tell(tmp_path, tiny_data_dir):
     train_run(tmp_path / "first", tiny_data_dir, 4)
-    start = dict(initial_checkpoint_path=str(convert.convert(str(tmp_path / "first"), tmp_path / "hf", "hf")))
+    hf = convert.convert(str(tmp_path / "first"), tmp_path / "hf", "hf")
+    start = dict(initial_checkpoint={"path": str(hf)})
     with pytest.raises(UserError, match="does not tell its step.*--gin.INITIAL_STEP=1000000"):
         train_run(tmp_path / "run", tiny_data_dir, 6, **start)
     train_run(tmp_path / "run", tiny_data_dir, 6, train_steps_relative=2, **start)

@@ -20,7 +20,7 @@ from explainft.model.t5 import T5Config
 from explainft.parallel import sharding
 from explainft.planning import hardware, hlo, plan, plan_table
 from explainft.planning.memory_search import Choice, Estimate, bytes_a_chip, choices, kept_bytes
-from explainft.training.train import DatasetConfig
+from explainft.training.config import DatasetConfig, InitialCheckpoint
 from explainft.training.train_state import abstract_state
 from tests.data.batches_test import write_cache
 
@@ -262,22 +262,21 @@ def test_the_compiler_s_refusals(message, bytes_):
 @pytest.mark.parametrize(
     ("settings", "updates"),
     [
-        ({"train_steps": 4000}, 4000),
-        ({"train_steps": 1016780, "initial_checkpoint_path": "gs://b/t5_small/checkpoint_1000000"}, 16780),
-        ({"train_steps": 1016780, "initial_checkpoint_path": "folder", "initial_step": 1000000}, 16780),
-        ({"train_steps": 1016780, "initial_checkpoint_path": "folder"}, None),
-        ({"train_steps": 1016780, "initial_checkpoint_path": "folder", "train_steps_relative": 50}, 50),
-        ({"train_steps": 4000, "initial_step": 1000000}, 4000),  # of no checkpoint: a run begins anew
+        ((InitialCheckpoint(), 4000), 4000),
+        ((InitialCheckpoint("gs://b/t5_small/checkpoint_1000000"), 1016780), 16780),
+        ((InitialCheckpoint("folder", 1000000), 1016780), 16780),
+        ((InitialCheckpoint("folder"), 1016780), None),
+        ((InitialCheckpoint("folder"), 1016780, 50), 50),
+        ((InitialCheckpoint(None, 1000000), 4000), 4000),  # of no checkpoint: a run begins anew
     ],
 )
 def test_updates_of_a_new_run(settings, updates):
-    assert plan.updates(settings) == updates
+    assert plan.updates(*settings) == updates
 
 
 def test_a_plan_of_a_run_without_updates_is_refused_as_the_run_is():
-    settings = {"train_steps": 4000, "initial_checkpoint_path": "gs://b/t5_small/checkpoint_1000000"}
     with pytest.raises(UserError, match="includes the 1000000 steps .* give --gin.TRAIN_STEPS=1004000"):
-        plan.make(settings, "local")
+        plan.updates(InitialCheckpoint("gs://b/t5_small/checkpoint_1000000"), 4000)
 
 
 def test_examples_a_row_are_counted_in_the_token_cache(tmp_path, monkeypatch):

@@ -102,7 +102,7 @@ def test_the_built_in_engine_reads_a_leaf_that_scores_or_predicts(leaf):
 @pytest.mark.parametrize("size", PARAMETERS)
 def test_the_models_have_the_sizes_of_the_family(size):
     load_leaf(f"medium_{size}")
-    model = T5(gin.get_bindings("train.train")["model"])
+    model = T5(gin.get_bindings("train.train")["config"].model)
     tokens = jnp.ones((1, 1), jnp.int32)
     params = jax.eval_shape(lambda: model.init(jax.random.key(0), tokens, tokens, tokens))["params"]
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == PARAMETERS[size]

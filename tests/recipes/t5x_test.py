@@ -118,24 +118,25 @@ def t5x_settings(bound):
 
 
 def our_settings():
-    bound = gin.get_bindings("train.train")
-    dataset, evaluation, checkpoints, loss = (bound[name] for name in ("dataset", "evaluation", "checkpoints", "loss"))
-    rate = recipe.configured(optimizers.learning_rate)(train_steps=bound["train_steps"])
+    config = gin.get_bindings("train.train")["config"]
+    dataset, evaluation, checkpoints = config.dataset, config.evaluation, config.checkpoints
+    optimization, loss = config.optimization, config.optimization.loss
+    rate = recipe.configured(optimizers.learning_rate)(train_steps=optimization.train_steps)
     return {
-        "network": {name: getattr(bound["model"], name) for name in NETWORK},
+        "network": {name: getattr(config.model, name) for name in NETWORK},
         "loss": [loss.z_loss, loss.label_smoothing, loss.normalizing_factor],
         "learning rates": [float(rate(step)) for step in STEPS],
-        "clip norm": gin.get_bindings(f"optim.{bound['optimizer'].__name__}")["clip_norm"],
+        "clip norm": gin.get_bindings(f"optim.{optimization.optimizer.__name__}")["clip_norm"],
         "dataset": [dataset.mixture_or_task_name, dataset.task_feature_lengths, dataset.batch_size, dataset.pack],
         "module": dataset.module,
-        "use cached tasks": bound["use_cached_tasks"],
+        "use cached tasks": dataset.use_cached,
         "evaluation": [evaluation.mixture_or_task_name, evaluation.split, evaluation.batch_size],
         "evaluation examples": evaluation.num_examples,
         "periods": [evaluation.period, evaluation.eval_steps, checkpoints.period, checkpoints.keep],
-        "steps": [bound["train_steps"], bound["train_steps_relative"], bound["microbatches"]],
-        "from": bound["initial_checkpoint_path"],
-        "seed": bound["random_seed"],
-        "model parallelism": bound["model_parallelism"],
+        "steps": [optimization.train_steps, optimization.train_steps_relative, optimization.microbatches],
+        "from": config.initial_checkpoint.path,
+        "seed": optimization.seed,
+        "model parallelism": config.mesh.model_parallelism,
     }
 
 

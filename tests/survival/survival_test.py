@@ -28,8 +28,8 @@ from explainft.evaluation.evaluate import EvaluationConfig
 from explainft.generation import decoding
 from explainft.model.parameters import named_leaves
 from explainft.training import optimizers
+from explainft.training.config import DatasetConfig
 from explainft.training.run_directory import RunDirectory, locked
-from explainft.training.train import DatasetConfig
 from explainft.training.train_state import abstract_state
 from tests.survival import suite, victim
 

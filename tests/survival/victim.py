@@ -22,9 +22,10 @@ from explainft.evaluation import evaluate
 from explainft.evaluation.evaluate import EvaluationConfig
 from explainft.model.loss import Loss
 from explainft.model.t5 import T5Config
-from explainft.training import optimizers, train
+from explainft.training import optimizers
+from explainft.training.config import DatasetConfig
 from explainft.training.run_directory import RunDirectory
-from explainft.training.train import DatasetConfig
+from tests.helpers.training import start
 
 MODEL = T5Config(
     vocab_size=160,
@@ -49,12 +50,10 @@ def run(folder: Path, data_dir: str, **changes) -> None:
         evaluation=EvaluationConfig(EVAL_TASK, period=5, eval_steps=5, batch_size=4),
         checkpoints=CheckpointConfig(period=4, keep=2),
         loss=Loss(),
-        train_steps=STEPS,
         log_period=3,
-        random_seed=1,
-        tfds_data_dir=data_dir,
+        seed=1,
     )
-    train.train(model_dir=str(folder), **{**settings, **changes})
+    start(folder, data_dir, changes.pop("train_steps", STEPS), **{**settings, **changes})
 
 
 def telling(diary: Path) -> None:

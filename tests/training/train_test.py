@@ -26,11 +26,12 @@ from explainft.model.t5 import T5Config
 from explainft.parallel import sharding
 from explainft.parallel.sharding import make_mesh
 from explainft.training import initialize, optimizers, train_state
+from explainft.training.config import DatasetConfig
 from explainft.training.run_directory import RunDirectory
-from explainft.training.train import DatasetConfig, train
 from explainft.training.train_state import init_state
 from explainft.training.train_step import make_train_step
 from tests.data.batches_test import write_cache
+from tests.helpers.training import start
 
 MODEL = T5Config(
     vocab_size=160, emb_dim=8, num_heads=1, num_encoder_layers=1, num_decoder_layers=1, head_dim=8, mlp_dim=16
@@ -49,11 +50,10 @@ def run(folder, data_dir, steps, **changes):
         evaluation=EVALUATION,
         checkpoints=CheckpointConfig(period=4, keep=None),
         loss=Loss(),
-        random_seed=1,
+        seed=1,
         log_period=3,  # so that saves fall between two log lines
-        tfds_data_dir=data_dir,
     )
-    train(model_dir=str(folder), train_steps=steps, **{**settings, **changes})
+    start(folder, data_dir, steps, **{**settings, **changes})
 
 
 def rows(folder):
@@ -228,7 +228,7 @@ def test_another_metric_begins_the_count_anew(tmp_path, tiny_data_dir):
 
 
 def test_another_seed_is_another_run_whose_progress_a_log_tells(undisturbed, tmp_path, tiny_data_dir, capsys):
-    run(tmp_path / "run", tiny_data_dir, 2, random_seed=2)
+    run(tmp_path / "run", tiny_data_dir, 2, seed=2)
     [loss] = [row["loss"] for row in rows(tmp_path / "run") if "loss" in row]
     assert loss != rows(undisturbed)[0]["loss"]
     trained, scored = capsys.readouterr().out.splitlines()
@@ -345,7 +345,7 @@ def test_settings_out_of_range(make, message):
     [
         ({"steps": 0}, "TRAIN_STEPS=0 must be a whole number of at least 1"),
         ({"log_period": 0}, "LOG_PERIOD=0 must be"),
-        ({"initial_step": 1e6}, "INITIAL_STEP=1000000.0 must be a whole number"),
+        ({"initial_checkpoint": {"step": 1e6}}, "INITIAL_STEP=1000000.0 must be a whole number"),
         ({"evaluation": EvaluationConfig(EVALUATION.mixture_or_task_name, metric="exact_mach")}, "mean 'exact_match'"),
         ({"microbatches": 3}, r"BATCH_SIZE=8 must be a positive multiple of 3 .*try 6"),
         ({"model": T5Config(**{**vars(MODEL), "vocab_size": 50})}, "vocab_size=50 is smaller than the 159 pieces"),

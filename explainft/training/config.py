@@ -1,0 +1,125 @@
+"""The settings of a training run, in groups that a recipe fills."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from explainft.checkpoints.checkpoint import CheckpointConfig
+from explainft.core.errors import UserError, require_count, require_local, require_name, require_positive
+from explainft.data.batches import Batches
+from explainft.data.token_cache import TokenCache
+from explainft.evaluation.evaluate import EvaluationConfig
+from explainft.model.loss import Loss
+from explainft.model.t5 import T5Config
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetConfig:
+    """The training examples, by T5X's names.
+
+    `task_feature_lengths` are the row lengths of a batch, `seed` orders the rows. `use_cached` reads what
+    seqio_cache_tasks wrote instead of the task's source.
+    """
+
+    mixture_or_task_name: str
+    task_feature_lengths: dict[str, int]
+    batch_size: int
+    module: str = "tasks"
+    seed: int = 0
+    pack: bool = True
+    use_cached: bool = False
+
+    def __post_init__(self):
+        require_name(MIXTURE_OR_TASK_NAME=self.mixture_or_task_name, MIXTURE_OR_TASK_MODULE=self.module)
+        require_positive(BATCH_SIZE=self.batch_size)
+        require_count(RANDOM_SEED=self.seed)
+
+    def batches(self, cache: TokenCache, rows: np.ndarray | None = None) -> Batches:
+        """Returns the batches; `rows` are those that this host feeds (None: all)."""
+        return Batches(cache, self.task_feature_lengths, self.batch_size, self.seed, packed=self.pack, rows=rows)
+
+    def what_a_batch_holds(self) -> dict[str, Any]:
+        """Returns the settings that a resumed run must share: with others, batch k has other examples."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name != "use_cached"}
+
+    def tokens_per_batch(self) -> int:
+        """Padding included."""
+        return self.batch_size * sum(self.task_feature_lengths.values())
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizationConfig:
+    """What is minimized, how, and for how many steps.
+
+    `optimizer` takes a learning-rate schedule; `schedule` takes `train_steps`. `train_steps` includes the steps of the
+    initial checkpoint, as in T5X; `train_steps_relative` counts from the start of this run instead. A batch is split
+    into `microbatches`, whose gradients are summed. `seed` is that of fresh parameters and of dropout.
+    """
+
+    optimizer: Callable[[optax.Schedule], optax.GradientTransformation]
+    schedule: Callable[..., Callable[[jax.typing.ArrayLike], jax.Array]]
+    loss: Loss
+    train_steps: int
+    train_steps_relative: int | None = None
+    microbatches: int = 1
+    seed: int = 0
+
+    def __post_init__(self):
+        require_positive(TRAIN_STEPS=self.train_steps, MICROBATCHES=self.microbatches)
+        if self.train_steps_relative is not None:
+            require_positive(TRAIN_STEPS_RELATIVE=self.train_steps_relative)
+
+
+@dataclasses.dataclass(frozen=True)
+class InitialCheckpoint:
+    """Where a new run starts: `path` in any format that convert.open_weights reads (None: fresh parameters).
+
+    `step` is the checkpoint's step, where it records none.
+    """
+
+    path: str | None = None
+    step: int | None = None
+
+    def __post_init__(self):
+        require_count(INITIAL_STEP=self.step or 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """How devices share the work: `model_parallelism` of them hold a part of each layer.
+
+    `fsdp` also splits parameters and optimizer slots over the data-parallel devices.
+    """
+
+    model_parallelism: int = 1
+    fsdp: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """All settings of a run. `output_vocabulary` 'task': the output layer has the tokens of the task's targets alone.
+
+    `log_period` is in steps.
+    """
+
+    model_dir: str
+    model: T5Config
+    dataset: DatasetConfig
+    optimization: OptimizationConfig
+    evaluation: EvaluationConfig
+    checkpoints: CheckpointConfig
+    initial_checkpoint: InitialCheckpoint = InitialCheckpoint()
+    mesh: MeshConfig = MeshConfig()
+    output_vocabulary: str = "all"
+    matmul_precision: str = "float32"
+    log_period: int = 100
+
+    def __post_init__(self):
+        if not isinstance(self.model_dir, str) or not self.model_dir:
+            raise UserError(f"MODEL_DIR={self.model_dir!r} is not a valid directory; give --gin.MODEL_DIR=DIRECTORY")
+        require_local(MODEL_DIR=self.model_dir)
+        require_positive(LOG_PERIOD=self.log_period)
