@@ -1,7 +1,6 @@
 """The entry point: flags, dispatch, and how every command ends."""
 
 import argparse
-import contextlib
 import os
 import re
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 from explainft import __version__
 from explainft.cli import check, convert, data, eval, explain, export, infer, plan, report, solve, sweep, train
 from explainft.cli.flags import Parser
+from explainft.cli.output import checked_output, discard
 from explainft.core.errors import UserError
 
 COMMANDS = (data, explain, check, solve, train, eval, infer, export, convert, plan, sweep, report)
@@ -23,16 +23,13 @@ def main(argv: list[str] | None = None) -> None:
     130 after Ctrl-C.
     """
     try:
-        try:
+        with checked_output():
             args = parse(sys.argv[1:] if argv is None else argv)
             args.function(args)
-        finally:
-            if sys.stdout is not None:
-                sys.stdout.flush()  # a full disk shows itself here
     except UserError as e:
         _fail(e.line)
     except BrokenPipeError:  # the reader of a pipe has stopped reading
-        _discard_output()
+        pass
     except OSError as e:
         _fail(_describe(e))
     except KeyboardInterrupt:
@@ -69,25 +66,17 @@ def _expand_home(flag: re.Match[str]) -> str:
 
 
 def _describe(error: OSError) -> str:
-    """Returns one line with what could not be read or written, and why."""
+    """Returns one line with the path and the operating system's reason."""
     reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
-    try:
-        sys.stdout.flush()
-    except OSError:
-        _discard_output()
-        return f"cannot write to standard output ({reason}); make room or write elsewhere"
-    where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{reason}; check the path, its permissions and the free space of its disk"
-
-
-def _discard_output() -> None:
-    """Sends what is left to nowhere: Python would report it once more at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    path = f"{error.filename}: " if error.filename else ""
+    return f"{path}{reason}; check the path, its permissions and the free space of its disk"
 
 
 def _fail(line: str) -> None:
-    with contextlib.suppress(OSError):
-        print(f"explainft: error: {line}", file=sys.stderr)
+    try:
+        print(f"explainft: error: {line}", file=sys.stderr, flush=True)
+    except OSError:
+        discard(sys.stderr)
     sys.exit(2)
 
 
