@@ -22,9 +22,13 @@ def run(args: argparse.Namespace) -> None:
     text = args.text if args.text is not None else read_standard_input()
     result = listops.check(text, tree, args.style, args.modulus)
     answer = "none found" if result.final_answer is None else result.final_answer
-    print(f"final answer: {answer} ({'correct' if result.answer_correct else 'wrong'})")
+    verdict = "correct" if result.answer_correct else f"wrong, expected {listops.evaluate(tree, args.modulus)}"
+    print(f"final answer: {answer} ({verdict})")
     print(f"steps: {result.steps_correct} of {result.steps_total} correct")
     if result.first_wrong_step is not None:
+        expected, found = listops.lines_of_step(text, tree, args.style, result.first_wrong_step, args.modulus)
         print(f"first wrong step: {result.first_wrong_step + 1}")
+        print(f"  expected: {expected or 'no further step'}")
+        print(f"  found: {found or 'no step'}")
     if not result.valid:
         sys.exit(1)

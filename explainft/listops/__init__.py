@@ -1,4 +1,8 @@
-"""ListOps: nested MIN, MAX, MED and SUM over numbers, their values and their explanations. Standard library only."""
+"""ListOps: nested MIN, MAX, MED and SUM over numbers, their values and their explanations.
+
+Lives here: expressions, explanations and their check, the configs of the dataset, the authors' files.
+May not: import anything but the standard library and explainft.core.errors.
+"""
 
 from explainft.listops.explain import STYLES as STYLES
 from explainft.listops.explain import Check as Check
@@ -24,3 +28,4 @@ from explainft.listops.expression import values as values
 from explainft.listops.first_error import ERROR_KINDS as ERROR_KINDS
 from explainft.listops.first_error import FirstError as FirstError
 from explainft.listops.first_error import first_error as first_error
+from explainft.listops.first_error import lines_of_step as lines_of_step

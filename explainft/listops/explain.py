@@ -1,7 +1,8 @@
-"""Explanations of ListOps expressions in four styles: written, read back and checked step by step.
+"""Writes, reads and checks explanations of ListOps expressions in four styles.
 
-One line a step, an operator after its arguments, their answers already substituted; then the final answer. One table
-of templates writes and reads them. `medium` is that of Explained-ListOps-30 (arXiv 2402.07543), byte for byte.
+An explanation has one line a step: an operator after its arguments, whose answers are already substituted. The final
+answer follows. One table of templates writes and reads the lines. `medium` is the style of Explained-ListOps-30
+(arXiv 2402.07543), byte for byte.
 """
 
 import re
@@ -45,7 +46,7 @@ WORKING: dict[str, Callable[[list[int]], tuple[int, ...]]] = {
 
 
 class Step(NamedTuple):
-    """The numbers that one line of an explanation shows; () where the style does not show them."""
+    """The numbers of one line of an explanation; () where the style does not show them."""
 
     operator: str
     arguments: tuple[int, ...]
@@ -54,42 +55,42 @@ class Step(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """What was read: a step for each line before the final one, None for what is no step of the style."""
+    """An explanation as read: a step for each line before the final one, None for a line that is not of the style."""
 
     steps: tuple[Step | None, ...]
     final_answer: int | None
 
 
 class Check(NamedTuple):
-    """An explanation held against its expression; it is fully valid when the answer is correct and no step is wrong."""
+    """An explanation compared with its expression; it is valid when the answer and every step are correct."""
 
     final_answer: int | None
     answer_correct: bool
     steps_total: int  # of the expression
     steps_correct: int
-    first_wrong_step: int | None  # zero-based; a missing or surplus step is wrong at its index
+    first_wrong_step: int | None  # zero-based; a missing or surplus step counts at its index
 
     @property
     def valid(self) -> bool:
         return self.answer_correct and self.first_wrong_step is None
 
 
-# At most 30 digits: room for the sum of many numbers of 18, and far from the 4,300 at which int() refuses.
+# At most 30 digits: room for the sum of many numbers of 18, and far below int()'s limit of 4,300.
 _NUMBER = "[0-9]{1,30}"
-_FREE_BLANK = re.compile(r"(?<=[,:;\[\]]) | (?=[,:;\[\]])|(?<=;)\n|\n(?=;)")
+_FREE_SPACE = re.compile(r"(?<=[,:;\[\]]) | (?=[,:;\[\]])|(?<=;)\n|\n(?=;)")
 _BREAK = re.compile(r"[\n;]| (?=(?:SUM|MED|Max|Min),|(?:SUM|MED|MAX|MIN) operator |Final answer)")
-_FINAL = re.compile(f"Final answer:({_NUMBER})")
+_FINAL = re.compile(rf"Final answer:({_NUMBER})\.?")
 _BARE = re.compile(_NUMBER)
 
 
-def _tidy(text: str) -> str:
-    """One blank for each run, one newline for each run with a newline, none beside punctuation."""
+def _normalize(text: str) -> str:
+    """Reduces whitespace: one space or newline for each run, none beside punctuation."""
     lines = [" ".join(line.split()) for line in text.split("\n")]
-    return _FREE_BLANK.sub("", "\n".join([line for line in lines if line]))
+    return _FREE_SPACE.sub("", "\n".join([line for line in lines if line]))
 
 
 class _Line:
-    """A template compiled for both directions."""
+    """A template that is compiled for writing and for reading."""
 
     def __init__(self, operator: str, template: str, separator: str):
         names = re.findall(r"\{(\w+)\}", template)
@@ -98,9 +99,9 @@ class _Line:
         self.separator = separator
         self.shows_arguments = "arguments" in names
         self.working = [WORKING[name] for name in names if name in WORKING]
-        numbers = f"({_NUMBER}(?:{_tidy(separator) or ' '}{_NUMBER})*)"
+        numbers = f"({_NUMBER}(?:{_normalize(separator) or ' '}{_NUMBER})*)"
         fields = [f"({_NUMBER})" if name == "answer" else numbers for name in names]
-        literals = map(re.escape, _tidy(self.template).split("%s"))
+        literals = map(re.escape, _normalize(self.template).split("%s"))
         self.pattern = re.compile("".join(a + b for a, b in zip_longest(literals, fields, fillvalue="")))
 
     def step(self, arguments: list[int], answer: int) -> Step:
@@ -112,8 +113,8 @@ class _Line:
         lists += [work(arguments) for work in self.working]
         return self.template % (*[self.separator.join(map(str, numbers)) for numbers in lists], answer)
 
-    def read(self, piece: str) -> Step | None:
-        match = self.pattern.fullmatch(piece)
+    def read(self, segment: str) -> Step | None:
+        match = self.pattern.fullmatch(segment)
         if not match:
             return None
         lists = [tuple(map(int, group.replace(",", " ").split())) for group in match.groups()]
@@ -126,7 +127,7 @@ _WRITERS = {
     style: {name: _Line(name, template, " " if style == "long" else ", ") for name, template in templates.items()}
     for style, templates in LINES.items()
 }
-# A line is known by its first three letters, so that a long text of garbage costs one look-up a piece.
+# The first three letters select a line's template, so that a long text of garbage costs one look-up a segment.
 _READERS = {style: {line.template[:3]: line for line in lines.values()} for style, lines in _WRITERS.items()}
 
 
@@ -137,19 +138,19 @@ def _lines(style: str) -> dict[str, _Line]:
 
 
 def steps(tree: Tree, style: str = "long", modulus: int = 10) -> list[Step]:
-    """The steps of the tree with what the style shows of each; none for style "none". "long" shows everything."""
+    """Returns the tree's steps with what the style shows of each; none for style "none". "long" shows everything."""
     lines = _lines(style)
     return [lines[name].step(values, answer) for name, values, answer in applications(tree, modulus)] if lines else []
 
 
 def explain(tree: Tree, style: str, modulus: int = 10) -> str:
-    """The explanation, one line a step, and the last line `Final answer: N`; for style "none" the answer alone, `N`."""
+    """Returns the gold explanation: one line a step, then `Final answer: N`. Style "none" has the answer alone, `N`."""
     applied = list(applications(tree, modulus))
     return explain_applied(applied, applied[-1][2] if applied else evaluate(tree), style)
 
 
 def explain_applied(applied: Iterable[tuple[str, list[int], int]], answer: int, style: str) -> str:
-    """`explain` of a tree whose `applications` and answer are known."""
+    """Returns the `explain` of a tree whose `applications` and answer are given."""
     lines = _lines(style)
     if not lines:
         return str(answer)
@@ -158,25 +159,26 @@ def explain_applied(applied: Iterable[tuple[str, list[int], int]], answer: int, 
 
 
 def read(text: str, style: str) -> Explanation:
-    """Reads an explanation whose steps stand apart by newlines, blanks or ";" (with or without blanks round it).
+    """Reads an explanation whose steps are separated by newlines, spaces or ";" (with or without spaces around it).
 
-    Runs of blanks, blanks beside punctuation, and zeros before a number do not matter; everything else does.
+    Runs of whitespace, whitespace beside punctuation, leading zeros, and a full stop after the final answer do not
+    matter. Everything else does.
     """
     _lines(style)
-    return _read(_pieces(text), style)
+    return _read(_split(text), style)
 
 
 def final_answer(text: str) -> int | None:
-    """The N of the `Final answer: N` with which the text ends, or of a text that is a number alone; else None."""
-    return _read(_pieces(text), "none").final_answer
+    """Returns the N of the `Final answer: N` at the end of the text, or of a text that is a number alone; else None."""
+    return _read(_split(text), "none").final_answer
 
 
 def lines(text: str) -> list[str]:
-    """The text as it stands, cut where `read` cuts it: a line for each step, then that of the final answer, if any."""
-    shown = [i for i, character in enumerate(text) if not character.isspace()]  # reading changes blanks alone
+    """Splits the unchanged text where `read` does: a line for each step, then that of the final answer, if any."""
+    shown = [i for i, character in enumerate(text) if not character.isspace()]  # reading changes whitespace alone
     cut, done = [], 0
-    for piece in _pieces(text):
-        size = sum(not character.isspace() for character in piece)
+    for segment in _split(text):
+        size = sum(not character.isspace() for character in segment)
         cut.append(text[shown[done] : shown[done + size - 1] + 1] if size else "")
         done += size
         done += text[shown[done] : shown[done] + 1] == ";" if done < len(shown) else 0
@@ -184,7 +186,7 @@ def lines(text: str) -> list[str]:
 
 
 def check(text: str, tree: Tree, style: str, modulus: int = 10) -> Check:
-    """Compares each step that the text shows with the tree's own, so that a wrong number spoils one step only."""
+    """Compares each step of the text with the tree's own step, so that an incorrect number affects one step only."""
     gold = steps(tree, style, modulus)
     shown, answer = read(text, style)
     correct = [step is not None and step == other for step, other in zip_longest(gold, shown)]
@@ -197,21 +199,21 @@ def check(text: str, tree: Tree, style: str, modulus: int = 10) -> Check:
     )
 
 
-def _pieces(text: str) -> list[str]:
-    """The tidy lines of the text; an empty one where a ";" separates nothing."""
-    tidy = _tidy(text)
-    return _BREAK.split(tidy) if tidy else []
+def _split(text: str) -> list[str]:
+    """Returns the normalized lines of the text; an empty one where a ";" separates nothing."""
+    normalized = _normalize(text)
+    return _BREAK.split(normalized) if normalized else []
 
 
-def _read(pieces: list[str], style: str) -> Explanation:
+def _read(segments: list[str], style: str) -> Explanation:
     answer = None
-    if pieces and pieces[-1].startswith("Final answer"):
-        match = _FINAL.fullmatch(pieces.pop())
+    if segments and segments[-1].startswith("Final answer"):
+        match = _FINAL.fullmatch(segments.pop())
         answer = int(match[1]) if match else None
-    elif len(pieces) == 1 and _BARE.fullmatch(pieces[0]):
-        answer = int(pieces.pop())
+    elif len(segments) == 1 and _BARE.fullmatch(segments[0]):
+        answer = int(segments.pop())
     readers = _READERS[style]
     if not readers:
         return Explanation((), answer)
-    lines = [(readers.get(piece[:3]), piece) for piece in pieces]
-    return Explanation(tuple([line.read(piece) if line else None for line, piece in lines]), answer)
+    lines = [(readers.get(segment[:3]), segment) for segment in segments]
+    return Explanation(tuple([line.read(segment) if line else None for line, segment in lines]), answer)

@@ -40,7 +40,7 @@ class Node:
         for argument in self.arguments:
             if not isinstance(argument, Node) and not (type(argument) is int and 0 <= argument < _TOO_LARGE):
                 raise ListOpsError(
-                    f"an argument of {self.operator} must be a Node or a whole number of 0 or more and at most "
+                    f"an argument of {self.operator} must be a Node or an integer of 0 or more and at most "
                     f"{MAX_DIGITS} digits, got {type(argument).__name__} {argument!r}"
                 )
 
@@ -108,7 +108,7 @@ def _operator(name: str, at: int) -> str:
 
 def _number(word: str, at: int) -> int:
     if not (word.isascii() and word.isdigit()):
-        raise _mismatch(at, "a whole number of 0 or more, '[' with an operator or ']'", word)
+        raise _mismatch(at, "an integer of 0 or more, '[' with an operator or ']'", word)
     if len(word) > MAX_DIGITS:
         raise ListOpsError(f"at character {at}: expected at most {MAX_DIGITS} digits, found a number of {len(word)}")
     return int(word)
@@ -151,7 +151,7 @@ def walk(tree: Tree) -> Iterator[Node | int | None]:
 def applications(tree: Tree, modulus: int = 10) -> Iterator[tuple[str, list[int], int]]:
     """Every operator with its arguments' values and its answer: depth first, left to right, after its arguments."""
     if not (type(modulus) is int and 0 < modulus <= 10**MAX_DIGITS):
-        raise ListOpsError(f"modulus={modulus!r} must be a whole number from 1 to 10**{MAX_DIGITS}")
+        raise ListOpsError(f"modulus={modulus!r} must be an integer from 1 to 10**{MAX_DIGITS}")
     enclosing: list[tuple[str, list[int]]] = []
     operator, arguments = "", []
     for part in walk(tree):

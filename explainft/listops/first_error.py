@@ -1,34 +1,34 @@
-"""The first mistake of an explanation, by kind: what went wrong before anything else could."""
+"""Classifies the first error of an explanation, on which later ones may only follow."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from explainft.listops.explain import Step, check, read, steps
+from explainft.listops.explain import Step, check, explain, lines, read, steps
 from explainft.listops.expression import Tree
 
-# Every kind, with what it says of the first wrong step; exactly one holds.
+# Every kind, with what it means for the first incorrect step; exactly one holds.
 ERROR_KINDS = {
-    "list": "a step is missing, surplus or out of turn: its list is that of another step",
-    "operator": "another operator than the right one",
-    "copy": "the right operator over a wrong list: a value changed, lost, added or moved",
-    "arithmetic": "the right operator and list, and a wrong sorting, sum or result",
-    "malformed": "no step of the style, or no final answer",
-    "answer": "every step is right, the final answer is not",
+    "list": "a step is missing, surplus or out of order: its list is that of another step",
+    "operator": "an incorrect operator",
+    "copy": "the correct operator over an incorrect list: a value changed, lost, added or moved",
+    "arithmetic": "the correct operator and list, but an incorrect sorting, sum or result",
+    "malformed": "not a step of the style, or no final answer",
+    "answer": "every step is correct, the final answer is not",
 }
 
 
 class FirstError(NamedTuple):
-    """A key of ERROR_KINDS, and the zero-based step it is in; None for the final answer."""
+    """A key of ERROR_KINDS, and its zero-based step; None for the final answer."""
 
     kind: str
     step: int | None
 
 
 def first_error(text: str, tree: Tree, style: str, modulus: int = 10) -> FirstError | None:
-    """The first mistake of an explanation; None exactly where `check` finds it valid.
+    """Returns the first error of an explanation; None exactly where `check` finds it valid.
 
-    Style "short" shows no lists. There a step counts as another's, kind "list", where it equals one and the operators
-    of the rest stand out of place.
+    Style "short" shows no lists. There the kind is "list" where the step equals another one and the operators after it
+    are out of place.
     """
     checked = check(text, tree, style, modulus)
     shown = read(text, style).steps
@@ -48,23 +48,30 @@ def first_error(text: str, tree: Tree, style: str, modulus: int = 10) -> FirstEr
 
 
 def _kind(step: Step, k: int, shown: Sequence[Step | None], gold: Sequence[Step], full: Sequence[Step]) -> str:
-    """Of a step that can be read and is not that of `gold`; `full` are the same steps with their lists in any style."""
-    own_list = _about(step, full[k])
+    """Returns the kind for a readable step that differs from `gold`'s; `full` holds the gold steps with their lists."""
+    own_list = _has_list_of(step, full[k])
     own_operator = step.operator == full[k].operator
-    # Under its own operator, a list that stands under another one too is there by chance.
-    others = [other for other in full if not own_operator or other.operator == step.operator]
-    anothers_list = not own_list and any(_about(step, other) for other in others)
+    # Under the correct operator, a list that another operator has too is there by chance.
+    candidates = [other for other in full if not own_operator or other.operator == step.operator]
+    list_of_another = not own_list and any(_has_list_of(step, other) for other in candidates)
     in_place = [other and other.operator for other in shown[k + 1 :]] == [other.operator for other in gold[k + 1 :]]
-    if anothers_list or (step in gold and not in_place):
+    if list_of_another or (step in gold and not in_place):
         return "list"
     if not own_operator:
         return "operator"
     return "arithmetic" if own_list else "copy"
 
 
-def _about(step: Step, full: Step) -> bool:
-    """Whether the list that the step shows, if it shows any, is that of the other one."""
+def _has_list_of(step: Step, full: Step) -> bool:
+    """Returns whether the list of the step, if it shows any, is that of `full`."""
     if step.arguments:
         return step.arguments == full.arguments
-    # The MED of style "medium" shows its list sorted, or means to.
+    # The MED of style "medium" shows its list sorted, or tries to.
     return not step.working or sorted(step.working[0]) == sorted(full.arguments)
+
+
+def lines_of_step(text: str, tree: Tree, style: str, step: int, modulus: int = 10) -> tuple[str | None, str | None]:
+    """Returns the gold line of a zero-based step and the line in its place; None where there is no such line."""
+    gold = explain(tree, style, modulus).split("\n")[: len(steps(tree, style, modulus))]
+    shown = lines(text)[: len(read(text, style).steps)]
+    return (*(of_text[step] if step < len(of_text) else None for of_text in (gold, shown)),)

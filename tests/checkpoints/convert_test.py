@@ -238,7 +238,7 @@ def test_slots_of_other_shapes_are_refused():
 
 
 def test_where_nothing_can_be_read_or_written(tmp_path, capsys):
-    with pytest.raises(UserError, match="is no folder of this machine"):
+    with pytest.raises(UserError, match="must be a directory of this machine"):
         require_local(DESTINATION="gs://bucket/out")
     t5x.write(epath.Path(tmp_path / "checkpoint_0"), weights(SMALL))
     for flags, message in (
@@ -301,7 +301,7 @@ def test_an_encoder_that_others_do_not_have_is_no_folder_of_theirs(tmp_path, mon
         convert.convert("run", tmp_path / "out", to)
     with pytest.raises(UserError, match="encoder_local_radius=8, the network None"):
         check_network(weights(local), SMALL)
-    with pytest.raises(UserError, match="encoder_local_radius=0 must be a whole number of at least 1"):
+    with pytest.raises(UserError, match="encoder_local_radius=0 must be an integer of at least 1"):
         dataclasses.replace(SMALL, encoder_local_radius=0)
 
 

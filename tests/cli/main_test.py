@@ -54,7 +54,12 @@ def test_check(capfd):
         "",
     )
     code, out, _ = outcome(capfd, "check", NESTED, "--text", MEDIUM.replace("[2, 9", "[3, 9"))
-    assert (code, out) == (1, "final answer: 9 (correct)\nsteps: 1 of 2 correct\nfirst wrong step: 2\n")
+    assert code == 1
+    assert out == (
+        "final answer: 9 (correct)\nsteps: 1 of 2 correct\nfirst wrong step: 2\n"
+        "  expected: Max, largest number of [2, 9, 4, 0] is 9\n  found: Max, largest number of [3, 9, 4, 0] is 9\n"
+    )
+    assert "(wrong, expected 9)" in outcome(capfd, "check", NESTED, "--text", MEDIUM[:-1])[1]
 
 
 def test_data_show(capfd, tiny_data_dir):
@@ -175,7 +180,7 @@ def test_train_eval_infer_export_report(capfd, trained, tmp_path, tiny_data_dir)
         ),
         (["plan", "--all", "--gin_file=nope.gin"], "no recipe 'nope.gin' in "),
         (["infer", NESTED], "no run at '[MAX 2 9 "),
-        (["export", "run", "gs://bucket/small"], "DESTINATION=gs://bucket/small is no folder of this machine"),
+        (["export", "run", "gs://bucket/small"], "DESTINATION=gs://bucket/small must be a directory of this machine"),
         (["report", "/nonexistent"], "/nonexistent"),
         (["solve", "( ( [MAX 2 ) 3 )"], "at character"),
         (["explain", "--modulus=0", NESTED], "'0' must be a positive integer; see explainft explain --help"),
@@ -261,7 +266,7 @@ def test_the_cache_s_folder(capfd, tmp_path, monkeypatch):
     assert outcome(capfd, "solve", NESTED) == (
         2,
         "",
-        "explainft: error: EXPLAINFT_CACHE_DIR=gs://bucket/cache is no folder of this machine; "
+        "explainft: error: EXPLAINFT_CACHE_DIR=gs://bucket/cache must be a directory of this machine; "
         "write to one, or to a bucket mounted as one\n",
     )
 

@@ -226,5 +226,5 @@ def test_examples_longer_than_their_row_are_counted_never_cut(cache):
     for wrong in ({"inputs": 30}, 3, {"inputs": 30, "targets": 50, "labels": 1}):
         with pytest.raises(UserError, match="must give the lengths of 'inputs' and 'targets'"):
             check_lengths(cache, wrong)
-    with pytest.raises(UserError, match="TASK_FEATURE_LENGTHS of targets='50' must be a whole number"):
+    with pytest.raises(UserError, match="TASK_FEATURE_LENGTHS of targets='50' must be an integer"):
         check_lengths(cache, {"inputs": 30, "targets": "50"})

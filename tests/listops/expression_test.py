@@ -15,7 +15,7 @@ RELEASED = (
     "4 ) 3 ) ] ) ) 1 ) 2 ) 1 ) ] )"
 )
 LEVELS = 20_000
-TREE_OR_END = "a whole number of 0 or more, '[' with an operator or ']'"
+TREE_OR_END = "an integer of 0 or more, '[' with an operator or ']'"
 
 
 def random_tree(rng, budget=40):

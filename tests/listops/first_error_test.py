@@ -13,6 +13,7 @@ from explainft.listops import (
     evaluate,
     explain,
     first_error,
+    lines_of_step,
     parse,
 )
 
@@ -228,3 +229,13 @@ def test_there_is_a_mistake_exactly_where_the_check_finds_no_valid_explanation(s
         seen.add(found.kind if found else None)
     unseen = {"none": set(ERROR_KINDS) - {"answer", "malformed"}, "short": {"copy"}}
     assert seen == {None, *ERROR_KINDS} - unseen.get(style, set())
+
+
+def test_lines_of_a_step():
+    tree = parse("[MAX 2 9 [MIN 4 7 ] 0 ]")
+    gold = explain(tree, "medium").split("\n")
+    text = f"{gold[0]};Max, largest  number of [3] is 3 {gold[-1]}"
+    assert lines_of_step(text, tree, "medium", 0) == (gold[0], gold[0])
+    assert lines_of_step(text, tree, "medium", 1) == (gold[1], "Max, largest  number of [3] is 3")
+    assert lines_of_step(gold[0], tree, "medium", 1) == (gold[1], None)
+    assert lines_of_step("\n".join([*gold[:2], "more", gold[2]]), tree, "medium", 2) == (None, "more")

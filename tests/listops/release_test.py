@@ -106,5 +106,5 @@ def test_a_byte_that_is_not_utf8(tmp_path):
     with pytest.raises(ListOpsError, match="line 2: expected UTF-8, found another byte at character 1 of the target"):
         list(read_release(path))
     path = write(tmp_path, "[MAX 1\xe9 ]\t1\n", "latin-1")
-    with pytest.raises(ListOpsError, match="line 1: at character 5: expected a whole number"):
+    with pytest.raises(ListOpsError, match="line 1: at character 5: expected an integer"):
         list(read_release(path))

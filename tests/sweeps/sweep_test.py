@@ -100,7 +100,7 @@ def test_a_later_axis_has_the_last_word_and_the_command_says_all():
     [
         ({"axes": {}}, "at least one axis"),
         ({"axes": {"seed": {"0": 0}}}, "axis 'seed' must give each of its values a dictionary"),
-        ({"axes": {"seed": {0: {}, "1": {}}}}, "axis 'seed', value=0 is no name"),
+        ({"axes": {"seed": {0: {}, "1": {}}}}, "axis 'seed', value=0 must be a non-empty string"),
         ({"axes": {"seed": {"a/b": {}}}}, "axis 'seed', value='a/b' names files"),
         ({"axes": {"a": {"x": {}, "x-y": {}}, "b": {"z": {}, "y-z": {}}}, "evaluations": ("e",)},
          "2 trials would be named 'x-y-z'"),
