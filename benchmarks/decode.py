@@ -50,10 +50,10 @@ def set_up_explainft(args: argparse.Namespace, dtype: str = "float32"):
     jax_setup.configure()
     from benchmarks import weights
     from explainft.generation import decoding
-    from explainft.generation.quantization import reduced
+    from explainft.generation.quantization import decode_parameters
 
     config, params = weights.read(Path(args.directory, "hf"))
-    params = reduced(config, params, dtype)
+    params = decode_parameters(config, params, dtype)
     rows = list(inputs(args, config.vocab_size))
     known: dict[str, Any] = {}
     if dtype == "float32":

@@ -44,14 +44,14 @@ def set_up_explainft(args: argparse.Namespace, name: str):
     jax_setup.configure()
     from benchmarks import weights
     from explainft.data import token_cache
-    from explainft.data.token_cache import target_pieces
+    from explainft.data.token_cache import target_token_ids
     from explainft.data.vocabulary import EOS_ID
     from explainft.evaluation import evaluate
-    from explainft.generation.quantization import Reduction
+    from explainft.generation.quantization import DecodeConfig
 
     config, params = weights.read(Path(args.directory, "hf"))
     cache = token_cache.load(TASK, SPLIT)
-    params = Reduction(*DECODE_CONFIGS[name]).of(config, params, cache, meta={})
+    params = DecodeConfig(*DECODE_CONFIGS[name]).parameters_for(config, params, cache, meta={})
     directory = Path(args.directory, name)
     known: Result = {}
 
@@ -70,7 +70,7 @@ def set_up_explainft(args: argparse.Namespace, name: str):
     if name == "explainft":
         read = [len(cache.inputs[i]) for i in range(args.examples)]
         tokens = [cache.vocabulary.encode(text) for text in repeat()["outputs"]]
-        vocabulary = set(target_pieces(cache).tolist())
+        vocabulary = set(target_token_ids(cache).tolist())
         known["outside vocabulary"] = [i for i, ids in enumerate(tokens) if not vocabulary.issuperset(ids)]
         lengths = [len(ids) + 1 for ids in tokens]
         flops = matmul.generation_flops(config, read, lengths, config.vocab_size)
@@ -83,10 +83,10 @@ def set_up_explainft(args: argparse.Namespace, name: str):
 def row_steps(lengths: Sequence[int], batch: int, num_samples: int | None = None) -> int:
     """Returns the rows times steps that decoding computes for outputs of these lengths, in their order of batching.
 
-    A batch is compacted to half its rows when half of them have ended, down to decoding.FEWEST_ROWS. `num_samples`:
+    A batch is compacted to half its rows when half of them have ended, down to batching.MIN_ROWS. `num_samples`:
     samples per input, half of which must have ended for every input of the batch.
     """
-    from explainft.generation.decoding import FEWEST_ROWS
+    from explainft.generation.batching import MIN_ROWS
 
     total, num_samples = 0, num_samples or batch
     groups = batch // num_samples
@@ -97,7 +97,7 @@ def row_steps(lengths: Sequence[int], batch: int, num_samples: int | None = None
         ]
         while any(left):
             half = rows // 2
-            max_unfinished = half if half * groups >= FEWEST_ROWS else 0
+            max_unfinished = half if half * groups >= MIN_ROWS else 0
             until = max(group[-max_unfinished - 1] if len(group) > max_unfinished else step for group in left)
             total += groups * rows * (until - step)
             left, rows, step = [[length for length in group if length > until] for group in left], half, until

@@ -51,7 +51,7 @@ def set_up_explainft(args: argparse.Namespace, task_vocabulary: bool = False, ma
     import jax.numpy as jnp
 
     from benchmarks import weights
-    from explainft.data.token_cache import target_pieces
+    from explainft.data.token_cache import target_token_ids
     from explainft.model.flops import matmul_flops
     from explainft.model.loss import Loss
     from explainft.model.t5 import T5, forward
@@ -64,7 +64,7 @@ def set_up_explainft(args: argparse.Namespace, task_vocabulary: bool = False, ma
     config = dataclasses.replace(config, dropout_rate=args.dropout, matmul_precision=matmul_precision)
     loss = Loss()
     batches, mean = data(args)
-    learned = dataclasses.replace(loss, pieces=(0, *target_pieces(batches.cache).tolist())) if task_vocabulary else loss
+    learned = dataclasses.replace(loss, pieces=(0, *target_token_ids(batches.cache).tolist())) if task_vocabulary else loss
 
     @jax.jit
     def loss_without_dropout(params, batch):

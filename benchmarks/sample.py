@@ -47,10 +47,10 @@ def set_up_explainft(args: argparse.Namespace, name: str):
     from benchmarks import weights
     from explainft.data import token_cache
     from explainft.generation import decoding
-    from explainft.generation.quantization import Reduction
+    from explainft.generation.quantization import DecodeConfig
 
     config, params = weights.read(Path(args.directory, "hf"))
-    params = Reduction(*DECODE_CONFIGS[name]).of(config, params, token_cache.load(TASK, SPLIT), meta={})
+    params = DecodeConfig(*DECODE_CONFIGS[name]).parameters_for(config, params, token_cache.load(TASK, SPLIT), meta={})
     questions = inputs(args)
     read = [len(ids) for ids in questions]
     encoding = matmul.encoding_flops(config, read)

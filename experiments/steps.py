@@ -31,7 +31,7 @@ def _steps(tree: Tree) -> list[tuple[str, str]]:
     lines = listops.explain(tree, "medium").split("\n")
     inputs = [listops.format(tree)]
     for line in lines[:-1]:
-        inputs.append(rest(inputs[-1], line) or "")
+        inputs.append(next_input(inputs[-1], line) or "")
     return list(zip(inputs, lines, strict=True))
 
 
@@ -70,7 +70,7 @@ def count(tree: Tree) -> int:
     return len(listops.operators(tree)) + 1
 
 
-def rest(inputs: str, line: str) -> str | None:
+def next_input(inputs: str, line: str) -> str | None:
     """The expression with the line's answer in the place of its list, the first where there are more; None if it has
     no such list, as after the final answer.
 
@@ -86,10 +86,10 @@ def rest(inputs: str, line: str) -> str | None:
     return None
 
 
-def rest_or_again(inputs: str, line: str) -> str | None:
+def next_input_or_resample(inputs: str, line: str) -> str | None:
     """The same, but a line that names no list of what is read is to be written again: it cannot be right.
 
     What is right of a list that is there, nobody is asked.
     """
-    left = rest(inputs, line)
+    left = next_input(inputs, line)
     return inputs if left is None and "[" in inputs else left

@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 
 import tasks
 from experiments import digits, pointers, steps
-from explainft.data import token_cache
+from explainft.data.task_registry import NextInput, register_iterative
 from explainft.data.compact_vocabulary import COMPACT
 from explainft.evaluation import metrics
 from explainft.listops.configs import EVAL_SPLITS, UNSEEN
@@ -19,6 +19,7 @@ from tasks import preprocessors
 from tasks.sources import ExplainedListopsSource
 
 Writer = Callable[[Tree, int], tuple[str, str]]  # inputs and targets of a tree, of its draw of that number
+MAX_ROUNDS = 100  # the longest expressions of the data have fewer lines
 
 for _percent in (2, 10, 50):
     tasks.register_partly_explained("tiny", "medium", _percent)
@@ -75,18 +76,18 @@ def _register_written(
     draws: Callable[[Tree], int] = lambda tree: 1,
     postprocess: Callable[..., object] = _answer,
     whole: Writer | None = None,
-    rest: token_cache.Rest | None = None,
+    next_input: NextInput | None = None,
 ) -> None:
     """Tasks of a config whose texts are Python's. Training takes an expression as often as `draws` says.
 
-    Where a prediction is several texts, as `rest` says, its target is what `whole` writes.
+    Where a prediction is several texts, as `next_input` says, its target is what `whole` writes.
     """
     task = f"explained_{config}_{style}"
-    _add_written(f"{task}_compact", config, tasks.TRAINING_SPLITS, write, draws, extra_ids, postprocess, rest)
+    _add_written(f"{task}_compact", config, tasks.TRAINING_SPLITS, write, draws, extra_ids, postprocess, next_input)
     evaluations = {f"{task}_eval_{split}_compact": split for split in EVAL_SPLITS}
     for name, split in evaluations.items():
         splits = {"validation": split, "test": split}
-        _add_written(name, config, splits, whole or write, lambda tree: 1, extra_ids, postprocess, rest)
+        _add_written(name, config, splits, whole or write, lambda tree: 1, extra_ids, postprocess, next_input)
     seqio.MixtureRegistry.remove(f"{task}_eval_compact")
     seqio.MixtureRegistry.add(f"{task}_eval_compact", list(evaluations), default_rate=1.0)
 
@@ -99,7 +100,7 @@ def _add_written(
     draws: Callable[[Tree], int],
     extra_ids: int,
     postprocess: Callable[..., object],
-    rest: token_cache.Rest | None,
+    next_input: NextInput | None,
 ) -> None:
     vocabulary = seqio.SentencePieceVocabulary(COMPACT, extra_ids=extra_ids)
     rows = _written(ExplainedListopsSource(config, splits), write, draws)
@@ -112,8 +113,8 @@ def _add_written(
         postprocess_fn=postprocess,
         metric_fns=[metrics.score],
     )
-    if rest is not None:
-        token_cache.read_again(name, rest)
+    if next_input is not None:
+        register_iterative(name, next_input, MAX_ROUNDS)
 
 
 def _written(source: ExplainedListopsSource, write: Writer, draws: Callable[[Tree], int]):
@@ -163,10 +164,10 @@ def _without_unseen(tree: Tree) -> int:
 _register_written("unmet_digits", "tiny_gaps", digits.digits, draws=_without_unseen)
 for _config in ("tiny", "tiny_25_96"):
     _register_written(
-        "steps", _config, steps.step, draws=steps.count, postprocess=_medium, whole=steps.whole, rest=steps.rest
+        "steps", _config, steps.step, draws=steps.count, postprocess=_medium, whole=steps.whole, next_input=steps.next_input
     )
 _register_written(
-    "far_steps", "tiny", steps.far_step, 0, steps.far_count, postprocess=_medium, whole=steps.whole, rest=steps.rest
+    "far_steps", "tiny", steps.far_step, 0, steps.far_count, postprocess=_medium, whole=steps.whole, next_input=steps.next_input
 )
 
 
@@ -175,7 +176,7 @@ def _twice_as_long(tree: Tree) -> int:
     return int(45 <= length(tree) <= 49)
 
 
-for _style, _rest in (("steps", steps.rest), ("again_steps", steps.rest_or_again)):
+for _style, _next_input in (("steps", steps.next_input), ("again_steps", steps.next_input_or_resample)):
     _add_written(  # of the training split, for nothing that tiny trains has more than 24 tokens
         f"explained_tiny_25_96_{_style}_eval_twice_compact",
         "tiny_25_96",
@@ -184,5 +185,5 @@ for _style, _rest in (("steps", steps.rest), ("again_steps", steps.rest_or_again
         _twice_as_long,
         0,
         _medium,
-        _rest,
+        _next_input,
     )

@@ -406,7 +406,7 @@ def describe(model: T5Config, cache: TokenCache) -> dict[str, Any]:
         "extra_ids": cache.vocabulary.extra_ids,
         "lengths": cache.lengths(),
         "postprocess": (cache.meta["postprocess"] or {}).get("kwargs", {}),
-        "rest": cache.meta["rest"],
+        "next_input": cache.meta["next_input"],
     }
 
 

@@ -48,7 +48,7 @@ def _run_run(args: argparse.Namespace) -> None:
     jax_setup.configure()
     with connect_hosts(args):
         from explainft.evaluation import evaluate
-        from explainft.generation.quantization import Reduction
+        from explainft.generation.quantization import DecodeConfig
 
         evaluate.evaluate_run(
             Path(args.run),
@@ -57,6 +57,6 @@ def _run_run(args: argparse.Namespace) -> None:
             args.batch_size or DECODE_BATCH_SIZE,
             args.num_examples,
             args.module or "tasks",
-            Reduction(args.decode_dtype or "float32", args.output_vocabulary or "all"),
+            DecodeConfig(args.decode_dtype or "float32", args.output_vocabulary or "all"),
             args.tfds_data_dir,
         )

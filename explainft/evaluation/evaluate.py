@@ -3,8 +3,7 @@
 import dataclasses
 import functools
 import json
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +18,13 @@ from explainft.core.errors import UserError, nearest, require_local, require_nam
 from explainft.core.jsonl import read_jsonl
 from explainft.data import token_cache
 from explainft.data.batches import Batches
-from explainft.data.token_cache import Record, Rest, TokenCache
-from explainft.data.vocabulary import EOS_ID, Vocabulary
+from explainft.data.token_cache import Record, TokenCache
 from explainft.evaluation.metrics import METRICS_SUFFIX
-from explainft.generation import decoding
-from explainft.generation.quantization import FULL, Reduction
+from explainft.generation.generator import Generator
+from explainft.generation.quantization import DecodeConfig
 from explainft.model.loss import Loss, loss_sums
 from explainft.model.t5 import T5, T5Config
 from explainft.parallel import hosts, sharding
-
-DRAWS, TEMPERATURE = 64, 1.5  # of other texts, where the likeliest is of no use
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,59 +114,8 @@ def decode(
     length = int(cache.targets.lengths[:n].max())
     with tqdm(total=n, desc=f"decoding {cache.task}", unit=" examples", disable=None, leave=False) as bar:
         between_batches()
-        inputs, rest = [cache.inputs[i] for i in range(n)], cache.rest()
-        return write_texts(
-            config, params, cache.vocabulary, inputs, length, batch_size, rest, bar.update, between_batches
-        )
-
-
-def write_texts(
-    config: T5Config,
-    params: Any,
-    vocabulary: Vocabulary,
-    inputs: Sequence[Sequence[int] | np.ndarray],
-    length: int,
-    batch_size: int,
-    rest: Rest | None = None,
-    progress: Callable[[int], object] = lambda complete: None,
-    between_batches: Callable[[], None] = lambda: None,
-) -> list[str]:
-    """Greedy texts of inputs that end with EOS; with `rest` the lines of all texts, see token_cache.read_again.
-
-    At most DRAWS other texts are drawn in the place of one that is of no use, for the same input always the same.
-    `progress` is told how many predictions have become complete.
-    """
-
-    def after_batch(decoded: int) -> None:
-        if rest is None:
-            progress(decoded)
-        between_batches()
-
-    lines: list[list[str]] = [[] for _ in inputs]
-    under_way = dict(enumerate(inputs))
-    while under_way:
-        decoded = decoding.generate(config, params, list(under_way.values()), length, batch_size, after_batch)
-        texts = dict(zip(under_way, map(vocabulary.decode, decoded), strict=True))
-        following: dict[int, str | None] = dict.fromkeys(under_way)
-        if rest is not None:
-            read = {i: vocabulary.decode([int(token) for token in ids[:-1]]) for i, ids in under_way.items()}
-            following = {i: rest(read[i], texts[i]) for i in under_way}
-            useless = [i for i in under_way if following[i] == read[i]]
-            again = [under_way[i] for i in useless]
-            # Of the input itself: its place among the useless ones changes with the others.
-            numbers = [zlib.crc32(np.asarray(ids, "<i4").tobytes()) % (2**31 // DRAWS) for ids in again]
-            sampling = {"progress": after_batch, "numbers": numbers}
-            found = decoding.sample(config, params, again, length, batch_size, DRAWS, TEMPERATURE, **sampling)
-            for i, drawn in zip(useless, found, strict=True):
-                others = ((text, rest(read[i], text)) for text in map(vocabulary.decode, drawn))
-                texts[i], following[i] = next((o for o in others if o[1] != read[i]), (texts[i], None))
-        for i, text in texts.items():
-            lines[i].append(text)
-        left = {i: [*vocabulary.encode(text), EOS_ID] for i, text in following.items() if text is not None}
-        if rest is not None:
-            progress(len(under_way) - len(left))
-        under_way = left
-    return ["\n".join(texts) for texts in lines]
+        generator = Generator(config, params, cache.vocabulary, batch_size, cache.iterative())
+        return generator.generate([cache.inputs[i] for i in range(n)], length, bar.update, between_batches)
 
 
 def score(cache: TokenCache, records: list[Record], texts: list[str]) -> tuple[dict[str, float], list[Any], list[Any]]:
@@ -227,6 +172,7 @@ def decode_all(
 
 def evaluate(
     model: T5Config,
+    decode_config: DecodeConfig,
     checkpoint_path: str,
     output_dir: str,
     mixture_or_task_name: str,
@@ -235,7 +181,6 @@ def evaluate(
     num_examples: int | None = None,
     split: str = "test",
     model_parallelism: int = 1,
-    reduction: Reduction = FULL,
     tfds_data_dir: str | None = None,
 ) -> None:
     """Scores a checkpoint of any format on a task or on each task of a mixture.
@@ -258,7 +203,7 @@ def evaluate(
         step = weights.step or 0
         metrics = decode_and_score(
             model,
-            reduction.of(model, params, cache, weights.meta),
+            decode_config.parameters_for(model, params, cache, weights.meta),
             cache,
             batch_size,
             num_examples,
@@ -295,7 +240,7 @@ def evaluate_run(
     batch_size: int,
     num_examples: int | None,
     module: str,
-    reduction: Reduction,
+    decode_config: DecodeConfig,
     tfds_data_dir: str | None,
 ) -> None:
     """Scores a run's checkpoint into its own folder, by default on all evaluation tasks of its config and style."""
@@ -310,7 +255,7 @@ def evaluate_run(
         batch_size=batch_size,
         num_examples=num_examples,
         split="validation",
-        reduction=reduction,
+        decode_config=decode_config,
         tfds_data_dir=tfds_data_dir,
     )
 

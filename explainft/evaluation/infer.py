@@ -15,9 +15,11 @@ from explainft.checkpoints import checkpoint, convert
 from explainft.core.atomic_files import atomic_write
 from explainft.core.errors import UserError, require_name, require_positive
 from explainft.data import token_cache
+from explainft.data.task_registry import Iterative
 from explainft.data.vocabulary import EOS_ID
 from explainft.evaluation import evaluate
-from explainft.generation.quantization import FULL, Reduction, reduced
+from explainft.generation.generator import Generator
+from explainft.generation.quantization import DecodeConfig, decode_parameters
 from explainft.listops.configs import CONFIGS, Config
 from explainft.listops.release import read_release
 from explainft.model.t5 import T5Config
@@ -68,7 +70,7 @@ def infer(
     batch_size: int = 256,
     decode_dtype: str = "float32",
 ) -> list[Prediction]:
-    """Greedy explanations of the expressions, in their order, with kernels of `decode_dtype` (see reduced.py).
+    """Greedy explanations of the expressions, in their order, with kernels of `decode_dtype` (see quantization.py).
 
     Raises UserError for an expression that cannot be read or holds values that the run was not trained on. An
     expression longer than trained on is answered, with a note on standard error.
@@ -101,9 +103,10 @@ def infer(
     rows = min(batch_size, len(inputs))
     with tqdm(total=len(inputs), desc="decoding", unit=" examples", disable=None, leave=False) as bar:
         model = found.architecture()
-        params = reduced(model, found.tree(), decode_dtype, meta.get("pieces"))
-        rest = token_cache.imported(meta.get("rest"))
-        explanations = evaluate.write_texts(model, params, vocabulary, inputs, length, rows, rest, bar.update)
+        params = decode_parameters(model, found.tree(), decode_dtype, meta.get("pieces"))
+        iterative = Iterative.from_meta(meta.get("next_input"))
+        generator = Generator(model, params, vocabulary, rows, iterative)
+        explanations = generator.generate(inputs, length, bar.update)
     return [
         Prediction(text, explanation, listops.check(explanation, tree, style, modulus), modulus)
         for text, explanation, tree in zip(texts, explanations, trees, strict=True)
@@ -112,6 +115,7 @@ def infer(
 
 def write_inferences(
     model: T5Config,
+    decode_config: DecodeConfig,
     checkpoint_path: str,
     output_dir: str,
     mixture_or_task_name: str,
@@ -119,7 +123,6 @@ def write_inferences(
     batch_size: int = 256,
     split: str = "test",
     model_parallelism: int = 1,
-    reduction: Reduction = FULL,
     tfds_data_dir: str | None = None,
 ) -> None:
     """Decodes a task, or each task of a mixture, with a checkpoint of any format.
@@ -139,7 +142,7 @@ def write_inferences(
         evaluate.check_vocabulary(model, cache, weights)
     params = evaluate.placed_parameters(weights, model, model_parallelism)
     for cache in caches:
-        texts = evaluate.decode(model, reduction.of(model, params, cache, weights.meta), cache, batch_size, len(cache))
+        texts = evaluate.decode(model, decode_config.parameters_for(model, params, cache, weights.meta), cache, batch_size, len(cache))
         lines = [
             {"inputs": {k: v for k, v in record.items() if k.endswith("_pretokenized")}, "prediction": text}
             for record, text in zip(cache.records, texts, strict=True)

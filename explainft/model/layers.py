@@ -72,7 +72,7 @@ def product(x: jax.Array, kernel_DF: jax.Array, dtype: str, matmul_precision: st
 
 
 def decoding_product(x: jax.Array, kernel: Mapping[str, jax.Array], dtype: str, matmul_precision: str) -> jax.Array:
-    """x @ kernel_FD.T in `dtype`, of a kernel of reduced.py, multiplied as the processor multiplies its numbers.
+    """x @ kernel_FD.T in `dtype`, of a kernel of quantization.py, multiplied as the processor multiplies its numbers.
 
     `scale_F`, of int8 kernels: what the numbers of an output are multiples of.
     """

@@ -227,7 +227,7 @@ def apply_layers(
 
     def stack_of(path: jax.tree_util.KeyPath, *leaves: jax.Array) -> jax.Array:
         # In the type that they are multiplied in: the stack is a copy, and may as well be the smaller one. Kernels of
-        # reduced.py have theirs.
+        # quantization.py have theirs.
         trained = path[-1] in (jax.tree_util.DictKey("kernel"), jax.tree_util.DictKey("scale"))
         return jnp.stack([leaf.astype(config.dtype) for leaf in leaves] if trained else leaves)
 
@@ -372,7 +372,7 @@ class T5(nn.Module):
     def logits(self, y_BTD: jax.Array) -> jax.Array:
         cfg = self.config
         y_BTD = y_BTD.astype(jnp.float32)
-        if self.has_variable("params", "output"):  # see reduced.py
+        if self.has_variable("params", "output"):  # see quantization.py
             output = self.get_variable("params", "output")
             if "kernel_FD" in output:
                 return decoding_product(y_BTD, output, "float32", _output_precision(cfg))

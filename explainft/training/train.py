@@ -18,10 +18,10 @@ from explainft.checkpoints.progress import Progress
 from explainft.core.errors import UserError
 from explainft.data import token_cache
 from explainft.data.batches import Batches
-from explainft.data.token_cache import TokenCache, target_pieces
+from explainft.data.token_cache import TokenCache, target_token_ids
 from explainft.evaluation import evaluate
 from explainft.evaluation.evaluate import EvaluationConfig
-from explainft.generation.quantization import Reduction, reduced
+from explainft.generation.quantization import DecodeConfig, decode_parameters
 from explainft.model.loss import Loss
 from explainft.model.t5 import T5Config
 from explainft.parallel import hosts, sharding
@@ -66,8 +66,8 @@ def read_data(
     decoded = [load(task, evaluation.split) for task in tasks]
     evaluate.check_metric(decoded, evaluation.metric)
     pieces = None
-    if Reduction(pieces=output_vocabulary).pieces == "task":
-        pieces = np.union1d(target_pieces(cache), target_pieces(validation.cache)).tolist()
+    if DecodeConfig(output_vocabulary=output_vocabulary).output_vocabulary == "task":
+        pieces = np.union1d(target_token_ids(cache), target_token_ids(validation.cache)).tolist()
     return Data(batches, validation, decoded, pieces)
 
 
@@ -268,7 +268,7 @@ def scored(
 ) -> float:
     """The metric that counts, after `done` updates, which is logged with the loss. Raises Stopped when told to."""
     losses = evaluate.teacher_forced(model, loss, params, data.validation, mesh, evaluation.eval_steps, stop.check)
-    written = reduced(model, params, pieces=data.pieces)
+    written = decode_parameters(model, params, output_ids=data.pieces)
     score = evaluate.decode_all(
         model, written, data.decoded, evaluation, done, run.path / "inference_eval", run.tensorboard, stop.check
     )

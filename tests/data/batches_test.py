@@ -38,7 +38,7 @@ def add_meta(folder):
         "split": "train",
         "extra_ids": 0,
         "postprocess": None,
-        "rest": None,
+        "next_input": None,
         "metrics": [],
         "sources": {},
     }

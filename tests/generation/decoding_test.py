@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from explainft.core.errors import UserError
-from explainft.generation import decoding
-from explainft.generation.quantization import reduced
+from explainft.generation import batching, decoding, sampling
+from explainft.generation.quantization import decode_parameters
 from explainft.model.t5 import T5
 from tests.golden import cases
 from tests.model.t5_test import SMALL, params_of
@@ -151,7 +151,7 @@ def assert_shares(kept: dict[int, float], top_k: int, top_p: float, **temperatur
     n = 20_000
     logits = np.log(np.array([0.1, 0.4, 0.2, 0.3], np.float32))
     uniform = (np.arange(n, dtype=np.float32) + 0.5) / n
-    tokens = decoding.drawn(np.tile(logits, (n, 1)), uniform, top_k, top_p, **temperature)
+    tokens = sampling.sample_token(np.tile(logits, (n, 1)), uniform, top_k, top_p, **temperature)
     shares = np.bincount(np.asarray(tokens), minlength=4) / n
     np.testing.assert_allclose(shares, [kept.get(token, 0.0) for token in range(4)], atol=1e-3)
 
@@ -164,7 +164,7 @@ def test_settings_that_cannot_be_sampled_with():
 
 def test_the_first_of_equal_logits_is_the_likeliest():
     logits = np.array([[1.0, 3.0, 3.0], [-np.inf, -np.inf, 2.0], [0.0, 0.0, 0.0]], np.float32)
-    assert decoding.likeliest(logits).tolist() == np.argmax(logits, axis=-1).tolist() == [1, 2, 0]
+    assert sampling.argmax(logits).tolist() == np.argmax(logits, axis=-1).tolist() == [1, 2, 0]
 
 
 def test_sums_that_fall_back_by_rounding_draw_no_other_token():
@@ -174,7 +174,7 @@ def test_sums_that_fall_back_by_rounding_draw_no_other_token():
     falls = np.flatnonzero(np.diff(total) < 0)
     assert len(falls)
     between = ((total[falls] + total[falls + 1]) / 2 / total[-1]).astype(np.float32)
-    found = decoding.drawn(np.tile(logits, (len(falls), 1)), between, 0, 1.0)
+    found = sampling.sample_token(np.tile(logits, (len(falls), 1)), between, 0, 1.0)
     assert found.tolist() == [int(np.argmax(total > u * total[-1])) for u in between]
 
 
@@ -186,9 +186,9 @@ def test_rows_that_have_ended_are_left_out_and_the_cache_grows(monkeypatch):
     padded = np.zeros((40, 16), np.int32)
     for row, ids in zip(padded, inputs, strict=True):
         row[: len(ids)] = ids
-    monkeypatch.setattr(decoding, "BATCHES_AT_ONCE", 1)
+    monkeypatch.setattr(batching, "CONCURRENT_BATCHES", 1)
     calls = []
-    for name in ("_keep_jit", "_grow_jit"):
+    for name in ("_compact_rows_jit", "_grow_cache_jit"):
         function = getattr(decoding, name)
         monkeypatch.setattr(
             decoding, name, lambda *args, name=name, function=function: (calls.append(name), function(*args))[1]
@@ -198,22 +198,22 @@ def test_rows_that_have_ended_are_left_out_and_the_cache_grows(monkeypatch):
     whole = np.asarray(decoding.greedy(SMALL, params, padded, length)).tolist()
     expected = [ids[: ids.index(decoding.EOS_ID)] if decoding.EOS_ID in ids else ids for ids in whole]
     assert decoding.generate(SMALL, params, inputs, length, batch_size=40) == expected
-    assert length in map(len, expected) and calls.count("_keep_jit") == 1 and calls.count("_grow_jit") == 2
+    assert length in map(len, expected) and calls.count("_compact_rows_jit") == 1 and calls.count("_grow_cache_jit") == 2
 
     calls.clear()
     arguments = {"length": length, "batch_size": 90, "num_samples": 30, "temperature": 0.5, "seed": 1}
     samples = decoding.sample(SMALL, params, INPUTS, **arguments)
-    assert calls.count("_keep_jit") and calls.count("_grow_jit") == 2
+    assert calls.count("_compact_rows_jit") and calls.count("_grow_cache_jit") == 2
     assert max(len(text) for texts in samples for text in texts) > 64
-    monkeypatch.setattr(decoding, "WINDOW", length)
-    monkeypatch.setattr(decoding, "FEWEST_ROWS", 1000)
+    monkeypatch.setattr(decoding, "INITIAL_CACHE_CAPACITY", length)
+    monkeypatch.setattr(decoding, "MIN_ROWS", 1000)
     calls.clear()
     assert decoding.sample(SMALL, params, INPUTS, **arguments) == samples
     assert not calls
 
 
 def test_inputs_of_like_lengths_share_a_batch_and_few_shapes_compile(monkeypatch):
-    monkeypatch.setattr(decoding, "BATCHES_AT_ONCE", 1)
+    monkeypatch.setattr(batching, "CONCURRENT_BATCHES", 1)
     lengths = np.random.default_rng(5).integers(1, 200, 1000)
     shapes, read = [], []
 
@@ -223,7 +223,7 @@ def test_inputs_of_like_lengths_share_a_batch_and_few_shapes_compile(monkeypatch
         return np.asarray(batch)[:, :1]  # each text begins as its input
 
     inputs = [[2 + i, *[1] * (n - 1)] for i, n in enumerate(lengths.tolist())]
-    texts = decoding._in_batches(decode, sharpened(0), inputs, 8, 1, None)
+    texts = batching.decode_in_batches(decode, sharpened(0), inputs, 8, 1, None)
     assert read == sorted(read) == sorted(lengths) and texts == [[[2 + i]] for i in range(1000)]
     assert {rows for rows, _ in shapes} == {8}
     assert {width for _, width in shapes} <= set(range(16, 208 + 1, 16))
@@ -235,7 +235,7 @@ def test_inputs_of_like_lengths_share_a_batch_and_few_shapes_compile(monkeypatch
 
 @pytest.fixture
 def two_cores(monkeypatch):
-    monkeypatch.setattr(decoding, "available_cores", lambda: 2)
+    monkeypatch.setattr(batching, "available_cores", lambda: 2)
 
 
 def rows_of_zeros(batch):
@@ -250,7 +250,7 @@ def test_two_batches_are_decoded_at_once(two_cores):
         waited.append(both.wait())  # for ever, where one batch comes after the other
         return rows_of_zeros(batch)
 
-    texts = decoding._in_batches(decode, sharpened(0), [[5, 1]] * 8, 2, 1, None)
+    texts = batching.decode_in_batches(decode, sharpened(0), [[5, 1]] * 8, 2, 1, None)
     assert sorted(waited) == [0, 0, 1, 1] and texts == [[[0] * LENGTH]] * 8
 
 
@@ -267,7 +267,7 @@ def test_inputs_are_dealt_out_to_both_unless_they_are_few(two_cores, inputs, bat
 
 
 def test_few_inputs_are_dealt_out_where_kernels_are_read_faster(two_cores):
-    assert dealt_out(reduced(SMALL, sharpened(0), "int8"), 16, 64, 1) == [8, 8]
+    assert dealt_out(decode_parameters(SMALL, sharpened(0), "int8"), 16, 64, 1) == [8, 8]
 
 
 def dealt_out(params, inputs, batch_size, copies):
@@ -277,7 +277,7 @@ def dealt_out(params, inputs, batch_size, copies):
         found.append(len(batch))
         return rows_of_zeros(batch)
 
-    texts = decoding._in_batches(decode, params, [[5, 1]] * inputs, batch_size, copies, None)
+    texts = batching.decode_in_batches(decode, params, [[5, 1]] * inputs, batch_size, copies, None)
     assert texts == [[[0] * LENGTH]] * inputs
     return found
 
@@ -285,15 +285,15 @@ def dealt_out(params, inputs, batch_size, copies):
 @pytest.mark.parametrize(("cores", "platform"), [(1, "cpu"), (2, "gpu")])
 def test_one_batch_at_a_time_where_there_is_nothing_to_gain(monkeypatch, cores, platform):
     """The caller's own thread decodes, whose mesh is that of the devices."""
-    monkeypatch.setattr(decoding, "available_cores", lambda: cores)
-    monkeypatch.setattr(decoding.sharding, "on_one_cpu", lambda params: platform == "cpu")
+    monkeypatch.setattr(batching, "available_cores", lambda: cores)
+    monkeypatch.setattr(batching.sharding, "on_one_cpu", lambda params: platform == "cpu")
     threads = []
 
     def decode(batch, numbers):
         threads.append(threading.current_thread())
         return rows_of_zeros(batch)
 
-    decoding._in_batches(decode, sharpened(0), [[5, 1]] * 8, 2, 1, None)
+    batching.decode_in_batches(decode, sharpened(0), [[5, 1]] * 8, 2, 1, None)
     assert threads == [threading.current_thread()] * 4
 
 
@@ -304,7 +304,7 @@ def test_texts_do_not_depend_on_how_many_batches_are_under_way(monkeypatch, two_
     sampling = {"batch_size": 12, "num_samples": 3, "seed": 4}
     greedy = decoding.generate(SMALL, params, inputs, LENGTH, 4)
     drawn = decoding.sample(SMALL, params, inputs, LENGTH, **sampling)
-    monkeypatch.setattr(decoding, "BATCHES_AT_ONCE", 1)
+    monkeypatch.setattr(batching, "CONCURRENT_BATCHES", 1)
     assert decoding.generate(SMALL, params, inputs, LENGTH, 4) == greedy
     assert decoding.sample(SMALL, params, inputs, LENGTH, **sampling) == drawn
 
@@ -321,5 +321,5 @@ def test_what_is_given_up_is_not_decoded(two_cores):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        decoding._in_batches(decode, sharpened(0), [[5, 1]] * 40, 2, 1, progress)
+        batching.decode_in_batches(decode, sharpened(0), [[5, 1]] * 40, 2, 1, progress)
     assert len(decoded) <= 3  # the first, and those that were under way beside it

@@ -18,7 +18,7 @@ from explainft.core.errors import UserError
 from explainft.data import token_cache
 from explainft.evaluation import infer
 from explainft.generation import decoding
-from explainft.generation.quantization import Reduction, reduced
+from explainft.generation.quantization import DecodeConfig, decode_parameters
 from explainft.listops.configs import CONFIGS
 from explainft.model.layers import FEW_ROWS, decoding_product
 from explainft.model.loss import Loss, loss_sums
@@ -39,7 +39,7 @@ def states_and_kernel(request):
 
 
 def rounded(kernel, dtype):
-    found = reduced(SMALL, {"token_embedder": {"embedding": kernel.T}, "layer": {"kernel": kernel}}, dtype)
+    found = decode_parameters(SMALL, {"token_embedder": {"embedding": kernel.T}, "layer": {"kernel": kernel}}, dtype)
     return found["layer"]
 
 
@@ -47,7 +47,7 @@ def test_an_accelerator_rounds_the_parameters_of_a_bfloat16_network_once(monkeyp
     config = dataclasses.replace(SMALL, dtype="bfloat16")
     params = sharpened(0)
     monkeypatch.setattr(sharding, "on_one_cpu", lambda params: False)
-    once = reduced(config, params)
+    once = decode_parameters(config, params)
     assert {leaf.dtype for leaf in jax.tree.leaves(once)} == {jnp.dtype(jnp.bfloat16)}
     rows = jnp.asarray(np.random.default_rng(0).integers(2, 40, (8, 10)))
     written = decoding.greedy(config, once, rows, LENGTH)
@@ -109,7 +109,7 @@ def test_a_cpu_does_not_round_a_float32_kernel_at_each_token():
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
 def test_every_kernel_is_reduced_and_the_logits_stay_near(config: T5Config, dtype):
     params = params_of(config, 0)["params"]
-    fewer = reduced(config, params, dtype)
+    fewer = decode_parameters(config, params, dtype)
     kernels = [leaf for path, leaf in jax.tree_util.tree_leaves_with_path(fewer) if path[-1].key == "kernel_FD"]
     assert {str(kernel.dtype) for kernel in kernels} == {dtype}
     inputs = np.array([[5, 9, 30, 1], [7, 1, 0, 0]], np.int32)
@@ -124,7 +124,7 @@ def test_every_kernel_is_reduced_and_the_logits_stay_near(config: T5Config, dtyp
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
 def test_a_loop_over_layers_multiplies_the_same_kernels(dtype):
     """Recipes from base on have SCAN_LAYERS: the kernels keep their numbers there."""
-    params = reduced(SMALL, sharpened(0), dtype)
+    params = decode_parameters(SMALL, sharpened(0), dtype)
     tokens = np.random.default_rng(0).integers(2, 40, (4, 10))
     logits = [
         T5(dataclasses.replace(SMALL, scan_layers=scanned)).apply({"params": params}, tokens, tokens, tokens)
@@ -141,7 +141,7 @@ def test_a_loop_over_layers_multiplies_the_same_kernels(dtype):
 @pytest.mark.parametrize("config", [SMALL, UNTIED], ids=["tied", "untied"])
 def test_on_one_cpu_float32_kernels_are_transposed_and_write_the_same_texts(config):
     params = params_of(config, 4)["params"]
-    found = reduced(config, params)
+    found = decode_parameters(config, params)
     of = dict(traverse_util.flatten_dict(params, sep="/"))
     for name, leaf in traverse_util.flatten_dict(found, sep="/").items():
         kernel = of.pop(name.replace("kernel_FD", "kernel"))
@@ -161,7 +161,7 @@ def test_restricted_pieces_are_the_likeliest_among_themselves():
         {"params": params}, np.array(inputs), np.zeros((1, 1), int), np.ones((1, 1), int), mutable=False
     )
     first = pieces[int(np.argmax(np.asarray(everything)[0, 0, pieces]))]
-    [written] = decoding.generate(SMALL, reduced(SMALL, params, pieces=pieces), inputs, LENGTH, batch_size=1)
+    [written] = decoding.generate(SMALL, decode_parameters(SMALL, params, output_ids=pieces), inputs, LENGTH, batch_size=1)
     assert set(written) <= set(pieces.tolist())
     assert written[0] == first
 
@@ -173,7 +173,7 @@ def test_texts_are_the_same_where_their_pieces_are_among_the_restricted(config):
     full = decoding.generate(config, params, inputs, LENGTH, batch_size=6)
     pieces = np.unique([decoding.EOS_ID, *sum(full, [])])
     assert len(pieces) < config.vocab_size
-    assert decoding.generate(config, reduced(config, params, pieces=pieces), inputs, LENGTH, batch_size=6) == full
+    assert decoding.generate(config, decode_parameters(config, params, output_ids=pieces), inputs, LENGTH, batch_size=6) == full
 
 
 @pytest.mark.parametrize("config", [SMALL, UNTIED], ids=["tied", "untied"])
@@ -229,18 +229,18 @@ def test_the_shipped_model_answers_alike_with_fewer_bits():
 def test_a_task_s_own_pieces_are_those_of_its_right_texts(tiny_data_dir):
     cache = token_cache.load("explained_tiny_medium_eval_test_compact", "validation", data_dir=tiny_data_dir)
     weights = convert.open_weights(str(infer.PRETRAINED))
-    params = Reduction(pieces="task").of(weights.architecture(), weights.tree(), cache, {})
-    pieces = set(np.asarray(params["output"]["pieces"]).tolist())
+    params = DecodeConfig(output_vocabulary="task").parameters_for(weights.architecture(), weights.tree(), cache, {})
+    pieces = set(np.asarray(params["output"]["token_ids"]).tolist())
     assert pieces == {int(token) for i in range(len(cache)) for token in cache.targets[i]}
     assert decoding.EOS_ID in pieces and len(pieces) < weights.architecture().vocab_size
 
 
 @pytest.mark.parametrize(
-    "settings, line", [({"dtype": "int4"}, "DECODE_DTYPE='int4'"), ({"pieces": "x"}, "OUTPUT_VOCABULARY='x'")]
+    "settings, line", [({"dtype": "int4"}, "DECODE_DTYPE='int4'"), ({"output_vocabulary": "x"}, "OUTPUT_VOCABULARY='x'")]
 )
 def test_unknown_reductions_are_refused(settings, line):
     with pytest.raises(UserError, match=line):
-        Reduction(**settings)
+        DecodeConfig(**settings)
 
 
 def test_eval_prints_the_same_scores_with_the_task_s_pieces_and_near_ones_in_int8(tiny_data_dir, tmp_path, capsys):

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from explainft.generation import decoding
-from explainft.generation.quantization import DTYPES, reduced
+from explainft.generation.quantization import DTYPES, decode_parameters
 from explainft.model.loss import Loss
 from explainft.model.t5 import T5Config
 from explainft.parallel import sharding
@@ -91,7 +91,7 @@ def written(params, dtype):
     """Greedy texts; of fewer bits, of some of the pieces alone."""
     pieces = None if dtype == "float32" else range(1, 40)
     inputs = [row[row > 0] for row in batch(9)["encoder_input_tokens"]]
-    return decoding.generate(CONFIG, reduced(CONFIG, params, dtype, pieces), inputs, 8, len(inputs))
+    return decoding.generate(CONFIG, decode_parameters(CONFIG, params, dtype, pieces), inputs, 8, len(inputs))
 
 
 def main():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from explainft.generation import decoding
-from explainft.generation.quantization import reduced
+from explainft.generation.quantization import decode_parameters
 from explainft.model.loss import Loss, loss_sums
 from explainft.model.t5 import T5, T5Config
 from explainft.parallel import sharding
@@ -76,5 +76,5 @@ def test_attention_in_one_kernel_and_logits_at_once_are_as_good_as_apart(dropout
 
 def test_parameters_rounded_once_write_what_they_write_rounded_at_each_step():
     rows = jnp.asarray(packed_batch()["encoder_input_tokens"])
-    once = decoding.greedy(CONFIG, reduced(CONFIG, params()), rows, 32)
+    once = decoding.greedy(CONFIG, decode_parameters(CONFIG, params()), rows, 32)
     np.testing.assert_array_equal(once, decoding.greedy(CONFIG, params(), rows, 32))

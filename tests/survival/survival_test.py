@@ -25,7 +25,7 @@ from explainft.core.errors import UserError
 from explainft.data.batches import Batches
 from explainft.evaluation import evaluate
 from explainft.evaluation.evaluate import EvaluationConfig
-from explainft.generation import decoding
+from explainft.generation import batching, decoding
 from explainft.model.parameters import named_leaves
 from explainft.training import optimizers
 from explainft.training.config import DatasetConfig
@@ -115,8 +115,8 @@ def go_on_equal(folder, data_dir, undisturbed):
         (signal.SIGTERM, Batches, "__getitem__", 7, 7, 7),
         (signal.SIGTERM, Checkpointer, "save", 1, 5, 2),
         (signal.SIGTERM, evaluate, "_loss_sums", 1, 6, 1),
-        (signal.SIGINT, decoding, "_begin_jit", 1, 6, 1),  # of two batches, one at a time
-        (signal.SIGTERM, decoding, "_begin_jit", 3, 10, 3),  # in the last evaluation
+        (signal.SIGINT, decoding, "_prefill_jit", 1, 6, 1),  # of two batches, one at a time
+        (signal.SIGTERM, decoding, "_prefill_jit", 3, 10, 3),  # in the last evaluation
     ],
 )
 def test_a_signal_saves_and_the_resumed_run_ends_the_same(
@@ -124,7 +124,7 @@ def test_a_signal_saves_and_the_resumed_run_ends_the_same(
 ):
     handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
     with monkeypatch.context() as patch:
-        patch.setattr(decoding, "BATCHES_AT_ONCE", 1)
+        patch.setattr(batching, "CONCURRENT_BATCHES", 1)
         calls = at_call(patch, owner, name, call, lambda: signal.raise_signal(number))
         run(tmp_path, tiny_data_dir)
         assert len(calls) == calls_in_all  # what was under way is given up

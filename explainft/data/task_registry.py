@@ -1,0 +1,107 @@
+"""What a task's caches and checkpoints keep of its Python functions: registered names, not code paths.
+
+A function of this package has a name of its own, so that moving a module changes no file on disk. Any other function is
+kept as `module:name`.
+"""
+
+import dataclasses
+import functools
+import importlib
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from explainft.core.errors import UserError
+
+NextInput = Callable[[str, str], str | None]
+
+FUNCTIONS = {  # name on disk: where the function is now
+    "listops/postprocess": "explainft.evaluation.metrics:postprocess",
+    "listops/score": "explainft.evaluation.metrics:score",
+}
+_NAMES = {path: name for name, path in FUNCTIONS.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Iterative:
+    """How a task is decoded in several rounds; see `register_iterative`."""
+
+    next_input: NextInput
+    max_rounds: int
+
+    @classmethod
+    def from_meta(cls, described: Mapping[str, Any] | None) -> "Iterative | None":
+        """Imports what a task's or a run's meta describes. Raises UserError where it cannot be imported."""
+        function = import_function(described)
+        return None if function is None or described is None else cls(function, described["max_rounds"])
+
+
+_iterative: dict[str, Iterative] = {}  # by task
+
+
+def register_iterative(task: str, next_input: NextInput, max_rounds: int) -> None:
+    """Registers a task that is decoded iteratively: a prediction is several outputs, each of an input of its own.
+
+    `next_input(inputs, output)` returns the input of the next round, or None where the prediction is complete. Where it
+    returns `inputs` again, the output is rejected: the first of some samples that is accepted replaces it; where none is,
+    it stands and is the last. The prediction is all outputs, one a line, at most `max_rounds`. `next_input` is a
+    function of a module.
+    """
+    if max_rounds < 1:
+        raise ValueError(f"max_rounds={max_rounds} must be at least 1")
+    _iterative[task] = Iterative(next_input, max_rounds)
+
+
+def describe_iterative(task: str) -> dict[str, Any] | None:
+    """Returns what a task's meta keeps of its registration, as JSON."""
+    registered = _iterative.get(task)
+    if registered is None:
+        return None
+    return {**(describe_function(registered.next_input) or {}), "max_rounds": registered.max_rounds}
+
+
+def describe_function(function: Callable[..., Any] | None) -> dict[str, Any] | None:
+    """Returns a function's name and keyword arguments as JSON, for a process that does not import SeqIO."""
+    if function is None:
+        return None
+    kwargs: dict[str, Any] = {}
+    while isinstance(function, functools.partial):
+        if function.args:
+            raise UserError(f"{function!r} has positional arguments; pass those of a task's functions by keyword")
+        kwargs = {**function.keywords, **kwargs}
+        function = function.func
+    module, name = inspect.getmodule(function), getattr(function, "__qualname__", "")
+    if module is None or getattr(module, name, None) is not function:
+        raise UserError(f"{function!r} must be a function of a module; functions of a task are imported by name")
+    try:
+        json.dumps(kwargs)
+    except TypeError as e:
+        raise UserError(f"{name} of a task has arguments that are not JSON ({e}); pass numbers and strings") from e
+    path = f"{module.__name__}:{name}"
+    return {"name": _NAMES.get(path, path), "kwargs": kwargs}
+
+
+def module_of(described: Mapping[str, Any]) -> str | None:
+    """Returns the module that a described function is imported from; None for a registered name.
+
+    Raises KeyError for a registered name that is unknown.
+    """
+    module, colon, _ = described["name"].partition(":")
+    if colon:
+        return module
+    FUNCTIONS[described["name"]]
+    return None
+
+
+def import_function(described: Mapping[str, Any] | None) -> Callable[..., Any] | None:
+    """Imports the function that a task's or a run's meta describes. Raises UserError where it cannot be imported."""
+    if not described:
+        return None
+    path = FUNCTIONS.get(described["name"], described["name"])
+    module, _, name = path.partition(":")
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as e:
+        raise UserError(f"the task needs {name} of {module} ({e}); run where that module can be imported") from e
+    return functools.partial(function, **described["kwargs"])

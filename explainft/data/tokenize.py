@@ -1,0 +1,207 @@
+"""A SeqIO task's examples as token ids, written to disk. The functions here import TensorFlow."""
+
+import contextlib
+import importlib
+import json
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from explainft.core import tensorflow_setup
+from explainft.core.errors import UserError, nearest
+from explainft.data import freshness, ragged, task_registry
+
+FEATURES = ("inputs", "targets")
+BATCH = 256  # examples taken from TensorFlow at a time
+
+
+def get_task_or_mixture(name: str, task_module: str) -> Any:
+    """Imports the task module and returns SeqIO's task or mixture. Raises UserError for an unknown one of either."""
+    tensorflow_setup.import_tensorflow()
+    import seqio
+
+    try:
+        importlib.import_module(task_module)
+    except ModuleNotFoundError as e:
+        raise UserError(
+            f"MIXTURE_OR_TASK_MODULE={task_module!r} cannot be imported ({e}); name an importable module"
+        ) from e
+    known = set(seqio.TaskRegistry.names()) | set(seqio.MixtureRegistry.names())
+    if name not in known:
+        raise UserError(
+            f"MIXTURE_OR_TASK_MODULE={task_module!r} registers no task or mixture {name!r}{nearest(name, known)}"
+        )
+    return seqio.get_mixture_or_task(name)
+
+
+def build(name: str, split: str, settings: dict[str, Any], directory: Path) -> None:
+    """Writes the tokens of a task's split to `directory`, which appears when it is complete.
+
+    Raises UserError for a task that cannot be read or does not suit T5, and for an unwritable directory.
+    """
+    tensorflow_setup.import_tensorflow()
+    import seqio
+    import tensorflow as tf
+
+    if settings["data_dir"] is not None:
+        seqio.set_tfds_data_dir_override(settings["data_dir"])
+    task = get_task_or_mixture(name, settings["module"])
+    if not isinstance(task, seqio.Task):
+        raise UserError(
+            f"{name!r} is a mixture; this engine trains on one task: name one of {[t.name for t in task.tasks]}"
+        )
+    if split not in task.splits:
+        raise UserError(f"task {name!r} has no split {split!r}{nearest(split, task.splits)}")
+    offline = _offline_cache(task, split, settings)
+    # A directory of its own, renamed when it is complete: two runs may build the same cache at once.
+    scratch = directory.with_name(f"{directory.name}.{uuid.uuid4().hex}.incomplete")
+    try:
+        vocabulary = _shared_vocabulary(task)
+        scratch.mkdir(parents=True)
+        _copy(vocabulary.sentencepiece_model_file, scratch / "vocabulary.model")
+        _write_examples(task, split, scratch, bool(offline))
+        meta = _meta(task, split, settings, vocabulary, offline)
+        (scratch / "meta.json").write_text(json.dumps(meta, indent=1))
+        try:
+            # Another process may have been faster, and may read its own now.
+            if not freshness.is_fresh(directory / "meta.json", settings):
+                # The old one is moved away, not emptied: a run that trains on it keeps its files open.
+                if directory.exists():
+                    directory.rename(scratch.with_suffix(".old"))
+                scratch.rename(directory)
+        except OSError:
+            if not freshness.is_fresh(directory / "meta.json", settings):  # no other process came between
+                raise
+    except OSError as e:
+        raise unwritable(directory, e) from e
+    except tf.errors.OpError as e:
+        raise UserError(f"task {name!r} cannot be read ({' '.join(e.message.split())}); fix it or its files") from e
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(scratch.with_suffix(".old"), ignore_errors=True)
+
+
+def unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(
+        f"cannot write the token cache {path} ({error.strerror}); set EXPLAINFT_CACHE_DIR to a writable directory"
+    )
+
+
+def _meta(task: Any, split: str, settings: dict[str, Any], vocabulary: Any, offline: list[Path]) -> dict[str, Any]:
+    """Describes a cache: what reads it needs this alone, and no SeqIO."""
+    postprocess = task_registry.describe_function(task.postprocessor)
+    next_input = task_registry.describe_iterative(task.name)
+    metrics = [task_registry.describe_function(metric) for metric in task.predict_metric_fns]
+    data_files = [path for path in offline or _data_files(task, split) if path.is_file()]
+    return {
+        "format": freshness.FORMAT,
+        "task": task.name,
+        "split": split,
+        "settings": settings,
+        "extra_ids": vocabulary.extra_ids,
+        "postprocess": postprocess,
+        "next_input": next_input,
+        "metrics": metrics,
+        "function_sources": freshness.function_sources(postprocess, next_input, *metrics),
+        "sources": freshness.task_sources(settings["module"], vocabulary.sentencepiece_model_file)
+        | {str(path): freshness.file_digest(path) for path in data_files},
+    }
+
+
+def _offline_cache(task: Any, split: str, settings: dict[str, Any]) -> list[Path]:
+    """Returns the files that describe what seqio_cache_tasks wrote for the split; none where it is not asked for."""
+    import seqio
+    import tensorflow as tf
+
+    dirs = settings["offline_caches"]
+    if dirs is None and task.requires_caching:
+        raise UserError(f"task {task.name!r} can be read from an offline cache only; set USE_CACHED_TASKS=True")
+    if dirs is None or not task.supports_caching:
+        return []
+    seqio.add_global_cache_dirs(dirs)
+    if task.cache_dir is not None:
+        described = [
+            seqio.get_cached_info_path(task.cache_dir, split),
+            seqio.get_cached_stats_path(task.cache_dir, split),
+        ]
+        if all(tf.io.gfile.exists(path) for path in described):
+            return [Path(path) for path in described]
+    searched = ", ".join(seqio.get_global_cache_dirs()) or "any directory: --seqio_additional_cache_dirs names none"
+    command = f"seqio_cache_tasks --tasks={task.name} --output_cache_dir={dirs[0] if dirs else 'DIRECTORY'}"
+    data_dir = f" --tfds_data_dir={settings['data_dir']}" if settings["data_dir"] else ""
+    raise UserError(
+        f"USE_CACHED_TASKS=True, but split {split!r} of task {task.name!r} is not cached in {searched}; "
+        f"run: {command} --module_import={settings['module']}{data_dir}, or set it to False"
+    )
+
+
+def _write_examples(task: Any, split: str, directory: Path, use_cached: bool) -> None:
+    import tensorflow as tf
+
+    dataset = task.get_dataset(sequence_length=None, split=split, shuffle=False, use_cached=use_cached)
+    # Of an offline cache without asking the source, whose data need not be there.
+    n = task.get_cached_stats(split)["examples"] if use_cached else task.num_input_examples(split)
+    if split == "train":  # it is not scored: its other fields are not kept
+        dataset = dataset.map(lambda example: {feature: example[feature] for feature in FEATURES})
+    with contextlib.ExitStack() as files:
+        write = {feature: files.enter_context(ragged.writer(directory, feature)) for feature in FEATURES}
+        records = files.enter_context(open(directory / "records.jsonl", "w", encoding="utf-8"))
+        bar = files.enter_context(tqdm(total=n, desc=f"tokens of {task.name}", unit=" examples", disable=None))
+        for batch in dataset.ragged_batch(BATCH):
+            bar.update(int(batch["inputs"].shape[0]))
+            for feature in FEATURES:
+                rows = batch.pop(feature)
+                if isinstance(rows, tf.Tensor):  # all of one length
+                    rows = tf.RaggedTensor.from_tensor(rows)  # pyright: ignore[reportAttributeAccessIssue] (decorated)
+                write[feature](rows.values.numpy(), rows.row_lengths().numpy())
+            columns = {key: _to_json(values.numpy()) for key, values in batch.items()}
+            for fields in zip(*columns.values(), strict=True):
+                records.write(json.dumps(dict(zip(columns, fields, strict=True))) + "\n")
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode("utf-8")
+    if isinstance(value, np.ndarray | np.generic):
+        return _to_json(value.tolist())
+    return [_to_json(v) for v in value] if isinstance(value, list) else value
+
+
+def _shared_vocabulary(task: Any) -> Any:
+    """Returns the SentencePiece vocabulary of a task's inputs and targets. Raises UserError for a task without one."""
+    import seqio
+
+    missing = [feature for feature in FEATURES if feature not in task.output_features]
+    if missing:
+        raise UserError(f"task {task.name!r} has no output feature {missing[0]!r}; T5 needs inputs and targets")
+    inputs, targets = (task.output_features[feature].vocabulary for feature in FEATURES)
+    if not isinstance(inputs, seqio.SentencePieceVocabulary):
+        raise UserError(
+            f"task {task.name!r} has a {type(inputs).__name__}; give its features a SentencePieceVocabulary"
+        )
+    if inputs != targets:
+        raise UserError(f"task {task.name!r} has two vocabularies; T5 shares one between inputs and targets")
+    inputs.load_model()  # raises where its file is missing
+    return inputs
+
+
+def _copy(source: str, destination: Path) -> None:
+    import tensorflow as tf
+
+    tf.io.gfile.copy(source, str(destination))  # the source may lie in a bucket
+
+
+def _data_files(task: Any, split: str) -> list[Path]:
+    """Returns the files that change with the data; of a function that makes examples none are known."""
+    import seqio
+
+    loader = getattr(task.source, "tfds_dataset", None)
+    if loader is not None:
+        return [Path(str(loader.builder.data_path)) / "dataset_info.json"]
+    return (
+        [Path(file) for file in task.source.list_shards(split)] if isinstance(task.source, seqio.FileDataSource) else []
+    )

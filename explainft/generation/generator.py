@@ -1,0 +1,102 @@
+"""From the token ids of inputs to the texts of predictions, in one pass or in several rounds."""
+
+import dataclasses
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from explainft.data.task_registry import Iterative
+from explainft.data.vocabulary import EOS_ID, Vocabulary
+from explainft.generation import decoding
+from explainft.generation.decoding import Tokens
+from explainft.model.t5 import T5Config
+
+RESAMPLES, TEMPERATURE = 64, 1.5  # in the place of a rejected output
+
+
+@dataclasses.dataclass(frozen=True)
+class Generator:
+    """A model with its parameters for decoding and its vocabulary; greedy.
+
+    With `iterative`, a prediction is the outputs of all rounds, one a line; see task_registry.register_iterative.
+    """
+
+    config: T5Config
+    params: Any
+    vocabulary: Vocabulary
+    batch_size: int
+    iterative: Iterative | None = None
+
+    def generate(
+        self,
+        inputs: Sequence[Tokens],
+        length: int,
+        progress: Callable[[int], object] = lambda complete: None,
+        between_batches: Callable[[], None] = lambda: None,
+    ) -> list[str]:
+        """Returns the predictions for inputs that end with EOS, in their order; each output has at most `length` tokens.
+
+        `progress` is called with the number of predictions that have become complete.
+        """
+        if self.iterative is not None:
+            return self._generate_iteratively(self.iterative, inputs, length, progress, between_batches)
+
+        def after_batch(decoded: int) -> None:
+            progress(decoded)
+            between_batches()
+
+        return self._decode(inputs, length, after_batch)
+
+    def _generate_iteratively(
+        self,
+        iterative: Iterative,
+        inputs: Sequence[Tokens],
+        length: int,
+        progress: Callable[[int], object],
+        between_batches: Callable[[], None],
+    ) -> list[str]:
+        lines: list[list[str]] = [[] for _ in inputs]
+        pending = dict(enumerate(inputs))
+        for round_number in range(1, iterative.max_rounds + 1):
+            texts = {i: self.vocabulary.decode([int(token) for token in ids[:-1]]) for i, ids in pending.items()}
+            decoded = self._decode(list(pending.values()), length, lambda _: between_batches())
+            outputs = dict(zip(pending, decoded, strict=True))
+            following = {i: iterative.next_input(texts[i], outputs[i]) for i in pending}
+            rejected = [i for i in pending if following[i] == texts[i]]
+            samples = self._resample([pending[i] for i in rejected], length, lambda _: between_batches())
+            for i, candidates in zip(rejected, samples, strict=True):
+                pairs = ((output, iterative.next_input(texts[i], output)) for output in candidates)
+                outputs[i], following[i] = next((pair for pair in pairs if pair[1] != texts[i]), (outputs[i], None))
+            for i, output in outputs.items():
+                lines[i].append(output)
+            still = {i: [*self.vocabulary.encode(text), EOS_ID] for i, text in following.items() if text is not None}
+            if round_number == iterative.max_rounds:
+                still = {}
+            progress(len(pending) - len(still))
+            pending = still
+            if not pending:
+                break
+        return ["\n".join(outputs) for outputs in lines]
+
+    def _decode(self, inputs: Sequence[Tokens], length: int, after_batch: Callable[[int], object]) -> list[str]:
+        decoded = decoding.generate(self.config, self.params, inputs, length, self.batch_size, after_batch)
+        return [self.vocabulary.decode(ids) for ids in decoded]
+
+    def _resample(self, inputs: Sequence[Tokens], length: int, after_batch: Callable[[int], object]) -> list[list[str]]:
+        """Returns RESAMPLES outputs of each input, for the same input always the same."""
+        # Of the input itself: its place among the rejected depends on the others.
+        example_ids = [zlib.crc32(np.asarray(ids, "<i4").tobytes()) % (2**31 // RESAMPLES) for ids in inputs]
+        sampled = decoding.sample(
+            self.config,
+            self.params,
+            inputs,
+            length,
+            self.batch_size,
+            RESAMPLES,
+            TEMPERATURE,
+            progress=after_batch,
+            example_ids=example_ids,
+        )
+        return [[self.vocabulary.decode(ids) for ids in outputs] for outputs in sampled]
