@@ -64,7 +64,9 @@ def set_up_explainft(args: argparse.Namespace, task_vocabulary: bool = False, ma
     config = dataclasses.replace(config, dropout_rate=args.dropout, matmul_precision=matmul_precision)
     loss = Loss()
     batches, mean = data(args)
-    learned = dataclasses.replace(loss, pieces=(0, *target_token_ids(batches.cache).tolist())) if task_vocabulary else loss
+    learned = (
+        dataclasses.replace(loss, pieces=(0, *target_token_ids(batches.cache).tolist())) if task_vocabulary else loss
+    )
 
     @jax.jit
     def loss_without_dropout(params, batch):

@@ -10,8 +10,8 @@ import tensorflow_datasets as tfds
 
 import tasks
 from experiments import digits, pointers, steps
-from explainft.data.task_registry import NextInput, register_iterative
 from explainft.data.compact_vocabulary import COMPACT
+from explainft.data.task_registry import NextInput, register_iterative
 from explainft.evaluation import metrics
 from explainft.listops.configs import EVAL_SPLITS, UNSEEN
 from explainft.listops.expression import Tree, length, parse
@@ -19,7 +19,7 @@ from tasks import preprocessors
 from tasks.sources import ExplainedListopsSource
 
 Writer = Callable[[Tree, int], tuple[str, str]]  # inputs and targets of a tree, of its draw of that number
-MAX_ROUNDS = 100  # the longest expressions of the data have fewer lines
+MAX_ROUNDS = 100  # no expression of the data has as many operators
 
 for _percent in (2, 10, 50):
     tasks.register_partly_explained("tiny", "medium", _percent)
@@ -164,10 +164,23 @@ def _without_unseen(tree: Tree) -> int:
 _register_written("unmet_digits", "tiny_gaps", digits.digits, draws=_without_unseen)
 for _config in ("tiny", "tiny_25_96"):
     _register_written(
-        "steps", _config, steps.step, draws=steps.count, postprocess=_medium, whole=steps.whole, next_input=steps.next_input
+        "steps",
+        _config,
+        steps.step,
+        draws=steps.count,
+        postprocess=_medium,
+        whole=steps.whole,
+        next_input=steps.next_input,
     )
 _register_written(
-    "far_steps", "tiny", steps.far_step, 0, steps.far_count, postprocess=_medium, whole=steps.whole, next_input=steps.next_input
+    "far_steps",
+    "tiny",
+    steps.far_step,
+    0,
+    steps.far_count,
+    postprocess=_medium,
+    whole=steps.whole,
+    next_input=steps.next_input,
 )
 
 

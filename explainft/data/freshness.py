@@ -1,7 +1,7 @@
 """Whether a file in the cache still agrees with what it was made from: settings, code and data.
 
-Sources are names with SHA-256 digests. A name is a path, or `module:path below the directory that the module is imported
-from`: another checkout is compared with its own files.
+Sources are names with SHA-256 digests. A name is a path, or `module:path below the directory of its import`:
+another checkout is compared with its own files.
 """
 
 import hashlib

@@ -44,8 +44,8 @@ def register_iterative(task: str, next_input: NextInput, max_rounds: int) -> Non
     """Registers a task that is decoded iteratively: a prediction is several outputs, each of an input of its own.
 
     `next_input(inputs, output)` returns the input of the next round, or None where the prediction is complete. Where it
-    returns `inputs` again, the output is rejected: the first of some samples that is accepted replaces it; where none is,
-    it stands and is the last. The prediction is all outputs, one a line, at most `max_rounds`. `next_input` is a
+    returns `inputs` again, the output is rejected: the first of some samples that is accepted replaces it; where none
+    is, it stands and is the last. The prediction is all outputs, one a line, at most `max_rounds`. `next_input` is a
     function of a module.
     """
     if max_rounds < 1:
@@ -98,7 +98,7 @@ def import_function(described: Mapping[str, Any] | None) -> Callable[..., Any] |
     """Imports the function that a task's or a run's meta describes. Raises UserError where it cannot be imported."""
     if not described:
         return None
-    path = FUNCTIONS.get(described["name"], described["name"])
+    path: str = FUNCTIONS.get(described["name"], described["name"])
     module, _, name = path.partition(":")
     try:
         function = getattr(importlib.import_module(module), name)

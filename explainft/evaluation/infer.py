@@ -142,7 +142,9 @@ def write_inferences(
         evaluate.check_vocabulary(model, cache, weights)
     params = evaluate.placed_parameters(weights, model, model_parallelism)
     for cache in caches:
-        texts = evaluate.decode(model, decode_config.parameters_for(model, params, cache, weights.meta), cache, batch_size, len(cache))
+        texts = evaluate.decode(
+            model, decode_config.parameters_for(model, params, cache, weights.meta), cache, batch_size, len(cache)
+        )
         lines = [
             {"inputs": {k: v for k, v in record.items() if k.endswith("_pretokenized")}, "prediction": text}
             for record, text in zip(cache.records, texts, strict=True)

@@ -36,7 +36,7 @@ class Generator:
         progress: Callable[[int], object] = lambda complete: None,
         between_batches: Callable[[], None] = lambda: None,
     ) -> list[str]:
-        """Returns the predictions for inputs that end with EOS, in their order; each output has at most `length` tokens.
+        """Returns the predictions for inputs that end with EOS, in order; an output has at most `length` tokens.
 
         `progress` is called with the number of predictions that have become complete.
         """

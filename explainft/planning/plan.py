@@ -216,7 +216,7 @@ def decode_program(
 ) -> Program | DoesNotFit:
     """decoding.greedy of one batch to its full length, compiled for the devices: `generate` does no more.
 
-    On accelerators the parameters are a copy in the activations' type (see quantization.py); those that it is made of stay,
+    On accelerators the parameters are a copy in the activations' type; those that it is made of stay,
     and are counted with it.
     """
     mesh = sharding.make_mesh(choice.model_parallelism, devices)

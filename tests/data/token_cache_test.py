@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 
 from explainft import listops
 from explainft.core.errors import UserError
-from explainft.data import ragged, token_cache
+from explainft.data import freshness, ragged, task_registry, token_cache, tokenize
 from explainft.data.compact_vocabulary import COMPACT
 
 TASK = "explained_tiny_medium_compact"
@@ -45,7 +45,9 @@ def test_tokens_stand_in_several_files_in_the_task_s_order(data_dir, monkeypatch
     monkeypatch.setenv("EXPLAINFT_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(ragged, "SHARD_TOKENS", 5_000)
     cache = token_cache.load(TASK, "train", data_dir=data_dir)
-    assert len(list(cache.folder.glob("targets-*.tokens"))) == 3  # as many as batches of 256: each is more than a file
+    assert (
+        len(list(cache.directory.glob("targets-*.tokens"))) == 3
+    )  # as many as batches of 256: each is more than a file
     seqio.set_tfds_data_dir_override(data_dir)
     rows = list(tfds.as_numpy(seqio.get_mixture_or_task(TASK).get_dataset(None, split="train", shuffle=False)))
     assert len(cache) == len(rows) == 600
@@ -115,7 +117,7 @@ def test_a_warm_cache_needs_no_tensorflow(data_dir, cache_dir):
 
 
 def test_a_cache_older_than_its_sources_is_made_again(data_dir, cache_dir):
-    folder = token_cache.load(TASK, "validation", data_dir=data_dir).folder
+    folder = token_cache.load(TASK, "validation", data_dir=data_dir).directory
     meta = json.loads((folder / "meta.json").read_text())
     sources = {Path(source).name for source in meta["sources"]}
     assert {"__init__.py", "preprocessors.py", "explain.py", "compact.model", "dataset_info.json"} <= sources
@@ -193,14 +195,14 @@ def at_least(threshold, targets=None, predictions=None, words=()):
 @pytest.mark.parametrize(
     ("metric", "message"),
     [
-        (functools.partial(at_least, 3), "has arguments without a name; give those of a task's functions by name"),
-        (functools.partial(at_least, threshold=3, words={4}), "at_least of a task has arguments that cannot be kept"),
-        (operator.itemgetter(0), "is no function of a module"),
+        (functools.partial(at_least, 3), "has positional arguments; pass those of a task's functions by keyword"),
+        (functools.partial(at_least, threshold=3, words={4}), "at_least of a task has arguments that are not JSON"),
+        (operator.itemgetter(0), "must be a function of a module"),
     ],
 )
 def test_functions_that_cannot_be_told_again_are_refused(metric, message):
     with pytest.raises(UserError, match=message):
-        token_cache._describe(metric)
+        task_registry.describe_function(metric)
 
 
 def score_of(targets, scores):
@@ -229,12 +231,12 @@ def test_another_checkout_is_held_against_its_own_files(tmp_path, monkeypatch, o
 
     imported_from("one")
     importlib.import_module("checkout_tasks.mine")
-    sources = token_cache._sources("checkout_tasks.mine")
+    sources = freshness.task_sources("checkout_tasks.mine")
     assert {"checkout_tasks:checkout_tasks/mine.py", "checkout_tasks:checkout_tasks/helper.py"} <= sources.keys()
-    assert token_cache._unchanged(sources)
+    assert freshness.unchanged(sources)
     imported_from("other")
     (tmp_path / "one").rename(tmp_path / "gone")
-    assert token_cache._unchanged(sources) == fresh
+    assert freshness.unchanged(sources) == fresh
 
 
 @pytest.mark.parametrize("module", ["their_package.mine", "their_module"])
@@ -253,7 +255,7 @@ def test_whatever_the_task_s_code_imports_of_its_own_is_a_source(tmp_path, monke
             patch.setitem(sys.modules, name, None)  # to be forgotten
             patch.delitem(sys.modules, name)
         importlib.import_module(module)
-        sources = {name.rpartition(":")[2] for name in token_cache._sources(module)}
+        sources = {name.rpartition(":")[2] for name in freshness.task_sources(module)}
     own = f"{module.replace('.', '/')}.py"
     listops_files = {f"explainft/listops/{path.name}" for path in Path(listops.__file__).parent.glob("*.py")}
     task_files = {f"tasks/{path.name}" for path in Path(tasks.__file__).parent.glob("*.py")}
@@ -262,7 +264,7 @@ def test_whatever_the_task_s_code_imports_of_its_own_is_a_source(tmp_path, monke
 
 def test_other_settings_make_other_tokens(data_dir, monkeypatch, tmp_path):
     built = []
-    monkeypatch.setattr(token_cache, "_build", lambda name, split, asked, folder: built.append(asked))
+    monkeypatch.setattr(tokenize, "build", lambda name, split, settings, folder: built.append(settings))
     token_cache.load(TASK, "validation", data_dir=data_dir)
     monkeypatch.setenv("TFDS_DATA_DIR", data_dir)
     token_cache.load(TASK, "validation")
@@ -273,21 +275,21 @@ def test_other_settings_make_other_tokens(data_dir, monkeypatch, tmp_path):
     token_cache.load(TASK, "validation", "nobody_s_tasks", data_dir)
     monkeypatch.setenv("EXPLAINFT_T5_VOCAB", "/another/sentencepiece.model")
     token_cache.load(TASK, "validation", data_dir=data_dir)
-    assert [asked["data_dir"] for asked in built] == [str(tmp_path), data_dir, data_dir]
-    assert [asked["module"] for asked in built] == ["tasks", "nobody_s_tasks", "tasks"]
+    assert [settings["data_dir"] for settings in built] == [str(tmp_path), data_dir, data_dir]
+    assert [settings["module"] for settings in built] == ["tasks", "nobody_s_tasks", "tasks"]
 
 
 def test_tokens_of_other_settings_do_not_take_these_ones_place(data_dir, tmp_path):
     ours = token_cache.load(TASK, "validation", data_dir=data_dir)
     theirs = token_cache.load(TASK, "validation", data_dir=f"{data_dir}/../{Path(data_dir).name}")
-    assert ours.folder != theirs.folder and examples_of(ours) == examples_of(theirs)
-    assert ours.meta == json.loads((ours.folder / "meta.json").read_text())
+    assert ours.directory != theirs.directory and examples_of(ours) == examples_of(theirs)
+    assert ours.meta == json.loads((ours.directory / "meta.json").read_text())
     found = token_cache.newest(TASK, "validation")
-    assert found is not None and found.folder == theirs.folder
+    assert found is not None and found.directory == theirs.directory
 
 
 def test_a_damaged_cache_is_made_again(data_dir):
-    folder = token_cache.load(TASK, "validation", data_dir=data_dir).folder
+    folder = token_cache.load(TASK, "validation", data_dir=data_dir).directory
     (folder / "meta.json").write_text("{")
     assert token_cache.load(TASK, "validation", data_dir=data_dir).task == TASK
 
@@ -318,7 +320,7 @@ def test_a_failed_build_leaves_nothing(data_dir, cache_dir, monkeypatch):
     def fail(*_):
         raise RuntimeError("stopped")
 
-    monkeypatch.setattr(token_cache, "_write_examples", fail)
+    monkeypatch.setattr(tokenize, "_write_examples", fail)
     with pytest.raises(RuntimeError, match="stopped"):
         token_cache.load("explained_tiny_long_compact", "train", data_dir=data_dir)
     assert list((cache_dir / "tokens" / "explained_tiny_long_compact").iterdir()) == []
@@ -363,7 +365,7 @@ def test_an_offline_cache_holds_the_same_examples_and_needs_no_data(data_dir, tm
             name, split, data_dir="/nowhere", use_cached=True, seqio_additional_cache_dirs=[str(tmp_path)]
         )
         assert examples_of(cache) == directly[::-1]
-        assert cache.meta["asked"]["offline_caches"] == [str(tmp_path)]
+        assert cache.meta["settings"]["offline_caches"] == [str(tmp_path)]
         assert str(tmp_path / name / f"info.{split}.json") in cache.meta["sources"]
     postprocess, [metric] = cache.postprocess(), cache.metrics()
     gold = [record["targets_pretokenized"] for record in cache.records]
@@ -377,7 +379,7 @@ def test_an_offline_cache_holds_the_same_examples_and_needs_no_data(data_dir, tm
 def test_an_offline_cache_that_is_not_there(data_dir, tmp_path, monkeypatch):
     name = "explained_tiny_none_eval_longer_compact"
     use = functools.partial(token_cache.load, name, "validation", data_dir=data_dir, use_cached=True)
-    with pytest.raises(UserError, match="not cached in any folder: --seqio_additional_cache_dirs names none") as raised:
+    with pytest.raises(UserError, match="not cached in any directory: --seqio_additional_cache_dirs names none") as raised:
         use()
     assert "\n" not in raised.value.line
     monkeypatch.chdir(tmp_path)

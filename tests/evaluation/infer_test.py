@@ -87,8 +87,8 @@ def test_a_task_that_leaves_the_modulus_out_has_ten(tmp_path):
 
 
 def test_a_function_that_cannot_be_imported_is_named(tmp_path):
-    run = shipped(tmp_path / "run", rest={"module": "not_here", "name": "rest", "kwargs": {}})
-    with pytest.raises(UserError, match="the task needs rest of not_here .*; run where that module can be imported"):
+    run = shipped(tmp_path / "run", next_input={"name": "not_here:follow", "kwargs": {}, "max_rounds": 9})
+    with pytest.raises(UserError, match="the task needs follow of not_here .*; run where that module can be imported"):
         infer.infer(run, ["[MAX 2 9 ]"])
 
 

@@ -7,9 +7,7 @@ import pytest
 
 from experiments import steps
 from explainft import listops
-from explainft.checkpoints import checkpoint
 from explainft.data import token_cache
-from explainft.data.vocabulary import EOS_ID
 from explainft.evaluation import evaluate, infer
 from explainft.listops.configs import CONFIGS
 from tests.helpers.run_folders import shipped
@@ -41,7 +39,7 @@ def test_the_lines_of_all_steps_are_the_explanation():
         tree = CONFIGS["tiny_25_96"].train.tree(rng)
         inputs, written = steps.step(tree)
         lines = [written]
-        while (inputs := steps.rest(inputs, lines[-1])) is not None:
+        while (inputs := steps.next_input(inputs, lines[-1])) is not None:
             assert inputs == steps.step(tree, len(lines))[0]
             lines.append(steps.step(tree, len(lines))[1])
         assert "\n".join(lines) == steps.whole(tree)[1] == listops.explain(tree, "medium")
@@ -69,7 +67,7 @@ def test_lines_far_from_the_bracket_that_closed_last_are_drawn_more_often():
     ],
 )
 def test_what_is_left_after_a_line(inputs, line, left):
-    assert steps.rest(inputs, line) == left
+    assert steps.next_input(inputs, line) == left
 
 
 @pytest.mark.parametrize(
@@ -84,80 +82,12 @@ def test_what_is_left_after_a_line(inputs, line, left):
     ],
 )
 def test_a_line_that_names_no_list_is_to_be_written_again(inputs, line, left):
-    assert steps.rest_or_again(inputs, line) == left
-
-
-def right_alone(inputs: str, text: str) -> str | None:
-    """For tests: a text that is no right explanation is of no use."""
-    return None if listops.check(text, listops.parse(inputs), "medium").valid else inputs
-
-
-def of_no_use(inputs, text):
-    return inputs
-
-
-def test_a_text_of_no_use_is_drawn_again():
-    weights = checkpoint.weights(infer.PRETRAINED)
-    vocabulary = weights.tokenizer()
-    rng = random.Random(0)
-    trees = [tree for _ in range(60) if listops.length(tree := CONFIGS["tiny"].longer.tree(rng)) < 29][:12]
-    inputs = [[*vocabulary.encode(listops.format(tree)), EOS_ID] for tree in trees]
-    network = weights.architecture(), weights.tree(), vocabulary, inputs, 160, 12
-    greedy = evaluate.write_texts(*network)
-    ended = []
-    again = evaluate.write_texts(*network, right_alone, ended.append)
-    assert again == evaluate.write_texts(*network, right_alone) and ended == [12]
-    right = [[listops.check(text, tree, "medium").valid for text, tree in zip(texts, trees, strict=True)]
-             for texts in (greedy, again)]  # fmt: skip
-    assert 0 < sum(right[0]) < sum(right[1]) < 12
-    assert all(a == b for a, b, good in zip(greedy, again, right[1], strict=True) if not good)  # none was of use
-
-
-def test_what_is_drawn_depends_on_the_input_alone():
-    weights = checkpoint.weights(infer.PRETRAINED)
-    vocabulary = weights.tokenizer()
-    inputs = [[*vocabulary.encode(text), EOS_ID] for text in (OUTER, OTHER, INNER)]
-    network = weights.architecture(), weights.tree(), vocabulary
-    greedy = evaluate.write_texts(*network, inputs, 64, 4)
-
-    def another(inputs: str, text: str) -> str | None:
-        return inputs if text in greedy else None
-
-    together = evaluate.write_texts(*network, inputs, 64, 4, another)
-    assert not set(together) & set(greedy)
-    assert [evaluate.write_texts(*network, [ids], 64, 4, another)[0] for ids in inputs] == together
-
-
-def test_what_is_left_is_read_until_nothing_is():
-    weights = checkpoint.weights(infer.PRETRAINED)
-    vocabulary = weights.tokenizer()
-    inputs = [[*vocabulary.encode(text), EOS_ID] for text in (OUTER, OTHER, INNER)]
-    ended = []
-    once, both = (
-        evaluate.write_texts(weights.architecture(), weights.tree(), vocabulary, inputs, 64, 2, rest, ended.append)
-        for rest in (None, list_within)
-    )
-    assert once == [listops.explain(listops.parse(text), "medium") for text in (OUTER, OTHER, INNER)]
-    assert both == [f"{once[0]}\n{once[2]}", once[1], once[2]]
-    assert ended == [2, 1, 2, 1]
-
-
-def test_a_stop_is_heard_after_each_batch_of_texts_that_are_read_again():
-    weights = checkpoint.weights(infer.PRETRAINED)
-    vocabulary = weights.tokenizer()
-    inputs = [[*vocabulary.encode(OUTER), EOS_ID]] * 16
-    network = weights.architecture(), weights.tree(), vocabulary, inputs, 64, 4
-    heard = []
-    evaluate.write_texts(*network, list_within, between_batches=lambda: heard.append(None))
-    assert len(heard) == 2 * 4  # two texts an input, four inputs a batch
-    heard.clear()
-    evaluate.write_texts(*network, of_no_use, between_batches=lambda: heard.append(None))
-    assert len(heard) == 4 + 16  # one input's draws fill a batch
+    assert steps.next_input_or_resample(inputs, line) == left
 
 
 def test_a_run_answers_as_its_task_says(tmp_path):
-    rest = {"module": __name__, "name": "list_within", "kwargs": {}}
-    [found] = infer.infer(shipped(tmp_path / "run", rest=rest), [OUTER])
+    next_input = {"name": f"{__name__}:list_within", "kwargs": {}, "max_rounds": 9}
+    [found] = infer.infer(shipped(tmp_path / "run", next_input=next_input), [OUTER])
     assert found.explanation == "\n".join(listops.explain(listops.parse(text), "medium") for text in (OUTER, INNER))
 
 
@@ -171,8 +101,10 @@ def test_tasks_and_their_caches(registries, tiny_data_dir):
     assert [record["targets_pretokenized"] for record in scored.records] == texts
     metrics, _, _ = evaluate.score(scored, scored.records, texts)
     assert metrics["valid"] == metrics["exact_match"] == 1.0
-    rest = scored.rest()
-    assert rest is not None and rest("[SUM 7 5 ]", "SUM, add [7, 5], sum is 12, answer is 2") == "2"
+    iterative = scored.iterative()
+    assert (
+        iterative is not None and iterative.next_input("[SUM 7 5 ]", "SUM, add [7, 5], sum is 12, answer is 2") == "2"
+    )
     lines = [(record["inputs_pretokenized"], record["targets_pretokenized"]) for record in training.records]
     first = listops.parse(training.records[0]["expression"])
     assert lines[: steps.count(first)] == [steps.step(first, number) for number in range(steps.count(first))]

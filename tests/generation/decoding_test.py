@@ -198,7 +198,9 @@ def test_rows_that_have_ended_are_left_out_and_the_cache_grows(monkeypatch):
     whole = np.asarray(decoding.greedy(SMALL, params, padded, length)).tolist()
     expected = [ids[: ids.index(decoding.EOS_ID)] if decoding.EOS_ID in ids else ids for ids in whole]
     assert decoding.generate(SMALL, params, inputs, length, batch_size=40) == expected
-    assert length in map(len, expected) and calls.count("_compact_rows_jit") == 1 and calls.count("_grow_cache_jit") == 2
+    assert (
+        length in map(len, expected) and calls.count("_compact_rows_jit") == 1 and calls.count("_grow_cache_jit") == 2
+    )
 
     calls.clear()
     arguments = {"length": length, "batch_size": 90, "num_samples": 30, "temperature": 0.5, "seed": 1}

@@ -161,7 +161,9 @@ def test_restricted_pieces_are_the_likeliest_among_themselves():
         {"params": params}, np.array(inputs), np.zeros((1, 1), int), np.ones((1, 1), int), mutable=False
     )
     first = pieces[int(np.argmax(np.asarray(everything)[0, 0, pieces]))]
-    [written] = decoding.generate(SMALL, decode_parameters(SMALL, params, output_ids=pieces), inputs, LENGTH, batch_size=1)
+    [written] = decoding.generate(
+        SMALL, decode_parameters(SMALL, params, output_ids=pieces), inputs, LENGTH, batch_size=1
+    )
     assert set(written) <= set(pieces.tolist())
     assert written[0] == first
 
@@ -173,7 +175,10 @@ def test_texts_are_the_same_where_their_pieces_are_among_the_restricted(config):
     full = decoding.generate(config, params, inputs, LENGTH, batch_size=6)
     pieces = np.unique([decoding.EOS_ID, *sum(full, [])])
     assert len(pieces) < config.vocab_size
-    assert decoding.generate(config, decode_parameters(config, params, output_ids=pieces), inputs, LENGTH, batch_size=6) == full
+    assert (
+        decoding.generate(config, decode_parameters(config, params, output_ids=pieces), inputs, LENGTH, batch_size=6)
+        == full
+    )
 
 
 @pytest.mark.parametrize("config", [SMALL, UNTIED], ids=["tied", "untied"])
@@ -236,7 +241,8 @@ def test_a_task_s_own_pieces_are_those_of_its_right_texts(tiny_data_dir):
 
 
 @pytest.mark.parametrize(
-    "settings, line", [({"dtype": "int4"}, "DECODE_DTYPE='int4'"), ({"output_vocabulary": "x"}, "OUTPUT_VOCABULARY='x'")]
+    "settings, line",
+    [({"dtype": "int4"}, "DECODE_DTYPE='int4'"), ({"output_vocabulary": "x"}, "OUTPUT_VOCABULARY='x'")],
 )
 def test_unknown_reductions_are_refused(settings, line):
     with pytest.raises(UserError, match=line):
