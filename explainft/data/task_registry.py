@@ -98,7 +98,7 @@ def import_function(described: Mapping[str, Any] | None) -> Callable[..., Any] |
     """Imports the function that a task's or a run's meta describes. Raises UserError where it cannot be imported."""
     if not described:
         return None
-    path: str = FUNCTIONS.get(described["name"], described["name"])
+    path = str(FUNCTIONS.get(described["name"], described["name"]))
     module, _, name = path.partition(":")
     try:
         function = getattr(importlib.import_module(module), name)

@@ -379,7 +379,9 @@ def test_an_offline_cache_holds_the_same_examples_and_needs_no_data(data_dir, tm
 def test_an_offline_cache_that_is_not_there(data_dir, tmp_path, monkeypatch):
     name = "explained_tiny_none_eval_longer_compact"
     use = functools.partial(token_cache.load, name, "validation", data_dir=data_dir, use_cached=True)
-    with pytest.raises(UserError, match="not cached in any directory: --seqio_additional_cache_dirs names none") as raised:
+    with pytest.raises(
+        UserError, match="not cached in any directory: --seqio_additional_cache_dirs names none"
+    ) as raised:
         use()
     assert "\n" not in raised.value.line
     monkeypatch.chdir(tmp_path)
