@@ -30,8 +30,10 @@ from explainft.core import jax_setup
 from explainft.data.vocabulary import EOS_ID
 from explainft.generation import decoding
 from explainft.model import flops
+from explainft.model.config import T5Config
+from explainft.model.execution import ExecutionConfig
 from explainft.model.loss import Loss
-from explainft.model.t5 import T5Config
+from explainft.model.t5 import T5
 from explainft.parallel import sharding
 from explainft.training import optimizers, profiling
 from explainft.training.train_state import TrainState, abstract_state
@@ -100,10 +102,9 @@ def set_up_explainft(size: str, args: argparse.Namespace) -> Callable[[], dict[s
     """Compiles the train step and greedy decoding of this size; returns a function that runs and times them."""
     mesh = sharding.make_mesh(args.model_parallelism)
     rows = args.batch or BATCHES[size]
-    config = dataclasses.replace(
-        SIZES[size], dtype=args.dtype, dropout_rate=0.1, remat_policy=args.remat, scan_layers=args.scan_layers
-    )
-    trained = sharding.suited(config, mesh, (args.length, args.length))
+    config = dataclasses.replace(SIZES[size], dtype=args.dtype, dropout_rate=0.1)
+    execution = ExecutionConfig(remat_policy=args.remat, scan_layers=args.scan_layers)
+    resolved = sharding.resolve_execution(execution, config, mesh, (args.length, args.length))
     tx = optimizers.adafactor(lambda _: 1e-3)
     abstract = abstract_state(config, tx, mesh, args.fsdp)
     shardings = jax.tree.map(lambda x: x.sharding, abstract)
@@ -112,14 +113,13 @@ def set_up_explainft(size: str, args: argparse.Namespace) -> Callable[[], dict[s
         of_batch = jax.sharding.NamedSharding(mesh, jax.P("data"))
         packed = batch(rows, args.length, config.vocab_size)
         shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=of_batch) for name, x in packed.items()}
-        plain = make_train_step(
-            dataclasses.replace(config, remat_policy="none", scan_layers=True), tx, Loss(z_loss=1e-4), 0
-        )
-        work = flops.products(plain.trace(abstract, shapes).jaxpr.jaxpr)
+        plain = make_train_step(T5(config, ExecutionConfig(scan_layers=True)), tx, Loss(z_loss=1e-4), 0)
+        work = flops.jaxpr_matmul_flops(plain.trace(abstract, shapes).jaxpr.jaxpr)
+        trained = T5(config, resolved)
         step = make_train_step(trained, tx, Loss(z_loss=1e-4), 0, args.microbatches, shardings).lower(abstract, shapes)
         params = jax.tree.map(lambda x: x.update(dtype=jnp.dtype(config.dtype)), abstract.params)
         tokens = jax.ShapeDtypeStruct((args.decode_batch, args.decode_length), jnp.int32, sharding=of_batch)
-        decode = decoding.greedy.lower(config, params, tokens, args.decode_length)
+        decode = decoding.greedy.lower(T5(config, execution), params, tokens, args.decode_length)
     with ThreadPoolExecutor() as pool:
         step, decode = pool.map(lambda program: program.compile(), (step, decode))
 
@@ -127,7 +127,7 @@ def set_up_explainft(size: str, args: argparse.Namespace) -> Callable[[], dict[s
         peak = profiling.peak_flops_per_second(args.dtype)
         found: dict[str, Any] = {
             "batch": rows,
-            "attention": trained.attention,
+            "attention": resolved.attention_kernel,
             "devices": jax.device_count(),
             "device": jax.devices()[0].device_kind,
             "jax": jax.__version__,

@@ -51,6 +51,7 @@ def set_up_explainft(args: argparse.Namespace, dtype: str = "float32"):
     from benchmarks import weights
     from explainft.generation import decoding
     from explainft.generation.quantization import decode_parameters
+    from explainft.model.t5 import T5
 
     config, params = weights.read(Path(args.directory, "hf"))
     params = decode_parameters(config, params, dtype)
@@ -63,7 +64,7 @@ def set_up_explainft(args: argparse.Namespace, dtype: str = "float32"):
         known["generation"] = matmul.generation_flops(config, input_lengths, output_lengths, config.vocab_size)
 
     def repeat() -> Result:
-        return {**result(args, decoding.generate(config, params, rows, args.length, args.batch)), **known}
+        return {**result(args, decoding.generate(T5(config), params, rows, args.length, args.batch)), **known}
 
     if dtype == "float32":
         known["ties"] = _find_ties(config, params, rows, repeat()["outputs"])

@@ -48,6 +48,7 @@ def set_up_explainft(args: argparse.Namespace, name: str):
     from explainft.data.vocabulary import EOS_ID
     from explainft.evaluation import evaluate
     from explainft.generation.quantization import DecodeConfig
+    from explainft.model.t5 import T5
 
     config, params = weights.read(Path(args.directory, "hf"))
     cache = token_cache.load(TASK, SPLIT)
@@ -59,7 +60,7 @@ def set_up_explainft(args: argparse.Namespace, name: str):
         # The cache holds the token ids. Hugging Face tokenizes the text, so explainft tokenizes it here too.
         for i, record in enumerate(cache.records[: args.examples]):
             assert cache.inputs[i].tolist() == [*cache.vocabulary.encode(record["inputs_pretokenized"]), EOS_ID]
-        metrics = evaluate.decode_and_score(config, params, cache, args.batch, args.examples, 0, directory)
+        metrics = evaluate.decode_and_score(T5(config), params, cache, args.batch, args.examples, 0, directory)
         return {
             "work": args.examples,
             "metrics": metrics,

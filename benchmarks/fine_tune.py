@@ -52,33 +52,37 @@ def set_up_explainft(args: argparse.Namespace, task_vocabulary: bool = False, ma
 
     from benchmarks import weights
     from explainft.data.token_cache import target_token_ids
+    from explainft.model.execution import ExecutionConfig
     from explainft.model.flops import matmul_flops
     from explainft.model.loss import Loss
-    from explainft.model.t5 import T5, forward
-    from explainft.parallel.sharding import make_mesh, suited
+    from explainft.model.t5 import T5
+    from explainft.parallel.sharding import make_mesh, resolve_execution
     from explainft.training import optimizers
     from explainft.training.train_state import TrainState
     from explainft.training.train_step import make_train_step
 
     config, params = weights.read(Path(args.directory, "hf"))
-    config = dataclasses.replace(config, dropout_rate=args.dropout, matmul_precision=matmul_precision)
+    config = dataclasses.replace(config, dropout_rate=args.dropout)
     loss = Loss()
     batches, mean = data(args)
-    learned = (
-        dataclasses.replace(loss, pieces=(0, *target_token_ids(batches.cache).tolist())) if task_vocabulary else loss
-    )
+    learned = loss
+    if task_vocabulary:
+        learned = dataclasses.replace(loss, output_ids=(0, *target_token_ids(batches.cache).tolist()))
 
     @jax.jit
     def loss_without_dropout(params, batch):
-        sums = loss.sums(forward(T5(config), params, batch), batch["decoder_target_tokens"])
+        logits_BTV: Any = T5(config).apply({"params": params}, **batch)
+        sums = loss.sums(logits_BTV, batch["decoder_target_tokens"])
         return sums["loss_sum"] / sums["weight_sum"]
 
     before = float(loss_without_dropout(params, batches[0]))
     tx = optimizers.adafactor(lambda _: LEARNING_RATE)
     mesh = make_mesh(1)
-    update = make_train_step(suited(config, mesh, (args.inputs, args.targets)), tx, learned, seed=0)
+    execution = ExecutionConfig(matmul_precision=matmul_precision)
+    execution = resolve_execution(execution, config, mesh, (args.inputs, args.targets))
+    update = make_train_step(T5(config, execution), tx, learned, seed=0)
     state = TrainState(jnp.int32(0), params, tx.init(params))
-    flops = matmul_flops(make_train_step(config, tx, learned, seed=0), state, batches[0])
+    flops = matmul_flops(make_train_step(T5(config), tx, learned, seed=0), state, batches[0])
     del params  # the train step donates their buffers
 
     def repeat() -> Result:

@@ -48,6 +48,7 @@ def set_up_explainft(args: argparse.Namespace, name: str):
     from explainft.data import token_cache
     from explainft.generation import decoding
     from explainft.generation.quantization import DecodeConfig
+    from explainft.model.t5 import T5
 
     config, params = weights.read(Path(args.directory, "hf"))
     params = DecodeConfig(*DECODE_CONFIGS[name]).parameters_for(config, params, token_cache.load(TASK, SPLIT), meta={})
@@ -60,7 +61,7 @@ def set_up_explainft(args: argparse.Namespace, name: str):
         nonlocal seed
         seed += 1
         answers = decoding.sample(
-            config,
+            T5(config),
             params,
             questions,
             length=args.length,

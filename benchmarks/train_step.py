@@ -49,16 +49,17 @@ def set_up_explainft(args: argparse.Namespace, matmul_precision: str = "float32"
     import jax.numpy as jnp
 
     from benchmarks import weights
+    from explainft.model.execution import ExecutionConfig
     from explainft.model.flops import matmul_flops
     from explainft.model.loss import Loss
-    from explainft.model.t5 import T5, forward
-    from explainft.parallel.sharding import make_mesh, suited
+    from explainft.model.t5 import T5
+    from explainft.parallel.sharding import make_mesh, resolve_execution
     from explainft.training import optimizers
     from explainft.training.train_state import TrainState
     from explainft.training.train_step import make_train_step
 
     config, params = weights.read(Path(args.directory, "hf"))
-    config = dataclasses.replace(config, dropout_rate=args.dropout, matmul_precision=matmul_precision)
+    config = dataclasses.replace(config, dropout_rate=args.dropout)
     loss = Loss()
     batch = tokens(args, config.vocab_size)
     for stack, name in (("encoder", "encoder_input_tokens"), ("decoder", "decoder_target_tokens")):
@@ -66,17 +67,19 @@ def set_up_explainft(args: argparse.Namespace, matmul_precision: str = "float32"
 
     @jax.jit
     def loss_without_dropout(params):
-        sums = loss.sums(forward(T5(config), params, batch), batch["decoder_target_tokens"])
+        logits_BTV: Any = T5(config).apply({"params": params}, **batch)
+        sums = loss.sums(logits_BTV, batch["decoder_target_tokens"])
         return sums["loss_sum"] / sums["weight_sum"]
 
     before = float(loss_without_dropout(params))
     tx = {"adafactor": optimizers.adafactor, "adamw": optimizers.adamw}[args.optimizer](lambda _: LEARNING_RATE)
     mesh = make_mesh(1)
-    update = make_train_step(suited(config, mesh, (args.inputs, args.targets)), tx, loss, 0, args.microbatches)
+    execution = ExecutionConfig(matmul_precision=matmul_precision)
+    execution = resolve_execution(execution, config, mesh, (args.inputs, args.targets))
+    update = make_train_step(T5(config, execution), tx, loss, 0, args.microbatches)
     state = TrainState(jnp.int32(0), params, tx.init(params))
-    flops = matmul_flops(
-        make_train_step(config, tx, loss, seed=0), state, batch
-    )  # rematerialized FLOPs are not counted
+    # Rematerialized FLOPs are not counted.
+    flops = matmul_flops(make_train_step(T5(config), tx, loss, seed=0), state, batch)
     del params  # the train step donates their buffers
 
     def repeat() -> Result:

@@ -11,8 +11,8 @@ from explainft.checkpoints.weights import Weights
 from explainft.data.compact_vocabulary import COMPACT
 from explainft.data.vocabulary import EOS_ID
 from explainft.evaluation import infer
+from explainft.model.config import T5Config
 from explainft.model.parameters import named_leaves, parameter_shapes
-from explainft.model.t5 import T5Config
 from explainft.training import optimizers
 from explainft.training.train_state import init_state
 

@@ -30,14 +30,12 @@ from explainft.core.atomic_files import atomic_write
 from explainft.core.errors import UserError, require_positive
 from explainft.data.token_cache import TokenCache
 from explainft.data.vocabulary import Vocabulary
+from explainft.model.config import T5Config
 from explainft.model.parameters import named_leaves
-from explainft.model.t5 import T5Config
 from explainft.parallel import hosts
 
 logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax narrates every save, and each thread that a full disk ends
 
-# Of T5Config: how it is computed, not what it is.
-COMPILATION = ("matmul_precision", "remat_policy", "scan_layers", "attention", "logits_at_once")
 META_SAME_RUN = ("model", "task", "data", "pieces")  # what must agree before a run is resumed
 ITEMS = ("params", "opt_state")
 Made = TypeVar("Made", T5Config, Progress)
@@ -395,13 +393,10 @@ def export(run: Path, destination: Path, step: int | str | None, dtype: str) -> 
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def describe(model: T5Config, cache: TokenCache) -> dict[str, Any]:
+def describe(config: T5Config, cache: TokenCache) -> dict[str, Any]:
     """The meta of a run's checkpoints: the network, and what it was trained to read and write."""
-    network = {**dataclasses.asdict(model), "mlp_activations": list(model.mlp_activations)}
-    for choice in COMPILATION:
-        del network[choice]
     return {
-        "model": network,
+        "model": {**dataclasses.asdict(config), "mlp_activations": list(config.mlp_activations)},
         "task": cache.task,
         "extra_ids": cache.vocabulary.extra_ids,
         "lengths": cache.lengths(),

@@ -20,8 +20,8 @@ from explainft.checkpoints import tokenizer_json
 from explainft.checkpoints.weights import Weights
 from explainft.core.errors import UserError
 from explainft.data.vocabulary import EOS_ID, Vocabulary
+from explainft.model.config import T5Config
 from explainft.model.layers import RELPOS_BUCKETS, RELPOS_MAX_DISTANCE
-from explainft.model.t5 import T5Config
 
 ACTIVATIONS = {"relu": ("relu",), "gated-gelu": ("gelu", "linear"), "gated-silu": ("silu", "linear")}
 EMBEDDING = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")  # one tensor, three names

@@ -16,8 +16,8 @@ from flax import traverse_util
 
 from explainft.core.errors import UserError
 from explainft.data.vocabulary import Vocabulary
+from explainft.model.config import T5Config
 from explainft.model.parameters import leaf_name, parameter_shapes
-from explainft.model.t5 import T5Config
 
 SLOTS = ("v_row", "v_col", "v")  # of Adafactor, for each parameter; those it does not use have the shape (1,)
 

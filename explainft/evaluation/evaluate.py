@@ -21,8 +21,9 @@ from explainft.data.token_cache import Record, TokenCache
 from explainft.evaluation.metrics import METRICS_SUFFIX
 from explainft.generation.generator import Generator
 from explainft.generation.quantization import DecodeConfig
+from explainft.model.config import T5Config
 from explainft.model.loss import Loss, loss_sums
-from explainft.model.t5 import T5, T5Config
+from explainft.model.t5 import T5
 from explainft.parallel import hosts, sharding
 
 
@@ -57,12 +58,12 @@ class EvaluationConfig:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _loss_sums(config: T5Config, loss: Loss, params: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    return loss_sums(T5(config), loss, params, batch)
+def _loss_sums(model: T5, loss: Loss, params: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    return loss_sums(model, loss, params, batch)
 
 
 def teacher_forced(
-    config: T5Config,
+    model: T5,
     loss: Loss,
     params: Any,
     batches: Batches,
@@ -74,7 +75,7 @@ def teacher_forced(
     totals: dict[str, float] = {}
     for i in range(min(steps, batches.epoch_batches())):
         between_batches()
-        sums = _loss_sums(config, loss, params, sharding.put_batch(batches.ordered(i), mesh))
+        sums = _loss_sums(model, loss, params, sharding.put_batch(batches.ordered(i), mesh))
         for name, value in sums.items():
             totals[name] = totals.get(name, 0.0) + float(value)
     weight = totals["weight_sum"]
@@ -82,7 +83,7 @@ def teacher_forced(
 
 
 def decode_and_score(
-    config: T5Config,
+    model: T5,
     params: Any,
     cache: TokenCache,
     batch_size: int,
@@ -95,14 +96,14 @@ def decode_and_score(
     read_jsonl(output_dir / f"{cache.task}{METRICS_SUFFIX}", {"step": int})  # damage is told before hours of decoding
     n = len(cache) if num_examples is None else min(num_examples, len(cache))
     records = cache.records[:n]
-    texts = decode(config, params, cache, batch_size, n, between_batches)
+    texts = decode(model, params, cache, batch_size, n, between_batches)
     metrics, targets, predictions = score(cache, records, texts)
     write(output_dir, cache.task, step, metrics, records, targets, predictions)
     return metrics
 
 
 def decode(
-    config: T5Config,
+    model: T5,
     params: Any,
     cache: TokenCache,
     batch_size: int,
@@ -113,7 +114,7 @@ def decode(
     length = int(cache.targets.lengths[:n].max())
     with tqdm(total=n, desc=f"decoding {cache.task}", unit=" examples", disable=None, leave=False) as bar:
         between_batches()
-        generator = Generator(config, params, cache.vocabulary, batch_size, cache.iterative())
+        generator = Generator(model, params, cache.vocabulary, batch_size, cache.iterative())
         return generator.generate([cache.inputs[i] for i in range(n)], length, bar.update, between_batches)
 
 
@@ -142,7 +143,7 @@ def check_metric(caches: list[TokenCache], metric: str) -> None:
 
 
 def decode_all(
-    config: T5Config,
+    model: T5,
     params: Any,
     caches: list[TokenCache],
     evaluation: EvaluationConfig,
@@ -155,7 +156,7 @@ def decode_all(
     scores = []
     for cache in caches:
         metrics = decode_and_score(
-            config,
+            model,
             params,
             cache,
             evaluation.batch_size,
@@ -170,7 +171,7 @@ def decode_all(
 
 
 def evaluate(
-    model: T5Config,
+    model: T5,
     decode_config: DecodeConfig,
     checkpoint_path: str,
     output_dir: str,
@@ -196,13 +197,13 @@ def evaluate(
     caches = [token_cache.load(name, split, module, tfds_data_dir) for name in names]
     for cache in caches:
         cache.require_texts()
-        check_vocabulary(model, cache, weights)
-    params = placed_parameters(weights, model, model_parallelism)
+        check_vocabulary(model.config, cache, weights)
+    params = placed_parameters(weights, model.config, model_parallelism)
     for cache in caches:
         step = weights.step or 0
         metrics = decode_and_score(
             model,
-            decode_config.parameters_for(model, params, cache, weights.meta),
+            decode_config.parameters_for(model.config, params, cache, weights.meta),
             cache,
             batch_size,
             num_examples,
@@ -224,12 +225,12 @@ def make_folder(**named: str) -> None:
             raise UserError(f"cannot write {name}={folder!r} ({e.strerror}); name a writable folder") from e
 
 
-def placed_parameters(weights: Weights, model: T5Config, model_parallelism: int) -> Any:
+def placed_parameters(weights: Weights, config: T5Config, model_parallelism: int) -> Any:
     """A checkpoint's parameters on all devices, read one at a time."""
-    check_network(weights, model)
+    check_network(weights, config)
     mesh = sharding.make_mesh(model_parallelism)
-    sharding.check_model(model, mesh)
-    return parameters_like(weights, sharding.abstract_parameters(model, mesh))
+    sharding.check_model(config, mesh)
+    return parameters_like(weights, sharding.abstract_parameters(config, mesh))
 
 
 def evaluate_run(
@@ -246,7 +247,7 @@ def evaluate_run(
     weights = checkpoint.weights(run, step)
     mixture = mixture_or_task or evaluation_mixture(weights.meta["task"])
     evaluate(
-        weights.architecture(),
+        T5(weights.architecture()),
         checkpoint_path=str(run / "checkpoints" / f"checkpoint_{weights.step}"),
         output_dir=str(run),
         mixture_or_task_name=mixture,
@@ -259,11 +260,11 @@ def evaluate_run(
     )
 
 
-def check_vocabulary(model: T5Config, cache: TokenCache, weights: Weights | None = None) -> None:
+def check_vocabulary(config: T5Config, cache: TokenCache, weights: Weights | None = None) -> None:
     """Refuses a task whose vocabulary is larger than the network's, or is not the one that the checkpoint brings."""
-    if cache.vocabulary.size > model.vocab_size:
+    if cache.vocabulary.size > config.vocab_size:
         raise UserError(
-            f"the network's vocab_size={model.vocab_size} is smaller than the {cache.vocabulary.size} pieces "
+            f"the network's vocab_size={config.vocab_size} is smaller than the {cache.vocabulary.size} pieces "
             f"of {cache.task}'s vocabulary; choose the gin/models file that goes with the task"
         )
     if weights is not None and weights.vocabulary is not None:

@@ -22,7 +22,7 @@ from explainft.generation.generator import Generator
 from explainft.generation.quantization import DecodeConfig, decode_parameters
 from explainft.listops.configs import CONFIGS, Config
 from explainft.listops.release import read_release
-from explainft.model.t5 import T5Config
+from explainft.model.t5 import T5
 from explainft.parallel import hosts
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained" / "medium_tiny"  # made by `make pretrained`
@@ -102,8 +102,8 @@ def infer(
     length = max(length, meta["lengths"]["targets"])
     rows = min(batch_size, len(inputs))
     with tqdm(total=len(inputs), desc="decoding", unit=" examples", disable=None, leave=False) as bar:
-        model = found.architecture()
-        params = decode_parameters(model, found.tree(), decode_dtype, meta.get("pieces"))
+        model = T5(found.architecture())
+        params = decode_parameters(model.config, found.tree(), decode_dtype, meta.get("pieces"))
         iterative = Iterative.from_meta(meta.get("next_input"))
         generator = Generator(model, params, vocabulary, rows, iterative)
         explanations = generator.generate(inputs, length, bar.update)
@@ -114,7 +114,7 @@ def infer(
 
 
 def write_inferences(
-    model: T5Config,
+    model: T5,
     decode_config: DecodeConfig,
     checkpoint_path: str,
     output_dir: str,
@@ -139,11 +139,15 @@ def write_inferences(
     caches = [token_cache.load(name, split, module, tfds_data_dir) for name in names]
     for cache in caches:
         cache.require_texts()
-        evaluate.check_vocabulary(model, cache, weights)
-    params = evaluate.placed_parameters(weights, model, model_parallelism)
+        evaluate.check_vocabulary(model.config, cache, weights)
+    params = evaluate.placed_parameters(weights, model.config, model_parallelism)
     for cache in caches:
         texts = evaluate.decode(
-            model, decode_config.parameters_for(model, params, cache, weights.meta), cache, batch_size, len(cache)
+            model,
+            decode_config.parameters_for(model.config, params, cache, weights.meta),
+            cache,
+            batch_size,
+            len(cache),
         )
         lines = [
             {"inputs": {k: v for k, v in record.items() if k.endswith("_pretokenized")}, "prediction": text}

@@ -15,8 +15,9 @@ from explainft.core.errors import UserError, require_at_least_zero, require_posi
 from explainft.data.vocabulary import EOS_ID
 from explainft.generation.batching import MIN_ROWS, decode_in_batches
 from explainft.generation.sampling import TokenFilter, argmax, sample_token
-from explainft.model import t5
-from explainft.model.t5 import T5, Cache, T5Config
+from explainft.model import decoder
+from explainft.model.decoder import Cache
+from explainft.model.t5 import T5
 from explainft.parallel import hosts
 
 INITIAL_CACHE_CAPACITY = 32  # tokens; it doubles when it is full
@@ -36,17 +37,17 @@ class DecodeState(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
-def greedy(config: T5Config, params, encoder_input_tokens: jax.Array, length: int) -> jax.Array:
+def greedy(model: T5, params, encoder_input_tokens: jax.Array, length: int) -> jax.Array:
     """Decodes greedily in one program, until every row has EOS or `length` tokens.
 
     Takes int32 inputs [B, S], zero-padded; returns int32 [B, length]: the tokens with their EOS, and zeros after it.
     """
-    state = prefill(config, params, encoder_input_tokens, length, length)
-    return decode_loop(config, params, state, None, 1.0, 1, 0).tokens_RT
+    state = prefill(model, params, encoder_input_tokens, length, length)
+    return decode_loop(model, params, state, None, 1.0, 1, 0).tokens_RT
 
 
 def prefill(
-    config: T5Config,
+    model: T5,
     params,
     encoder_input_tokens: jax.Array,
     length: int,
@@ -59,7 +60,7 @@ def prefill(
 
     The key and the example id alone decide the samples of an input, whatever its batch.
     """
-    cache: Any = T5(config).apply(
+    cache: Any = model.apply(
         {"params": params}, encoder_input_tokens, length, num_samples, cache_capacity, method=T5.init_cache
     )
     # Rows of padding alone fill up the last batch.
@@ -75,7 +76,7 @@ def prefill(
 
 
 def decode_loop(
-    config: T5Config,
+    model: T5,
     params,
     state: DecodeState,
     token_filter: TokenFilter | None,
@@ -87,7 +88,7 @@ def decode_loop(
 
     Greedily where `token_filter` is None.
     """
-    end = min(t5.cache_length(state.cache), state.tokens_RT.shape[1])
+    end = min(decoder.cache_capacity(state.cache), state.tokens_RT.shape[1])
     output_ids = params.get("output", {}).get("token_ids")  # see quantization.decode_parameters
 
     def unfinished(state: DecodeState) -> jax.Array:
@@ -95,9 +96,7 @@ def decode_loop(
 
     def step(state: DecodeState) -> DecodeState:
         position = state.position
-        logits_RV, cache = T5(config).apply(
-            {"params": params}, state.token_R, state.cache, position, method=T5.decode_step
-        )
+        logits_RV, cache = model.apply({"params": params}, state.token_R, state.cache, position, method=T5.decode_step)
         if token_filter is None:
             token_R = argmax(logits_RV)
         else:
@@ -119,12 +118,12 @@ def _unfinished(state: DecodeState, groups: int) -> jax.Array:
 def compact_rows(state: DecodeState, rows: jax.Array) -> DecodeState:
     """Returns the state of these rows alone."""
     per_row = {name: leaf for name, leaf in state._asdict().items() if name.endswith("_R") or name == "tokens_RT"}
-    kept = jax.tree.map(lambda leaf: t5.rows_of(leaf, rows), per_row)
-    return state._replace(**kept, cache=t5.cache_of_rows(state.cache, rows))
+    kept = jax.tree.map(lambda leaf: decoder.take_rows(leaf, rows), per_row)
+    return state._replace(**kept, cache=decoder.take_cache_rows(state.cache, rows))
 
 
 def grow_cache(state: DecodeState, capacity: int) -> DecodeState:
-    return state._replace(cache=t5.longer_cache(state.cache, capacity))
+    return state._replace(cache=decoder.grow_cache(state.cache, capacity))
 
 
 _prefill_jit = jax.jit(prefill, static_argnums=(0, 3, 4, 5))
@@ -134,7 +133,7 @@ _grow_cache_jit = jax.jit(grow_cache, static_argnums=1)
 
 
 def generate_batch(
-    config: T5Config,
+    model: T5,
     params,
     encoder_input_tokens: jax.Array,
     length: int,
@@ -152,7 +151,7 @@ def generate_batch(
     """
     one_device = len(encoder_input_tokens.devices()) == 1
     capacity = min(INITIAL_CACHE_CAPACITY, length) if one_device else length
-    state = _prefill_jit(config, params, encoder_input_tokens, length, capacity, num_samples, key, example_ids_B)
+    state = _prefill_jit(model, params, encoder_input_tokens, length, capacity, num_samples, key, example_ids_B)
     R = len(state.ended_R)
     # The samples of an input share its encoding: as many of each must stay.
     groups = 1 if num_samples == 1 else R // num_samples
@@ -161,7 +160,7 @@ def generate_batch(
     while True:
         half = len(rows) // groups // 2
         max_unfinished = half if one_device and half * groups >= MIN_ROWS else 0
-        state = _decode_loop_jit(config, params, state, token_filter, temperature, groups, max_unfinished)
+        state = _decode_loop_jit(model, params, state, token_filter, temperature, groups, max_unfinished)
         if not one_device:
             return hosts.whole(state.tokens_RT)
         ended_GN = np.asarray(state.ended_R).reshape(groups, -1)
@@ -173,12 +172,12 @@ def generate_batch(
             kept_GN = np.argsort(ended_GN, axis=1, kind="stable")[:, :half]
             kept = (kept_GN + np.arange(groups)[:, None] * ended_GN.shape[1]).reshape(-1)
             rows, state = rows[kept], _compact_rows_jit(state, kept)
-        if state.position >= t5.cache_length(state.cache):
-            state = _grow_cache_jit(state, min(2 * t5.cache_length(state.cache), length))
+        if state.position >= decoder.cache_capacity(state.cache):
+            state = _grow_cache_jit(state, min(2 * decoder.cache_capacity(state.cache), length))
 
 
 def generate(
-    config: T5Config,
+    model: T5,
     params,
     inputs: Sequence[Tokens],
     length: int,
@@ -191,13 +190,13 @@ def generate(
     """
 
     def decode_batch(batch_BS: jax.Array, index_B: np.ndarray) -> np.ndarray:
-        return generate_batch(config, params, batch_BS, length)
+        return generate_batch(model, params, batch_BS, length)
 
     return [outputs[0] for outputs in decode_in_batches(decode_batch, params, inputs, batch_size, 1, progress)]
 
 
 def sample(
-    config: T5Config,
+    model: T5,
     params,
     inputs: Sequence[Tokens],
     length: int,
@@ -229,7 +228,7 @@ def sample(
 
     def decode_batch(batch_BS: jax.Array, index_B: np.ndarray) -> np.ndarray:
         return generate_batch(
-            config, params, batch_BS, length, num_samples, key, id_of[index_B], token_filter, temperature
+            model, params, batch_BS, length, num_samples, key, id_of[index_B], token_filter, temperature
         )
 
     inputs_per_batch = max(1, batch_size // num_samples)

@@ -11,7 +11,7 @@ from explainft.data.task_registry import Iterative
 from explainft.data.vocabulary import EOS_ID, Vocabulary
 from explainft.generation import decoding
 from explainft.generation.decoding import Tokens
-from explainft.model.t5 import T5Config
+from explainft.model.t5 import T5
 
 RESAMPLES, TEMPERATURE = 64, 1.5  # in the place of a rejected output
 
@@ -23,7 +23,7 @@ class Generator:
     With `iterative`, a prediction is the outputs of all rounds, one a line; see task_registry.register_iterative.
     """
 
-    config: T5Config
+    model: T5
     params: Any
     vocabulary: Vocabulary
     batch_size: int
@@ -81,7 +81,7 @@ class Generator:
         return ["\n".join(outputs) for outputs in lines]
 
     def _decode(self, inputs: Sequence[Tokens], length: int, after_batch: Callable[[int], object]) -> list[str]:
-        decoded = decoding.generate(self.config, self.params, inputs, length, self.batch_size, after_batch)
+        decoded = decoding.generate(self.model, self.params, inputs, length, self.batch_size, after_batch)
         return [self.vocabulary.decode(ids) for ids in decoded]
 
     def _resample(self, inputs: Sequence[Tokens], length: int, after_batch: Callable[[int], object]) -> list[list[str]]:
@@ -89,7 +89,7 @@ class Generator:
         # Of the input itself: its place among the rejected depends on the others.
         example_ids = [zlib.crc32(np.asarray(ids, "<i4").tobytes()) % (2**31 // RESAMPLES) for ids in inputs]
         sampled = decoding.sample(
-            self.config,
+            self.model,
             self.params,
             inputs,
             length,

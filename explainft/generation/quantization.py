@@ -16,7 +16,8 @@ from flax import traverse_util
 
 from explainft.core.errors import UserError
 from explainft.data.token_cache import TokenCache, target_token_ids
-from explainft.model.t5 import T5Config, columns, output_parameters
+from explainft.model.config import T5Config
+from explainft.model.t5 import output_columns, output_parameters
 from explainft.parallel import sharding
 
 DTYPES = ("float32", "bfloat16", "int8")
@@ -68,7 +69,7 @@ def decode_parameters(
     if not unchanged:  # else a tied output layer reads the embedding, whose rows are contiguous
         flat.pop(("decoder", "logits_dense", "kernel"), None)
         ids = np.arange(config.vocab_size) if output_ids is None else np.asarray(output_ids)
-        output = _quantize(columns(config, output_parameters(config, params), ids)["output"]["kernel"], dtype)
+        output = _quantize(output_columns(config, output_parameters(config, params), ids)["output"]["kernel"], dtype)
     if output_ids is not None:
         output["token_ids"] = jnp.asarray(output_ids, jnp.int32)
     prepared = {("output", name): part for name, part in output.items()}

@@ -1,4 +1,4 @@
-"""FLOPs of a function's matrix products, counted in its jaxpr: exact, and the same for any machine."""
+"""FLOPs of a function's matmuls, counted in its jaxpr: exact, and the same on any machine."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -9,15 +9,15 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 
 
 def matmul_flops(function: Callable[..., Any], *arguments: Any, while_trips: int = 1) -> int:
-    """2 x the multiply-adds of all matrix products of function(*arguments); arguments may be mere shapes.
+    """Returns 2 x the multiply-adds of all matmuls of function(*arguments); arguments may be jax.ShapeDtypeStructs.
 
-    What is computed again in a backward pass counts again. A while loop counts as `while_trips` runs of its body.
+    What is rematerialized counts again. A while loop counts as `while_trips` runs of its body.
     """
-    return products(jax.make_jaxpr(function)(*arguments).jaxpr, while_trips)
+    return jaxpr_matmul_flops(jax.make_jaxpr(function)(*arguments).jaxpr, while_trips)
 
 
-def products(jaxpr: Any, while_trips: int = 1) -> int:
-    """The same of a function that is traced already."""
+def jaxpr_matmul_flops(jaxpr: Any, while_trips: int = 1) -> int:
+    """Returns the same of a jaxpr."""
     total = 0
     for equation in jaxpr.eqns:
         params = equation.params
@@ -26,15 +26,15 @@ def products(jaxpr: Any, while_trips: int = 1) -> int:
             left = equation.invars[0].aval.shape
             total += 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[d] for d in contracted)
         elif equation.primitive.name == "cond":
-            total += max(products(branch.jaxpr, while_trips) for branch in params["branches"])
+            total += max(jaxpr_matmul_flops(branch.jaxpr, while_trips) for branch in params["branches"])
         else:
             times = {"scan": params.get("length", 1), "while": while_trips}.get(equation.primitive.name, 1)
-            total += times * sum(products(inner, while_trips) for inner in _inner(params))
+            total += times * sum(jaxpr_matmul_flops(inner, while_trips) for inner in _inner(params))
     return total
 
 
 def _inner(params: dict[str, Any]) -> Iterator[Any]:
-    """The jaxprs that an equation calls."""
+    """Yields the jaxprs that an equation calls."""
     for value in params.values():
         for item in value if isinstance(value, tuple | list) else (value,):
             if isinstance(item, ClosedJaxpr):

@@ -10,15 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from explainft.core.errors import UserError, nearest, require_at_least_zero
-from explainft.model import t5
-from explainft.model.t5 import T5
+from explainft.model.t5 import T5, output_columns, output_parameters
 
 NORMALIZERS = ("NUM_REAL_TARGET_TOKENS", "NUM_TOTAL_TARGET_TOKENS")
 
 
 @dataclasses.dataclass(frozen=True)
 class Loss:
-    """What is minimised: cross entropy, its smoothing, the z-loss, and what the sum over a batch is divided by.
+    """Defines what is minimised: cross entropy, its smoothing, the z-loss, and the divisor of the sum over a batch.
 
     `normalizing_factor` is a number, None (the plain sum, as in T5X), "NUM_REAL_TARGET_TOKENS" or
     "NUM_TOTAL_TARGET_TOKENS" (padding counted). A fixed number weighs every token alike, however full its batch is.
@@ -27,8 +26,8 @@ class Loss:
     z_loss: float = 0.0
     label_smoothing: float = 0.0
     normalizing_factor: float | str | None = "NUM_REAL_TARGET_TOKENS"
-    # The only token ids that targets hold, 0 first: of the others no logit counts. None: all do.
-    pieces: tuple[int, ...] | None = None
+    # The token ids that the output layer has, 0 first; targets hold no others. None: the whole vocabulary.
+    output_ids: tuple[int, ...] | None = None
 
     def __post_init__(self):
         require_at_least_zero(Z_LOSS=self.z_loss)
@@ -43,7 +42,7 @@ class Loss:
             raise UserError(f"LOSS_NORMALIZING_FACTOR={self.normalizing_factor} must be above 0")
 
     def denominator(self, decoder_target_tokens: jax.Array) -> jax.Array:
-        """What the loss of this batch, int32 [B, T], is divided by."""
+        """Returns what the loss of this batch, int32 [B, T], is divided by."""
         if self.normalizing_factor == "NUM_REAL_TARGET_TOKENS":
             return jnp.maximum(jnp.sum(decoder_target_tokens > 0), 1).astype(jnp.float32)
         if self.normalizing_factor == "NUM_TOTAL_TARGET_TOKENS":
@@ -51,9 +50,9 @@ class Loss:
         return jnp.float32(1.0 if self.normalizing_factor is None else self.normalizing_factor)
 
     def sums(self, logits_BTV: jax.Array, decoder_target_tokens: jax.Array) -> dict[str, jax.Array]:
-        """Sums over the tokens that are no padding: loss_sum (z-loss included), correct_sum, weight_sum.
+        """Sums loss_sum (z-loss included), correct_sum and weight_sum over the tokens that are not padding.
 
-        A token is correct where no other has a larger logit.
+        A token is correct if no other has a larger logit.
         """
         weights_BT = (decoder_target_tokens > 0).astype(jnp.float32)
         loss_BT = cross_entropy(logits_BTV, decoder_target_tokens, self.label_smoothing, self.z_loss)
@@ -65,25 +64,25 @@ class Loss:
             "weight_sum": jnp.sum(weights_BT),
         }
 
-    def sums_of_states(
+    def sums_of_hidden_states(
         self,
-        logits_of: Callable[[Any, jax.Array], jax.Array],
+        compute_logits: Callable[[Any, jax.Array], jax.Array],
         output: Any,
         y_BTD: jax.Array,
         targets_BT: jax.Array,
-        at_once: int,
+        max_logits: int,
     ) -> dict[str, jax.Array]:
-        """The same sums from the decoder's last states, with about so many logits at once on a device.
+        """Computes the same sums from the decoder's final hidden states, with about `max_logits` at once on a device.
 
-        `logits_of(output, y_BTD)` are the logits, `output` the parameters of the output layer alone. loss_sum may be
-        differentiated once, by `output` and `y_BTD`.
+        `compute_logits(output, y_BTD)` returns the logits; `output` holds the parameters of the output layer alone.
+        loss_sum has a first gradient, with respect to `output` and `y_BTD`.
         """
         B, T = targets_BT.shape
-        V = jax.eval_shape(logits_of, output, y_BTD).shape[-1]
+        V = jax.eval_shape(compute_logits, output, y_BTD).shape[-1]
         devices = jax.sharding.get_abstract_mesh().shape.get("data", 1)
-        chunk = max(1, at_once * devices // (B * V))
+        chunk = max(1, max_logits * devices // (B * V))
         if chunk >= T:
-            return self.sums(logits_of(output, y_BTD), targets_BT)
+            return self.sums(compute_logits(output, y_BTD), targets_BT)
         chunks = -(-T // chunk)
         chunk = -(-T // chunks)
         padding = ((0, 0), (0, chunks * chunk - T))
@@ -91,66 +90,71 @@ class Loss:
         parts = jax.tree.map(
             lambda x: jnp.moveaxis(x.reshape(B, chunks, chunk, *x.shape[2:]), 1, 0), (y_BTD, targets_BT)
         )
-        return _summed(lambda output, y, targets: self.sums(logits_of(output, y), targets), output, *parts)
+        return _sum_chunks(lambda output, y, targets: self.sums(compute_logits(output, y), targets), output, *parts)
 
 
 def loss_sums(
     model: T5, loss: Loss, params: Any, batch: dict[str, jax.Array], dropout_rng: jax.Array | None = None
 ) -> dict[str, jax.Array]:
-    """The loss's sums over a batch (see batches.Batches); with dropout where a key for it is given."""
-    states_BTD = t5.states(model, params, batch, dropout_rng)
-    output, targets_BT = t5.output_parameters(model.config, params), batch["decoder_target_tokens"]
-    if loss.pieces is not None:
-        pieces = np.array(loss.pieces)
-        place_of = np.zeros(model.config.vocab_size, np.int32)
-        place_of[pieces] = np.arange(len(pieces))
-        output, targets_BT = t5.columns(model.config, output, pieces), jnp.asarray(place_of)[targets_BT]
-    logits_of = functools.partial(t5.logits, model)
-    return loss.sums_of_states(logits_of, output, states_BTD, targets_BT, model.config.logits_at_once)
+    """Computes the loss's sums over a batch (see batches.Batches); applies dropout where `dropout_rng` is given."""
+    rngs = None if dropout_rng is None else {"dropout": dropout_rng}
+    inputs: Any = {**batch, "deterministic": dropout_rng is None}
+    y_BTD: Any = model.apply({"params": params}, **inputs, rngs=rngs, method=T5.hidden_states)
+    output, targets_BT = output_parameters(model.config, params), batch["decoder_target_tokens"]
+    if loss.output_ids is not None:
+        output_ids = np.array(loss.output_ids)
+        column_of = np.zeros(model.config.vocab_size, np.int32)
+        column_of[output_ids] = np.arange(len(output_ids))
+        output, targets_BT = output_columns(model.config, output, output_ids), jnp.asarray(column_of)[targets_BT]
+
+    def compute_logits(output: Any, y_BTD: jax.Array) -> Any:
+        return model.apply({"params": output}, y_BTD, method=T5.logits)
+
+    return loss.sums_of_hidden_states(compute_logits, output, y_BTD, targets_BT, model.execution.max_logits)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _summed(of_part: Callable, shared: Any, x_parts: jax.Array, targets_parts: jax.Array) -> dict[str, jax.Array]:
-    """The sum of `of_part(shared, x, targets)` over the parts. Its derivative is that of "loss_sum" alone."""
-    return _scan_sum(lambda part: of_part(shared, *part), (x_parts, targets_parts))
+def _sum_chunks(f: Callable, shared: Any, x_chunks: jax.Array, targets_chunks: jax.Array) -> dict[str, jax.Array]:
+    """Sums `f(shared, x, targets)` over the chunks. Its gradient is that of "loss_sum" alone."""
+    return _scan_sum(lambda chunk: f(shared, *chunk), (x_chunks, targets_chunks))
 
 
-def _summed_forward(of_part: Callable, shared: Any, x_parts: jax.Array, targets_parts: jax.Array):
-    # The derivative of a sum is known but for a factor: it is taken here, where a part's logits are at hand, and the
-    # backward pass neither keeps them nor computes them again.
-    def of(part):
+def _sum_chunks_forward(f: Callable, shared: Any, x_chunks: jax.Array, targets_chunks: jax.Array):
+    # The gradient of a sum is known up to a factor. It is computed here, where a chunk's logits exist: the backward
+    # pass neither keeps nor rematerializes them.
+    def differentiate(chunk):
         def loss_sum(shared, x):
-            sums = of_part(shared, x, part[1])
+            sums = f(shared, x, chunk[1])
             return sums["loss_sum"], sums
 
-        (d_shared, d_x), sums = jax.grad(loss_sum, argnums=(0, 1), has_aux=True)(shared, part[0])
+        (d_shared, d_x), sums = jax.grad(loss_sum, argnums=(0, 1), has_aux=True)(shared, chunk[0])
         return (sums, d_shared), d_x
 
-    (sums, d_shared), d_x_parts = _scan_sum(of, (x_parts, targets_parts), has_aux=True)
-    return sums, (d_shared, d_x_parts)
+    (sums, d_shared), d_x_chunks = _scan_sum(differentiate, (x_chunks, targets_chunks), has_aux=True)
+    return sums, (d_shared, d_x_chunks)
 
 
-def _summed_backward(of_part: Callable, residuals: Any, d_sums: dict[str, jax.Array]):
-    d_shared, d_x_parts = jax.tree.map(lambda d: (d_sums["loss_sum"] * d).astype(d.dtype), residuals)
-    return d_shared, d_x_parts, None
+def _sum_chunks_backward(f: Callable, residuals: Any, d_sums: dict[str, jax.Array]):
+    d_shared, d_x_chunks = jax.tree.map(lambda d: (d_sums["loss_sum"] * d).astype(d.dtype), residuals)
+    return d_shared, d_x_chunks, None
 
 
-_summed.defvjp(_summed_forward, _summed_backward)
+_sum_chunks.defvjp(_sum_chunks_forward, _sum_chunks_backward)
 
 
-def _scan_sum(of_part: Callable, parts: Any, has_aux: bool = False) -> Any:
-    """The sum over the leading axis of `of_part(part)`; with `has_aux` of its first output, the second is stacked.
+def _scan_sum(f: Callable, chunks: Any, has_aux: bool = False) -> Any:
+    """Sums `f(chunk)` over the leading axis of `chunks`; with `has_aux` stacks its second output.
 
-    It begins with the first part: adding that to zeros would be two more passes over a gradient by all embeddings.
+    The first chunk starts the sum: to add it to zeros would be two more passes over the gradient of the embedding.
     """
-    split = of_part if has_aux else lambda part: (of_part(part), None)
+    split = f if has_aux else lambda chunk: (f(chunk), None)
 
-    def add(total, part):
-        value, aux = split(part)
+    def add(total, chunk):
+        value, aux = split(chunk)
         return jax.tree.map(jnp.add, total, value), aux
 
-    first, first_aux = split(jax.tree.map(lambda x: x[0], parts))
-    total, aux = jax.lax.scan(add, first, jax.tree.map(lambda x: x[1:], parts))
+    first, first_aux = split(jax.tree.map(lambda x: x[0], chunks))
+    total, aux = jax.lax.scan(add, first, jax.tree.map(lambda x: x[1:], chunks))
     if not has_aux:
         return total
     return total, jax.tree.map(lambda x, more: jnp.concatenate([x[None], more]), first_aux, aux)
@@ -158,10 +162,11 @@ def _scan_sum(of_part: Callable, parts: Any, has_aux: bool = False) -> Any:
 
 @jax.custom_vjp
 def target_logits(logits_BTV: jax.Array, targets_BT: jax.Array) -> jax.Array:
-    return _taken(logits_BTV, targets_BT)
+    """Returns the logit [B, T] of each target."""
+    return _take_targets(logits_BTV, targets_BT)
 
 
-def _taken(logits_BTV: jax.Array, targets_BT: jax.Array) -> jax.Array:
+def _take_targets(logits_BTV: jax.Array, targets_BT: jax.Array) -> jax.Array:
     return jnp.take_along_axis(logits_BTV, targets_BT[..., None], axis=-1)[..., 0]
 
 
@@ -172,15 +177,15 @@ def _target_logits_forward(logits_BTV: jax.Array, targets_BT: jax.Array):
 def _target_logits_backward(residuals: tuple[jax.Array, jax.Array], d_BT: jax.Array):
     logits_BTV, targets_BT = residuals
 
-    def scattered(targets_BT, d_BT):
-        return jax.vjp(lambda logits: _taken(logits, targets_BT), logits_BTV)[1](d_BT)[0]
+    def scatter(targets_BT, d_BT):
+        return jax.vjp(lambda logits: _take_targets(logits, targets_BT), logits_BTV)[1](d_BT)[0]
 
-    def compared(targets_BT, d_BT):  # a part of the pass that writes all of the logits' derivative
+    def compare(targets_BT, d_BT):  # fuses with the pass that writes the gradient of all logits
         tokens_V = jnp.arange(logits_BTV.shape[-1], dtype=jnp.int32)
         return jnp.where(tokens_V == targets_BT[..., None], d_BT[..., None], 0.0)
 
-    # Compared, a CPU's pass takes longer.
-    return jax.lax.platform_dependent(targets_BT, d_BT, cuda=compared, default=scattered), None
+    # On a CPU the comparison is slower.
+    return jax.lax.platform_dependent(targets_BT, d_BT, cuda=compare, default=scatter), None
 
 
 target_logits.defvjp(_target_logits_forward, _target_logits_backward)
@@ -189,7 +194,7 @@ target_logits.defvjp(_target_logits_forward, _target_logits_backward)
 def cross_entropy(
     logits_BTV: jax.Array, targets_BT: jax.Array, label_smoothing: float = 0.0, z_loss: float = 0.0
 ) -> jax.Array:
-    """Cross entropy [B, T] in nats against smoothed one-hot targets, less their entropy: a perfect model scores 0.
+    """Returns the cross entropy [B, T], in nats, with smoothed targets, less their entropy: a perfect model scores 0.
 
     The z-loss adds z_loss * log(Z)^2, which keeps the softmax's normaliser near 1 (Chowdhery et al. 2022, section 5).
     """

@@ -5,14 +5,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from explainft.core.errors import UserError
-from explainft.model.layers import LONG
-from explainft.model.parameters import leaf_name, named_leaves
-from explainft.model.t5 import LOGITS_AT_ONCE, T5, T5Config
+from explainft.model.config import T5Config
+from explainft.model.execution import MAX_LOGITS, ExecutionConfig
+from explainft.model.layers import PER_HEAD_MIN_SCORES
+from explainft.model.parameters import abstract_tree, leaf_name, named_leaves
 
 # The logical axes of each parameter by the last parts of its name, and T5X's standard rules for them.
 LOGICAL_AXES = {
@@ -54,31 +54,32 @@ def make_mesh(model_parallelism: int = 1, devices: Sequence[Any] | None = None) 
     return Mesh(np.array(devices).reshape(shape), names, axis_types=auto)
 
 
-def suited(config: T5Config, mesh: Mesh, lengths: Iterable[int]) -> T5Config:
-    """The configuration to train with on the mesh, with rows of such lengths: what is fastest there.
+def resolve_execution(
+    execution: ExecutionConfig, config: T5Config, mesh: Mesh, lengths: Iterable[int]
+) -> ExecutionConfig:
+    """Returns how to train on the mesh, with rows of such lengths: the fastest way that computes the same.
 
-    On one CPU long rows attend one head at a time, and bfloat16 activations meet all kernels in products of
-    `matmul_precision` "bfloat16". On NVIDIA's GPUs bfloat16 numbers attend in cuDNN's kernel, and more logits exist at
-    once.
+    One CPU: per-head attention for long rows, and bfloat16 matmuls with float32 accumulation for bfloat16 activations.
+    NVIDIA GPUs: cuDNN attention for bfloat16 activations, and more logits at once.
     """
     devices = list(mesh.devices.flat)
     if are_one_cpu(devices):
-        precision = "bfloat16" if config.dtype == "bfloat16" else config.matmul_precision
-        attention = "by_head" if max(lengths) ** 2 >= LONG else "plain"
-        return dataclasses.replace(config, matmul_precision=precision, attention=attention)
+        precision = "bfloat16" if config.dtype == "bfloat16" else execution.matmul_precision
+        kernel = "per_head" if max(lengths) ** 2 >= PER_HEAD_MIN_SCORES else "plain"
+        return dataclasses.replace(execution, matmul_precision=precision, attention_kernel=kernel)
     if not all(_is_nvidia(device) for device in devices):
-        return dataclasses.replace(config, attention="plain")
-    attention = "cudnn" if _suits_cudnn(config, lengths) else "plain"
-    return dataclasses.replace(config, attention=attention, logits_at_once=8 * LOGITS_AT_ONCE)
+        return dataclasses.replace(execution, attention_kernel="plain")
+    kernel = "cudnn" if _fits_cudnn(config, lengths) else "plain"
+    return dataclasses.replace(execution, attention_kernel=kernel, max_logits=8 * MAX_LOGITS)
 
 
 def _is_nvidia(device: Any) -> bool:
-    """Whether this is a GPU of NVIDIA's that cuDNN's attention is written for: Ampere or later."""
+    """Returns whether this is an NVIDIA GPU that cuDNN attention runs on: Ampere or later."""
     return device.device_kind.startswith("NVIDIA") and float(device.compute_capability) >= 8.0
 
 
-def _suits_cudnn(config: T5Config, lengths: Iterable[int]) -> bool:
-    """As jax.nn.dot_product_attention says of biases with a derivative, and heads on any such GPU."""
+def _fits_cudnn(config: T5Config, lengths: Iterable[int]) -> bool:
+    """Returns whether cuDNN attention takes such heads and rows, on any such GPU, with the gradient of a bias."""
     fits = config.head_dim % 8 == 0 and config.head_dim <= 128 and all(n % 2 == 0 for n in lengths)
     return fits and config.dtype == "bfloat16"
 
@@ -112,29 +113,32 @@ def _divisors(size: int, largest: int) -> str:
     return ", ".join(str(n) for n in range(1, largest + 1) if size % n == 0 and largest % n == 0)
 
 
-def places(tree: Any, parameters: Any, mesh: Mesh, fsdp: bool = False) -> Any:
-    """Where each array of a state goes: like the parameter at the end of its path if it has its shape, else everywhere.
+def shardings(tree: Any, parameters: Any, mesh: Mesh, fsdp: bool = False) -> Any:
+    """Returns the sharding of each array of a tree: its parameter's if they have one shape, else replicated.
 
-    `parameters` is the tree of parameters, or of their shapes; `tree` may be that tree, or hold it several times, as an
-    optimizer's state does. With `fsdp` what is alike on all devices of `data` is split over them too.
+    `parameters` is the tree of parameters, or of their shapes. `tree` may be that tree or contain it several times, as
+    an optimizer's state does: a parameter is found by the end of the array's path. `fsdp` splits over `data` too.
     """
     shapes = {name: leaf.shape for name, leaf in named_leaves(parameters).items()}
 
-    def place(path: jax.tree_util.KeyPath, leaf: Any) -> NamedSharding:
+    def shard(path: jax.tree_util.KeyPath, leaf: Any) -> NamedSharding:
         parts = leaf_name(path).split("/")
         ends = ("/".join(parts[i:]) for i in range(len(parts)))
         name = next((end for end in ends if shapes.get(end) == leaf.shape), None)
         return NamedSharding(mesh, partition(name, fsdp) if name else PartitionSpec())
 
-    return jax.tree_util.tree_map_with_path(place, tree)
+    return jax.tree_util.tree_map_with_path(shard, tree)
 
 
 def abstract_parameters(config: T5Config, mesh: Mesh, fsdp: bool = False) -> Any:
-    """Shapes, types and shardings of the parameters, as a tree; computes none."""
-    tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
-    shapes = jax.eval_shape(T5(config).init, jax.random.key(0), tokens, tokens, tokens)["params"]
-    placed = places(shapes, shapes, mesh, fsdp)
-    return jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, placed)
+    """Returns the tree of parameters as shapes, dtypes and shardings; computes none."""
+    return with_shardings(abstract_tree(config), mesh, fsdp)
+
+
+def with_shardings(tree: Any, mesh: Mesh, fsdp: bool = False, parameters: Any = None) -> Any:
+    """Returns a tree of shapes with the `shardings` of its parameters (None: the tree is theirs)."""
+    placed = shardings(tree, tree if parameters is None else parameters, mesh, fsdp)
+    return jax.tree.map(lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree, placed)
 
 
 def partition(parameter: str, fsdp: bool = False) -> PartitionSpec:

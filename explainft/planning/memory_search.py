@@ -9,8 +9,9 @@ from typing import Any
 import jax
 import optax
 
+from explainft.model.execution import REMAT_POLICIES
 from explainft.model.loss import Loss, loss_sums
-from explainft.model.t5 import REMAT_POLICIES, T5, T5Config
+from explainft.model.t5 import T5
 from explainft.parallel import sharding
 from explainft.training.train_state import abstract_state, init_state
 
@@ -62,7 +63,7 @@ class Estimate:
     chips: XLA computes cheap values again in the fusions that read them.
     """
 
-    def __init__(self, model: T5Config, tx: Any, loss: Loss, batch: dict[str, jax.ShapeDtypeStruct], devices: list):
+    def __init__(self, model: T5, tx: Any, loss: Loss, batch: dict[str, jax.ShapeDtypeStruct], devices: list):
         self.model, self.tx, self.loss, self.batch, self.devices = model, tx, loss, batch, devices
         self.rows = batch["decoder_target_tokens"].shape[0]
         self._kept: dict[tuple[str, int], int] = {}
@@ -70,9 +71,9 @@ class Estimate:
     def state(self, choice: Choice) -> int:
         """The state and the gradients alone. Raises UserError where the network or the batch does not divide."""
         mesh = sharding.make_mesh(choice.model_parallelism, self.devices)
-        sharding.check_model(self.model, mesh, choice.fsdp)
+        sharding.check_model(self.model.config, mesh, choice.fsdp)
         sharding.check_batch(self.rows, mesh, choice.microbatches)
-        like = abstract_state(self.model, self.tx, mesh, choice.fsdp)
+        like = abstract_state(self.model.config, self.tx, mesh, choice.fsdp)
         return bytes_a_chip(like) + bytes_a_chip(like.params)
 
     def __call__(self, choice: Choice, enough: float = math.inf) -> float:
@@ -82,24 +83,28 @@ class Estimate:
             return needed
         key = choice.remat_policy, choice.microbatches
         if key not in self._kept:
-            network = dataclasses.replace(self.model, remat_policy=choice.remat_policy)
-            self._kept[key] = kept_bytes(network, self.loss, self.batch, self.rows // choice.microbatches)
+            model = with_remat_policy(self.model, choice.remat_policy)
+            self._kept[key] = kept_bytes(model, self.loss, self.batch, self.rows // choice.microbatches)
         return needed + KEPT_SHARE * self._kept[key] / len(self.devices)
+
+
+def with_remat_policy(model: T5, remat_policy: str) -> T5:
+    return T5(model.config, dataclasses.replace(model.execution, remat_policy=remat_policy))
 
 
 def bytes_a_chip(tree: Any) -> int:
     return sum(x.dtype.itemsize * math.prod(x.sharding.shard_shape(x.shape)) for x in jax.tree.leaves(tree))
 
 
-def kept_bytes(model: T5Config, loss: Loss, batch: dict[str, jax.ShapeDtypeStruct], rows: int) -> int:
+def kept_bytes(model: T5, loss: Loss, batch: dict[str, jax.ShapeDtypeStruct], rows: int) -> int:
     """What the backward pass of that many rows keeps of the forward pass, on all chips together; no parameters."""
     key = jax.eval_shape(lambda: jax.random.key(0))
-    params = jax.eval_shape(lambda: init_state(model, optax.identity(), 0)).params
+    params = jax.eval_shape(lambda: init_state(model.config, optax.identity(), 0)).params
 
     def kept(rows: int) -> Counter[tuple[tuple[int, ...], int]]:
         def backward(params: Any, batch: dict[str, jax.Array], key: jax.Array) -> Any:
             def loss_sum(params: Any) -> jax.Array:
-                return loss_sums(T5(model), loss, params, batch, dropout_rng=key)["loss_sum"]
+                return loss_sums(model, loss, params, batch, dropout_rng=key)["loss_sum"]
 
             return jax.vjp(loss_sum, params)[1]
 

@@ -23,9 +23,9 @@ from explainft.core.errors import UserError
 from explainft.data import token_cache
 from explainft.data.batches import Batches
 from explainft.generation import decoding
-from explainft.model.flops import products
+from explainft.model.flops import jaxpr_matmul_flops
 from explainft.model.loss import Loss
-from explainft.model.t5 import T5Config
+from explainft.model.t5 import T5
 from explainft.parallel import sharding
 from explainft.planning.hardware import GIB, Chip, devices_of
 from explainft.planning.hlo import Costs, costs
@@ -120,17 +120,18 @@ def make(config: TrainConfig, topology: str, quick: bool = False) -> Plan:
         config.initial_checkpoint, config.optimization.train_steps, config.optimization.train_steps_relative
     )
     model, dataset, evaluation, optimization = config.model, config.dataset, config.evaluation, config.optimization
+    for_decoding = T5(model.config, model.execution.for_inference())
     tx = optimization.optimizer(optimization.schedule(train_steps=optimization.train_steps))
     choice = Choice(
         config.mesh.model_parallelism,
         config.mesh.fsdp,
         optimization.microbatches,
-        model.remat_policy,
+        model.execution.remat_policy,
     )
     lengths = dataset.task_feature_lengths
     rows = evaluation.batch_size, lengths["inputs"], lengths["targets"]
     with ThreadPoolExecutor(1) as thread:  # each compilation keeps one core busy
-        decode = thread.submit(decode_program, devices, choice, model, *rows, options)
+        decode = thread.submit(decode_program, devices, choice, for_decoding, *rows, options)
         step, change = training(config, tx, choice, devices, chip.memory if chip else math.inf, options)
         decode = decode.result()
     if chip:
@@ -150,8 +151,8 @@ def training(
     options: dict[str, Any] | None,
 ) -> tuple[Program | DoesNotFit, tuple[Choice, Program] | None]:
     """The recipe's update; where it does not fit, the nearest change that does."""
-    model, dataset = dataclasses.replace(config.model, matmul_precision=config.matmul_precision), config.dataset
-    fixed = model, tx, config.optimization.loss, dataset
+    dataset = config.dataset
+    fixed = config.model, tx, config.optimization.loss, dataset
     shape = dataset.batch_size, dataset.task_feature_lengths
     estimate = Estimate(*fixed[:3], batch_shapes(sharding.make_mesh(1, devices), *shape), devices)
     least = estimate.state(choice)
@@ -182,7 +183,7 @@ def within(available: float, program: Program | DoesNotFit) -> Program | DoesNot
 def train_program(
     devices: list[Any],
     choice: Choice,
-    model: T5Config,
+    model: T5,
     tx: Any,
     loss: Loss,
     dataset: DatasetConfig,
@@ -190,14 +191,15 @@ def train_program(
 ) -> Program | DoesNotFit:
     """The recipe's update, compiled for the devices."""
     mesh = sharding.make_mesh(choice.model_parallelism, devices)
-    model = dataclasses.replace(model, remat_policy=choice.remat_policy)
-    model = sharding.suited(model, mesh, dataset.task_feature_lengths.values())
-    sharding.check_model(model, mesh, choice.fsdp)
+    config, lengths = model.config, dataset.task_feature_lengths.values()
+    execution = dataclasses.replace(model.execution, remat_policy=choice.remat_policy)
+    model = T5(config, sharding.resolve_execution(execution, config, mesh, lengths))
+    sharding.check_model(config, mesh, choice.fsdp)
     sharding.check_batch(dataset.batch_size, mesh, choice.microbatches)
-    like = abstract_state(model, tx, mesh, choice.fsdp)
-    places = jax.tree.map(lambda x: x.sharding, like)
+    like = abstract_state(config, tx, mesh, choice.fsdp)
+    shardings = jax.tree.map(lambda x: x.sharding, like)
     with jax.set_mesh(mesh):
-        step = make_train_step(model, tx, loss, 0, choice.microbatches, places)
+        step = make_train_step(model, tx, loss, 0, choice.microbatches, shardings)
         return compiled(
             step.trace(like, batch_shapes(mesh, dataset.batch_size, dataset.task_feature_lengths)),
             mesh,
@@ -208,7 +210,7 @@ def train_program(
 def decode_program(
     devices: list[Any],
     choice: Choice,
-    model: T5Config,
+    model: T5,
     batch_size: int,
     inputs: int,
     targets: int,
@@ -220,11 +222,11 @@ def decode_program(
     and are counted with it.
     """
     mesh = sharding.make_mesh(choice.model_parallelism, devices)
-    like = sharding.abstract_parameters(model, mesh, choice.fsdp)
+    like = sharding.abstract_parameters(model.config, mesh, choice.fsdp)
     stay = 0
-    if model.dtype != "float32" and not sharding.are_one_cpu(devices):
+    if model.config.dtype != "float32" and not sharding.are_one_cpu(devices):
         stay = sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(like))
-        like = jax.tree.map(lambda x: x.update(dtype=jax.numpy.dtype(model.dtype)), like)
+        like = jax.tree.map(lambda x: x.update(dtype=jax.numpy.dtype(model.config.dtype)), like)
     with jax.set_mesh(mesh):
         traced = decoding.greedy.trace(model, like, _rows(mesh, batch_size, inputs), targets)
         program = compiled(traced, mesh, targets, options)
@@ -242,7 +244,7 @@ def batch_shapes(mesh: Mesh, rows: int, lengths: Mapping[str, int]) -> dict[str,
 
 
 def _rows(mesh: Mesh, rows: int, length: int) -> jax.ShapeDtypeStruct:
-    divides = rows % mesh.shape["data"] == 0  # as sharding.put_rows_like places them
+    divides = rows % mesh.shape["data"] == 0  # as sharding.put_rows_like shards them
     place = NamedSharding(mesh, PartitionSpec("data" if divides else None))
     return jax.ShapeDtypeStruct((rows, length), np.int32, sharding=place)
 
@@ -265,7 +267,7 @@ def compiled(
     return Program(
         arguments=memory.argument_size_in_bytes,
         temporaries=memory.temp_size_in_bytes + fresh_outputs + memory.generated_code_size_in_bytes,
-        flops=products(traced.jaxpr.jaxpr, while_trips) / mesh.size,
+        flops=jaxpr_matmul_flops(traced.jaxpr.jaxpr, while_trips) / mesh.size,
         costs=costs(program.as_text(), while_trips),
         compile_seconds=time.monotonic() - started,
     )

@@ -16,7 +16,7 @@ from explainft.core.errors import UserError
 from explainft.core.process_pool import available_cores
 from explainft.model import flops
 from explainft.model.loss import Loss
-from explainft.model.t5 import T5Config
+from explainft.model.t5 import T5
 from explainft.parallel import sharding
 from explainft.planning import plan as planning
 from explainft.recipes import recipe
@@ -51,7 +51,8 @@ def make_trial_plans(trials: Sequence[Trial]) -> dict[str, TrialPlan]:
             )
         optimization.optimizer(optimization.schedule(train_steps=steps))  # they refuse what they cannot be
         lengths = dataset.task_feature_lengths
-        parameters, flops_an_update = cost(config.model, dataset.batch_size, lengths["inputs"], lengths["targets"])
+        shape = dataset.batch_size, lengths["inputs"], lengths["targets"]
+        parameters, flops_an_update = cost(config.model, *shape)  # pyright: ignore[reportArgumentType]  T5 hashes
         found[trial.name] = TrialPlan(
             _hash(choices),
             _hash("\n".join([choices, *trial.mixtures])),
@@ -64,15 +65,15 @@ def make_trial_plans(trials: Sequence[Trial]) -> dict[str, TrialPlan]:
 
 
 @functools.cache
-def cost(model: T5Config, rows: int, inputs: int, targets: int) -> tuple[int, int]:
+def cost(model: T5, rows: int, inputs: int, targets: int) -> tuple[int, int]:
     """Parameters, and FLOPs of an update by so many rows: traced, not compiled, with the whole output layer."""
     mesh = sharding.make_mesh(1)
-    like = abstract_state(model, optax.identity(), mesh)
+    like = abstract_state(model.config, optax.identity(), mesh)
     with jax.set_mesh(mesh):
         traced = make_train_step(model, optax.identity(), Loss(), 0).trace(
             like, planning.batch_shapes(mesh, rows, {"inputs": inputs, "targets": targets})
         )
-    return sum(x.size for x in jax.tree.leaves(like.params)), flops.products(traced.jaxpr.jaxpr)
+    return sum(x.size for x in jax.tree.leaves(like.params)), flops.jaxpr_matmul_flops(traced.jaxpr.jaxpr)
 
 
 def _hash(text: str) -> str:

@@ -14,7 +14,7 @@ from explainft.data.batches import Batches
 from explainft.data.token_cache import TokenCache
 from explainft.evaluation.evaluate import EvaluationConfig
 from explainft.model.loss import Loss
-from explainft.model.t5 import T5Config
+from explainft.model.t5 import T5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +107,7 @@ class TrainConfig:
     """
 
     model_dir: str
-    model: T5Config
+    model: T5
     dataset: DatasetConfig
     optimization: OptimizationConfig
     evaluation: EvaluationConfig
@@ -115,7 +115,6 @@ class TrainConfig:
     initial_checkpoint: InitialCheckpoint = InitialCheckpoint()
     mesh: MeshConfig = MeshConfig()
     output_vocabulary: str = "all"
-    matmul_precision: str = "float32"
     log_period: int = 100
 
     def __post_init__(self):

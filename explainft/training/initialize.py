@@ -11,7 +11,7 @@ from explainft.checkpoints.checkpoint import Checkpointer
 from explainft.checkpoints.progress import Progress
 from explainft.checkpoints.weights import Weights, check_network, has_adafactor, parameters_like, put, slots_like
 from explainft.core.errors import UserError, require_positive
-from explainft.model.t5 import T5Config
+from explainft.model.config import T5Config
 from explainft.parallel import sharding
 from explainft.training.train_state import TrainState, init_state
 
@@ -67,13 +67,13 @@ def restore_or_init(
     if weights is not None:
         check_network(weights, model)
         return state_from(weights, like, tx, step)
-    places = jax.tree.map(lambda x: x.sharding, like)
+    shardings = jax.tree.map(lambda x: x.sharding, like)
     devices = list(like.step.sharding.device_set)
     if len(devices) == 1 and not sharding.are_one_cpu(devices):
         # One parameter after the other: as one program, a GPU's compiler takes minutes for a large network's.
-        return jax.device_put(init_state(model, tx, seed), places)
+        return jax.device_put(init_state(model, tx, seed), shardings)
     # Compiled for the mesh, each device makes its own part: no device or host ever holds the whole of a large network.
-    return jax.jit(lambda: init_state(model, tx, seed), out_shardings=places)()
+    return jax.jit(lambda: init_state(model, tx, seed), out_shardings=shardings)()
 
 
 def state_from(weights: Weights, like: TrainState, tx: optax.GradientTransformation, step: int) -> TrainState:
@@ -82,8 +82,8 @@ def state_from(weights: Weights, like: TrainState, tx: optax.GradientTransformat
     Says on standard error what was restored.
     """
     params = parameters_like(weights, like.params)
-    places = jax.tree.map(lambda x: x.sharding, like.opt_state)
-    opt_state = slots_like(weights, jax.jit(tx.init, out_shardings=places)(params), step)
+    shardings = jax.tree.map(lambda x: x.sharding, like.opt_state)
+    opt_state = slots_like(weights, jax.jit(tx.init, out_shardings=shardings)(params), step)
     n = sum(x.size for x in jax.tree.leaves(params))
     restored = has_adafactor(like.opt_state) and weights.read_slot is not None
     slots = "its optimizer slots" if restored else "fresh optimizer slots"

@@ -35,7 +35,7 @@ def peak_flops_per_second(dtype: str) -> float:
     on_cpu = devices[0].platform == "cpu"
     n, in_a_row, sums = (2048, 1, jnp.float32) if on_cpu else (8192, 10, None)
     if on_cpu and not jax_setup.has_bfloat16_matmul():
-        dtype = "float32"  # as layers.bfloat16_product multiplies there
+        dtype = "float32"  # as layers.bfloat16_matmul multiplies there
     mesh = Mesh(np.array(devices), ("device",))
     rows, all_of_it = (NamedSharding(mesh, spec) for spec in (PartitionSpec("device"), PartitionSpec()))
     key = jax.random.key(0)
@@ -62,7 +62,7 @@ def peak_flops_per_second(dtype: str) -> float:
 
 def model_flops(update: Any, *arguments: Any) -> int:
     """FLOPs of the matrix products of a jitted update; its trace is kept for the call that follows."""
-    return flops.products(update.trace(*arguments).jaxpr.jaxpr)
+    return flops.jaxpr_matmul_flops(update.trace(*arguments).jaxpr.jaxpr)
 
 
 def shares(folder: Path) -> dict[str, float]:

@@ -22,8 +22,9 @@ from explainft.data.token_cache import TokenCache, target_token_ids
 from explainft.evaluation import evaluate
 from explainft.evaluation.evaluate import EvaluationConfig
 from explainft.generation.quantization import DecodeConfig, decode_parameters
+from explainft.model.config import T5Config
 from explainft.model.loss import Loss
-from explainft.model.t5 import T5Config
+from explainft.model.t5 import T5
 from explainft.parallel import hosts, sharding
 from explainft.training import profiling
 from explainft.training.config import DatasetConfig, TrainConfig
@@ -36,12 +37,12 @@ from explainft.training.train_step import make_train_step
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """What a run reads: batches of this host's rows, and the tasks that it decodes. `pieces`: see `train`."""
+    """What a run reads: batches of this host's rows, and the tasks that it decodes. `output_ids`: see Loss."""
 
     batches: Batches
     validation: Batches
     decoded: list[TokenCache]
-    pieces: list[int] | None
+    output_ids: list[int] | None
 
     @property
     def cache(self) -> TokenCache:
@@ -51,24 +52,24 @@ class Data:
 def read_data(
     dataset: DatasetConfig,
     evaluation: EvaluationConfig,
-    model: T5Config,
+    config: T5Config,
     mesh: jax.sharding.Mesh,
     output_vocabulary: str,
     load: Callable[[str, str], TokenCache],
 ) -> Data:
     """Raises UserError where the tasks suit neither the network nor the evaluation."""
     cache = load(dataset.mixture_or_task_name, "train")
-    evaluate.check_vocabulary(model, cache)
+    evaluate.check_vocabulary(config, cache)
     rows = sharding.host_rows(mesh, dataset.batch_size)
     batches = dataset.batches(cache, rows)
     validation = dataset.batches(load(dataset.mixture_or_task_name, "validation"), rows)
     tasks = token_cache.task_names(evaluation.mixture_or_task_name, dataset.module)
     decoded = [load(task, evaluation.split) for task in tasks]
     evaluate.check_metric(decoded, evaluation.metric)
-    pieces = None
+    output_ids = None
     if DecodeConfig(output_vocabulary=output_vocabulary).output_vocabulary == "task":
-        pieces = np.union1d(target_token_ids(cache), target_token_ids(validation.cache)).tolist()
-    return Data(batches, validation, decoded, pieces)
+        output_ids = np.union1d(target_token_ids(cache), target_token_ids(validation.cache)).tolist()
+    return Data(batches, validation, decoded, output_ids)
 
 
 class TrainMetrics:
@@ -141,8 +142,7 @@ def train(
     train_steps, train_steps_relative = optimization.train_steps, optimization.train_steps_relative
     fsdp, log_period = config.mesh.fsdp, config.log_period
     mesh = sharding.make_mesh(config.mesh.model_parallelism)
-    sharding.check_model(model, mesh, fsdp)
-    model_in_training = dataclasses.replace(model, matmul_precision=config.matmul_precision)
+    sharding.check_model(model.config, mesh, fsdp)
     sharding.check_batch(dataset.batch_size, mesh, microbatches)
     load = functools.partial(
         token_cache.load,
@@ -153,9 +153,9 @@ def train(
     )
     if initial.path is None and train_steps_relative is None:
         optimization.schedule(train_steps=train_steps)  # what does not fit together is told before the data is read
-    data = read_data(dataset, evaluation, model, mesh, config.output_vocabulary, load)
-    if data.pieces is not None:
-        loss = dataclasses.replace(loss, pieces=(0, *data.pieces))
+    data = read_data(dataset, evaluation, model.config, mesh, config.output_vocabulary, load)
+    if data.output_ids is not None:
+        loss = dataclasses.replace(loss, output_ids=(0, *data.output_ids))
 
     # ---- from where
     path = Path(config.model_dir)
@@ -163,21 +163,24 @@ def train(
         stop = stack.enter_context(StopSignal())
         if hosts.writes():
             stack.enter_context(locked(path))
-        description = {**describe(model, data.cache), "data": dataset.what_a_batch_holds(), "pieces": data.pieces}
+        description = describe(model.config, data.cache)
+        description |= {"data": dataset.what_a_batch_holds(), "pieces": data.output_ids}
         checkpointer = stack.enter_context(Checkpointer(path, checkpoints, description))
         checkpointer.check_vocabulary(data.cache.vocabulary)
         weights, progress = starting_point(checkpointer, initial.path, initial.step, train_steps_relative is not None)
         if weights is not None:
-            evaluate.check_vocabulary(model, data.cache, weights)
+            evaluate.check_vocabulary(model.config, data.cache, weights)
         train_steps = last_step(progress, train_steps, train_steps_relative)
         rate = optimization.schedule(train_steps=train_steps)
         tx = optimization.optimizer(rate)
         stack.enter_context(jax.set_mesh(mesh))
-        like = abstract_state(model, tx, mesh, fsdp)
-        state = restore_or_init(checkpointer, weights, progress.first_step, model, tx, random_seed, like)
-        places = jax.tree.map(lambda x: x.sharding, like)
-        trained = sharding.suited(model_in_training, mesh, dataset.task_feature_lengths.values())
-        update = make_train_step(trained, tx, loss, random_seed, microbatches, places)
+        like = abstract_state(model.config, tx, mesh, fsdp)
+        state = restore_or_init(checkpointer, weights, progress.first_step, model.config, tx, random_seed, like)
+        shardings = jax.tree.map(lambda x: x.sharding, like)
+        lengths = dataset.task_feature_lengths.values()
+        execution = sharding.resolve_execution(model.execution, model.config, mesh, lengths)
+        evaluated = T5(model.config, model.execution.for_inference())
+        update = make_train_step(T5(model.config, execution), tx, loss, random_seed, microbatches, shardings)
 
         if checkpointer.latest is not None:  # a damaged one may have been passed over
             progress = checkpointer.progress()
@@ -192,10 +195,13 @@ def train(
         run.truncate_after(first, evaluated=not progress.evaluation_pending)
 
         # ---- training
-        # What is computed again is no work of the model.
-        plain = dataclasses.replace(trained, remat_policy="none", attention="plain")
-        counted = update if plain == trained else make_train_step(plain, tx, loss, random_seed, microbatches, places)
-        peak = profiling.peak_flops_per_second(trained.matmul_precision if model.dtype == "float32" else model.dtype)
+        # Rematerialized matmuls are not model FLOPs.
+        plain = dataclasses.replace(execution, remat_policy="none", attention_kernel="plain")
+        counted = update
+        if plain != execution:
+            counted = make_train_step(T5(model.config, plain), tx, loss, random_seed, microbatches, shardings)
+        dtype = model.config.dtype
+        peak = profiling.peak_flops_per_second(execution.matmul_precision if dtype == "float32" else dtype)
         trace = stack.enter_context(profiling.Trace(path / "profile" if profile and hosts.writes() else None, first))
         bar = stack.enter_context(tqdm(total=train_steps, initial=first, desc=path.name, unit=" steps", disable=None))
         meter = TrainMetrics(dataset.tokens_per_batch(), peak, progress)
@@ -235,7 +241,7 @@ def train(
                     if save_now:
                         checkpointer.save(done, state.params, state.opt_state, progress)
                     with contextlib.suppress(Stopped):
-                        score = scored(done, state.params, model, loss, data, evaluation, mesh, run, stop)
+                        score = scored(done, state.params, evaluated, loss, data, evaluation, mesh, run, stop)
                         progress.record_score(done, score)
                         bar.set_description_str(f"{path.name}, {evaluation.metric} {score:.3f}")
                         tell(f"{evaluation.metric} {score:.3f}")
@@ -258,7 +264,7 @@ def train(
 def scored(
     done: int,
     params: Any,
-    model: T5Config,
+    model: T5,
     loss: Loss,
     data: Data,
     evaluation: EvaluationConfig,
@@ -268,7 +274,7 @@ def scored(
 ) -> float:
     """The metric that counts, after `done` updates, which is logged with the loss. Raises Stopped when told to."""
     losses = evaluate.teacher_forced(model, loss, params, data.validation, mesh, evaluation.eval_steps, stop.check)
-    written = decode_parameters(model, params, output_ids=data.pieces)
+    written = decode_parameters(model.config, params, output_ids=data.output_ids)
     score = evaluate.decode_all(
         model, written, data.decoded, evaluation, done, run.path / "inference_eval", run.tensorboard, stop.check
     )

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from explainft.model.t5 import T5, T5Config
+from explainft.model.config import T5Config
+from explainft.model.t5 import T5
 from explainft.parallel import sharding
 
 
@@ -29,7 +30,6 @@ def init_state(config: T5Config, tx: optax.GradientTransformation, seed: int) ->
 def abstract_state(
     config: T5Config, tx: optax.GradientTransformation, mesh: jax.sharding.Mesh, fsdp: bool = False
 ) -> TrainState:
-    """Shapes, types and places of a state, for restoring one without computing another first."""
+    """Returns the shapes, dtypes and shardings of a state, to restore one without computing another first."""
     shapes = jax.eval_shape(functools.partial(init_state, config, tx, 0))
-    places = sharding.places(shapes, shapes.params, mesh, fsdp)
-    return jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, places)
+    return sharding.with_shardings(shapes, mesh, fsdp, shapes.params)

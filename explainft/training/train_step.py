@@ -8,13 +8,12 @@ import jax.numpy as jnp
 import optax
 
 from explainft.model.loss import Loss, loss_sums
-from explainft.model.t5 import T5, T5Config
+from explainft.model.t5 import T5
 from explainft.training.train_state import TrainState
 
 
-def gradient_sums(config: T5Config, loss: Loss, microbatches: int = 1) -> Callable:
+def gradient_sums(model: T5, loss: Loss, microbatches: int = 1) -> Callable:
     """(params, batch, rng) -> gradients of the summed loss, and its sums; in parts that run after each other."""
-    model = T5(config)
 
     def loss_sum(params, batch, rng):
         sums = loss_sums(model, loss, params, batch, dropout_rng=rng)
@@ -40,20 +39,20 @@ def gradient_sums(config: T5Config, loss: Loss, microbatches: int = 1) -> Callab
 
 
 def make_train_step(
-    config: T5Config,
+    model: T5,
     tx: optax.GradientTransformation,
     loss: Loss,
     seed: int,
     microbatches: int = 1,
-    places: TrainState | None = None,
+    shardings: TrainState | None = None,
 ) -> Callable:
     """A jitted update (state, batch) -> (state, sums). The old state's memory is reused: do not read it afterwards.
 
-    `places`: the shardings that the state keeps; None leaves them to the compiler.
+    `shardings`: those that the state keeps; None leaves them to the compiler.
     """
-    gradients = gradient_sums(config, loss, microbatches)
+    gradients = gradient_sums(model, loss, microbatches)
 
-    @functools.partial(jax.jit, donate_argnums=0, out_shardings=None if places is None else (places, None))
+    @functools.partial(jax.jit, donate_argnums=0, out_shardings=None if shardings is None else (shardings, None))
     def step(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, dict[str, jax.Array]]:
         rng = jax.random.fold_in(jax.random.key(seed), state.step)
         grads, sums = gradients(state.params, batch, rng)

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks import accelerator, document, evaluate, matmul, side_by_side
+from explainft.model.config import T5Config
 from explainft.model.flops import matmul_flops
-from explainft.model.t5 import T5, T5Config
+from explainft.model.t5 import T5
 
 SLOW = {"decoding": {"tokens_per_second": 2.0}}
 

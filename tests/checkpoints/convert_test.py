@@ -22,8 +22,8 @@ from explainft.checkpoints.weights import SLOTS, Weights, architecture, check_ne
 from explainft.core.errors import UserError, require_local
 from explainft.data.compact_vocabulary import COMPACT
 from explainft.evaluation.infer import PRETRAINED
+from explainft.model.config import T5Config
 from explainft.model.parameters import named_leaves, parameter_shapes
-from explainft.model.t5 import T5Config
 from explainft.training import optimizers
 from explainft.training.train_state import TrainState, init_state
 from tests.training.train_test import run as train_run

@@ -106,7 +106,7 @@ def test_the_shipped_model_writes_the_same_text_there(tmp_path):
     weights = convert.open_weights(str(PRETRAINED))
     vocabulary = weights.tokenizer()
     inputs = [[*vocabulary.encode(text), EOS_ID] for text in expressions]
-    mine = decoding.generate(weights.architecture(), weights.tree(), inputs, 100, 8)
+    mine = decoding.generate(t5.T5(weights.architecture()), weights.tree(), inputs, 100, 8)
     convert.convert(str(PRETRAINED), tmp_path / "hf", "hf")
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "hf")
     model = transformers.T5ForConditionalGeneration.from_pretrained(tmp_path / "hf").eval()

@@ -26,7 +26,7 @@ from explainft import listops
 from explainft.core.errors import UserError
 from explainft.data.vocabulary import Vocabulary
 from explainft.evaluation import evaluate, metrics
-from explainft.model.t5 import T5Config
+from explainft.model.config import T5Config
 from tasks import vocabularies
 from tasks.vocabularies import T5Vocabulary
 from tests.data.compact_vocabulary_test import random_tree

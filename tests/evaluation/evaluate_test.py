@@ -15,6 +15,7 @@ from explainft.data.batches import Batches
 from explainft.data.vocabulary import Vocabulary
 from explainft.evaluation import evaluate
 from explainft.model.loss import Loss
+from explainft.model.t5 import T5
 from explainft.parallel import sharding
 from tests.data.batches_test import write_cache
 from tests.model.t5_test import params_of
@@ -34,7 +35,7 @@ def test_teacher_forced_loss_is_the_mean_over_tokens_whatever_the_batches(tmp_pa
     scores = []
     for size, packed in ((1, False), (2, False), (4, True)):
         batches = Batches(cache, {"inputs": 20, "targets": 20}, size, 0, packed=packed)
-        scores.append(evaluate.teacher_forced(MODEL, Loss(), params_of(MODEL)["params"], batches, mesh, 100))
+        scores.append(evaluate.teacher_forced(T5(MODEL), Loss(), params_of(MODEL)["params"], batches, mesh, 100))
     assert scores[1] == pytest.approx(scores[0], rel=1e-5) and scores[2] == pytest.approx(scores[0], rel=1e-5)
     assert scores[0]["loss"] > 1.0
 

@@ -52,7 +52,7 @@ def test_greedy_equals_brute_force():
         params = sharpened(seed)
         expected = [brute_force(params, row) for row in inputs]
         # Two batches of four: the second is filled up with empty rows, and widths differ.
-        assert decoding.generate(SMALL, params, inputs, LENGTH, batch_size=4) == expected
+        assert decoding.generate(T5(SMALL), params, inputs, LENGTH, batch_size=4) == expected
         lengths |= {len(row) for row in expected}
     assert len(lengths) > 2 and LENGTH in lengths  # some ended early, each at its own place, and some did not
 
@@ -61,7 +61,7 @@ def test_stops_at_the_length_and_leaves_empty_rows_alone():
     params = sharpened(0)
     # All logits are equal, so that argmax takes token 0 for ever.
     params["decoder"] = {**params["decoder"], "decoder_norm": {"scale": np.zeros(16, np.float32)}}
-    tokens = decoding.greedy(SMALL, params, np.array([[5, 1], [0, 0]], np.int32), LENGTH)
+    tokens = decoding.greedy(T5(SMALL), params, np.array([[5, 1], [0, 0]], np.int32), LENGTH)
     assert np.asarray(tokens).tolist() == [[0] * LENGTH] * 2
 
 
@@ -69,7 +69,7 @@ def test_what_follows_the_end_is_zero():
     params = sharpened(1)
     rng = np.random.default_rng(1)
     inputs = np.concatenate([rng.integers(2, 40, (16, 7)), np.ones((16, 1), int)], axis=1).astype(np.int32)
-    decoded = np.asarray(decoding.greedy(SMALL, params, inputs, LENGTH))
+    decoded = np.asarray(decoding.greedy(T5(SMALL), params, inputs, LENGTH))
     ended = 0
     for row in decoded.tolist():
         if decoding.EOS_ID in row:
@@ -80,7 +80,7 @@ def test_what_follows_the_end_is_zero():
 
 def test_progress_counts_every_example_once():
     counts = []
-    decoding.generate(SMALL, sharpened(0), [[5, 1]] * 5, LENGTH, batch_size=2, progress=counts.append)
+    decoding.generate(T5(SMALL), sharpened(0), [[5, 1]] * 5, LENGTH, batch_size=2, progress=counts.append)
     assert sum(counts) == 5
 
 
@@ -91,7 +91,7 @@ def test_samples_follow_the_network_s_probabilities():
     """The first token of many samples against softmax of the full forward pass; the second given the first."""
     params = sharpened(0)
     n = 4000
-    [texts] = decoding.sample(SMALL, params, [INPUTS[1]], 2, n, n, temperature=2.0, seed=3)
+    [texts] = decoding.sample(T5(SMALL), params, [INPUTS[1]], 2, n, n, temperature=2.0, seed=3)
     padded = np.zeros((1, 32), int)
     padded[0, : len(INPUTS[1])] = INPUTS[1]
 
@@ -114,18 +114,18 @@ def test_samples_follow_the_network_s_probabilities():
 
 def test_the_seed_alone_decides_the_samples():
     params = sharpened(1)
-    together = decoding.sample(SMALL, params, INPUTS, LENGTH, batch_size=12, num_samples=4, seed=5)
+    together = decoding.sample(T5(SMALL), params, INPUTS, LENGTH, batch_size=12, num_samples=4, seed=5)
     assert [len(texts) for texts in together] == [4, 4, 4]
     assert len({tuple(text) for text in together[0]}) > 1
-    assert decoding.sample(SMALL, params, INPUTS, LENGTH, batch_size=4, num_samples=4, seed=5) == together
-    assert decoding.sample(SMALL, params, INPUTS, LENGTH, batch_size=4, num_samples=4, seed=6) != together
+    assert decoding.sample(T5(SMALL), params, INPUTS, LENGTH, batch_size=4, num_samples=4, seed=5) == together
+    assert decoding.sample(T5(SMALL), params, INPUTS, LENGTH, batch_size=4, num_samples=4, seed=6) != together
 
 
 def test_the_limit_of_sampling_is_greedy():
     params = sharpened(2)
-    greedy = decoding.generate(SMALL, params, INPUTS, LENGTH, 3)
+    greedy = decoding.generate(T5(SMALL), params, INPUTS, LENGTH, 3)
     for limit in ({"temperature": 1e-4}, {"top_k": 1}, {"top_p": 1e-6}):
-        samples = decoding.sample(SMALL, params, INPUTS, LENGTH, 6, 2, **limit)
+        samples = decoding.sample(T5(SMALL), params, INPUTS, LENGTH, 6, 2, **limit)
         assert samples == [[text, text] for text in greedy]
 
 
@@ -159,7 +159,7 @@ def assert_shares(kept: dict[int, float], top_k: int, top_p: float, **temperatur
 def test_settings_that_cannot_be_sampled_with():
     for wrong in ({"temperature": 0.0}, {"top_p": 0.0}, {"top_p": 1.1}, {"top_k": -1}, {"num_samples": 0}):
         with pytest.raises(UserError, match=next(iter(wrong))):
-            decoding.sample(SMALL, {}, INPUTS, LENGTH, 4, **{"num_samples": 2, **wrong})
+            decoding.sample(T5(SMALL), {}, INPUTS, LENGTH, 4, **{"num_samples": 2, **wrong})
 
 
 def test_the_first_of_equal_logits_is_the_likeliest():
@@ -195,22 +195,22 @@ def test_rows_that_have_ended_are_left_out_and_the_cache_grows(monkeypatch):
         )
     params = cases.decoding_params(SMALL)
     params["token_embedder"]["embedding"][decoding.EOS_ID] *= 3  # more than half of the texts end, at many lengths
-    whole = np.asarray(decoding.greedy(SMALL, params, padded, length)).tolist()
+    whole = np.asarray(decoding.greedy(T5(SMALL), params, padded, length)).tolist()
     expected = [ids[: ids.index(decoding.EOS_ID)] if decoding.EOS_ID in ids else ids for ids in whole]
-    assert decoding.generate(SMALL, params, inputs, length, batch_size=40) == expected
+    assert decoding.generate(T5(SMALL), params, inputs, length, batch_size=40) == expected
     assert (
         length in map(len, expected) and calls.count("_compact_rows_jit") == 1 and calls.count("_grow_cache_jit") == 2
     )
 
     calls.clear()
     arguments = {"length": length, "batch_size": 90, "num_samples": 30, "temperature": 0.5, "seed": 1}
-    samples = decoding.sample(SMALL, params, INPUTS, **arguments)
+    samples = decoding.sample(T5(SMALL), params, INPUTS, **arguments)
     assert calls.count("_compact_rows_jit") and calls.count("_grow_cache_jit") == 2
     assert max(len(text) for texts in samples for text in texts) > 64
     monkeypatch.setattr(decoding, "INITIAL_CACHE_CAPACITY", length)
     monkeypatch.setattr(decoding, "MIN_ROWS", 1000)
     calls.clear()
-    assert decoding.sample(SMALL, params, INPUTS, **arguments) == samples
+    assert decoding.sample(T5(SMALL), params, INPUTS, **arguments) == samples
     assert not calls
 
 
@@ -304,11 +304,11 @@ def test_texts_do_not_depend_on_how_many_batches_are_under_way(monkeypatch, two_
     inputs = [[*rng.integers(2, 40, n), 1] for n in rng.integers(1, 40, 30)]
     params = sharpened(1)
     sampling = {"batch_size": 12, "num_samples": 3, "seed": 4}
-    greedy = decoding.generate(SMALL, params, inputs, LENGTH, 4)
-    drawn = decoding.sample(SMALL, params, inputs, LENGTH, **sampling)
+    greedy = decoding.generate(T5(SMALL), params, inputs, LENGTH, 4)
+    drawn = decoding.sample(T5(SMALL), params, inputs, LENGTH, **sampling)
     monkeypatch.setattr(batching, "CONCURRENT_BATCHES", 1)
-    assert decoding.generate(SMALL, params, inputs, LENGTH, 4) == greedy
-    assert decoding.sample(SMALL, params, inputs, LENGTH, **sampling) == drawn
+    assert decoding.generate(T5(SMALL), params, inputs, LENGTH, 4) == greedy
+    assert decoding.sample(T5(SMALL), params, inputs, LENGTH, **sampling) == drawn
 
 
 def test_what_is_given_up_is_not_decoded(two_cores):

@@ -10,6 +10,7 @@ from explainft.data.task_registry import Iterative, register_iterative
 from explainft.data.vocabulary import EOS_ID, Vocabulary
 from explainft.generation import decoding, generator
 from explainft.generation.generator import Generator
+from explainft.model.t5 import T5
 from tests.golden import cases
 from tests.model.t5_test import SMALL
 
@@ -25,7 +26,7 @@ def untrained():
     config = dataclasses.replace(SMALL, vocab_size=vocabulary.size)
     params = cases.decoding_params(config)
     params["token_embedder"]["embedding"][EOS_ID] *= 2  # some outputs end early
-    return Generator(config, params, vocabulary, batch_size=4)
+    return Generator(T5(config), params, vocabulary, batch_size=4)
 
 
 def iterative(one_pass, next_input, max_rounds=9):
@@ -115,5 +116,5 @@ def test_a_stop_is_possible_after_each_batch(untrained, monkeypatch):
 
 
 def test_one_pass_equals_decoding(untrained):
-    outputs = decoding.generate(untrained.config, untrained.params, token_ids(TEXTS), LENGTH, 4)
+    outputs = decoding.generate(untrained.model, untrained.params, token_ids(TEXTS), LENGTH, 4)
     assert untrained.generate(token_ids(TEXTS), LENGTH) == [untrained.vocabulary.decode(ids) for ids in outputs]

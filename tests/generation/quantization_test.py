@@ -20,9 +20,11 @@ from explainft.evaluation import infer
 from explainft.generation import decoding
 from explainft.generation.quantization import DecodeConfig, decode_parameters
 from explainft.listops.configs import CONFIGS
-from explainft.model.layers import FEW_ROWS, decoding_product
+from explainft.model.config import T5Config
+from explainft.model.execution import ExecutionConfig
+from explainft.model.layers import KERNEL_FIRST_MAX_ROWS, decode_matmul
 from explainft.model.loss import Loss, loss_sums
-from explainft.model.t5 import T5, T5Config, forward
+from explainft.model.t5 import T5
 from explainft.parallel import sharding
 from tests.generation.decoding_test import LENGTH, sharpened
 from tests.model.t5_test import SMALL, params_of
@@ -34,7 +36,7 @@ UNTIED = dataclasses.replace(SMALL, logits_via_embedding=False, mlp_activations=
 def states_and_kernel(request):
     """Few rows and many are multiplied in different ways."""
     rng = np.random.default_rng(0)
-    assert 3 * 5 < FEW_ROWS < 3 * 50
+    assert 3 * 5 < KERNEL_FIRST_MAX_ROWS < 3 * 50
     return rng.normal(size=(3, request.param, 64)).astype(np.float32), rng.normal(size=(64, 48)).astype(np.float32)
 
 
@@ -50,14 +52,14 @@ def test_an_accelerator_rounds_the_parameters_of_a_bfloat16_network_once(monkeyp
     once = decode_parameters(config, params)
     assert {leaf.dtype for leaf in jax.tree.leaves(once)} == {jnp.dtype(jnp.bfloat16)}
     rows = jnp.asarray(np.random.default_rng(0).integers(2, 40, (8, 10)))
-    written = decoding.greedy(config, once, rows, LENGTH)
-    np.testing.assert_array_equal(written, decoding.greedy(config, params, rows, LENGTH))
+    written = decoding.greedy(T5(config), once, rows, LENGTH)
+    np.testing.assert_array_equal(written, decoding.greedy(T5(config), params, rows, LENGTH))
     assert len(np.unique(written)) > 5
 
 
 def test_bfloat16_kernels_multiply_bfloat16_numbers_and_sum_in_float32(states_and_kernel):
     x, kernel = states_and_kernel
-    found = decoding_product(jnp.asarray(x), rounded(kernel, "bfloat16"), "float32", "float32")
+    found = decode_matmul(jnp.asarray(x), rounded(kernel, "bfloat16"), "float32", "float32")
     factors = [np.asarray(jnp.asarray(a, jnp.bfloat16), np.float64) for a in (x, kernel)]
     np.testing.assert_allclose(found, factors[0] @ factors[1], rtol=1e-5, atol=1e-5)
     assert found.dtype == jnp.float32
@@ -67,7 +69,7 @@ def test_int8_kernels_are_off_by_half_a_level_of_each_factor_at_most(states_and_
     x, kernel = states_and_kernel
     parts = rounded(kernel, "int8")
     assert parts["kernel_FD"].dtype == jnp.int8
-    found = np.asarray(decoding_product(jnp.asarray(x), parts, "float32", "float32"))
+    found = np.asarray(decode_matmul(jnp.asarray(x), parts, "float32", "float32"))
     of_kernel = np.abs(kernel).max(axis=0) / 127 / 2
     of_states = np.abs(x).max(axis=-1, keepdims=True) / 127 / 2
     bound = np.abs(x).sum(-1, keepdims=True) * of_kernel + of_states * (np.abs(kernel).sum(0) + 64 * of_kernel)
@@ -79,7 +81,7 @@ def test_a_column_or_a_row_of_zeros_stays_zero_in_int8(states_and_kernel):
     x, kernel = states_and_kernel
     kernel[:, 3], x[0, 0] = 0, 0
     parts = rounded(kernel, "int8")
-    found = np.asarray(decoding_product(jnp.asarray(x), parts, "float32", "float32"))
+    found = np.asarray(decode_matmul(jnp.asarray(x), parts, "float32", "float32"))
     assert (found[..., 3] == 0).all() and (found[0, 0] == 0).all() and np.isfinite(found).all()
 
 
@@ -87,8 +89,8 @@ def test_a_column_or_a_row_of_zeros_stays_zero_in_int8(states_and_kernel):
 def test_of_few_rows_the_kernel_is_the_left_operand(dtype):
     """XLA keeps it there, which is why it is asked for: the sums of an output then lie in a row."""
     kernel = rounded(np.ones((64, 48), np.float32), dtype)
-    product = jax.jit(lambda x: decoding_product(x, kernel, "float32", "float32"))
-    few = FEW_ROWS // 2 if dtype == "int8" else FEW_ROWS
+    product = jax.jit(lambda x: decode_matmul(x, kernel, "float32", "float32"))
+    few = KERNEL_FIRST_MAX_ROWS // 2 if dtype == "int8" else KERNEL_FIRST_MAX_ROWS
     results = {}
     for rows in (few, few + 1):
         text = product.lower(jnp.ones((rows, 1, 64))).compile().as_text()
@@ -98,7 +100,7 @@ def test_of_few_rows_the_kernel_is_the_left_operand(dtype):
 
 def test_a_cpu_does_not_round_a_float32_kernel_at_each_token():
     kernel = rounded(np.ones((64, 48), np.float32), "float32")
-    product = jax.jit(lambda x, kernel: decoding_product(x, kernel, "bfloat16", "float32"))
+    product = jax.jit(lambda x, kernel: decode_matmul(x, kernel, "bfloat16", "float32"))
     x = jnp.ones((5, 64), jnp.bfloat16)
     text = product.lower(x, kernel).compile().as_text()
     assert re.search(r"f32\[[\d,]+\]\S* dot\(", text) and "bf16[48,64]" not in text
@@ -127,11 +129,11 @@ def test_a_loop_over_layers_multiplies_the_same_kernels(dtype):
     params = decode_parameters(SMALL, sharpened(0), dtype)
     tokens = np.random.default_rng(0).integers(2, 40, (4, 10))
     logits = [
-        T5(dataclasses.replace(SMALL, scan_layers=scanned)).apply({"params": params}, tokens, tokens, tokens)
+        T5(SMALL, ExecutionConfig(scan_layers=scanned)).apply({"params": params}, tokens, tokens, tokens)
         for scanned in (False, True)
     ]
     np.testing.assert_allclose(logits[1], logits[0], atol=1e-5 * np.abs(np.asarray(logits[0])).max())
-    looped = jax.jit(T5(dataclasses.replace(SMALL, scan_layers=True)).apply)
+    looped = jax.jit(T5(SMALL, ExecutionConfig(scan_layers=True)).apply)
     program = looped.lower({"params": params}, tokens, tokens, tokens).as_text()
     number = {"int8": "i8", "bfloat16": "bf16"}[dtype]
     of_kernels = re.findall(rf"dot_general.*: \(tensor<[^>]*x{number}>, tensor<[^>]*x{number}>\)", program)
@@ -149,7 +151,7 @@ def test_on_one_cpu_float32_kernels_are_transposed_and_write_the_same_texts(conf
         assert not name.endswith("kernel")
     assert not of
     inputs = [[*np.random.default_rng(seed).integers(2, 40, 12), 1] for seed in range(6)]
-    texts = [decoding.generate(config, p, inputs, LENGTH, batch_size=6) for p in (params, found)]
+    texts = [decoding.generate(T5(config), p, inputs, LENGTH, batch_size=6) for p in (params, found)]
     assert texts[0] == texts[1] and any(texts[0])
 
 
@@ -162,7 +164,7 @@ def test_restricted_pieces_are_the_likeliest_among_themselves():
     )
     first = pieces[int(np.argmax(np.asarray(everything)[0, 0, pieces]))]
     [written] = decoding.generate(
-        SMALL, decode_parameters(SMALL, params, output_ids=pieces), inputs, LENGTH, batch_size=1
+        T5(SMALL), decode_parameters(SMALL, params, output_ids=pieces), inputs, LENGTH, batch_size=1
     )
     assert set(written) <= set(pieces.tolist())
     assert written[0] == first
@@ -172,13 +174,11 @@ def test_restricted_pieces_are_the_likeliest_among_themselves():
 def test_texts_are_the_same_where_their_pieces_are_among_the_restricted(config):
     inputs = [[*np.random.default_rng(seed).integers(2, 40, 12), 1] for seed in range(6)]
     params = sharpened(2) if config is SMALL else params_of(config, 2)["params"]
-    full = decoding.generate(config, params, inputs, LENGTH, batch_size=6)
+    full = decoding.generate(T5(config), params, inputs, LENGTH, batch_size=6)
     pieces = np.unique([decoding.EOS_ID, *sum(full, [])])
     assert len(pieces) < config.vocab_size
-    assert (
-        decoding.generate(config, decode_parameters(config, params, output_ids=pieces), inputs, LENGTH, batch_size=6)
-        == full
-    )
+    restricted = decode_parameters(config, params, output_ids=pieces)
+    assert decoding.generate(T5(config), restricted, inputs, LENGTH, batch_size=6) == full
 
 
 @pytest.mark.parametrize("config", [SMALL, UNTIED], ids=["tied", "untied"])
@@ -193,11 +193,11 @@ def test_training_on_a_task_s_pieces_is_a_softmax_over_them_alone(config):
     }
 
     def expected(params):
-        logits = forward(T5(config), params, batch)[..., np.array(pieces)]
+        logits = T5(config).apply({"params": params}, **batch)[..., np.array(pieces)]
         return Loss(z_loss=0.1).sums(logits, np.searchsorted(pieces, targets))["loss_sum"]
 
     def found(params):
-        return loss_sums(T5(config), Loss(z_loss=0.1, pieces=pieces), params, batch)["loss_sum"]
+        return loss_sums(T5(config), Loss(z_loss=0.1, output_ids=pieces), params, batch)["loss_sum"]
 
     (value, grads), (other, others) = (jax.value_and_grad(f)(params) for f in (expected, found))
     np.testing.assert_allclose(other, value, rtol=1e-6)

@@ -11,7 +11,8 @@ import jax
 import numpy as np
 
 from explainft.data.vocabulary import EOS_ID
-from explainft.model.t5 import T5, T5Config
+from explainft.model.config import T5Config
+from explainft.model.t5 import T5
 
 # No two sizes are equal, nor is heads * head_dim emb_dim: an exchanged or a missing transpose fails by its shape. The
 # encoder is the deeper stack, because transformers sizes the cache of `generate` by the encoder's layers.

@@ -6,7 +6,7 @@ import transformers
 
 from explainft.checkpoints.hugging_face import tensor_names
 from explainft.data.vocabulary import EOS_ID
-from explainft.model.t5 import T5Config
+from explainft.model.config import T5Config
 from tests.golden.cases import Flat, examples, flatten
 
 

@@ -9,8 +9,8 @@ import seqio
 from t5x import adafactor, losses, models, train_state
 from t5x.examples.t5 import layers, network
 
+from explainft.model.config import T5Config
 from explainft.model.loss import Loss
-from explainft.model.t5 import T5Config
 from tests.golden.cases import Flat, flatten
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from explainft.generation import decoding
 from explainft.model.loss import Loss
+from explainft.model.t5 import T5
 from tests.golden import cases, ours
 from tests.golden.ours import relative_difference
 
@@ -63,7 +64,7 @@ def test_adafactor_after_five_updates_and_after_a_restored_step(name):
 @pytest.mark.parametrize("family", cases.FAMILIES)
 def test_greedy_decoding(family):
     config, prompts = cases.FAMILIES[family], cases.prompts(cases.FAMILIES[family], cases.GOLDEN_PROMPTS)
-    decoded = decoding.generate(config, cases.decoding_params(config), prompts, cases.DECODE_LENGTH, len(prompts))
+    decoded = decoding.generate(T5(config), cases.decoding_params(config), prompts, cases.DECODE_LENGTH, len(prompts))
     # Machines round otherwise: where two logits were closer than this, the other token may be as right.
     firm = np.flatnonzero(golden("hugging_face")[f"{family} leads"] > 1e-4)
     outputs = golden("hugging_face")[f"{family} outputs"]

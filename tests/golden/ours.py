@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import optax
 
+from explainft.model.config import T5Config
 from explainft.model.loss import Loss
-from explainft.model.t5 import T5, T5Config, forward
+from explainft.model.t5 import T5
 from explainft.training import optimizers
 from tests.golden.cases import Flat, flatten
 
@@ -33,7 +34,7 @@ def loss_and_gradients(config: T5Config, params, batch, loss: Loss) -> tuple[np.
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _step(config: T5Config, loss: Loss, params, batch):
     def objective(params):
-        logits_BTV = forward(T5(config), params, batch)
+        logits_BTV = T5(config).apply({"params": params}, **batch)
         return _objective(logits_BTV, batch, loss), logits_BTV
 
     (value, logits_BTV), gradients = jax.value_and_grad(objective, has_aux=True)(params)

@@ -3,7 +3,6 @@
 python -m tests.helpers.eight_devices
 """
 
-import dataclasses
 import json
 
 import jax
@@ -12,8 +11,10 @@ import optax
 
 from explainft.generation import decoding
 from explainft.generation.quantization import DTYPES, decode_parameters
+from explainft.model.config import T5Config
+from explainft.model.execution import ExecutionConfig
 from explainft.model.loss import Loss
-from explainft.model.t5 import T5Config
+from explainft.model.t5 import T5
 from explainft.parallel import sharding
 from explainft.training import optimizers
 from explainft.training.train_state import abstract_state, init_state
@@ -30,13 +31,13 @@ CHOICES = {
     "scan": {"scan_layers": True},
     "microbatches": {"microbatches": 2},
     "bfloat16": {"matmul_precision": "bfloat16"},
-    "chunks": {"logits_at_once": 1024},  # from one position of the targets at a time to eight, as the mesh has it
+    "chunks": {"max_logits": 1024},  # from one position of the targets at a time to eight, as the mesh has it
     "all": {
         "fsdp": True,
         "remat_policy": "minimal",
         "scan_layers": True,
         "microbatches": 2,
-        "logits_at_once": 512,
+        "max_logits": 512,
     },
 }
 # On each mesh, data x model: every choice where both axes are split, all together where the data alone are.
@@ -63,15 +64,15 @@ def keep_gradients():
     return optax.GradientTransformation(lambda params: params, lambda grads, state, params=None: (grads, grads))
 
 
-def three_steps(mesh, fsdp=False, microbatches=1, **compilation):
+def three_steps(mesh, fsdp=False, microbatches=1, **execution):
     """Losses of three steps, the gradients after them, the parameters, and how much of one of them a device holds."""
-    config = dataclasses.replace(CONFIG, **compilation)
     tx = optax.chain(keep_gradients(), optimizers.adafactor(lambda _: 1e-2))
-    like = abstract_state(config, tx, mesh, fsdp)
-    places = jax.tree.map(lambda x: x.sharding, like)
-    state = jax.device_put(init_state(config, tx, 0), places)
+    like = abstract_state(CONFIG, tx, mesh, fsdp)
+    shardings = jax.tree.map(lambda x: x.sharding, like)
+    state = jax.device_put(init_state(CONFIG, tx, 0), shardings)
     with jax.set_mesh(mesh):
-        step = make_train_step(config, tx, Loss(z_loss=1e-4), 0, microbatches, places)
+        model = T5(CONFIG, ExecutionConfig(**execution))
+        step = make_train_step(model, tx, Loss(z_loss=1e-4), 0, microbatches, shardings)
         losses = []
         for i in range(4):
             ended = jax.device_get(state.params)  # after three steps, when the fourth's gradients are taken
@@ -91,7 +92,7 @@ def written(params, dtype):
     """Greedy texts; of fewer bits, of some of the pieces alone."""
     pieces = None if dtype == "float32" else range(1, 40)
     inputs = [row[row > 0] for row in batch(9)["encoder_input_tokens"]]
-    return decoding.generate(CONFIG, decode_parameters(CONFIG, params, dtype, pieces), inputs, 8, len(inputs))
+    return decoding.generate(T5(CONFIG), decode_parameters(CONFIG, params, dtype, pieces), inputs, 8, len(inputs))
 
 
 def main():
@@ -115,7 +116,7 @@ def main():
                 "parameters": difference(ended, their_end),
                 "share": share,
             }
-        placed = jax.device_put(params, sharding.places(params, params, mesh))
+        placed = jax.device_put(params, sharding.shardings(params, params, mesh))
         for dtype in DTYPES:
             pairs = zip(written(placed, dtype), texts[dtype], strict=True)
             found[f"{name} decoding {dtype}"] = sum(one != other for one, other in pairs)

@@ -9,8 +9,10 @@ import pytest
 
 from explainft.generation import decoding
 from explainft.generation.quantization import decode_parameters
+from explainft.model.config import T5Config
+from explainft.model.execution import ExecutionConfig
 from explainft.model.loss import Loss, loss_sums
-from explainft.model.t5 import T5, T5Config
+from explainft.model.t5 import T5
 from explainft.parallel import sharding
 from explainft.training import optimizers
 from explainft.training.train_state import init_state
@@ -46,11 +48,11 @@ def packed_batch():
     }
 
 
-def gradients(config, dropout):
+def gradients(model, dropout):
     rng = jax.random.key(3) if dropout else None
 
     def of(params):
-        return loss_sums(T5(config), Loss(z_loss=1e-4), params, packed_batch(), rng)["loss_sum"]
+        return loss_sums(model, Loss(z_loss=1e-4), params, packed_batch(), rng)["loss_sum"]
 
     return jax.jit(jax.value_and_grad(of))(params())
 
@@ -58,12 +60,12 @@ def gradients(config, dropout):
 @pytest.mark.parametrize("dropout", [False, True])
 def test_attention_in_one_kernel_and_logits_at_once_are_as_good_as_apart(dropout):
     """Each parameter's gradient is no further from that of float32 than bfloat16 numbers have it without the kernel."""
-    fused = sharding.suited(CONFIG, sharding.make_mesh(1), (96, 64))
-    assert fused.attention == "cudnn"
+    execution = sharding.resolve_execution(ExecutionConfig(), CONFIG, sharding.make_mesh(1), (96, 64))
+    assert execution.attention_kernel == "cudnn"
     with jax.default_matmul_precision("highest"):
-        exact_loss, exact = gradients(dataclasses.replace(CONFIG, dtype="float32"), dropout)
-    plain_loss, plain = gradients(CONFIG, dropout)
-    loss, found = gradients(fused, dropout)
+        exact_loss, exact = gradients(T5(dataclasses.replace(CONFIG, dtype="float32")), dropout)
+    plain_loss, plain = gradients(T5(CONFIG), dropout)
+    loss, found = gradients(T5(CONFIG, execution), dropout)
     np.testing.assert_allclose([loss, plain_loss], exact_loss, rtol=5e-3)
 
     def error(a, b):
@@ -76,5 +78,5 @@ def test_attention_in_one_kernel_and_logits_at_once_are_as_good_as_apart(dropout
 
 def test_parameters_rounded_once_write_what_they_write_rounded_at_each_step():
     rows = jnp.asarray(packed_batch()["encoder_input_tokens"])
-    once = decoding.greedy(CONFIG, decode_parameters(CONFIG, params()), rows, 32)
-    np.testing.assert_array_equal(once, decoding.greedy(CONFIG, params(), rows, 32))
+    once = decoding.greedy(T5(CONFIG), decode_parameters(CONFIG, params()), rows, 32)
+    np.testing.assert_array_equal(once, decoding.greedy(T5(CONFIG), params(), rows, 32))

@@ -70,7 +70,7 @@ def test_logits_in_chunks_change_neither_sums_nor_gradients(chunk, dtype):
         return 3 * sums["loss_sum"], sums
 
     def chunked(output, states):
-        sums = loss.sums_of_states(lambda w, y: y @ w, output, states, TARGETS, chunk)
+        sums = loss.sums_of_hidden_states(lambda w, y: y @ w, output, states, TARGETS, chunk)
         return 3 * sums["loss_sum"], sums
 
     wanted, wanted_sums = jax.grad(whole, argnums=(0, 1), has_aux=True)(output, states)

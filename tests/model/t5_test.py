@@ -13,10 +13,12 @@ import pytest
 from explainft.core import jax_setup
 from explainft.core.errors import UserError
 from explainft.model import layers
+from explainft.model.config import T5Config
+from explainft.model.execution import ExecutionConfig
 from explainft.model.flops import matmul_flops
 from explainft.model.layers import relative_position_bucket
-from explainft.model.t5 import T5, T5Config, logits, same_segment
-from explainft.parallel.sharding import suited
+from explainft.model.t5 import T5, same_segment
+from explainft.parallel.sharding import resolve_execution
 
 SMALL = T5Config(
     vocab_size=40, emb_dim=16, num_heads=2, num_encoder_layers=2, num_decoder_layers=2, head_dim=8, mlp_dim=32
@@ -133,7 +135,7 @@ def test_biases_of_positions_and_their_derivative_are_those_of_a_look_up():
     def weighed(of):
         return jax.value_and_grad(lambda biases: jnp.sum(of(biases) * weights_HTS))(biases_HN)
 
-    found = weighed(lambda biases: layers.bias_of_positions(biases, 4))
+    found = weighed(lambda biases: layers.position_bias_matrix(biases, 4))
     for one, other in zip(found, weighed(lambda biases: biases[:, places_TS]), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6)
 
@@ -266,24 +268,24 @@ def test_dropout_leaves_out_an_attention_weight_for_all_queries():
 
 @pytest.mark.parametrize("dropout_rate", [0.0, 0.3])
 def test_attention_a_head_at_a_time_is_attention(monkeypatch, dropout_rate):
-    monkeypatch.setattr(layers, "LONG", 7 * 9)  # the encoder's and the cross attention, not the decoder's own
+    monkeypatch.setattr(layers, "PER_HEAD_MIN_SCORES", 7 * 9)  # not of the decoder's self-attention
     rng = np.random.default_rng(0)
     inputs, targets = rng.integers(2, 40, (3, 10)), rng.integers(2, 40, (3, 7))
     inputs[0, 6:] = 0
     weights = rng.standard_normal((3, 7, 40))
 
-    def loss(params, attention):
-        config = dataclasses.replace(SMALL, dropout_rate=dropout_rate, attention=attention)
+    def loss(params, kernel):
+        model = T5(dataclasses.replace(SMALL, dropout_rate=dropout_rate), ExecutionConfig(kernel))
         rngs = {"dropout": jax.random.key(5)}
-        logits = T5(config).apply(params, inputs, shift(targets), targets, deterministic=False, rngs=rngs)
+        logits = model.apply(params, inputs, shift(targets), targets, deterministic=False, rngs=rngs)
         return (logits * weights).sum()
 
     by_head, together = (
-        jax.jit(jax.value_and_grad(loss), static_argnums=1)(params_of(SMALL), x) for x in ("by_head", "plain")
+        jax.jit(jax.value_and_grad(loss), static_argnums=1)(params_of(SMALL), x) for x in ("per_head", "plain")
     )
     for one, other in zip(jax.tree.leaves(by_head), jax.tree.leaves(together), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
-    text = str(jax.make_jaxpr(loss, static_argnums=1)(params_of(SMALL), "by_head"))
+    text = str(jax.make_jaxpr(loss, static_argnums=1)(params_of(SMALL), "per_head"))
     assert text.count(" scan[") == SMALL.num_encoder_layers + SMALL.num_decoder_layers
 
 
@@ -302,28 +304,32 @@ def mesh(device):
     return jax.sharding.Mesh(np.array([[device]]), ("data", "model"))
 
 
+def resolved(config, mesh, lengths):
+    return resolve_execution(ExecutionConfig(), config, mesh, lengths)
+
+
 def test_one_cpu_attends_to_long_rows_a_head_at_a_time():
     cpu, tpu = mesh(jax.devices("cpu")[0]), mesh(Tpu())
-    assert suited(SMALL, cpu, (128, 512)).attention == "by_head"
-    assert suited(SMALL, cpu, (128, 256)).attention == "plain"
-    assert suited(SMALL, tpu, (512, 512)).attention == "plain"
+    assert resolved(SMALL, cpu, (128, 512)).attention_kernel == "per_head"
+    assert resolved(SMALL, cpu, (128, 256)).attention_kernel == "plain"
+    assert resolved(SMALL, tpu, (512, 512)).attention_kernel == "plain"
 
 
 def test_a_gpu_attends_to_bfloat16_numbers_in_one_kernel():
     gpu = mesh(Gpu())
     bfloat16 = dataclasses.replace(SMALL, dtype="bfloat16")
-    assert suited(bfloat16, gpu, (512, 512)).attention == "cudnn"
-    assert suited(SMALL, gpu, (512, 512)).attention == "plain"
-    assert suited(bfloat16, gpu, (512, 511)).attention == "plain"
-    assert suited(dataclasses.replace(bfloat16, head_dim=4), gpu, (512, 512)).attention == "plain"
+    assert resolved(bfloat16, gpu, (512, 512)).attention_kernel == "cudnn"
+    assert resolved(SMALL, gpu, (512, 512)).attention_kernel == "plain"
+    assert resolved(bfloat16, gpu, (512, 511)).attention_kernel == "plain"
+    assert resolved(dataclasses.replace(bfloat16, head_dim=4), gpu, (512, 512)).attention_kernel == "plain"
 
 
 def test_one_cpu_sums_bfloat16_activations_in_float32():
     cpu, tpu = mesh(jax.devices("cpu")[0]), mesh(Tpu())
     bfloat16 = dataclasses.replace(SMALL, dtype="bfloat16")
-    assert suited(bfloat16, cpu, (8, 8)).matmul_precision == "bfloat16"
-    assert suited(bfloat16, tpu, (8, 8)) == bfloat16
-    assert suited(SMALL, cpu, (8, 8)) == SMALL
+    assert resolved(bfloat16, cpu, (8, 8)).matmul_precision == "bfloat16"
+    assert resolved(bfloat16, tpu, (8, 8)) == ExecutionConfig()
+    assert resolved(SMALL, cpu, (8, 8)) == ExecutionConfig()
 
 
 def rounded(x):
@@ -341,7 +347,7 @@ def test_a_product_of_bfloat16_numbers_and_its_derivatives(monkeypatch, instruct
 
     @jax.jit
     def product(x, kernel, d_y):
-        y, pull = jax.vjp(lambda x, kernel: layers.bfloat16_product(x, kernel, transposed), x, kernel)
+        y, pull = jax.vjp(lambda x, kernel: layers.bfloat16_matmul(x, kernel, transposed), x, kernel)
         return y, *pull(d_y)
 
     y, d_x, d_kernel = product(x, kernel, d_y)
@@ -355,7 +361,7 @@ def test_a_product_of_bfloat16_numbers_and_its_derivatives(monkeypatch, instruct
 
 def compiled_gradients_of_bfloat16_products(transposed):
     def loss(x, kernel):
-        return jnp.sum(jnp.square(layers.bfloat16_product(x, kernel, transposed)))
+        return jnp.sum(jnp.square(layers.bfloat16_matmul(x, kernel, transposed)))
 
     x, kernel = jnp.ones((64, 32)), jnp.ones((48, 32) if transposed else (32, 48))
     return jax.jit(jax.grad(loss, argnums=(0, 1))).lower(x, kernel).compile().as_text()
@@ -386,8 +392,8 @@ def test_which_processors_multiply_bfloat16(monkeypatch, features, multiplies):
 
 def test_xla_copies_nothing_for_the_derivative_of_a_float32_product():
     def loss(x, kernel_DF, kernel_FD):
-        h = jnp.maximum(layers.product(x, kernel_DF, "float32"), 0)
-        return jnp.sum(jnp.square(layers.product(h, kernel_FD, "float32")))
+        h = jnp.maximum(layers.matmul(x, kernel_DF, "float32"), 0)
+        return jnp.sum(jnp.square(layers.matmul(h, kernel_FD, "float32")))
 
     operands = jnp.ones((4, 16, 32)), jnp.ones((32, 48)), jnp.ones((48, 32))
     text = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).lower(*operands).compile().as_text()
@@ -398,8 +404,8 @@ def test_xla_copies_nothing_for_the_derivative_of_a_float32_product():
 def test_products_of_bfloat16_numbers_are_kept_or_made_again_as_others_are(policy):
     tokens = (jnp.ones((2, 6), jnp.int32), jnp.ones((2, 4), jnp.int32), jnp.ones((2, 4), jnp.int32))
 
-    def flops_of_gradients(**choices):
-        network = T5(dataclasses.replace(SMALL, **choices))
+    def flops_of_gradients(**execution):
+        network = T5(SMALL, ExecutionConfig(**execution))
         return matmul_flops(jax.grad(lambda params: jnp.sum(network.apply(params, *tokens))), params_of(SMALL))
 
     kept = flops_of_gradients()
@@ -411,7 +417,7 @@ def test_products_of_bfloat16_numbers_are_kept_or_made_again_as_others_are(polic
 def test_every_kernel_is_multiplied_in_the_precision_asked_for(config):
     """What a kernel has beyond bfloat16 changes the output in float32 alone."""
     tokens = (jnp.arange(2, 14).reshape(2, 6), jnp.arange(8).reshape(2, 4), jnp.arange(3, 11).reshape(2, 4))
-    networks = [T5(dataclasses.replace(config, matmul_precision=precision)) for precision in ("float32", "bfloat16")]
+    networks = [T5(config, ExecutionConfig(matmul_precision=precision)) for precision in ("float32", "bfloat16")]
     applied = [jax.jit(network.apply) for network in networks]
     params = params_of(config)
     before = [apply(params, *tokens) for apply in applied]
@@ -426,7 +432,8 @@ def test_every_kernel_is_multiplied_in_the_precision_asked_for(config):
         embedding, states = params["params"]["token_embedder"]["embedding"], jnp.ones((1, 1, config.emb_dim))
         few = {"token_embedder": {"embedding": jnp.asarray(rounded(embedding), jnp.float32)}}
         plain, fewer = (
-            logits(network, {"token_embedder": {"embedding": embedding}}, states) == logits(network, few, states)
+            network.apply({"params": {"token_embedder": {"embedding": embedding}}}, states, method=T5.logits)
+            == network.apply({"params": few}, states, method=T5.logits)
             for network in networks
         )
         assert not plain.all() and fewer.all()
@@ -434,7 +441,7 @@ def test_every_kernel_is_multiplied_in_the_precision_asked_for(config):
 
 def test_an_unknown_matmul_precision():
     with pytest.raises(UserError, match="MATMUL_PRECISION='int4' must be one of float32, bfloat16"):
-        dataclasses.replace(SMALL, matmul_precision="int4")
+        ExecutionConfig(matmul_precision="int4")
 
 
 def test_bfloat16_activations_stay_close_and_logits_stay_float32():

@@ -14,8 +14,8 @@ from jax.sharding import PartitionSpec
 
 from explainft.core.errors import UserError
 from explainft.generation.quantization import DTYPES
+from explainft.model.config import T5Config
 from explainft.model.parameters import parameter_shapes
-from explainft.model.t5 import T5Config
 from explainft.parallel import sharding
 from tests.helpers import eight_devices
 
@@ -45,7 +45,7 @@ def test_the_optimizer_s_arrays_lie_where_their_parameters_do():
     mesh = sharding.make_mesh()
     params = {"encoder": {"layers_0": {"mlp": {"wi": {"kernel": np.zeros((4, 8))}}}}}
     moments = {"mu": params, "v_row": {"encoder": {"layers_0": {"mlp": {"wi": {"kernel": np.zeros(4)}}}}}, "count": 0}
-    found = sharding.places(jax.tree.map(np.asarray, moments), params, mesh, fsdp=True)
+    found = sharding.shardings(jax.tree.map(np.asarray, moments), params, mesh, fsdp=True)
     kernel = found["mu"]["encoder"]["layers_0"]["mlp"]["wi"]["kernel"]
     assert kernel.spec == PartitionSpec("data", "model")
     assert jax.tree.leaves(found["v_row"])[0].spec == PartitionSpec()

@@ -13,10 +13,12 @@ import optax
 import pytest
 
 from explainft.core.errors import UserError
+from explainft.model.config import T5Config
+from explainft.model.execution import ExecutionConfig
 from explainft.model.flops import matmul_flops
 from explainft.model.loss import Loss
 from explainft.model.parameters import parameter_shapes
-from explainft.model.t5 import T5Config
+from explainft.model.t5 import T5
 from explainft.parallel import sharding
 from explainft.planning import hardware, hlo, plan, plan_table
 from explainft.planning.memory_search import Choice, Estimate, bytes_a_chip, choices, kept_bytes
@@ -228,11 +230,11 @@ def test_the_estimate_counts_state_gradients_and_activations():
     dataset = DatasetConfig("task", {"inputs": 12, "targets": 10}, 8)
     batch = plan.batch_shapes(mesh, dataset.batch_size, dataset.task_feature_lengths)
     kept = {
-        policy: kept_bytes(dataclasses.replace(SMALL, remat_policy=policy), Loss(), batch, 8)
+        policy: kept_bytes(T5(SMALL, ExecutionConfig(remat_policy=policy)), Loss(), batch, 8)
         for policy in ("none", "minimal", "full")
     }
     assert kept["none"] > kept["minimal"] > kept["full"] >= 8 * 10 * 64 * 4  # the logits at least
-    estimate = Estimate(SMALL, tx, Loss(), batch, devices)
+    estimate = Estimate(T5(SMALL), tx, Loss(), batch, devices)
     assert estimate(Choice()) == 4 * parameters + 8 + kept["none"] / 2
     assert estimate(Choice(microbatches=2)) < estimate(Choice())
     assert estimate(Choice(), enough=4 * parameters) == 4 * parameters + 8
@@ -293,8 +295,8 @@ def test_examples_a_row_are_counted_in_the_token_cache(tmp_path, monkeypatch):
 def test_a_plan_on_this_machine_s_cpu():
     devices = jax.devices()[:1]
     parameters = sum(int(np.prod(shape)) for shape in parameter_shapes(SMALL).values())
-    program = plan.decode_program(devices, Choice(), SMALL, 4, 8, 3)
-    longer = plan.decode_program(devices, Choice(), SMALL, 4, 8, 30)
+    program = plan.decode_program(devices, Choice(), T5(SMALL), 4, 8, 3)
+    longer = plan.decode_program(devices, Choice(), T5(SMALL), 4, 8, 30)
     assert program.arguments >= 4 * parameters
     assert program.memory > program.arguments
     # Each further step reads the decoder, and multiplies by it.
@@ -306,7 +308,7 @@ def test_a_plan_of_decoding_counts_the_rounded_parameters_and_those_they_are_mad
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sharding, "are_one_cpu", lambda devices: False)
         exact, rounded = (
-            plan.decode_program(jax.devices()[:1], Choice(), dataclasses.replace(SMALL, dtype=dtype), 4, 8, 3)
+            plan.decode_program(jax.devices()[:1], Choice(), T5(dataclasses.replace(SMALL, dtype=dtype)), 4, 8, 3)
             for dtype in ("float32", "bfloat16")
         )
     assert rounded.arguments == pytest.approx(1.5 * exact.arguments, rel=0.02)

@@ -123,7 +123,7 @@ def our_settings():
     optimization, loss = config.optimization, config.optimization.loss
     rate = recipe.configured(optimizers.learning_rate)(train_steps=optimization.train_steps)
     return {
-        "network": {name: getattr(config.model, name) for name in NETWORK},
+        "network": {name: getattr(config.model.config, name) for name in NETWORK},
         "loss": [loss.z_loss, loss.label_smoothing, loss.normalizing_factor],
         "learning rates": [float(rate(step)) for step in STEPS],
         "clip norm": gin.get_bindings(f"optim.{optimization.optimizer.__name__}")["clip_norm"],

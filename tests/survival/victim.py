@@ -20,8 +20,9 @@ from explainft.core.errors import UserError
 from explainft.data.batches import Batches
 from explainft.evaluation import evaluate
 from explainft.evaluation.evaluate import EvaluationConfig
+from explainft.model.config import T5Config
 from explainft.model.loss import Loss
-from explainft.model.t5 import T5Config
+from explainft.model.t5 import T5
 from explainft.training import optimizers
 from explainft.training.config import DatasetConfig
 from explainft.training.run_directory import RunDirectory
@@ -43,7 +44,7 @@ STEPS = 30
 
 def run(folder: Path, data_dir: str, **changes) -> None:
     settings = dict(
-        model=MODEL,
+        model=T5(MODEL),
         optimizer=optimizers.adamw,
         schedule=functools.partial(optimizers.learning_rate, "constant", 1e-2, 2),
         dataset=DatasetConfig("explained_tiny_short_compact", {"inputs": 32, "targets": 48}, batch_size=48, seed=1),

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import pytest
 
 from explainft.core import jax_setup
+from explainft.model.execution import ExecutionConfig
+from explainft.model.t5 import T5
 from explainft.training import profiling
 from tests.training.train_test import MODEL, rows, run
 
@@ -20,7 +22,12 @@ def flops_of_an_update(folder):
 
 def test_flops_are_the_model_s_whatever_is_computed_again(tmp_path, tiny_data_dir):
     run(tmp_path / "plain", tiny_data_dir, 3)
-    run(tmp_path / "remat", tiny_data_dir, 3, model=dataclasses.replace(MODEL, dropout_rate=0.1, remat_policy="full"))
+    run(
+        tmp_path / "remat",
+        tiny_data_dir,
+        3,
+        model=T5(dataclasses.replace(MODEL, dropout_rate=0.1), ExecutionConfig(remat_policy="full")),
+    )
     assert flops_of_an_update(tmp_path / "remat") == pytest.approx(flops_of_an_update(tmp_path / "plain"))
     # By hand, B = 8, S = 32, T = 48, D = 8, HK = 8, F = 16, V = 160: two products backward for each forward.
     B, S, T, D, HK, F, V = 8, 32, 48, 8, 8, 16, 160

@@ -21,8 +21,10 @@ from explainft.data.batches import Batches
 from explainft.data.vocabulary import Vocabulary
 from explainft.evaluation import evaluate
 from explainft.evaluation.evaluate import EvaluationConfig
+from explainft.model.config import T5Config
+from explainft.model.execution import ExecutionConfig
 from explainft.model.loss import Loss
-from explainft.model.t5 import T5Config
+from explainft.model.t5 import T5
 from explainft.parallel import sharding
 from explainft.parallel.sharding import make_mesh
 from explainft.training import initialize, optimizers, train_state
@@ -43,7 +45,7 @@ EVALUATION = EvaluationConfig("explained_tiny_short_eval_validation_compact", pe
 
 def run(folder, data_dir, steps, **changes):
     settings = dict(
-        model=dataclasses.replace(MODEL, dropout_rate=0.1),
+        model=T5(dataclasses.replace(MODEL, dropout_rate=0.1)),
         optimizer=optimizers.adamw,
         schedule=functools.partial(optimizers.learning_rate, "constant", 1e-2, 2),
         dataset=UNDISTURBED_DATA,
@@ -103,7 +105,13 @@ def test_a_run_s_folder(undisturbed, tiny_data_dir):
 
 
 def test_products_of_bfloat16_numbers_change_a_run_a_little(undisturbed, tmp_path, tiny_data_dir):
-    run(tmp_path / "run", tiny_data_dir, 3, matmul_precision="bfloat16", log_period=1)
+    run(
+        tmp_path / "run",
+        tiny_data_dir,
+        3,
+        model=T5(dataclasses.replace(MODEL, dropout_rate=0.1), ExecutionConfig(matmul_precision="bfloat16")),
+        log_period=1,
+    )
     losses = {row["step"]: row["loss"] for row in rows(tmp_path / "run") if "loss" in row}
     before, after = rows(undisturbed)[0]["loss"], np.mean([losses[step] for step in (1, 2, 3)])
     assert after != before and after == pytest.approx(before, rel=1e-3)
@@ -270,7 +278,7 @@ def test_damaged_metrics_are_named(tmp_path):
             "another task: 'expl",
         ),
         (
-            {"model": dataclasses.replace(MODEL, emb_dim=16, dropout_rate=0.1)},
+            {"model": T5(dataclasses.replace(MODEL, emb_dim=16, dropout_rate=0.1))},
             "another model: emb_dim 8 there, 16 here; choose another MODEL",
         ),
         ({"dataset": dataclasses.replace(UNDISTURBED_DATA, batch_size=4)}, "another data: batch_size 8 there, 4 here"),
@@ -283,7 +291,7 @@ def test_damaged_metrics_are_named(tmp_path):
 def test_a_folder_of_another_run_is_refused(undisturbed, tiny_data_dir, changes, message):
     before = (undisturbed / "config.gin").read_text()
     with pytest.raises(UserError, match=message):
-        run(undisturbed, tiny_data_dir, 12, **{"model": dataclasses.replace(MODEL, dropout_rate=0.1), **changes})
+        run(undisturbed, tiny_data_dir, 12, **{"model": T5(dataclasses.replace(MODEL, dropout_rate=0.1)), **changes})
     assert (undisturbed / "config.gin").read_text() == before
 
 
@@ -291,10 +299,10 @@ def test_a_run_from_before_a_setting_of_the_network_goes_on(undisturbed, tmp_pat
     shutil.copytree(undisturbed, tmp_path / "run")
     for setting in ("relative_attention_max_distance", "encoder_local_radius"):
         change_meta(tmp_path / "run", 10, lambda meta, setting=setting: meta["model"].pop(setting))
-    nearer = dataclasses.replace(MODEL, dropout_rate=0.1, relative_attention_max_distance=32)
+    nearer = T5(dataclasses.replace(MODEL, dropout_rate=0.1, relative_attention_max_distance=32))
     with pytest.raises(UserError, match="another model: relative_attention_max_distance 128 there, 32 here"):
         run(tmp_path / "run", tiny_data_dir, 11, model=nearer)
-    run(tmp_path / "run", tiny_data_dir, 11, model=dataclasses.replace(MODEL, dropout_rate=0.1))
+    run(tmp_path / "run", tiny_data_dir, 11, model=T5(dataclasses.replace(MODEL, dropout_rate=0.1)))
     assert rows(tmp_path / "run")[-1]["step"] == 11
 
 
@@ -348,7 +356,7 @@ def test_settings_out_of_range(make, message):
         ({"initial_checkpoint": {"step": 1e6}}, "INITIAL_STEP=1000000.0 must be an integer"),
         ({"evaluation": EvaluationConfig(EVALUATION.mixture_or_task_name, metric="exact_mach")}, "mean 'exact_match'"),
         ({"microbatches": 3}, r"BATCH_SIZE=8 must be a positive multiple of 3 .*try 6"),
-        ({"model": T5Config(**{**vars(MODEL), "vocab_size": 50})}, "vocab_size=50 is smaller than the 159 pieces"),
+        ({"model": T5(dataclasses.replace(MODEL, vocab_size=50))}, "vocab_size=50 is smaller than the 159 pieces"),
         (
             {"dataset": DatasetConfig(TASK, {"inputs": 32, "targets": 9}, 8)},
             "targets=9 is too short for .* of 600 examples",
@@ -434,7 +442,7 @@ def assert_close(a, b):
 
 def one_step(batch, microbatches=1, loss=UNSMOOTHED):
     tx = optimizers.adamw(lambda _: 0.1, clip_norm=None)
-    state, sums = make_train_step(MODEL, tx, loss, 0, microbatches)(init_state(MODEL, tx, 0), batch)
+    state, sums = make_train_step(T5(MODEL), tx, loss, 0, microbatches)(init_state(MODEL, tx, 0), batch)
     return state, {name: float(value) for name, value in sums.items()}
 
 
@@ -474,7 +482,7 @@ def test_dropout_is_drawn_anew_at_each_step_from_seed_and_step_alone(batches):
     batch = batches(12, True)[0]
 
     def losses(seed):
-        step, state, found = make_train_step(config, tx, UNSMOOTHED, seed), init_state(config, tx, 0), []
+        step, state, found = make_train_step(T5(config), tx, UNSMOOTHED, seed), init_state(config, tx, 0), []
         for _ in range(2):
             state, sums = step(state, batch)
             found.append(float(sums["loss_sum"]))
