@@ -1,6 +1,6 @@
-"""The report of runs: a table, figures and a page, from the files in their folders alone.
+"""The report of runs: a table, charts and a page, from the files in their directories alone.
 
-What T5X does not write is not known of its runs, and a dash in the table.
+A dash in the table stands for what T5X does not write.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ MISSING = "-"
 
 
 def table(runs: Sequence[Run]) -> str:
-    """A Markdown table: a row for each run and task, of the task's last step. A dash is what the files do not say."""
+    """A Markdown table: a row for each run and task, of the task's last step. A dash stands for what is unknown."""
     lines = [HEADER, *([cell.replace("|", "\\|") for cell in row] for row in rows(runs))]
     widths = [max(len(cells[i]) for cells in lines) for i in range(len(HEADER))]
     rule = ["-" * (width - 1) + (":" if i >= TEXT_COLUMNS else "-") for i, width in enumerate(widths)]
@@ -52,8 +52,8 @@ def _rows(run: Run) -> Iterator[tuple[str, ...]]:
         )
 
 
-def _percent(share: float | None) -> str:
-    return MISSING if share is None else f"{share:.1%}"
+def _percent(fraction: float | None) -> str:
+    return MISSING if fraction is None else f"{fraction:.1%}"
 
 
 def _count(number: float | None) -> str:
@@ -61,9 +61,9 @@ def _count(number: float | None) -> str:
 
 
 def write_report(paths: Sequence[Path], output: Path) -> None:
-    """Prints the table of the runs in `paths`, and writes it, the figures and the page into the folder `output`."""
+    """Prints the table of the runs in `paths`, and writes it, the charts and the page into the directory `output`."""
     runs = [read_run(path) for path in paths]
-    if len({run.name for run in runs}) < len(runs):  # two folders of one name: their paths tell them apart
+    if len({run.name for run in runs}) < len(runs):  # two directories of one name: the paths distinguish them
         runs = [dataclasses.replace(run, name=str(path)) for run, path in zip(runs, paths, strict=True)]
     predictions = [read_predictions(run) for run in runs]
     text = table(runs)
@@ -72,8 +72,8 @@ def write_report(paths: Sequence[Path], output: Path) -> None:
         output.mkdir(parents=True, exist_ok=True)
         (output / "table.md").write_text(text, encoding="utf-8")
         (output / "report.html").write_text(document, encoding="utf-8")
-        written = [output / "report.html", output / "table.md", *charts.plot(runs, predictions, output)]
+        written = [output / "report.html", output / "table.md", *charts.write(runs, predictions, output)]
     except OSError as e:
-        raise UserError(f"cannot write --output={str(output)!r} ({e.strerror}); choose a writable folder") from e
+        raise UserError(f"cannot write --output={str(output)!r} ({e.strerror}); choose a writable directory") from e
     print(text, end="")
     print(*written, sep="\n", file=sys.stderr)

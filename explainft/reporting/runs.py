@@ -1,4 +1,4 @@
-"""What the folders of runs say: metrics and predictions, as the built-in engine and T5X write them."""
+"""Reads run directories: metrics and predictions, as the built-in engine and T5X write them."""
 
 import dataclasses
 import functools
@@ -25,7 +25,7 @@ _PREDICTIONS = re.compile(r"(.+?)-(-?[0-9]{5,})\.jsonl")
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a run's folder says: the training rows by step, and the metrics by task and step; steps ascend."""
+    """The content of a run directory: the training rows by step, and the metrics by task and step; steps ascend."""
 
     name: str
     path: Path
@@ -120,10 +120,10 @@ class Group(NamedTuple):
     """Exact match of the examples of one operator, depth or length, with its Wilson interval."""
 
     name: str
-    share: float
+    accuracy: float
     low: float
     high: float
-    n: int  # 0 where it is not known; the interval is the share alone then
+    n: int  # 0 where it is not known; the interval is the accuracy alone then
 
 
 def groups(metrics: Metrics, kind: str) -> list[Group]:
@@ -131,9 +131,9 @@ def groups(metrics: Metrics, kind: str) -> list[Group]:
     prefix = f"exact_match/{kind}/"
     found = []
     for name in sorted([key.removeprefix(prefix) for key in metrics if key.startswith(prefix)], key=group_order):
-        share, n = metrics[prefix + name], int(metrics.get(f"n/{kind}/{name}", 0))
-        low, high = wilson(round(share * n), n) if n else (share, share)
-        found.append(Group(name, share, low, high, n))
+        accuracy, n = metrics[prefix + name], int(metrics.get(f"n/{kind}/{name}", 0))
+        low, high = wilson(round(accuracy * n), n) if n else (accuracy, accuracy)
+        found.append(Group(name, accuracy, low, high, n))
     return found
 
 
@@ -195,8 +195,8 @@ class Predictions:
     texts: list[str]
 
     @functools.cached_property
-    def mistakes(self) -> list[listops.FirstError | None]:
-        """The first mistake of each text."""
+    def first_errors(self) -> list[listops.FirstError | None]:
+        """The first error of each output."""
         found = []
         for target, text in zip(self.targets, self.texts, strict=True):
             tree = listops.parse(target["expression"])

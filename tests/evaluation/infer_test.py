@@ -10,7 +10,7 @@ from explainft.checkpoints.progress import Progress
 from explainft.core.errors import UserError
 from explainft.evaluation import infer
 from explainft.evaluation.infer import Prediction
-from tests.helpers.run_folders import shipped
+from tests.helpers.run_directories import shipped
 
 
 def prediction(expression, explanation):

@@ -10,7 +10,7 @@ from explainft import listops
 from explainft.data import token_cache
 from explainft.evaluation import evaluate, infer
 from explainft.listops.configs import CONFIGS
-from tests.helpers.run_folders import shipped
+from tests.helpers.run_directories import shipped
 
 OUTER, INNER = "[MAX 2 [MIN 4 [SUM 7 5 ] 3 8 ] 1 ]", "[MIN 4 [SUM 7 5 ] 3 8 ]"
 OTHER = "[SUM 7 5 [MED 1 2 9 ] 3 ]"

@@ -1,14 +1,19 @@
-from pathlib import Path
+"""The charts: their data are the evaluations, and what Vega draws of them can be told apart and read."""
 
-import numpy as np
+import functools
+import itertools
+from pathlib import Path
+from typing import Any
+
+import altair as alt
 import pytest
-from matplotlib import colors
+import vl_convert
 
 from explainft import listops
 from explainft.evaluation import metrics
-from explainft.reporting import charts
+from explainft.reporting import charts, looks, vega
 from explainft.reporting.runs import read_predictions, read_run
-from tests.helpers.run_folders import (
+from tests.helpers.run_directories import (
     TEST,
     evaluation,
     many_runs,
@@ -31,109 +36,174 @@ def t5x(tmp_path) -> Path:
     return write_t5x(tmp_path)
 
 
-def drawn(ax) -> dict[str, list[tuple[float, float]]]:
-    return {line.get_label(): [tuple(point) for point in line.get_xydata().tolist()] for line in ax.get_lines()}
+class Drawn:
+    """A chart's description, and what Vega makes of it."""
+
+    def __init__(self, chart):
+        self.spec = vega.finished(chart)
+        self.panels = [Drawn(_with_data(panel, chart.data)) for panel in getattr(chart, "hconcat", [])]
+
+    @functools.cached_property
+    def _items(self) -> list[tuple[str, dict[str, Any]]]:
+        scene = vl_convert.vegalite_to_scenegraph(self.spec, vl_version=vega.VEGA_LITE)
+        return list(_items(scene["scenegraph"]))
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [row for rows in self.spec["datasets"].values() for row in rows]
+
+    def lines(self) -> dict[str, list[tuple[float, float]]]:
+        lines: dict[str, list[tuple[float, float]]] = {}
+        for row in self.rows():
+            if "exact match" in row:
+                lines.setdefault(row["run"], []).append((row["x"], row["exact match"]))
+        return lines
+
+    def marks(self, kind: str) -> list[dict[str, Any]]:
+        return [item for marktype, item in self._items if marktype == kind]
+
+    def texts(self) -> list[str]:
+        texts = [item["text"] for item in self.marks("text") if item.get("text")]
+        return [line for text in texts for line in (text if isinstance(text, list) else [text])]
+
+    def title(self) -> str:
+        """Of the horizontal axis."""
+        return next(layer for layer in _layers(self.spec) if "x" in layer["encoding"])["encoding"]["x"]["title"]
 
 
-def texts(fig) -> list[str]:
-    return [text.get_text() for ax in fig.axes for text in ax.texts]
+def _with_data(panel, shared):
+    """A panel alone; what all panels have in common stands in the chart."""
+    panel = panel.copy()
+    panel.data = panel.data if shared is alt.Undefined else shared
+    return panel
 
 
-def test_the_curves_are_the_evaluations(medium, tmp_path):
+def _items(scene, marktype=None):
+    for item in scene.get("items", []):
+        if "items" in item:
+            yield from _items(item, item.get("marktype"))
+        elif marktype:
+            yield marktype, item
+
+
+def _layers(spec):
+    return [inner for layer in spec["layer"] for inner in _layers(layer)] if "layer" in spec else [spec]
+
+
+def symbols(drawn: Drawn) -> set[tuple[str, str]]:
+    return {(item["fill"], item["shape"]) for item in drawn.marks("symbol")}
+
+
+def named(texts: list[str]) -> list[str]:
+    """The names of runs among the texts."""
+    return [text for text in texts if text[0] in "●■▲◆"]
+
+
+def test_curves_are_the_evaluations(medium, tmp_path):
     other = tmp_path / "other"
     write_lines(other / "metrics.jsonl", [training_row(100, 6400, 600)])
     task = "explained_tiny_none_eval_validation_compact"
     write_lines(other / f"inference_eval/{task}-metrics.jsonl", [evaluation(50, 0.25), evaluation(100, 0.5)])
-    fig = charts.figure([read_run(medium), read_run(other)])
-    steps, examples, minutes = fig.axes
-    assert drawn(steps) == {"medium": [(5, 0.25), (15, 0.5), (30, 0.875)], "other": [(50, 0.25), (100, 0.5)]}
-    assert drawn(examples) == {
+    drawn = Drawn(charts.training([read_run(medium), read_run(other)]))
+    steps, examples, minutes = drawn.panels
+    assert steps.lines() == {"medium": [(5, 0.25), (15, 0.5), (30, 0.875)], "other": [(50, 0.25), (100, 0.5)]}
+    assert examples.lines() == {
         "medium": [(500, 0.25), (2000, 0.5), (5000, 0.875)],
         "other": [(3200, 0.25), (6400, 0.5)],
     }
-    assert drawn(minutes) == {"medium": [(0.25, 0.25), (0.75, 0.5), (1.5, 0.875)], "other": [(5, 0.25), (10, 0.5)]}
-    assert [ax.get_xlabel() for ax in fig.axes] == ["training steps", "training examples seen", "minutes of training"]
-    assert steps.get_ylim() == examples.get_ylim() == minutes.get_ylim() == (0, 1)
-    assert texts(fig) == ["● medium  87.5%", "● other  50.0%"]
-    for ax in fig.axes:
-        assert [line.get_color() for line in ax.get_lines()] == [text.get_color() for text in minutes.texts]
-
-
-def test_the_band_is_the_interval(medium):
-    examples = charts.figure([read_run(medium)]).axes[1]
-    (band,) = examples.collections
-    corners = {tuple(point) for point in band.get_paths()[0].vertices.tolist()}
-    assert corners == {(500, 0.125), (500, 0.3125), (2000, 0.375), (2000, 0.5625), (5000, 0.75), (5000, 0.9375)}
-    assert colors.same_color(band.get_facecolor()[0, :3], examples.get_lines()[0].get_color())
-
-
-def test_an_evaluation_past_the_last_training_row_is_placed_by_its_step_alone(medium):
-    write_lines(medium / "metrics.jsonl", [training_row(10, 1000, 30.0), training_row(20, 3000, 60.0)])
-    fig = charts.figure([read_run(medium)])
-    assert drawn(fig.axes[0]) == {"medium": [(5, 0.25), (15, 0.5), (30, 0.875)]}
-    assert drawn(fig.axes[1]) == {"medium": [(500, 0.25), (2000, 0.5)]}
-    assert texts(fig) == ["● medium  87.5%"]
-
-
-def test_without_examples_the_curves_are_drawn_against_steps_alone(t5x):
-    fig = charts.figure([read_run(t5x)])
-    (steps,) = fig.axes
-    assert drawn(steps) == {"t5x": [(1000, 0.125), (2000, 0.375)]}
-    assert steps.get_xlabel() == "training steps"
-    assert texts(fig) == ["● t5x  37.5%"]
-
-
-def test_a_run_that_cannot_be_drawn_everywhere_is_named(medium, t5x, tmp_path):
-    write_lines(tmp_path / "new/metrics.jsonl", [training_row(10, 1000, 30.0)])
-    fig = charts.figure([read_run(t5x), read_run(medium), read_run(tmp_path / "new")])
-    assert [list(drawn(ax)) for ax in fig.axes] == [["t5x", "medium"], ["medium"], ["medium"]]
-    assert texts(fig)[0].split("\n") == [
-        "not drawn, for want of validation evaluations: new",
-        "against steps alone, for want of metrics.jsonl: t5x",
+    assert minutes.lines() == {"medium": [(0.25, 0.25), (0.75, 0.5), (1.5, 0.875)], "other": [(5, 0.25), (10, 0.5)]}
+    assert [panel.title() for panel in drawn.panels] == [
+        "training steps",
+        "training examples seen",
+        "minutes of training",
     ]
+    assert named(drawn.texts()) == ["● medium  87.5%", "● other  50.0%"]
+    for panel in drawn.panels:
+        assert {"0%", "100%"} <= set(panel.texts())
+    ends = {item["text"]: item["fill"] for item in minutes.marks("text") if item.get("text", " ")[0] == "●"}
+    assert list(ends.values()) == list(dict.fromkeys(item["fill"] for item in minutes.marks("symbol")))
+
+
+def test_band_is_the_interval(medium):
+    drawn = Drawn(charts.training([read_run(medium)])).panels[1]
+    assert [(row["x"], row["low"], row["high"]) for row in drawn.rows() if "low" in row] == [
+        (500, 0.125, 0.3125), (2000, 0.375, 0.5625), (5000, 0.75, 0.9375),
+    ]  # fmt: skip
+    area, height = drawn.marks("area"), 280
+    ends = [sorted((1 - item["y"] / height, 1 - item["y2"] / height)) for item in area]
+    assert ends == [pytest.approx([row["low"], row["high"]]) for row in drawn.rows() if "low" in row]
+    assert {item["fill"] for item in area} == {item["fill"] for item in drawn.marks("symbol")}
+
+
+def test_evaluation_past_the_last_training_row_has_a_step_alone(medium):
+    write_lines(medium / "metrics.jsonl", [training_row(10, 1000, 30.0), training_row(20, 3000, 60.0)])
+    drawn = Drawn(charts.training([read_run(medium)]))
+    assert drawn.panels[0].lines() == {"medium": [(5, 0.25), (15, 0.5), (30, 0.875)]}
+    assert drawn.panels[1].lines() == {"medium": [(500, 0.25), (2000, 0.5)]}
+    assert named(drawn.texts()) == ["● medium  87.5%"]
+
+
+def test_without_examples_steps_are_the_only_axis(t5x):
+    drawn = Drawn(charts.training([read_run(t5x)]))
+    [steps] = drawn.panels
+    assert steps.lines() == {"t5x": [(1000, 0.125), (2000, 0.375)]} and steps.title() == "training steps"
+    assert named(drawn.texts()) == ["● t5x  37.5%"]
+
+
+def test_run_that_cannot_be_drawn_everywhere_is_named(medium, t5x, tmp_path):
+    write_lines(tmp_path / "new/metrics.jsonl", [training_row(10, 1000, 30.0)])
+    drawn = Drawn(charts.training([read_run(t5x), read_run(medium), read_run(tmp_path / "new")]))
+    assert [list(panel.lines()) for panel in drawn.panels] == [["t5x", "medium"], ["medium"], ["medium"]]
+    assert {
+        "not drawn, without validation evaluations: new",
+        "against steps alone, without metrics.jsonl: t5x",
+    } <= set(drawn.texts())
 
 
 def test_any_two_of_21_runs_look_different(medium):
     runs = many_runs(read_run(medium), 21)
-    curves, dots = charts.figure(runs), charts.breakdown(runs)
-    for fig in (curves, dots):
-        lines = [line for line in fig.axes[0].get_lines() if line.get_xdata()[0] < 5.5]
-        assert len({(line.get_color(), line.get_marker()) for line in lines}) == 21
+    curves, dots = Drawn(charts.training(runs)), Drawn(charts.breakdown(runs))
+    characters = {shape: character for shape, character in looks.MARKERS}
+    for drawn in (curves, dots):
+        found = symbols(drawn.panels[0])
+        assert len(found) == 21
         # Each name is beside the marker and in the colour of its run.
-        shapes = {"●": "o", "■": "s", "▲": "^"}
-        named = {(text.get_color(), shapes[text.get_text()[0]]) for ax in fig.axes for text in ax.texts}
-        assert named == {(line.get_color(), line.get_marker()) for line in lines}
-    assert len({(line.get_color(), line.get_linestyle()) for line in curves.axes[0].get_lines()}) == 21
-    # The dots of one group stand side by side, half of each to be seen at least.
-    for ax in dots.axes:
-        xs = sorted(line.get_xdata()[0] for line in ax.get_lines())
-        apart = np.diff(ax.transData.transform([(x, 0) for x in xs])[:, 0]) / dots.dpi * 72
-        assert len(apart) == 4 * 21 - 1 and min(apart) > 2.5  # points; a dot has 5
+        names = {(item["fill"], item["text"][0]) for item in drawn.marks("text") if item["text"][0] in "●■▲◆"}
+        assert names == {(fill, characters[shape]) for fill, shape in found}
+    lines = {(item["stroke"], tuple(item["strokeDash"])) for item in curves.panels[0].marks("line")}
+    assert len(lines) == 21
+    # The dots of one group stand side by side, half of each visible.
+    for panel in dots.panels:
+        xs = sorted(item["x"] for item in panel.marks("symbol"))
+        apart = [after - before for before, after in itertools.pairwise(xs)]
+        diameter = 2 * (45 / 3.14159) ** 0.5
+        assert len(apart) == 4 * 21 - 1 and min(apart) > diameter / 2
 
 
-def test_a_marker_stands_at_some_points_of_a_long_curve(t5x):
+def test_points_of_a_long_curve_are_smaller(t5x):
+    def size() -> float:
+        return Drawn(charts.training([read_run(t5x)])).marks("symbol")[0]["size"]
+
+    short = size()
     task = "explained_tiny_none_eval_validation"
     write_lines(t5x / f"inference_eval/{task}-metrics.jsonl", [evaluation(step, 0.5) for step in range(100)])
-    (line,) = charts.figure([read_run(t5x)]).axes[0].get_lines()
-    assert (line.get_marker(), line.get_markevery()) == ("o", 8)
+    assert size() < short
 
 
-def test_two_validation_tasks_are_told_apart(t5x):
+def test_two_validation_tasks_are_two_curves(t5x):
     write_lines(t5x / "inference_eval/x_eval_validation-metrics.jsonl", [evaluation(10, 0.5)])
     write_lines(t5x / "inference_eval/x_eval_test-metrics.jsonl", [evaluation(10, 0.5)])
-    lines = drawn(charts.figure([read_run(t5x)]).axes[0])
-    assert list(lines) == ["t5x", "t5x x"]
+    assert list(Drawn(charts.training([read_run(t5x)])).panels[0].lines()) == ["t5x", "t5x x"]
 
 
-def test_flops_have_a_panel_where_every_run_knows_them(medium, tmp_path):
+def test_flops_have_a_panel_where_every_run_has_them(medium, tmp_path):
     other = tmp_path / "other"
     write_lines(other / "metrics.jsonl", [training_row(100, 6400, 600) | {"flops_per_second": 1e9}])
     task = "explained_tiny_none_eval_validation_compact"
     write_lines(other / f"inference_eval/{task}-metrics.jsonl", [evaluation(50, 0.25), evaluation(100, 0.5)])
-    fig = charts.figure([read_run(other)])
-    assert [ax.get_xlabel() for ax in fig.axes][3:] == ["training FLOPs"]
-    assert drawn(fig.axes[3]) == {"other": [(3e11, 0.25), (6e11, 0.5)]}
-    assert len(charts.figure([read_run(other), read_run(medium)]).axes) == 3
+    drawn = Drawn(charts.training([read_run(other)]))
+    assert drawn.panels[3].title() == "training FLOPs"
+    assert drawn.panels[3].lines() == {"other": [(3e11, 0.25), (6e11, 0.5)]}
+    assert len(charts.training([read_run(other), read_run(medium)]).hconcat) == 3
 
 
 @pytest.mark.parametrize(
@@ -150,114 +220,116 @@ def test_labels_are_spread(heights, placed):
     assert charts.spread(heights, gap=0.1) == pytest.approx(placed)
 
 
-def test_the_breakdown_shows_the_test_split(medium):
+def test_breakdown_shows_the_test_split(medium):
+    drawn = Drawn(charts.breakdown([read_run(medium)]))
+    groups = [{row["name"]: row for row in panel.rows() if "name" in row} for panel in drawn.panels]
+    assert [{name: row["accuracy"] for name, row in rows.items()} for rows in groups] == [
+        {"MAX": 0.75, "SUM": 0.5}, {"2": 1.0, "10": 0.5}, {"5-9": 0.9, "20-24": 0.6},
+    ]  # fmt: skip
+    sum_, longest = groups[0]["SUM"], groups[2]["20-24"]
+    assert (sum_["low"], sum_["high"]) == pytest.approx(metrics.wilson(30, 60))
+    assert (longest["low"], longest["high"]) == pytest.approx(metrics.wilson(54, 90))
+    labels = [
+        [text for text in panel.texts() if text in rows] for panel, rows in zip(drawn.panels, groups, strict=True)
+    ]
+    assert labels == [["MAX", "SUM"], ["2", "10"], ["5-9", "20-24"]]  # by number
+    assert named(drawn.texts()) == ["● medium: test, step 20, n = 100"]
+
+
+def test_breakdown_shows_runs_side_by_side(medium):
     run = read_run(medium)
-    fig = charts.breakdown([run])
-    names = [[label.get_text() for label in ax.get_xticklabels()] for ax in fig.axes]
-    assert names == [["MAX", "SUM"], ["2", "10"], ["5-9", "20-24"]]
-    dots = [[line.get_xydata()[0].tolist() for line in ax.get_lines()] for ax in fig.axes]
-    assert dots == [[[0, 0.75], [1, 0.5]], [[0, 1.0], [1, 0.5]], [[0, 0.9], [1, 0.6]]]
-    bars = [[bar.get_segments()[0][:, 1].tolist() for bar in ax.collections] for ax in fig.axes]
-    assert bars[0] == [pytest.approx(metrics.wilson(30, 40)), pytest.approx(metrics.wilson(30, 60))]
-    assert bars[2][1] == pytest.approx(metrics.wilson(54, 90))
-    assert texts(fig) == ["● medium: test, step 20, n = 100"]
+    dots = Drawn(charts.breakdown([run, run])).panels[0].marks("symbol")
+    first, second = sorted({item["x"] for item in dots})[:2]
+    assert 5 < second - first < 13 and len({item["fill"] for item in dots}) == 2
 
 
-def test_the_breakdown_sets_runs_apart_side_by_side(medium):
-    run = read_run(medium)
-    operators = charts.breakdown([run, run]).axes[0].get_lines()
-    xs = [line.get_xdata()[0] for line in operators]
-    assert xs == pytest.approx([-0.08, 0.92, 0.08, 1.08])
-    assert len({line.get_color() for line in operators}) == 2
-
-
-def test_without_a_test_split_the_breakdown_shows_the_task_evaluated_last(t5x):
+def test_without_a_test_split_the_latest_task_is_shown(t5x):
     write_lines(t5x / "inference_eval/a-metrics.jsonl", [evaluation(1500, 0.5)])
-    run = read_run(t5x)
-    task, step, scores = charts.last_evaluation(run)
+    task, step, scores = charts.last_evaluation(read_run(t5x))
     assert (task, step, scores["exact_match"]) == ("explained_tiny_none_eval_validation", 2000, 0.375)
 
 
-def test_what_a_run_was_trained_on_comes_before_other_configs(tmp_path):
-    folder = write_two_configs(tmp_path)
-    run = read_run(folder)
+def test_own_config_comes_before_others(tmp_path):
+    directory = write_two_configs(tmp_path)
+    run = read_run(directory)
     assert charts.last_evaluation(run)[:2] == (TEST, 20)
-    assert texts(charts.breakdown([run])) == ["● medium: test, step 20, n = 100"]
-    assert list(drawn(charts.figure([run]).axes[0])) == ["medium"]
-    (heat_map,) = charts.heatmap([run]).axes
-    splits = [label.get_text() for label in heat_map.get_xticklabels()]
-    assert splits[:3] == ["validation", "test", "larger numbers"]
-    assert splits[3:] == ["tiny_25_96\nvalidation", "tiny_25_96 test", "tiny_25_96\nlarger numbers"]
+    assert named(Drawn(charts.breakdown([run])).texts()) == ["● medium: test, step 20, n = 100"]
+    assert list(Drawn(charts.training([run])).panels[0].lines()) == ["medium"]
+    heading = Drawn(charts.heatmap([run])).texts()[:10]
+    assert heading[:3] == ["validation", "test", "larger numbers"]
+    assert heading[3:8] == ["tiny_25_96", "validation", "tiny_25_96 test", "tiny_25_96", "larger numbers"]
     # Any split of its own before the test split of another config.
-    (folder / f"inference_eval/{TEST}-metrics.jsonl").unlink()
-    assert texts(charts.breakdown([read_run(folder)])) == ["● medium: larger numbers, step 30, n = 100"]
+    (directory / f"inference_eval/{TEST}-metrics.jsonl").unlink()
+    texts = Drawn(charts.breakdown([read_run(directory)])).texts()
+    assert named(texts) == ["● medium: larger numbers, step 30, n = 100"]
 
 
-def test_the_heat_map_has_every_number(medium, t5x):
-    (ax,) = charts.heatmap([read_run(medium), read_run(t5x)]).axes
-    written = {text.get_position(): text.get_text() for text in ax.texts if text.get_text()}
-    assert [label.get_text() for label in ax.get_xticklabels()] == ["validation", "test"]
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["medium", "t5x"]
-    places = {(x, int(y)): [] for x, y in written}
-    for (x, y), text in sorted(written.items()):
-        places[(x, int(y))].append(text)
-    assert places == {
-        (0.5, 0): ["87.5%", "[75.0, 93.8]"],
-        (1.5, 0): ["62.5%", "[50.0, 68.8]"],
-        (0.5, 1): ["37.5%", "[25.0, 43.8]"],
-        (1.5, 1): ["-"],
+def test_heatmap_has_every_number(medium, t5x):
+    drawn = Drawn(charts.heatmap([read_run(medium), read_run(t5x)]))
+    assert drawn.texts()[:4] == ["validation", "test", "medium", "t5x"]
+    cells = {(row["row"], row["split"]): (row["text"], row["interval"]) for row in drawn.rows()}
+    assert cells == {
+        (0, "validation"): ("87.5%", "[75.0, 93.8]"),
+        (0, "test"): ("62.5%", "[50.0, 68.8]"),
+        (1, "validation"): ("37.5%", "[25.0, 43.8]"),
+        (1, "test"): ("-", ""),
     }
-    fills = [colors.to_hex(patch.get_facecolor()) for patch in ax.patches]
-    assert fills == [charts.heat(share)[0] for share in (0.875, 0.625, 0.375, None)]
+    fills = [item["fill"] for item in drawn.marks("rect")]
+    assert fills == [looks.heat(accuracy)[0] for accuracy in (0.875, 0.625, 0.375, None)]
 
 
 def luminance(colour: str) -> float:
     """As WCAG 2.2 defines it."""
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colors.to_rgb(colour)]
+    channels = [byte / 255 for byte in bytes.fromhex(colour[1:])]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def test_a_larger_share_is_darker_and_its_number_can_be_read():
-    shades = [charts.heat(share / 100) for share in range(101)]
+def test_higher_accuracy_is_darker_and_its_number_is_legible():
+    shades = [looks.heat(percent / 100) for percent in range(101)]
     fills = [luminance(fill) for fill, _ in shades]
     assert fills == sorted(fills, reverse=True) and fills[0] > 0.8 and fills[-1] < 0.06
-    for fill, ink in [*shades, charts.heat(None)]:
+    for fill, ink in [*shades, looks.heat(None)]:
         light, dark = sorted([luminance(fill), luminance(ink)], reverse=True)
         assert (light + 0.05) / (dark + 0.05) > 4.5, fill
 
 
-# ---- mistakes
+# ---- first errors
 
 
-def test_the_bars_are_the_shares_of_the_first_mistakes(medium, t5x):
+def test_bars_are_the_fractions_of_the_first_errors(medium, t5x):
     tree = listops.parse("[SUM 7 [MIN 4 6 ] ]")
-    right = listops.explain(tree, "medium")
-    wrong = [right.replace("is 4", "is 6"), right.replace("[7, 4]", "[7, 5]"), right.replace("answer: 1", "answer: 3")]
-    rows = [prediction(listops.format(tree), 1, text) for text in [right] * 37 + wrong]
+    gold = listops.explain(tree, "medium")
+    wrong = [gold.replace("is 4", "is 6"), gold.replace("[7, 4]", "[7, 5]"), gold.replace("answer: 1", "answer: 3")]
+    rows = [prediction(listops.format(tree), 1, text) for text in [gold] * 37 + wrong]
     write_lines(medium / f"inference_eval/{TEST}-000020.jsonl", rows)
     write_lines(t5x / "inference_eval/a_eval_longer-000010.jsonl", rows[-1:])
-    fig = charts.mistakes([read_predictions(read_run(medium)), read_predictions(read_run(t5x))])
-    (ax,) = fig.axes
-    bars = [bar.get_bbox().bounds for bar in ax.patches]
-    colour_of = {kind: fill for kind, (_, fill) in charts.KINDS.items()}
-    shares = [{}, {}]
-    for (x, y, width, height), bar in zip(bars, ax.patches, strict=True):
-        if width > 0:
-            shares[round(y + height / 2)][colors.to_hex(bar.get_facecolor())] = (x, x + width)
+    drawn = Drawn(charts.first_errors([read_predictions(read_run(medium)), read_predictions(read_run(t5x))]))
+    labels = {label: kind for kind, (label, _) in looks.KINDS.items()}
+    bars: list[dict[str, Any]] = [{}, {}]
+    for row in drawn.rows():
+        if row["end"] > row["start"]:
+            bars[row["set"]][labels[row["kind"]]] = (row["start"], row["end"])
     starts = {"valid": 0.0, "copy": 0.925, "arithmetic": 0.95, "answer": 0.975}
     ends = dict(zip(starts, [*list(starts.values())[1:], 1.0], strict=True))
-    first = {colors.to_hex(colour_of[kind]): pytest.approx((starts[kind], ends[kind])) for kind in starts}
-    assert shares == [first, {colors.to_hex(colour_of["answer"]): pytest.approx((0, 1))}]
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["medium · test", "t5x a · longer"]
-    assert texts(fig) == ["92.5%", "n = 40", "100.0%", "n = 1"]  # 2.5% have no room
-    legend = {text.get_text() for text in ax.get_legend().get_texts()}
-    assert legend == {label for label, _ in charts.KINDS.values()}
+    assert bars == [{kind: pytest.approx((starts[kind], ends[kind])) for kind in starts}, {"answer": (0, 1)}]
+    fills = {item["fill"] for item in drawn.marks("rect") if item["width"] > 0}
+    assert fills == {looks.KINDS[kind][1] for kind in starts}
+    texts = drawn.texts()
+    assert {"medium · test", "t5x a · longer", "92.5%", "n = 40", "n = 1"} <= set(texts)
+    assert "2.5%" not in texts and "undefined" not in texts  # 2.5% have no room
+    assert {label for label, _ in looks.KINDS.values()} <= set(texts)
 
 
-def test_every_kind_of_mistake_has_a_label():
-    assert charts.KINDS.keys() == {charts.VALID, *listops.ERROR_KINDS}
+def test_every_kind_of_first_error_has_a_label():
+    assert looks.KINDS.keys() == {looks.VALID, *listops.ERROR_KINDS}
 
 
-def test_without_predictions_the_picture_of_mistakes_says_so(t5x):
+def test_chart_without_predictions_says_so(t5x):
     for predictions in ([], [read_predictions(read_run(t5x))]):
-        assert texts(charts.mistakes(predictions)) == ["no predictions of ListOps expressions"]
+        assert Drawn(charts.first_errors(predictions)).texts() == ["no predictions of ListOps expressions"]
+
+
+def test_same_runs_give_the_same_svg(medium):
+    run = read_run(medium)
+    assert vega.svg(charts.breakdown([run])) == vega.svg(charts.breakdown([run]))

@@ -13,7 +13,7 @@ from explainft import listops
 from explainft.listops.configs import CONFIGS, candidates
 from explainft.reporting import page, report
 from explainft.reporting.runs import read_run
-from tests.helpers.run_folders import TEST, many_runs, prediction, write_lines, write_medium, write_t5x
+from tests.helpers.run_directories import TEST, many_runs, prediction, write_lines, write_medium, write_t5x
 
 chromium = pytest.importorskip("tests.helpers.chromium", reason="needs the extra test", exc_type=ImportError)
 pytestmark = [

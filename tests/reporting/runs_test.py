@@ -4,7 +4,7 @@ import pytest
 
 from explainft.core.errors import UserError
 from explainft.reporting import runs
-from tests.helpers.run_folders import (
+from tests.helpers.run_directories import (
     TEST,
     VALIDATION,
     evaluation,

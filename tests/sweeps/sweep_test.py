@@ -17,7 +17,7 @@ from explainft.recipes import recipe
 from explainft.reporting.runs import read_run
 from explainft.sweeps import cost_model, sweep
 from explainft.sweeps import trial as trial_module
-from tests.helpers.run_folders import evaluation, shipped, training_row, write_lines
+from tests.helpers.run_directories import evaluation, shipped, training_row, write_lines
 
 ROOT = Path(__file__).parents[2]
 TINY = {

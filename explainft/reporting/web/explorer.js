@@ -19,12 +19,12 @@ function stepRow(name, said, gold, verdict) {
   const missing = (text) => [el("span", { class: "none" }, text)];
   const both = said !== null && gold !== null;
   const model = said === null ? missing("nothing") : both ? marked(said, gold, "wrong") : [said];
-  const right = gold === null ? missing("no such step") : both ? marked(gold, said, "right") : [gold];
+  const reference = gold === null ? missing("no such step") : both ? marked(gold, said, "gold") : [gold];
   const className = verdict ? "first" : said === gold ? "same" : null;
   return el("tr", { role: "row", class: className },
     el("th", { role: "rowheader", scope: "row" }, name),
-    el("td", { role: "cell", "data-label": "model" }, ...model, verdict ? el("span", { class: "verdict" }, `✗ first mistake: ${verdict}`) : ""),
-    el("td", { role: "cell", "data-label": "right" }, ...right));
+    el("td", { role: "cell", "data-label": "model" }, ...model, verdict ? el("span", { class: "verdict" }, `✗ first error: ${verdict}`) : ""),
+    el("td", { role: "cell", "data-label": "reference" }, ...reference));
 }
 
 function detail(row) {
@@ -35,7 +35,7 @@ function detail(row) {
   }
   const inAnswer = row.step === null ? verdict : null;
   rows.push(stepRow("answer", row.final || null, row.goldFinal, inAnswer));
-  const head = ["", "the model's explanation", "the right explanation"];
+  const head = ["", "the model's explanation", "the reference explanation"];
   return el("div", { class: "detail" }, drawTree(row),
     el("table", { class: "steps", role: "table", "aria-label": "Step by step" },
       el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, ...head.map((text) => el("th", { role: "columnheader", scope: "col" }, text)))),
@@ -98,7 +98,7 @@ function filter() {
   const words = squeeze(search.value);
   found = rows.filter((row) =>
     (!kind.value || row.kind === kind.value) &&
-    (!answer.value || (row.answer === row.goldAnswer) === (answer.value === "right")) &&
+    (!answer.value || (row.answer === row.goldAnswer) === (answer.value === "correct")) &&
     (!operator.value || row.operator === operator.value) &&
     (!depth.value || String(row.depth) === depth.value) &&
     row.text.includes(words));
@@ -120,7 +120,7 @@ function showMore() {
 }
 
 function item(row) {
-  const answered = row.answer === row.goldAnswer ? `✓ ${row.answer}` : `✗ ${row.answer ?? "none"} (right: ${row.goldAnswer})`;
+  const answered = row.answer === row.goldAnswer ? `✓ ${row.answer}` : `✗ ${row.answer ?? "none"} (reference: ${row.goldAnswer})`;
   const button = el("button", { type: "button", class: "row", "aria-expanded": "false" },
     el("span", { class: "number" }, `#${row.number}`),
     el("span", { class: `label kind-${row.kind}` }, el("i", { class: "swatch" }), data.kinds[row.kind].label),
@@ -148,7 +148,7 @@ function startExplorer() {
   }
   if (!data.sets.length) {
     byId("filters").hidden = true;
-    byId("mistakes").hidden = true;
+    byId("first-errors").hidden = true;
     byId("count").textContent = "These runs have no predictions of ListOps expressions.";
     return;
   }

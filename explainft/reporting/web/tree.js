@@ -65,12 +65,12 @@ function drawTree(row) {
   };
   visit(root);
   const width = root.width + 20;
-  const label = `Tree of ${row.expression}; each operator with its right value and the number of its step`;
+  const label = `Tree of ${row.expression}; each operator with its value and the number of its step`;
   return el("div", { class: "tree", tabindex: 0, role: "region", "aria-label": "The expression as a tree" },
     svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label }, ...lines, ...nodes));
 }
 
-// A tree that is wider than its place shows its first wrong operator, or else its root, which is drawn last.
+// Scrolls a tree that is wider than its place to the operator of its first error, or else its root, which is drawn last.
 function centre(tree) {
   const shown = (tree.querySelector(".first") ?? tree.querySelector("g:last-of-type")).getBoundingClientRect();
   const place = tree.getBoundingClientRect();
