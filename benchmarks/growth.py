@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from benchmarks.side_by_side import BASELINE, RESULTS
-from explainft.reporting.charts import COLOURS
+from explainft.reporting.looks import COLOURS
 
 LENGTHS = (64, 128, 256, 512, 1024, 2048)
 BATCHES = (1, 2, 4, 8, 16, 32, 64)

@@ -11,7 +11,7 @@ from matplotlib.ticker import EngFormatter, PercentFormatter
 
 from experiments.shares import EXAMPLES, SIZES, STYLES, Result, Share, by_length, mean_of, pick, pooled, share
 from experiments.tables import FEWER_UPDATES
-from explainft.reporting.charts import COLOURS
+from explainft.reporting.looks import COLOURS
 
 COLOUR = dict(zip(STYLES, ("#000000", COLOURS[5], COLOURS[0], COLOURS[2], COLOURS[3]), strict=True)) | {
     "steps": COLOURS[4],
