@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from explainft.checkpoints import checkpoint, convert, hugging_face
+from explainft.checkpoints import convert, hugging_face, run_checkpoint
 from explainft.checkpoints.weights import Weights
 from explainft.data.compact_vocabulary import COMPACT
 from explainft.data.vocabulary import EOS_ID
@@ -44,7 +44,7 @@ def write_shipped(directory: Path, size: str) -> None:
 
     All other weights are zero, and layers of zeros pass on their input. The vocabulary is the compact one.
     """
-    shipped = checkpoint.weights(infer.PRETRAINED)
+    shipped = run_checkpoint.open_run(infer.PRETRAINED)
     small = shipped.architecture()
     large = SIZES[size]
     config = T5Config(

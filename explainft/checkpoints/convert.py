@@ -11,7 +11,7 @@ import numpy as np
 from etils import epath
 from tqdm import tqdm
 
-from explainft.checkpoints import checkpoint, hugging_face, integrity, t5x
+from explainft.checkpoints import hugging_face, integrity, run_checkpoint, t5x
 from explainft.checkpoints.weights import Weights, check_network
 from explainft.core import tensorflow_setup
 from explainft.core.errors import UserError, require_name
@@ -45,14 +45,14 @@ def open_weights(path: str, step: int | str | None = None) -> Weights:
 def _recognise(path: str, folder: epath.Path, inside: list[str], step: int | str | None) -> Weights:
     local = Path(folder).absolute()
     if "checkpoints" in inside:
-        return checkpoint.weights(_local(path, local), step)
+        return run_checkpoint.open_run(_local(path, local), step)
     one = {"params", "meta"} <= set(inside)  # checkpoint_<step> of ours
     if step is not None and (one or hugging_face.recognises(local) or t5x.recognises(folder)):
         raise UserError(f"{path} is one checkpoint; give --step with the folder of a run")
     if one:
         if not _is_step(local.name) or local.parent.name != "checkpoints":
             raise UserError(f"{path} is a checkpoint outside of its run; give RUN/checkpoints/checkpoint_STEP")
-        return checkpoint.weights(_local(path, local).parent.parent, int(local.name.removeprefix("checkpoint_")))
+        return run_checkpoint.open_run(_local(path, local).parent.parent, int(local.name.removeprefix("checkpoint_")))
     if "config.json" in inside and hugging_face.recognises(_local(path, local)):
         return hugging_face.read(local)
     steps = sorted(int(name.removeprefix("checkpoint_")) for name in inside if _is_step(name))
@@ -154,9 +154,9 @@ def convert(
             f"{source} has encoder_local_radius={model.encoder_local_radius}, which no T5 of T5X or Hugging Face has; "
             "the folder of its run is all there is of it"
         )
-    if to == "t5x" and found.meta.get("pieces") is not None:
+    if to == "t5x" and found.meta.get("output_ids") is not None:
         _note(
-            f"the run learned {len(found.meta['pieces'])} of {model.vocab_size} output pieces alone "
+            f"the run learned {len(found.meta['output_ids'])} of {model.vocab_size} output pieces alone "
             "(OUTPUT_VOCABULARY=task), and T5X may write the others; decode with explainft, or use --to hf"
         )
     if to == "t5x" and found.read_slot is None:

@@ -211,8 +211,8 @@ def write(folder: Path, weights: Weights, dtype: str | None = None) -> None:
     stored = _write_weights(folder, config, weights, dtype)
     (folder / "config.json").write_text(json.dumps(_settings(config, stored), indent=2) + "\n")
     generation: dict[str, Any] = {"decoder_start_token_id": 0, "eos_token_id": EOS_ID, "pad_token_id": 0}
-    if weights.meta.get("pieces") is not None:  # of the others' logits the run never learned anything
-        generation["suppress_tokens"] = sorted(set(range(config.vocab_size)) - set(weights.meta["pieces"]))
+    if weights.meta.get("output_ids") is not None:  # of the others' logits the run never learned anything
+        generation["suppress_tokens"] = sorted(set(range(config.vocab_size)) - set(weights.meta["output_ids"]))
     (folder / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
     if weights.vocabulary is not None:
         vocabulary = Vocabulary(weights.vocabulary, weights.extra_ids)

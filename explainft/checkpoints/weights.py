@@ -34,7 +34,7 @@ class Weights:
     vocabulary: Path | None = None  # the SentencePiece model, where the checkpoint brings it
     extra_ids: int = 0  # sentinels that come after it
     config: T5Config | None = None  # None: to be told from the shapes
-    meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # of a run of ours: see checkpoint.describe
+    meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # of a run: see metadata.describe
 
     def architecture(self) -> T5Config:
         """The network of these parameters."""

@@ -19,8 +19,8 @@ def add_parser(subparsers) -> None:
 
 def run(args: argparse.Namespace) -> None:
     jax_setup.configure()
-    from explainft.checkpoints import checkpoint
+    from explainft.checkpoints import export
 
     require_local(DESTINATION=args.destination)
-    checkpoint.export(Path(args.run), Path(args.destination), args.step, args.dtype)
+    export.export_run(Path(args.run), Path(args.destination), args.step, args.dtype)
     print(args.destination)

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
-from explainft.checkpoints import checkpoint, convert
+from explainft.checkpoints import convert, run_checkpoint
 from explainft.checkpoints.weights import Weights, check_network, parameters_like
 from explainft.core.atomic_files import atomic_write, file_lock, refuse_unwritable
 from explainft.core.errors import UserError, nearest, require_local, require_name, require_positive
@@ -244,7 +244,7 @@ def evaluate_run(
     tfds_data_dir: str | None,
 ) -> None:
     """Scores a run's checkpoint into its own folder, by default on all evaluation tasks of its config and style."""
-    weights = checkpoint.weights(run, step)
+    weights = run_checkpoint.open_run(run, step)
     mixture = mixture_or_task or evaluation_mixture(weights.meta["task"])
     evaluate(
         T5(weights.architecture()),

@@ -11,7 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from explainft import listops
-from explainft.checkpoints import checkpoint, convert
+from explainft.checkpoints import convert, run_checkpoint
 from explainft.core.atomic_files import atomic_write
 from explainft.core.errors import UserError, require_name, require_positive
 from explainft.data import token_cache
@@ -77,11 +77,11 @@ def infer(
     """
     if not expressions:
         raise UserError("no expressions; give some as arguments, in --input or on standard input")
-    found = checkpoint.weights(run, step)
+    found = run_checkpoint.open_run(run, step)
     meta = found.meta
-    if "style" not in meta["postprocess"]:
+    if meta["explanation"] is None:
         raise UserError(f"{run} was trained on {meta['task']}, which is no task of ListOps explanations")
-    style, modulus = meta["postprocess"]["style"], meta["postprocess"].get("modulus", 10)
+    style, modulus = meta["explanation"]["style"], meta["explanation"]["modulus"]
     if style not in listops.STYLES:
         style = "none"  # the steps of the control stand in no order: the answer alone is checked
     config = _config(meta["task"])
@@ -103,8 +103,8 @@ def infer(
     rows = min(batch_size, len(inputs))
     with tqdm(total=len(inputs), desc="decoding", unit=" examples", disable=None, leave=False) as bar:
         model = T5(found.architecture())
-        params = decode_parameters(model.config, found.tree(), decode_dtype, meta.get("pieces"))
-        iterative = Iterative.from_meta(meta.get("next_input"))
+        params = decode_parameters(model.config, found.tree(), decode_dtype, meta["output_ids"])
+        iterative = Iterative.from_meta(meta["next_input"])
         generator = Generator(model, params, vocabulary, rows, iterative)
         explanations = generator.generate(inputs, length, bar.update)
     return [

@@ -44,7 +44,7 @@ class DecodeConfig:
 
         A run that was trained on some token ids alone, as the `meta` of its checkpoint says, never writes others.
         """
-        output_ids = meta.get("pieces")
+        output_ids = meta.get("output_ids")
         if self.output_vocabulary == "task":
             of_task = target_token_ids(cache)
             output_ids = of_task if output_ids is None else np.intersect1d(of_task, output_ids)

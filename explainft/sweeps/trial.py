@@ -13,7 +13,7 @@ from typing import Any
 import jax
 
 from explainft import __version__
-from explainft.checkpoints import checkpoint
+from explainft.checkpoints import run_checkpoint
 from explainft.core.atomic_files import atomic_write, refuse_unwritable
 from explainft.core.errors import UserError
 from explainft.data import token_cache
@@ -121,7 +121,7 @@ def result_of(trial: Trial, plan: TrialPlan) -> dict[str, Any]:
     last = max(run.train, default=0)
     if last < steps:
         raise UserError(f"stopped at step {last:,} of {steps:,}; the same command goes on")
-    vocabulary = checkpoint.weights(trial.run).tokenizer()
+    vocabulary = run_checkpoint.open_run(trial.run).tokenizer()
     decoded = {found.task: found.texts for found in read_predictions(run) if found.step == steps}
     evaluations = {}
     for task, by_step in run.evaluations.items():

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import optax
 
-from explainft.checkpoints.checkpoint import CheckpointConfig
+from explainft.checkpoints.checkpointer import CheckpointConfig
 from explainft.core.errors import UserError, require_count, require_local, require_name, require_positive
 from explainft.data.batches import Batches
 from explainft.data.token_cache import TokenCache

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 
 from explainft.checkpoints import convert
-from explainft.checkpoints.checkpoint import Checkpointer
+from explainft.checkpoints.checkpointer import Checkpointer
 from explainft.checkpoints.progress import Progress
 from explainft.checkpoints.weights import Weights, check_network, has_adafactor, parameters_like, put, slots_like
 from explainft.core.errors import UserError, require_positive

@@ -13,7 +13,8 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from explainft.checkpoints.checkpoint import CURE_OF_NAN, Checkpointer, describe
+from explainft.checkpoints.checkpointer import NOT_FINITE_HINT, Checkpointer
+from explainft.checkpoints.metadata import describe
 from explainft.checkpoints.progress import Progress
 from explainft.core.errors import UserError
 from explainft.data import token_cache
@@ -99,7 +100,7 @@ class TrainMetrics:
         recent, self._sums = self._sums, []
         for step, sums in enumerate(recent, done - len(recent) + 1):
             if not math.isfinite(loss_sum := float(sums["loss_sum"])):
-                raise UserError(f"the loss is {loss_sum} at step {step}; {checkpointer.last_good()}; {CURE_OF_NAN}")
+                raise UserError(f"the loss is {loss_sum} at step {step}; {checkpointer.last_good()}; {NOT_FINITE_HINT}")
         total = {name: sum(float(sums[name]) for sums in recent) for name in recent[0]}
         seconds = self.watch.lap()
         self._progress.seconds += seconds
@@ -163,8 +164,9 @@ def train(
         stop = stack.enter_context(StopSignal())
         if hosts.writes():
             stack.enter_context(locked(path))
-        description = describe(model.config, data.cache)
-        description |= {"data": dataset.what_a_batch_holds(), "pieces": data.output_ids}
+        description = describe(
+            model.config, data.cache, dataset.what_a_batch_holds(), evaluation.mixture_or_task_name, data.output_ids
+        )
         checkpointer = stack.enter_context(Checkpointer(path, checkpoints, description))
         checkpointer.check_vocabulary(data.cache.vocabulary)
         weights, progress = starting_point(checkpointer, initial.path, initial.step, train_steps_relative is not None)

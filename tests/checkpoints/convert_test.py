@@ -17,7 +17,7 @@ from etils import epath
 from flax import traverse_util
 from safetensors.numpy import load_file, save_file
 
-from explainft.checkpoints import checkpoint, convert, hugging_face, t5x
+from explainft.checkpoints import convert, export, hugging_face, run_checkpoint, t5x
 from explainft.checkpoints.weights import SLOTS, Weights, architecture, check_network, parameters_like, slots_like
 from explainft.core.errors import UserError, require_local
 from explainft.data.compact_vocabulary import COMPACT
@@ -134,7 +134,7 @@ def test_t5x_without_optimizer_state(tmp_path):
 
 
 def test_our_runs_and_their_step_folders(tmp_path):
-    wanted = checkpoint.weights(PRETRAINED)
+    wanted = run_checkpoint.open_run(PRETRAINED)
     assert_same(convert.open_weights(str(PRETRAINED)), wanted)
     assert_same(convert.open_weights(str(PRETRAINED / "checkpoints" / f"checkpoint_{wanted.step}")), wanted)
     out = convert.convert(str(PRETRAINED), tmp_path / "hf", "hf")
@@ -325,7 +325,7 @@ def test_other_activations_are_another_network(tmp_path):
 
 
 def test_pieces_that_a_run_did_not_learn_are_suppressed_or_told(tmp_path, monkeypatch, capsys):
-    learned = dataclasses.replace(weights(SMALL), meta={"pieces": [1, 5, 7]})
+    learned = dataclasses.replace(weights(SMALL), meta={"output_ids": [1, 5, 7]})
     monkeypatch.setattr(convert, "open_weights", lambda source, step: learned)
     hf = convert.convert("run", tmp_path / "hf", "hf")
     suppressed = json.loads((hf / "generation_config.json").read_text())["suppress_tokens"]
@@ -391,7 +391,7 @@ def test_files_that_libraries_cannot_write_are_told_in_one_line(tmp_path, to):
     try:
         with pytest.raises(UserError, match="^cannot write .*new .*name a folder with room for it$"):
             if to == "export":
-                checkpoint.export(PRETRAINED, tmp_path / "new", None, "float32")
+                export.export_run(PRETRAINED, tmp_path / "new", None, "float32")
             else:
                 convert.convert(str(PRETRAINED), tmp_path / "new", to)
     finally:
@@ -433,7 +433,7 @@ def test_training_goes_on_from_any_format(tmp_path, tiny_data_dir, capsys):
     ends = {}
     for name, path, more in (("ours", ours, {}), ("t5x", str(t5x), {}), ("hf", str(hf), {"step": 4})):
         train_run(tmp_path / f"from_{name}", tiny_data_dir, 6, initial_checkpoint={"path": path, **more}, **changes)
-        ends[name] = checkpoint.weights(tmp_path / f"from_{name}")
+        ends[name] = run_checkpoint.open_run(tmp_path / f"from_{name}")
         assert ends[name].step == 6
     assert "starting at step 4 from T5X checkpoint" in capsys.readouterr().err
     assert_same(ends["ours"], ends["t5x"], slots=True)
@@ -448,10 +448,10 @@ def test_steps_count_from_the_initial_checkpoint(tmp_path, tiny_data_dir):
     with pytest.raises(UserError, match="TRAIN_STEPS=4 includes the 4 steps .* give --gin.TRAIN_STEPS=8"):
         train_run(tmp_path / "no", tiny_data_dir, 4, **start)
     train_run(tmp_path / "second", tiny_data_dir, 4, train_steps_relative=2, **start)
-    assert checkpoint.weights(tmp_path / "second").step == 6
+    assert run_checkpoint.open_run(tmp_path / "second").step == 6
     # Stopped and started again, the count stays; the initial checkpoint is not asked for any more.
     train_run(tmp_path / "second", tiny_data_dir, 4, train_steps_relative=4, initial_checkpoint={"path": "/gone"})
-    assert checkpoint.weights(tmp_path / "second").step == 8
+    assert run_checkpoint.open_run(tmp_path / "second").step == 8
 
 
 def test_the_step_of_a_checkpoint_that_does_not_tell(tmp_path, tiny_data_dir):
@@ -461,12 +461,12 @@ def test_the_step_of_a_checkpoint_that_does_not_tell(tmp_path, tiny_data_dir):
     with pytest.raises(UserError, match="does not tell its step.*--gin.INITIAL_STEP=1000000"):
         train_run(tmp_path / "run", tiny_data_dir, 6, **start)
     train_run(tmp_path / "run", tiny_data_dir, 6, train_steps_relative=2, **start)
-    assert checkpoint.weights(tmp_path / "run").step == 2
+    assert run_checkpoint.open_run(tmp_path / "run").step == 2
 
 
 def test_a_new_run_starts_from_the_initial_parameters(tmp_path, tiny_data_dir):
     train_run(tmp_path / "first", tiny_data_dir, 4)
-    found = checkpoint.weights(tmp_path / "first")
+    found = run_checkpoint.open_run(tmp_path / "first")
     like = init_state(found.architecture(), optimizers.adamw(lambda _: 1.0), 9)
     assert isinstance(like, TrainState)
     params = parameters_like(found, like.params)

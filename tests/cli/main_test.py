@@ -212,7 +212,7 @@ def test_mistakes_about_a_run(capfd, trained, tmp_path, tiny_data_dir):
     assert "cannot write" in error("infer", trained, NESTED, "--output=/nonexistent/out.jsonl")
     assert not list(tmp_path.glob("*.jsonl"))
     words = ["train", RECIPE, f"--gin.MODEL_DIR={trained}", "--gin.MIXTURE_OR_TASK_NAME=explained_tiny_short_compact"]
-    assert "holds a run with another task: 'explained_tiny_medium_compact' there" in error(
+    assert "holds a run with task='explained_tiny_medium_compact', not 'explained_tiny_short_compact'" in error(
         *words, "--tfds_data_dir", tiny_data_dir
     )
 

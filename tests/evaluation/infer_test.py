@@ -70,7 +70,7 @@ def test_the_shipped_model_solves_unseen_expressions():
 
 
 def test_the_control_is_checked_by_its_answer(tmp_path):
-    run = shipped(tmp_path / "run", postprocess={"style": "shuffled", "modulus": 10})
+    run = shipped(tmp_path / "run", explanation={"style": "shuffled", "modulus": 10})
     [answered] = infer.infer(run, ["[MAX 2 9 ]"])
     assert answered.check.answer_correct and answered.check.steps_total == 0
 
@@ -79,11 +79,6 @@ def test_a_long_expression_is_answered_with_a_note(capsys):
     [answered] = infer.infer(infer.PRETRAINED, ["[MAX " + "1 " * 40 + "]"])
     assert answered.check.steps_total == 1
     assert "trained on at most 25: expect mistakes" in capsys.readouterr().err
-
-
-def test_a_task_that_leaves_the_modulus_out_has_ten(tmp_path):
-    [answered] = infer.infer(shipped(tmp_path / "run", postprocess={"style": "medium"}), ["[SUM 7 5 4 ]"])
-    assert answered.modulus == 10 and answered.check.valid
 
 
 def test_a_function_that_cannot_be_imported_is_named(tmp_path):

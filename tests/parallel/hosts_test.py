@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from explainft.checkpoints import checkpoint
+from explainft.checkpoints import run_checkpoint
 from explainft.data.batches import Batches
 from explainft.training import run_directory
 from tests.data.batches_test import write_cache
@@ -144,7 +144,7 @@ def logged(folder):
 
 
 def parameters(folder):
-    weights = checkpoint.weights(folder)
+    weights = run_checkpoint.open_run(folder)
     return {name: weights.read(name) for name in weights.parameters}
 
 

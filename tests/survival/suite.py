@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import orbax.checkpoint as ocp
 
-from explainft.checkpoints import checkpoint
+from explainft.checkpoints.orbax_manager import ITEMS
 from explainft.model.parameters import named_leaves
 
 ROOT = Path(__file__).parent.parent.parent
@@ -100,7 +100,7 @@ def result(folder: Path) -> dict[str, Any]:
             step, args=ocp.args.Composite(params=restore(), opt_state=restore(), meta=ocp.args.JsonRestore())
         )
     found: dict[str, Any] = {"step": step}
-    for item in checkpoint.ITEMS:
+    for item in ITEMS:
         for name, array in named_leaves(saved[item]).items():
             found[f"{item}/{name}"] = np.asarray(array).tobytes()
     found["progress"] = _timeless(saved["meta"]["progress"])

@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from explainft.checkpoints import checkpoint, integrity
-from explainft.checkpoints.checkpoint import CheckpointConfig, Checkpointer
+from explainft.checkpoints import export, integrity, run_checkpoint
+from explainft.checkpoints.checkpointer import CheckpointConfig, Checkpointer
 from explainft.core.errors import UserError
 from explainft.data.batches import Batches
 from explainft.evaluation import evaluate
@@ -231,7 +231,7 @@ def test_no_flipped_bit_goes_unnoticed(copy, undisturbed, capsys):
     tx = optimizers.adamw(RATE(train_steps=10))
     mesh = jax.make_mesh((1, 1), ("data", "model"))
     like = abstract_state(victim.MODEL, tx, mesh)
-    meta = integrity.with_digest(checkpoint.weights(undisturbed).meta)
+    meta = integrity.with_digest(run_checkpoint.open_run(undisturbed).meta)
     truth = {}
     rng = random.Random(0)
     files = sorted(path for path in (folder / "checkpoint_10").rglob("*") if path.stat().st_size and path.is_file())
@@ -257,15 +257,15 @@ def test_no_flipped_bit_goes_unnoticed(copy, undisturbed, capsys):
 
 def test_readers_name_the_corrupt_array(copy):
     flip_in_arrays(copy / "checkpoints" / "checkpoint_10" / "params")
-    found = checkpoint.weights(copy)
+    found = run_checkpoint.open_run(copy)
     with pytest.raises(UserError, match=r"checkpoint 10 in .* is corrupt \(wrong checksum of params/.*choose another"):
         found.tree()
-    checkpoint.weights(copy, 8).tree()
-    checkpoint.export(copy, copy / "small", 8, "bfloat16")  # which has checksums of its own
-    checkpoint.weights(copy / "small").tree()
+    run_checkpoint.open_run(copy, 8).tree()
+    export.export_run(copy, copy / "small", 8, "bfloat16")  # which has checksums of its own
+    run_checkpoint.open_run(copy / "small").tree()
     flip_in_arrays(copy / "small" / "checkpoints" / "checkpoint_8" / "params")
     with pytest.raises(UserError, match="checkpoint 8 in .* is corrupt"):
-        checkpoint.weights(copy / "small").tree()
+        run_checkpoint.open_run(copy / "small").tree()
 
 
 # ---- disks
@@ -418,7 +418,7 @@ def test_a_second_run_is_refused_while_the_first_lives(copy, tiny_data_dir):
         with pytest.raises(UserError, match=named):
             run(copy, tiny_data_dir, train_steps=12)
         assert sorted(path for path in copy.rglob("*")) == before
-        assert checkpoint.weights(copy).step == 10  # reading is free
+        assert run_checkpoint.open_run(copy).step == 10  # reading is free
         first.kill()
     run(copy, tiny_data_dir, train_steps=12)  # the kernel has taken the lock back
     assert suite.newest_complete(copy) == 12

@@ -15,7 +15,7 @@ os.environ["JAX_CPU_ENABLE_ASYNC_DISPATCH"] = "false"
 
 import jax
 
-from explainft.checkpoints.checkpoint import CheckpointConfig, Checkpointer
+from explainft.checkpoints.checkpointer import CheckpointConfig, Checkpointer
 from explainft.core.errors import UserError
 from explainft.data.batches import Batches
 from explainft.evaluation import evaluate

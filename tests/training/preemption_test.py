@@ -30,7 +30,7 @@ HOST = """
 import pathlib, sys, time
 import jax
 from jax.experimental import multihost_utils
-from explainft.checkpoints import checkpoint
+
 from explainft.training.preemption import StopSignal
 jax.distributed.initialize(f"localhost:{sys.argv[1]}", 2, int(sys.argv[2]))
 with StopSignal() as stop:

@@ -9,11 +9,13 @@ from unittest import mock
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-from explainft.checkpoints import checkpoint, integrity
-from explainft.checkpoints.checkpoint import CheckpointConfig
+from explainft.checkpoints import export, integrity, run_checkpoint
+from explainft.checkpoints.checkpointer import CheckpointConfig
+from explainft.checkpoints.orbax_manager import open_manager
 from explainft.checkpoints.progress import Progress
 from explainft.core.errors import UserError
 from explainft.data import token_cache
@@ -63,9 +65,9 @@ def rows(folder):
 
 
 def saved(folder, step):
-    saved_steps = checkpoint._manager(folder / "checkpoints", create=False)
-    restore = checkpoint.ocp.args.StandardRestore
-    restored = saved_steps.restore(step, args=checkpoint.ocp.args.Composite(params=restore(), opt_state=restore()))
+    saved_steps = open_manager(folder / "checkpoints", create=False)
+    restore = ocp.args.StandardRestore
+    restored = saved_steps.restore(step, args=ocp.args.Composite(params=restore(), opt_state=restore()))
     saved_steps.close()
     return restored.params, restored.opt_state
 
@@ -157,18 +159,18 @@ def test_stopped_and_resumed_equals_undisturbed_bitwise(undisturbed, tmp_path, t
     assert (tmp_path / name).read_text() == (undisturbed / name).read_text()
 
 
-@pytest.mark.parametrize(("owner", "name"), [(evaluate, "decode_all"), (Progress, "evaluated")])
+@pytest.mark.parametrize(("owner", "name"), [(evaluate, "decode_all"), (Progress, "record_score")])
 def test_an_evaluation_that_fails_costs_no_updates(undisturbed, tmp_path, tiny_data_dir, monkeypatch, owner, name):
     periods = {"checkpoints": CheckpointConfig(period=6, keep=None)}
     with monkeypatch.context() as patch, pytest.raises(MemoryError):
         patch.setattr(owner, name, mock.Mock(side_effect=MemoryError))
         run(tmp_path, tiny_data_dir, 10, **periods)
-    assert checkpoint.weights(tmp_path).step == 6
+    assert run_checkpoint.open_run(tmp_path).step == 6
     run(tmp_path, tiny_data_dir, 10, **periods)
     assert_equal(saved(tmp_path, 10), saved(undisturbed, 10))
     name = f"inference_eval/{EVALUATION.mixture_or_task_name}-metrics.jsonl"
     assert (tmp_path / name).read_text() == (undisturbed / name).read_text()
-    assert checkpoint.weights(tmp_path, 6).meta["progress"]["best_step"] == 6  # told afterwards
+    assert run_checkpoint.open_run(tmp_path, 6).meta["progress"]["best_step"] == 6  # told afterwards
     assert [row["step"] for row in rows(tmp_path) if "eval/loss" in row] == [6, 10]
 
 
@@ -198,18 +200,18 @@ def change_meta(folder, step, change):
     file.write_text(json.dumps(integrity.with_digest(meta)))
 
 
-def test_a_checkpoint_of_a_newer_release_is_told(undisturbed, tmp_path, tiny_data_dir):
+def test_a_run_of_another_format_is_refused(undisturbed, tmp_path, tiny_data_dir):
     shutil.copytree(undisturbed, tmp_path / "run")
-    change_meta(tmp_path / "run", 10, lambda meta: meta["progress"].update(hours=3))
-    with pytest.raises(UserError, match="written by a newer explainft .'hours' is unknown"):
+    change_meta(tmp_path / "run", 10, lambda meta: meta.update(format=1))
+    with pytest.raises(UserError, match="has format 1 of an older explainft, .*; use the explainft that wrote it"):
         run(tmp_path / "run", tiny_data_dir, 12)
-    change_meta(tmp_path / "run", 10, lambda meta: meta["model"].update(experts=3))
-    with pytest.raises(UserError, match="written by a newer explainft .'experts' is unknown"):
-        checkpoint.weights(tmp_path / "run")
+    change_meta(tmp_path / "run", 10, lambda meta: meta.update(format=99))
+    with pytest.raises(UserError, match="has format 99, .*; upgrade explainft"):
+        run(tmp_path / "run", tiny_data_dir, 12)
 
 
 def test_an_export_is_no_run_to_go_on_with(undisturbed, tmp_path, tiny_data_dir):
-    checkpoint.export(undisturbed, tmp_path / "small", 10, "float32")
+    export.export_run(undisturbed, tmp_path / "small", 10, "float32")
     with pytest.raises(UserError, match="is an export, .*start from this with --gin.INITIAL_CHECKPOINT_PATH="):
         run(tmp_path / "small", tiny_data_dir, 12)
 
@@ -229,7 +231,7 @@ def test_another_metric_begins_the_count_anew(tmp_path, tiny_data_dir):
     def go(steps, **evaluation):
         settings = dataclasses.replace(EVALUATION, period=2, **evaluation)
         run(tmp_path, tiny_data_dir, steps, evaluation=settings, checkpoints=CheckpointConfig(2, keep=None))
-        return checkpoint.weights(tmp_path, steps).meta["progress"]
+        return run_checkpoint.open_run(tmp_path, steps).meta["progress"]
 
     assert go(2, metric="n", patience=1)["best_score"] == 8.0
     assert go(4, metric="exact_match", patience=1)["best_step"] == 4
@@ -275,13 +277,13 @@ def test_damaged_metrics_are_named(tmp_path):
     [
         (
             {"dataset": DatasetConfig("explained_tiny_none_compact", {"inputs": 32, "targets": 8}, 8)},
-            "another task: 'expl",
+            "holds a run with task='explained_tiny_short_compact', not 'explained_tiny_none_compact'; choose",
         ),
         (
             {"model": T5(dataclasses.replace(MODEL, emb_dim=16, dropout_rate=0.1))},
-            "another model: emb_dim 8 there, 16 here; choose another MODEL",
+            "holds a run with emb_dim=8, not 16; choose another MODEL_DIR",
         ),
-        ({"dataset": dataclasses.replace(UNDISTURBED_DATA, batch_size=4)}, "another data: batch_size 8 there, 4 here"),
+        ({"dataset": dataclasses.replace(UNDISTURBED_DATA, batch_size=4)}, "holds a run with batch_size=8, not 4"),
         (
             {"optimizer": optimizers.adafactor},
             "holds a run with another OPTIMIZER or CLIP_NORM; choose another MODEL_DIR",
@@ -295,27 +297,16 @@ def test_a_folder_of_another_run_is_refused(undisturbed, tiny_data_dir, changes,
     assert (undisturbed / "config.gin").read_text() == before
 
 
-def test_a_run_from_before_a_setting_of_the_network_goes_on(undisturbed, tmp_path, tiny_data_dir, monkeypatch):
-    shutil.copytree(undisturbed, tmp_path / "run")
-    for setting in ("relative_attention_max_distance", "encoder_local_radius"):
-        change_meta(tmp_path / "run", 10, lambda meta, setting=setting: meta["model"].pop(setting))
-    nearer = T5(dataclasses.replace(MODEL, dropout_rate=0.1, relative_attention_max_distance=32))
-    with pytest.raises(UserError, match="another model: relative_attention_max_distance 128 there, 32 here"):
-        run(tmp_path / "run", tiny_data_dir, 11, model=nearer)
-    run(tmp_path / "run", tiny_data_dir, 11, model=T5(dataclasses.replace(MODEL, dropout_rate=0.1)))
-    assert rows(tmp_path / "run")[-1]["step"] == 11
-
-
 def test_reading_a_corrupt_checkpoint(undisturbed, tmp_path):
     shutil.copytree(undisturbed, tmp_path / "run")
     (tmp_path / "run" / "checkpoints" / "checkpoint_10" / "meta" / "metadata").write_text('{"model"')
     with pytest.raises(UserError, match="checkpoint 10 in .* is corrupt") as caught:
-        checkpoint.weights(tmp_path / "run")
+        run_checkpoint.open_run(tmp_path / "run")
     assert "\n" not in caught.value.line
-    assert checkpoint.weights(tmp_path / "run", 8).step == 8
+    assert run_checkpoint.open_run(tmp_path / "run", 8).step == 8
     (tmp_path / "run" / "vocabulary.model").write_text("junk")
     with pytest.raises(UserError, match="is no SentencePiece model"):
-        checkpoint.export(tmp_path / "run", tmp_path / "small", 8, "float32")
+        export.export_run(tmp_path / "run", tmp_path / "small", 8, "float32")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
 
 

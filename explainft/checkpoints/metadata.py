@@ -1,0 +1,130 @@
+"""The metadata of a checkpoint: named values as JSON, with the number of their format and a digest.
+
+Nothing in it names a module of explainft or a file of its code, so code can move without a change of the format.
+The digest is computed in the same way in every format.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import orbax.checkpoint as ocp
+
+from explainft.checkpoints import integrity
+from explainft.checkpoints.progress import Progress
+from explainft.core.errors import UserError
+from explainft.data.token_cache import TokenCache
+from explainft.model.t5 import T5Config
+
+FORMAT = 2  # raise it when a key below changes its name or its meaning
+KEYS: dict[str, type | tuple[type, ...]] = {
+    "model": dict,  # architecture: the fields of T5Config
+    "task": str,
+    "module": str,  # that registers the task
+    "evaluation": str,  # task or mixture that training decodes
+    "extra_ids": int,
+    "lengths": dict,  # of the longest example, in tokens: inputs, targets
+    "explanation": (dict, type(None)),  # style and modulus of a ListOps task
+    "next_input": (dict, type(None)),  # of an iterative task
+    "data": dict,
+    "output_ids": (list, type(None)),  # token ids of the output layer; None: all
+    "progress": dict,
+    "checksums": dict,
+}
+SAME_RUN = ("model", "task", "module", "data", "output_ids")  # what must agree before a run is resumed
+Fields = TypeVar("Fields", T5Config, Progress)
+
+
+def describe(
+    model: T5Config,
+    cache: TokenCache,
+    dataset: Mapping[str, Any],
+    evaluation: str,
+    output_ids: list[int] | None,
+) -> dict[str, Any]:
+    """Returns the metadata of a run: its model, its tasks, and how it reads its data.
+
+    `dataset`: the fields of DatasetConfig; `evaluation`: the task or mixture that training decodes.
+    """
+    architecture = {**dataclasses.asdict(model), "mlp_activations": list(model.mlp_activations)}
+    arguments = (cache.meta["postprocess"] or {}).get("kwargs", {})
+    explanation = {"style": arguments.get("style"), "modulus": arguments.get("modulus", 10)}
+    return {
+        "format": FORMAT,
+        "model": architecture,
+        "task": cache.task,
+        "module": dataset["module"],
+        "evaluation": evaluation,
+        "extra_ids": cache.vocabulary.extra_ids,
+        "lengths": cache.lengths(),
+        "explanation": explanation if "style" in arguments else None,
+        "next_input": cache.meta["next_input"],
+        "data": {name: dataset[name] for name in ("task_feature_lengths", "batch_size", "seed", "pack")},
+        "output_ids": output_ids,
+    }
+
+
+def read_metadata(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
+    """Reads the metadata of a checkpoint.
+
+    Raises CorruptCheckpoint where it is not what was written, and UserError where it is of another format.
+    """
+    with integrity.reading(manager.directory, step):
+        meta = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        if not isinstance(meta, dict):
+            raise ValueError(f"metadata must be a JSON object, not {type(meta).__name__}")
+        if "digest" in meta or "format" in meta:  # formats before the first number may lack both
+            integrity.verify_digest(meta)
+    _check_format(meta, f"checkpoint {step} in {manager.directory}")
+    with integrity.reading(manager.directory, step):
+        for key, kind in KEYS.items():
+            if not isinstance(meta.get(key, ...), kind):
+                raise ValueError(f"metadata lacks a valid {key!r}")
+    return meta
+
+
+def _check_format(meta: Mapping[str, Any], origin: str) -> None:
+    found = meta.get("format", 1)
+    if found == FORMAT:
+        return
+    if isinstance(found, int) and found > FORMAT:
+        raise UserError(f"{origin} has format {found}, and this explainft reads format {FORMAT}; upgrade explainft")
+    raise UserError(
+        f"{origin} has format {found!r} of an older explainft, and this one reads format {FORMAT}; "
+        "use the explainft that wrote it, or train again"
+    )
+
+
+def read_model(meta: Mapping[str, Any], origin: str) -> T5Config:
+    """Returns the architecture that the metadata of a checkpoint describes."""
+    fields = dict(meta["model"])
+    if isinstance(fields.get("mlp_activations"), list):
+        fields["mlp_activations"] = tuple(fields["mlp_activations"])
+    return _construct(T5Config, fields, "model", origin)
+
+
+def read_progress(meta: Mapping[str, Any], origin: str) -> Progress:
+    """Returns the progress of the run at the checkpoint with this metadata."""
+    return _construct(Progress, meta["progress"], "progress", origin)
+
+
+def _construct(kind: type[Fields], fields: Mapping[str, Any], key: str, origin: str) -> Fields:
+    names = {field.name for field in dataclasses.fields(kind)}
+    for problem, wrong in (("lacks", names - fields.keys()), ("has an unknown", fields.keys() - names)):
+        if wrong:
+            raise UserError(f"{origin}: its metadata {problem} {key} field {min(wrong)!r}; copy the checkpoint again")
+    return kind(**fields)
+
+
+def find_difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
+    """Returns a phrase about the first setting of another run; None where both describe the same run."""
+    for key in SAME_RUN:
+        if found[key] == wanted[key]:
+            continue
+        if isinstance(wanted[key], dict):
+            names = sorted(found[key].keys() | wanted[key].keys())
+            pairs = {name: (found[key].get(name), wanted[key].get(name)) for name in names}
+        else:
+            pairs = {key: (found[key], wanted[key])}
+        return ", ".join(f"{name}={a!r}, not {b!r}" for name, (a, b) in pairs.items() if a != b)
+    return None
