@@ -20,7 +20,7 @@ import functools
 
 import seqio
 
-from explainft.data.dataset import known_config
+from explainft.data.dataset import require_config
 from explainft.evaluation import metrics
 from explainft.listops import STYLES
 from explainft.listops.configs import CONFIGS, EVAL_SPLITS
@@ -35,7 +35,7 @@ VOCABULARIES = {"": T5, "_compact": COMPACT_VOCABULARY}
 
 def register(config: str) -> None:
     """Registers the tasks and mixtures of a config: a published one's name, or `<name>-<n>` for n training examples."""
-    known_config(config)
+    require_config(config)
     for style in TASK_STYLES:
         for suffix, vocabulary in VOCABULARIES.items():
             _register(config, style, suffix, vocabulary)
@@ -47,7 +47,7 @@ def register_partly_explained(config: str, style: str, percent: int) -> None:
     The authors' released training file is such a mixture of about 2 percent. It is scored on the evaluation tasks of
     the style.
     """
-    known_config(config)
+    require_config(config)
     for suffix, vocabulary in VOCABULARIES.items():
         name = f"explained_{config.replace('-', '_')}_{style}_{percent}_percent{suffix}"
         _add_task(name, config, TRAINING_SPLITS, style, vocabulary, percent)

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 
 import seqio
 import tensorflow as tf
-import tensorflow_datasets as tfds
 
-from explainft.core.errors import UserError
-from explainft.data.dataset import ExplainedListops, build_command
+from explainft.data.dataset import ExplainedListops
+from explainft.data.dataset_read import open_built
 
 
 class ExplainedListopsSource(seqio.TfdsDataSource):
@@ -34,11 +33,5 @@ class ExplainedListopsSource(seqio.TfdsDataSource):
         return super().list_shards(split)
 
     def _require_built(self) -> None:
-        # A builder of our own: seqio keeps the first one it sees, and one made before the data knows no splits.
-        data_dir = self.tfds_dataset.data_dir
-        builder = tfds.builder(self._name, data_dir=data_dir)
-        if not builder.is_prepared():
-            raise UserError(
-                f"{builder.name}/{self._config} is not built in {builder.data_dir_root}; "
-                f"run: {build_command(self._config, data_dir)}"
-            )
+        # A builder of our own: SeqIO keeps the first one it sees, and one from before the build has no splits.
+        open_built(self._config, self.tfds_dataset.data_dir)

@@ -1,53 +1,42 @@
-"""What every test gets: a cache of its own session, code that is compiled fast, and no accelerator."""
+"""Fixtures of all tests: a cache directory of the session, fast compilation, and no accelerator."""
 
 import os
 import sys
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Most of a test's time is LLVM's, at machine code that runs for milliseconds: unoptimised, it takes half of it.
+# LLVM takes most of a test's time, for machine code that runs for milliseconds. Without optimization it takes half.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import jax
 import pytest
+
+from tests.helpers.datasets import build_cut
 
 jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_dir(tmp_path_factory):
-    """Token caches of the tests stay out of the user's."""
-    folder = tmp_path_factory.mktemp("cache")
-    os.environ["EXPLAINFT_CACHE_DIR"] = str(folder)
-    # A run in the tests' own process compiles what another has compiled; commands keep a cache of their own.
-    jax.config.update("jax_compilation_cache_dir", str(folder / "jax"))
+    """Keeps the caches of tests apart from the user's, and returns their directory."""
+    directory = tmp_path_factory.mktemp("cache")
+    os.environ["EXPLAINFT_CACHE_DIR"] = str(directory)
+    # Runs in the tests' own process share their compiled programs; commands have a cache of their own.
+    jax.config.update("jax_compilation_cache_dir", str(directory / "jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-    return folder
+    return directory
 
 
 @pytest.fixture(scope="session")
 def tiny_data_dir(tmp_path_factory):
-    """The config `tiny`, cut to 600 training examples and 40 of each other split; the folder of all datasets."""
-    folder = str(tmp_path_factory.mktemp("tfds"))
-    build_cut("tiny", folder)
-    return folder
-
-
-def build_cut(name, folder):
-    """A config with 600 training examples and 40 of each other split."""
-    from explainft.data.dataset import ExplainedListops
-
-    config = ExplainedListops.builder_configs[name]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(config, "train_examples", 600)
-        patch.setattr(config, "eval_examples", 40)
-        builder = ExplainedListops(config=name, data_dir=folder)
-        builder.processes = 1
-        builder.download_and_prepare()
+    """Builds `tiny` with 600 training examples and 40 of each other split, and returns the directory of datasets."""
+    directory = str(tmp_path_factory.mktemp("tfds"))
+    build_cut("tiny", directory)
+    return directory
 
 
 @pytest.fixture
 def seqio_unchanged():
-    """seqio keeps the folders it was told of for the whole process."""
+    """Resets the directories of SeqIO after a test: they are global."""
     import seqio
 
     yield
@@ -57,7 +46,7 @@ def seqio_unchanged():
 
 @pytest.fixture
 def registries():
-    """Forgets what a test registers: others count what `import tasks` does."""
+    """Removes what a test registers: other tests count what `import tasks` registers."""
     import seqio
 
     import tasks  # noqa: F401  its tasks stay

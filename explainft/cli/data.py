@@ -3,6 +3,7 @@
 import argparse
 
 from explainft.cli.flags import add_command, add_data_dir, positive_integer, summary
+from explainft.core import tensorflow_setup
 
 
 def add_parser(subparsers) -> None:
@@ -31,20 +32,16 @@ def add_parser(subparsers) -> None:
 
 
 def build(args: argparse.Namespace) -> None:
-    dataset = _import_dataset()
+    tensorflow_setup.import_tensorflow()
+    from explainft.data import dataset_build
+
     beam = "" if args.beam and args.beam_pipeline_options is None else args.beam_pipeline_options
     for config in args.config:
-        print(dataset.build(config, args.tfds_data_dir, args.processes, args.shards, beam))
+        print(dataset_build.build(config, args.tfds_data_dir, args.processes, args.shards, beam))
 
 
 def show(args: argparse.Namespace) -> None:
-    print(_import_dataset().show(args.config, args.split, args.n, args.tfds_data_dir))
-
-
-def _import_dataset():
-    from explainft.core import tensorflow_setup
-
     tensorflow_setup.import_tensorflow()
-    from explainft.data import dataset
+    from explainft.data import dataset_read
 
-    return dataset
+    print(dataset_read.show(args.config, args.split, args.n, args.tfds_data_dir))

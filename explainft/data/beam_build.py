@@ -26,7 +26,7 @@ from etils import epath
 
 from explainft.core.atomic_files import atomic_write
 from explainft.core.errors import UserError
-from explainft.data.dataset import keyed_records
+from explainft.data.records import keyed_records
 from explainft.listops.configs import CHUNK, SHARES, SPLITS, STREAMS, Config, split_of
 
 BLOCK = 64  # chunks whose records are made and kept together: about 10 MB

@@ -9,7 +9,7 @@ import seqio
 import tensorflow as tf
 
 from explainft import listops
-from tests.conftest import build_cut
+from tests.helpers.datasets import build_cut
 
 TREE = listops.parse("[MED 1 [SUM 2 9 ] [MAX 3 4 ] [MIN 5 6 ] ]")
 LINES = [
