@@ -32,8 +32,7 @@ def drawn(found: list[Result], draw: int, trials: int) -> list[Result]:
 
 def run(result: Result, folder: Path) -> Result:
     """What the trial's commands give now; a second call goes on where the first was stopped."""
-    recipe.load([str(ROOT / "experiments" / f"{result['sweep']}.gin")], [])
-    grid: sweep.Sweep = recipe.configured(sweep.Sweep)()
+    grid: sweep.Sweep = recipe.load([str(ROOT / "experiments" / f"{result['sweep']}.gin")], []).build(sweep.Sweep)()
     [trial] = [c for c in grid.trials(result["sweep"], folder / "runs") if c.axis_values == result["axis_values"]]
     plans = make_trial_plans([trial])
     again = read_result(folder / "results", trial, plans[trial.name])

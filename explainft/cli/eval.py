@@ -41,7 +41,7 @@ def _run_recipe(args: argparse.Namespace) -> None:
     with connect_hosts(args):
         from explainft.evaluation import evaluate
 
-        recipe.configured(evaluate.evaluate)(tfds_data_dir=args.tfds_data_dir)
+        recipe.build(evaluate.evaluate)(tfds_data_dir=args.tfds_data_dir)
 
 
 def _run_run(args: argparse.Namespace) -> None:

@@ -44,7 +44,7 @@ def _run_recipe(args: argparse.Namespace) -> None:
     with connect_hosts(args):
         from explainft.evaluation import infer
 
-        recipe.configured(infer.write_inferences)(tfds_data_dir=args.tfds_data_dir)
+        recipe.build(infer.write_inferences)(tfds_data_dir=args.tfds_data_dir)
 
 
 def _run_run(args: argparse.Namespace) -> None:

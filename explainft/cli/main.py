@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 from explainft import __version__
-from explainft.cli import check, convert, data, eval, explain, export, infer, plan, report, solve, sweep, train
+from explainft.cli import check, convert, data, eval, explain, export, infer, plan, recipes, report, solve, sweep, train
 from explainft.cli.flags import Parser
 from explainft.cli.output import checked_output, discard
 from explainft.core.errors import UserError
 
-COMMANDS = (data, explain, check, solve, train, eval, infer, export, convert, plan, sweep, report)
+COMMANDS = (data, explain, check, solve, train, eval, infer, export, convert, plan, sweep, report, recipes)
 GIN_FLAG = "--gin."
 
 

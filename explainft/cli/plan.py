@@ -45,7 +45,7 @@ def _plan_all(args: argparse.Namespace) -> None:
     from explainft.recipes import recipe
 
     if args.gin_file:
-        recipe.existing(args.gin_file)  # a missing file is the user's error, not a row of the table
+        recipe.find_files(args.gin_file)  # a missing file is the user's error, not a row of the table
     topologies, search_paths = args.topology and [args.topology], split_list(args.gin_search_paths)
     command = " ".join(["explainft", *sys.argv[1:]])
     plan_table.write(args.gin_file, topologies, args.gin_bindings, search_paths, args.quick, command, Path(args.output))

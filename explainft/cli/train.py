@@ -22,10 +22,12 @@ def add_parser(subparsers) -> None:
 def run(args: argparse.Namespace) -> None:
     recipe = load_recipe(args, "train")
     with connect_hosts(args, preemptible=True):
+        from explainft.recipes.machine_memory import check_memory
         from explainft.training import train
 
-        recipe.configured(train.train)(
-            config_text=recipe.operative,
+        check_memory(recipe.bindings(train.train)["config"])
+        recipe.build(train.train)(
+            config_text=recipe.config_text,
             tfds_data_dir=args.tfds_data_dir,
             seqio_additional_cache_dirs=split_list(args.seqio_additional_cache_dirs),
             profile=args.profile,

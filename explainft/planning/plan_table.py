@@ -177,8 +177,8 @@ def _plan(
     from explainft.training import train
 
     try:
-        recipe.load([file], bindings, search_paths, "plan")
-        return plan.make(recipe.bindings(train.train)["config"], topology, quick)
+        found = recipe.load([file], bindings, search_paths, "plan")
+        return plan.make(found.bindings(train.train)["config"], topology, quick)
     except UserError as e:
         return e.line
     except Exception as e:  # one recipe must not end the table

@@ -1,23 +1,22 @@
-"""Gin recipes: parsing them for the built-in engine, and the mistakes that gin itself would swallow."""
+"""A recipe of the built-in engine: gin files and bindings, read once, checked, and kept apart from other recipes."""
 
 import ast
-import contextlib
-import importlib.util  # noqa: F401  gin 0.5.0 uses it without importing it
-import inspect
+import dataclasses
+import functools
+import hashlib
 import json
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any, get_args
-
-import gin
-from gin import config as gin_config
+from typing import Any
 
 from explainft.core.errors import UserError, nearest
+from explainft.recipes import gin_adapter, value_types
+from explainft.recipes.gin_adapter import State
 
-WIRING = Path(__file__).parent / "wiring"
-OUTPUT_MACROS = ("MODEL_DIR", "EVAL_OUTPUT_DIR", "INFER_OUTPUT_DIR")  # where results go changes no result
+PACKAGED = Path(__file__).parent  # contains gin/, the recipes
+WIRING = PACKAGED / "wiring"
+T5X_WIRING = "gin/t5x/"  # its files stand for those of WIRING here
 COMMANDS = {  # what a recipe for the command binds, and one that does
     "train": ("explainft.training.train.train", "gin/medium_tiny.gin"),
     "plan": ("explainft.training.train.train", "gin/medium_tiny.gin"),
@@ -25,100 +24,110 @@ COMMANDS = {  # what a recipe for the command binds, and one that does
     "infer": ("explainft.evaluation.infer.write_inferences", "gin/infer_tiny.gin"),
     "sweep": ("explainft.sweeps.sweep.Sweep", "experiments/sizes.gin"),
 }
+OUTPUT_MACROS = ("MODEL_DIR", "EVAL_OUTPUT_DIR", "INFER_OUTPUT_DIR")  # where outputs go changes no result
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Parsed gin files. Several recipes may be in use, one after the other; gin itself has one in each process."""
+
+    files: tuple[str, ...]
+    _state: State
+
+    @property
+    def macros(self) -> dict[str, Any]:
+        """Macro names -> their values; of a macro that stands for another, the other's."""
+        return {name: _resolve(value, self._state.macros) for name, value in self._state.macros.items()}
+
+    def build(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns the function with the arguments that the recipe binds."""
+        gin_adapter.activate(self._state)
+        return gin_adapter.configurable(function)
+
+    def bindings(self, function: Callable[..., Any]) -> dict[str, Any]:
+        """Returns the arguments that the recipe binds, with the objects that they refer to built."""
+        gin_adapter.activate(self._state)
+        return gin_adapter.bound_arguments(function)
+
+    def config_text(self) -> str:
+        """Returns the settings that were read so far, as gin text."""
+        gin_adapter.activate(self._state)
+        return gin_adapter.operative_config()
+
+    def settings(self) -> list[str]:
+        """Returns the macros that are not at the default of what they fill, as sorted lines `NAME = JSON`.
+
+        An argument that is bound without a macro is `Class.argument`; references are registered names without a module.
+        So neither a moved module nor a setting that the engine learns later changes a line.
+        """
+        values: dict[str, Any] = {}
+        at_default: dict[str, bool] = {}
+        wiring = _wiring_bindings()
+        for binding in self._state.bindings:
+            if gin_adapter.is_macro(binding.value):
+                name = gin_adapter.macro_name(binding.value)
+                if (name, "", _as_json(self.macros[name])) in wiring:
+                    continue
+            elif (binding.configurable, binding.parameter, _as_json(binding.value)) in wiring:
+                continue
+            else:
+                name = f"{binding.configurable}.{binding.parameter}"
+            values[name] = _resolve(binding.value, self._state.macros)
+            default = value_types.parameter(binding.function, binding.parameter).default
+            at_default[name] = at_default.get(name, True) and _is_default(values[name], default)
+        return [
+            f"{name} = {_as_json(value)}"
+            for name, value in sorted(values.items())
+            if not at_default[name] and name not in OUTPUT_MACROS
+        ]
+
+    def hash(self, *more: str) -> str:
+        """Returns 16 hexadecimal digits of the settings and of `more`."""
+        return hashlib.sha256("\n".join([*self.settings(), *more]).encode()).hexdigest()[:16]
 
 
 def load(
     files: Sequence[str], bindings: Sequence[str], search_paths: Sequence[str] = (), command: str | None = None
-) -> None:
-    """Parses recipes and then bindings (`NAME=value`) over them.
+) -> Recipe:
+    """Reads recipes and then bindings (`NAME=value`) over them, and checks every value.
 
-    A leaf recipe includes `gin/models/...` and `gin/runs/...`. Under T5X these are the repository's own files; here the
-    current folder is the engine's wiring while gin parses, so the same paths lead to the engine's files. All else is
-    looked for in the caller's folder, beside the recipe's `gin/` folder and in `search_paths`. Raises UserError, also
-    for recipes that are not for the `command`.
+    An include of gin/t5x/ leads to the engine's wiring. Any other path is looked for in the current directory, beside
+    the recipe's gin/ directory, in `search_paths`, and among the recipes of the package. Raises UserError, also for
+    recipes that are not for the `command`.
     """
-    paths = existing(files)
-    gin.clear_config()
-    roots = [Path.cwd(), *(path.parent.parent for path in paths), *map(Path, search_paths)]
-    for root in dict.fromkeys(str(root.absolute()) for root in roots):
-        gin.add_config_file_search_path(root)
+    paths = find_files(files)
+    roots = [Path.cwd(), *(path.parent.parent for path in paths), *map(Path, search_paths), PACKAGED]
+    resolve = functools.partial(_find, roots)
     try:
-        with contextlib.chdir(WIRING), _silent_logging():
-            gin.parse_config_files_and_bindings([str(path) for path in paths], [], finalize_config=False)
-            if command is not None:
-                _check_command(command)
-            before, read_before = _macros(), _read_macros()
-            gin.parse_config([quoted(b) for b in bindings])
+        of_files = gin_adapter.parse_files(paths, resolve)
+        if command is not None:
+            _check_command(of_files, command)
+        state = gin_adapter.parse_bindings([quote_bare_words(binding) for binding in bindings], resolve)
     except (ValueError, SyntaxError, OSError, ImportError, TypeError, AttributeError, RuntimeError, TokenError) as e:
-        raise UserError(f"recipe {', '.join(files)}: {_one_line(e)}") from e
-    _check_macros(read_before)
-    _check_types(before)
+        line = e.line if isinstance(e, UserError) else " ".join(str(e).split())[:400] or type(e).__name__
+        raise UserError(f"recipe {', '.join(files)}: {line}") from e
+    _check_macros(state, of_files.read_macros)
+    _check_values(state)
+    if command is not None:
+        gin_adapter.bound_arguments(
+            COMMANDS[command][0]
+        )  # configurations refuse what is out of range when they are built
+    return Recipe(tuple(files), state)
 
 
-def existing(files: Sequence[str]) -> list[Path]:
-    """The recipes' whole paths. Raises UserError for one that is not there."""
+def find_files(files: Sequence[str]) -> list[Path]:
+    """Returns the recipes' absolute paths, of the current directory or of the package. Raises UserError."""
+    found = []
     for file in files:
-        if not Path(file).is_file():
-            raise UserError(f"no recipe {file!r} in {Path.cwd()}; give --gin_file the path of a .gin file")
-    return [Path(file).absolute() for file in files]
+        path = next((path for path in (Path(file), PACKAGED / file) if path.is_file()), None)
+        if path is None:
+            raise UserError(f"no recipe {file!r} in {Path.cwd()} or in the package; `explainft recipes` lists those")
+        found.append(path.absolute())
+    return found
 
 
-def configured(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function with the arguments that the recipe binds."""
-    return gin.get_configurable(function)
-
-
-def bindings(function: Callable[..., Any]) -> dict[str, Any]:
-    """The arguments that the recipe binds, macros and references resolved."""
-    return gin.get_bindings(gin.get_configurable(function), resolve_references=True)
-
-
-def choices() -> str:
-    """Returns the recipe's non-default macros and directly bound arguments, a line each, sorted.
-
-    Names are those of macros, or `Class.argument`; values are JSON; references are registered names without a module.
-    So neither a moved module nor a setting that the engine learns later changes a hash of it.
-    """
-    macros, fills_default = {}, {}
-    for (_, selector), bound in gin_config._CONFIG.items():
-        if selector == "gin.macro":
-            continue
-        target = gin_config._REGISTRY[selector]
-        parameters = inspect.signature(target.wrapped).parameters
-        for parameter, raw in bound.items():
-            value = _value(raw)
-            if _is_macro(raw):
-                name = raw.config_key[0]
-            elif _is_reference(raw):
-                continue  # the wiring's own
-            else:
-                name = f"{target.name}.{parameter}"
-            macros[name] = value
-            default = _is_default(value, parameters[parameter].default)
-            fills_default[name] = fills_default.get(name, True) and default
-    kept = {name: value for name, value in macros.items() if not fills_default[name] and name not in OUTPUT_MACROS}
-    return "\n".join(f"{name} = {_as_json(kept[name])}" for name in sorted(kept))
-
-
-def _is_default(value: Any, default: Any) -> bool:
-    return type(value) is type(default) and value == default
-
-
-def _as_json(value: Any) -> str:
-    def name(reference: Any) -> str:
-        suffix = "()" if reference.evaluate else ""
-        return f"@{reference.config_key[1].rpartition('.')[2]}{suffix}"
-
-    return json.dumps(value, sort_keys=True, default=name)
-
-
-def operative() -> str:
-    """The settings that were read so far, as a recipe."""
-    return gin.operative_config_str()
-
-
-def quoted(binding: str) -> str:
-    """`NAME=value` as gin reads it: a bare word becomes a string, so that nobody needs quotes inside quotes."""
+def quote_bare_words(binding: str) -> str:
+    """Returns `NAME=value` as gin reads it: a bare word becomes a string, which saves quotes inside quotes."""
     name, equals, value = binding.partition("=")
     if not equals:
         raise UserError(f"--gin.{binding} lacks a value; write --gin.{name}=VALUE")
@@ -134,115 +143,79 @@ def quoted(binding: str) -> str:
     return f"{name} = {value}"
 
 
-def _check_command(command: str) -> None:
-    bound = {selector for _, selector in gin_config._CONFIG}
+def _find(roots: Sequence[Path], path: str) -> Path | None:
+    if path.startswith(T5X_WIRING):
+        candidates = [WIRING / path.removeprefix(T5X_WIRING)]
+    else:
+        candidates = [root / path for root in roots]
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
+@functools.cache
+def _wiring_bindings() -> frozenset[tuple[str, str, str]]:
+    """Returns what is the wiring's own and no setting: (configurable, parameter, JSON); of an object (macro, "", JSON).
+
+    OPTIMIZER, a function and not an object, is a setting: it differs between fine-tuning and pre-training.
+    """
+    found = set()
+    for file in WIRING.glob("*.gin"):
+        state = gin_adapter.parse_files([file], functools.partial(_find, [PACKAGED]))
+        found |= {(b.configurable, b.parameter, _as_json(b.value)) for b in state.bindings}
+        found |= {(name, "", _as_json(value)) for name, value in state.macros.items() if gin_adapter.is_object(value)}
+    return frozenset(found)
+
+
+def _check_command(state: State, command: str) -> None:
     target, example = COMMANDS[command]
-    if target not in bound:
-        other = next((f" but `explainft {name}`" for name, (their, _) in COMMANDS.items() if their in bound), "")
-        raise UserError(f"it does not configure `explainft {command}`{other}; give one such as {example}")
+    if target in state.selectors:
+        return
+    other = next((f" but `explainft {name}`" for name, (bound, _) in COMMANDS.items() if bound in state.selectors), "")
+    raise UserError(f"it does not configure `explainft {command}`{other}; give one such as {example}")
 
 
-def _macros() -> dict[str, Any]:
-    config = gin_config._CONFIG  # no public way leads to the bindings
-    return {scope: bound["value"] for (scope, selector), bound in config.items() if selector == "gin.macro"}
-
-
-def _value(value: Any) -> Any:
-    """What a macro stands for, which may be another macro."""
-    while _is_macro(value):
-        value = _macros()[value.config_key[0]]
+def _resolve(value: Any, macros: dict[str, Any]) -> Any:
+    """Returns what a macro stands for, which may be another macro. The macros must be defined and without a cycle."""
+    while gin_adapter.is_macro(value):
+        value = macros[gin_adapter.macro_name(value)]
     return value
 
 
-def _read_macros() -> set[str]:
-    references = gin_config.iterate_references(gin_config._CONFIG, to=gin.get_configurable(gin_config.macro))
-    return {reference.config_key[0] for reference in references} - {"gin.REQUIRED"}
+def _check_macros(state: State, read_by_files: set[str]) -> None:
+    """Refuses macros that nothing reads, that are read but not set, and that stand for themselves: gin does not.
 
-
-def _check_macros(read_before: set[str]) -> None:
-    """Every macro that is set must be read, and every macro that is read must be set. Gin checks neither.
-
-    `read_before`: what the files alone read; a binding of the command line may have taken a macro's place.
+    `read_by_files`: a binding of the command line may have taken a macro's place.
     """
-    defined, read = _macros(), _read_macros()
+    defined, read = state.macros, state.read_macros
     for name in defined:
-        if name not in read | read_before:
+        if name not in read | read_by_files:
             raise UserError(f"nothing reads the macro {name}{nearest(name, read) or '; these files read none'}")
-    missing = [name for name in sorted(read) if name not in defined or _is_required(defined[name])]
+    for name in defined:
+        chain = [name]
+        while gin_adapter.is_macro(value := defined.get(chain[-1])):
+            if (following := gin_adapter.macro_name(value)) in chain:
+                raise UserError(f"{' = %'.join([*chain, following])} is a cycle; give --gin.{name}=VALUE")
+            chain.append(following)
+    missing = [name for name in sorted(read) if name not in defined or gin_adapter.is_required(defined[name])]
     if missing:
         raise UserError(f"the recipe needs a value for {', '.join(missing)}; give --gin.{missing[0]}=VALUE")
 
 
-def _check_types(before: dict[str, Any]) -> None:
-    """A macro keeps the kind of value that the recipe gave it, or is None where all that reads it may be.
-
-    Gin would fail far from the mistake.
-    """
-    for name, value in _macros().items():
-        old = before.get(name)
-        while _is_macro(old):
-            old = before.get(old.config_key[0])
-        if old is None or _is_reference(value) or _is_required(old):
-            continue
-        if value is None:
-            if not _may_be_none(name):
-                raise UserError(f"{name}=None is no value for it; the recipe has {old}")
-            continue
-        kinds: tuple[tuple[Any, str], ...] = (
-            (gin_config.ConfigurableReference, "reference like @optimizers.adamw"),
-            (bool, "True or False"),
-            (int, "whole number"),
-            (float, "number"),
-            (str, "text"),
-            (dict, "dictionary"),
-        )
-        kind, words = next(((kind, words) for kind, words in kinds if isinstance(old, kind)), (object, ""))
-        accepted = (int, float) if kind is float else kind
-        # LOSS_NORMALIZING_FACTOR is a number or the name of a rule; its own check tells.
-        if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-            if name == "LOSS_NORMALIZING_FACTOR":
-                continue
-            raise UserError(f"{name}={value!r} is no {words}; the recipe has {old}")
+def _check_values(state: State) -> None:
+    """Refuses values that do not suit the annotation of the argument that they fill."""
+    for binding in state.bindings:
+        value, name = binding.value, f"{binding.configurable}.{binding.parameter}"
+        if gin_adapter.is_macro(value):
+            value, name = _resolve(value, state.macros), gin_adapter.macro_name(value)
+        value_types.check(name, value, binding.function, binding.parameter)
 
 
-def _may_be_none(macro: str) -> bool:
-    """By the types that those declare who read it."""
-    for (scope, selector), bound in gin_config._CONFIG.items():
-        for parameter, value in bound.items():
-            if not _is_reference(value) or value.config_key != (macro, "gin.macro"):
-                continue
-            if selector == "gin.macro":
-                if not _may_be_none(scope):
-                    return False
-                continue
-            parameters = inspect.signature(gin_config._REGISTRY[selector].wrapped).parameters
-            declared = parameters[parameter].annotation
-            if declared not in (Any, object, inspect.Parameter.empty) and type(None) not in get_args(declared):
-                return False
-    return True
+def _is_default(value: Any, default: Any) -> bool:
+    return type(value) is type(default) and value == default
 
 
-def _is_reference(value: Any) -> bool:
-    return isinstance(value, gin_config.ConfigurableReference)
+def _as_json(value: Any) -> str:
+    def name(reference: Any) -> str:
+        registered, _, called = gin_adapter.referenced(reference)
+        return f"@{registered}{'()' if called else ''}"
 
-
-def _is_macro(value: Any) -> bool:
-    return _is_reference(value) and value.config_key[1] == "gin.macro"
-
-
-def _is_required(value: Any) -> bool:
-    return _is_reference(value) and value.config_key[0] == "gin.REQUIRED"
-
-
-@contextlib.contextmanager
-def _silent_logging():
-    """gin reports as an error each search path that lacks a file, even when another has it."""
-    logging.disable(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return json.dumps(value, sort_keys=True, default=name)

@@ -2,7 +2,6 @@
 
 import functools
 import glob
-import hashlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -38,9 +37,8 @@ def make_trial_plans(trials: Sequence[Trial]) -> dict[str, TrialPlan]:
     found = {}
     for trial in tqdm(trials, desc="reading the recipes", unit=" trials", disable=None, leave=False):
         bindings = ["MODEL_DIR=run", *(f"{name}={value}" for name, value in trial.macros.items())]
-        recipe.load([trial.gin_file], bindings, command="train")
-        choices = recipe.choices()
-        config: TrainConfig = recipe.bindings(train.train)["config"]
+        loaded = recipe.load([trial.gin_file], bindings, command="train")
+        config: TrainConfig = loaded.bindings(train.train)["config"]
         dataset, optimization = config.dataset, config.optimization
         steps = optimization.train_steps
         updates = planning.updates(config.initial_checkpoint, steps)
@@ -54,8 +52,8 @@ def make_trial_plans(trials: Sequence[Trial]) -> dict[str, TrialPlan]:
         shape = dataset.batch_size, lengths["inputs"], lengths["targets"]
         parameters, flops_an_update = cost(config.model, *shape)  # pyright: ignore[reportArgumentType]  T5 hashes
         found[trial.name] = TrialPlan(
-            _hash(choices),
-            _hash("\n".join([choices, *trial.mixtures])),
+            loaded.hash(),
+            loaded.hash(*trial.mixtures),
             config.evaluation.mixture_or_task_name,
             steps,
             parameters,
@@ -74,10 +72,6 @@ def cost(model: T5, rows: int, inputs: int, targets: int) -> tuple[int, int]:
             like, planning.batch_shapes(mesh, rows, {"inputs": inputs, "targets": targets})
         )
     return sum(x.size for x in jax.tree.leaves(like.params)), flops.jaxpr_matmul_flops(traced.jaxpr.jaxpr)
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def describe_cost(pending: Sequence[TrialPlan], done: Sequence[dict[str, Any]], jobs: int) -> str:

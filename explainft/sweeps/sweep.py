@@ -121,8 +121,7 @@ def run(
     name = Path(file).stem
     if not Path(file).is_file():
         raise UserError(f"no sweep {file!r} in {Path.cwd()}; give the path of one, as experiments/sizes.gin")
-    recipe.load([file], bindings, command="sweep")
-    sweep: Sweep = recipe.configured(Sweep)()
+    sweep: Sweep = recipe.load([file], bindings, command="sweep").build(Sweep)()
     trials = sweep.trials(name, runs)
     jax.config.update("jax_platforms", "cpu")  # an accelerator is the runs'
     plans = make_trial_plans(trials)

@@ -109,8 +109,8 @@ def test_a_table_names_the_sweeps_that_fill_it_and_a_result_a_trial_of_its_sweep
     assert named == files
     assert tables.written("modsum", []).endswith("\n\nFrom `explainft sweep experiments/modsum.gin`.")
     for name in sorted({found["sweep"] for found in shares.results()}):
-        recipe.load([str(document.ROOT / "experiments" / f"{name}.gin")], [])
-        trials = {trial.name: trial for trial in recipe.configured(sweep.Sweep)().trials(name, Path("runs"))}
+        grid = recipe.load([str(document.ROOT / "experiments" / f"{name}.gin")], []).build(sweep.Sweep)()
+        trials = {trial.name: trial for trial in grid.trials(name, Path("runs"))}
         found = {path.stem: json.loads(path.read_text()) for path in (document.ROOT / "results" / name).iterdir()}
         plans = cost_model.make_trial_plans([trials[trial] for trial in found])
         for trial, result in found.items():

@@ -13,9 +13,9 @@ import gin
 import pytest
 
 from explainft.data.compact_vocabulary import COMPACT
-from explainft.recipes import recipe
+from explainft.recipes import gin_adapter, recipe
 from explainft.reporting import report
-from explainft.training import optimizers
+from explainft.training import optimizers, train
 from tests.recipes.recipe_test import GIVEN, PARAMETERS, ROOT, SCORING, TRAINING, leaf_path, load_leaf, public_macros
 
 T5X = importlib.util.find_spec("t5x")
@@ -58,15 +58,16 @@ def describe_leaves():
     for leaf in (*TRAINING, *SCORING):
         kind = leaf.split("_")[0]
         gin.clear_config()
-        gin.parse_config_files_and_bindings([str(leaf_path(leaf))], [recipe.quoted(b) for b in GIVEN[kind]])
+        bindings = [recipe.quote_bare_words(binding) for binding in GIVEN[kind]]
+        gin.parse_config_files_and_bindings([str(leaf_path(leaf))], bindings)
         bound = gin.get_bindings({"eval": "evaluate", "infer": "infer"}.get(kind, "train"))
         for value in bound.values():
             if isinstance(value, utils.DatasetConfig):
                 utils.verify_matching_vocabs(value, bound["model"])
-        read, defined = recipe._read_macros(), recipe._macros()
+        read, defined = gin_adapter.current().read_macros, gin_adapter.current().macros
         described[leaf] = {
             "read": sorted(read),
-            "unbound": [name for name in read if name not in defined or recipe._is_required(defined[name])],
+            "unbound": [name for name in read if name not in defined or gin_adapter.is_required(defined[name])],
             "vocabulary": bound["model"].output_vocabulary.sentencepiece_model_file,
             "parameters": parameters(bound["model"].module),
             "settings": t5x_settings(bound) if leaf in TRAINING else None,
@@ -117,16 +118,16 @@ def t5x_settings(bound):
     }
 
 
-def our_settings():
-    config = gin.get_bindings("train.train")["config"]
+def our_settings(loaded):
+    config = loaded.bindings(train.train)["config"]
     dataset, evaluation, checkpoints = config.dataset, config.evaluation, config.checkpoints
     optimization, loss = config.optimization, config.optimization.loss
-    rate = recipe.configured(optimizers.learning_rate)(train_steps=optimization.train_steps)
+    rate = loaded.build(optimizers.learning_rate)(train_steps=optimization.train_steps)
     return {
         "network": {name: getattr(config.model.config, name) for name in NETWORK},
         "loss": [loss.z_loss, loss.label_smoothing, loss.normalizing_factor],
         "learning rates": [float(rate(step)) for step in STEPS],
-        "clip norm": gin.get_bindings(f"optim.{optimization.optimizer.__name__}")["clip_norm"],
+        "clip norm": loaded.bindings(getattr(optimizers, optimization.optimizer.__name__))["clip_norm"],
         "dataset": [dataset.mixture_or_task_name, dataset.task_feature_lengths, dataset.batch_size, dataset.pack],
         "module": dataset.module,
         "use cached tasks": dataset.use_cached,
@@ -160,8 +161,7 @@ def test_t5x_reads_each_leaf_with_nothing_missing_and_builds_its_model(leaves, l
 
 @pytest.mark.parametrize("leaf", TRAINING)
 def test_a_leaf_means_the_same_under_both_engines(leaves, leaf):
-    load_leaf(leaf)
-    ours = json.loads(json.dumps(our_settings()))  # tuples as lists
+    ours = json.loads(json.dumps(our_settings(load_leaf(leaf))))  # tuples as lists
     assert leaves[leaf]["settings"] == ours
 
 

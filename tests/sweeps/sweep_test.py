@@ -124,8 +124,7 @@ def test_every_sweep_of_the_repository_reads_all_its_macros(monkeypatch):
     files = sorted(Path("experiments").glob("*.gin"))
     assert files
     for file in files:
-        recipe.load([str(file)], [])
-        found = recipe.configured(sweep.Sweep)().trials(file.stem, Path("runs"))
+        found = recipe.load([str(file)], []).build(sweep.Sweep)().trials(file.stem, Path("runs"))
         assert len({trial.name for trial in found}) == len(found)
         cost_model.make_trial_plans(found)  # raises for a macro that nothing reads
 
