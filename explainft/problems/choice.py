@@ -1,0 +1,106 @@
+"""Multiple choice, and yes or no."""
+
+import re
+from collections.abc import Sequence
+
+from explainft.problems.problem import Example, StepCheck
+from explainft.problems.text import last_statement, normalize
+
+YES_NO = ("yes", "no")
+_TRUTH = {"yes": "yes", "true": "yes", "no": "no", "false": "no"}
+_TRUTH_WORD = re.compile(r"\b(yes|no|true|false)\b", re.I)
+# A letter alone, in any dress: B, (b), [B], b., b), **B**, option B.
+_BARE = re.compile(r"\s*(?:option\s+|choice\s+)?[(\[*]*([a-z])[)\]*]*[.:,]?[)\]*]*\s*", re.I)
+_DRESSED = re.compile(r"[(\[]([a-z])[)\]]|(?:^|\s)([a-z])[.:)](?=\s|$)", re.I)
+_CAPITAL = re.compile(r"(?<![\w'’])([B-HJ-Z])(?![\w'’])|(?<![\w'’])(A)(?=\s*(?:$|[.,:;)!?]|(?:or|and)\b))")
+
+
+class Choice:
+    """A question with `choices`, answered by the letter or the text of one; without choices, by yes or no.
+
+    Choices of equal text (spaces and case aside) are one answer. Two letters, two texts, or a letter and the text of
+    another choice are no answer, unless a last, explicit "the answer is" names one.
+    """
+
+    name = "choice"
+
+    def read_answer(self, output: str, example: Example) -> str | None:
+        """Return the text of the choice that the output names, as the example has it first, or None."""
+        choices = choices_of(example)
+        stated = last_statement(output)
+        if stated is not None:
+            return _named(stated, choices)
+        return _named(output, choices)
+
+    def equal(self, answer: str, other: str, example: Example) -> bool:
+        choices = choices_of(example)
+        first, second = _value(answer, choices), _value(other, choices)
+        return first is not None and first == second
+
+    def check(self, explanation: str, example: Example) -> StepCheck | None:
+        return None
+
+    def groups(self, example: Example) -> dict[str, str]:
+        return {"choices": str(len(set(map(normalize, choices_of(example)))))}
+
+
+def choices_of(example: Example) -> Sequence[str]:
+    """Return the choices' texts; yes and no where the example has none."""
+    return [str(choice) for choice in example.get("choices") or YES_NO]
+
+
+def mentions(text: str, choices: Sequence[str]) -> tuple[set[str], set[str]]:
+    """Return the normalized choices that a text names by letter, and those that it names by their text."""
+    values = [normalize(choice) for choice in choices]
+    if set(values) <= set(YES_NO):
+        found = {_TRUTH[word.lower()] for word in _TRUTH_WORD.findall(text)}
+        return set(), found & set(values)
+    by_text, rest = _texts(text, values)
+    letters = [one or two for one, two in _DRESSED.findall(rest)] + [one or two for one, two in _CAPITAL.findall(rest)]
+    return {value for letter in letters if (value := _by_letter(letter, values)) is not None}, by_text
+
+
+def _named(text: str, choices: Sequence[str]) -> str | None:
+    value = _value(text, choices)
+    if value is None:
+        by_letter, by_text = mentions(text, choices)
+        if len(by_letter) > 1 or len(by_text) > 1 or len(by_letter | by_text) != 1:
+            return None
+        [value] = by_letter | by_text
+    return next(choice for choice in choices if normalize(choice) == value)
+
+
+def _value(answer: str, choices: Sequence[str]) -> str | None:
+    """Return the normalized choice that an answer is, by its whole text or as a letter alone, or None."""
+    values = [normalize(choice) for choice in choices]
+    value = normalize(answer)
+    if value in values:
+        return value
+    if set(values) <= set(YES_NO):
+        truth = _TRUTH.get(value)
+        return truth if truth in values else None
+    bare = _BARE.fullmatch(answer)
+    return _by_letter(bare[1], values) if bare else None
+
+
+def _by_letter(letter: str, values: Sequence[str]) -> str | None:
+    place = ord(letter.lower()) - ord("a")
+    return values[place] if place < len(values) else None
+
+
+def _texts(text: str, values: Sequence[str]) -> tuple[set[str], str]:
+    """Return the choices whose text stands in the text, and the text without them.
+
+    Longer ones first: "bank account" names no "bank".
+    """
+    found = set()
+    for value in sorted({v for v in values if v}, key=len, reverse=True):
+        words = r"\s+".join(map(re.escape, value.split()))
+        # With the article or the letter's dress left in place, which mentions() reads.
+        pattern = re.compile(rf"(?<!\w){words}(?!\w)", re.I)
+        if len(value) == 1 and value.isalpha():
+            continue  # a choice such as "b" cannot be told from a letter
+        if pattern.search(text):
+            found.add(value)
+            text = pattern.sub(" ; ", text)
+    return found, text

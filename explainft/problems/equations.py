@@ -1,0 +1,99 @@
+"""Arithmetic steps of an explanation: calculator marks and written equations, checked exactly."""
+
+import re
+from fractions import Fraction
+
+from explainft.problems import numbers
+from explainft.problems.problem import StepCheck
+
+MAX_SIDE = 200  # characters of one side of a written equation
+_MARK = re.compile(r"<<([^<>=]{0,400})=([^<>=]{0,100})>>")
+_TOKEN = re.compile(r"\$?(?:\d[\d,]*\.?\d*|\.\d+)%?|[-+*/()×÷−·]|(?<=[\d)\s])x(?=[\s\d($])|\s+")
+_VARIABLE = re.compile(r"x (?:[-+*/)×÷−]|$)")  # "3 x + 4": no multiplication sign
+_OPERATOR = re.compile(r"[-+*/×÷−·x]")
+
+
+def check(explanation: str) -> StepCheck:
+    """Check the calculator marks (`<<48/2=24>>`) where there are some, else the written equations (`48 / 2 = 24`).
+
+    A step is correct where both sides are equal exactly, where the right one is the left rounded to its decimals, and
+    where a percentage is the left as it stands (`100 - 60 = 40%`). An equation with a variable is not a step.
+    """
+    steps = _MARK.findall(explanation) or _written(explanation)
+    counts: dict[bool | None, int] = {True: 0, False: 0, None: 0}
+    first_wrong = None
+    for i, (left, right) in enumerate(steps):
+        verdict = _holds(left, right)
+        counts[verdict] += 1
+        if verdict is False and first_wrong is None:
+            first_wrong = i
+    return StepCheck(counts[True], counts[False], counts[None], first_wrong)
+
+
+def _holds(left: str, right: str) -> bool | None:
+    value, shown = numbers.evaluate(left), numbers.evaluate(right)
+    if value is None or shown is None:
+        return None
+    if right.strip().endswith("%") and value == 100 * shown:
+        return True
+    decimals = len(right.strip().rstrip("%").partition(".")[2])
+    return value == shown or (decimals > 0 and abs(value - shown) <= Fraction(1, 2 * 10**decimals))
+
+
+def _written(text: str) -> list[tuple[str, str]]:
+    parts = text.split("=")
+    sides = zip(parts, parts[1:], strict=False)
+    return [(left, right) for before, after in sides if (left := _left(before)) and (right := _right(after))]
+
+
+def _left(before: str) -> str | None:
+    """The arithmetic at the end of a text: numbers joined by at least one operator."""
+    window = before[-MAX_SIDE:]
+    tokens, start, following = [], len(window), len(window)
+    for token in reversed(list(_TOKEN.finditer(window))):
+        if token.end() != start:
+            break
+        start = token.start()
+        if not token[0].isspace():
+            is_number = _is_number(token[0])
+            if is_number and tokens and _is_number(tokens[-1]):
+                if token[0].endswith((".", ",")) or "\n" in window[token.end() : following]:
+                    break  # the number of a sentence before
+                return None
+            following = token.start()
+            tokens.append(token[0])
+    tokens.reverse()
+    while tokens and tokens[0] == "(" and tokens.count("(") > tokens.count(")"):
+        del tokens[0]
+    if not tokens or not any(map(_OPERATOR.fullmatch, tokens[1:])) or _VARIABLE.search(" ".join(tokens)):
+        return None
+    if not (_is_number(tokens[0]) or tokens[0] in "(-−") or not (_is_number(tokens[-1]) or tokens[-1] == ")"):
+        return None  # a variable stands before or after it
+    if tokens[0] in "-−" and re.search(r"[A-Za-z)\]}]\s*$", window[:start]):
+        return None
+    return " ".join(tokens)
+
+
+def _right(after: str) -> str | None:
+    """The arithmetic at the beginning of a text, where no letter or power follows it."""
+    window = after[:MAX_SIDE]
+    tokens, end = [], 0
+    for token in _TOKEN.finditer(window):
+        if token.start() != end or (_is_number(token[0]) and tokens and _is_number(tokens[-1])):
+            break
+        end = token.end()
+        if not token[0].isspace():
+            tokens.append(token[0])
+    while tokens.count("(") > tokens.count(")"):
+        del tokens[len(tokens) - 1 - tokens[::-1].index("(") :]
+    while tokens and not (_is_number(tokens[-1]) or tokens[-1] == ")"):
+        tokens.pop()  # the dash or bracket of a sentence
+    while tokens and tokens[-1] == ")" and tokens.count(")") > tokens.count("("):
+        tokens.pop()
+    if not tokens or (not window[end - 1].isspace() and re.match(r"[\w^²³]", window[end:])):
+        return None
+    return " ".join(tokens).rstrip(".,")
+
+
+def _is_number(token: str) -> bool:
+    return token.lstrip("$")[:1].isdigit() or (token[:1] == "." and len(token) > 1)

@@ -1,0 +1,42 @@
+"""ListOps as a problem: explanations are checked exactly, step by step."""
+
+from explainft import listops
+from explainft.problems.problem import Example, StepCheck
+
+_CHECKED_STYLES = ("short", "medium", "long")  # "none" has no steps
+
+
+class ListOps:
+    """Nested list operations. `question` is the expression; `style` and `modulus` default to medium and 10."""
+
+    name = "listops"
+
+    def read_answer(self, output: str, example: Example) -> str | None:
+        answer = listops.final_answer(output)
+        return None if answer is None else str(answer)
+
+    def equal(self, answer: str, other: str, example: Example) -> bool:
+        return answer.strip() == other.strip()
+
+    def check(self, explanation: str, example: Example) -> StepCheck | None:
+        """Compare each step with the expression's own. Return None for a style without steps or a malformed question."""
+        style = str(example.get("style", "medium"))
+        tree = _tree(example)
+        if style not in _CHECKED_STYLES or tree is None:
+            return None
+        found = listops.check(explanation, tree, style, int(example.get("modulus", 10)))
+        wrong = found.steps_total - found.steps_correct
+        return StepCheck(found.steps_correct, wrong, 0, found.first_wrong_step)
+
+    def groups(self, example: Example) -> dict[str, str]:
+        tree = _tree(example)
+        if not isinstance(tree, listops.Node):
+            return {}
+        return {"operator": tree.operator, "depth": str(listops.depth(tree)), "length": str(listops.length(tree))}
+
+
+def _tree(example: Example) -> listops.Tree | None:
+    try:
+        return listops.parse(str(example["question"]))
+    except listops.ListOpsError:
+        return None

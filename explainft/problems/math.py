@@ -1,0 +1,95 @@
+"""Mathematics: answers by value, and arithmetic steps that are checked exactly."""
+
+import re
+from fractions import Fraction
+
+from explainft.problems import equations, latex, numbers, symbolic
+from explainft.problems.problem import Example, StepCheck
+from explainft.problems.text import last_statement
+
+_NUMBER = re.compile(r"[-+−]?\$?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:\s*/\s*\d+)?%?(?![⁰¹²³⁴-⁹])")
+MAX_LIST = 500  # characters of a tuple, an interval or a set that is compared item by item
+
+
+class Math:
+    """A question whose answer is a number or an expression.
+
+    The answer of an output is its last boxed one, else what follows the last `####`, else the last "the answer is",
+    else the last number. Numbers are equal by exact value; a percent sign and units are not compared (50% equals 50).
+    Other LaTeX is compared as normalized text, and with the extra `math` by Math-Verify.
+    """
+
+    name = "math"
+
+    def read_answer(self, output: str, example: Example) -> str | None:
+        boxed = latex.last_boxed(output)
+        if boxed is not None:
+            return boxed.strip() or None
+        if "####" in output:
+            return output.rpartition("####")[2].strip().split("\n", 1)[0].strip() or None
+        stated = last_statement(output)
+        if stated is not None:
+            first = re.match(r"\$([^$]+)\$", stated)
+            if first:
+                return first[1]
+            found = _NUMBER.search(stated)
+            return found[0] if found else stated.rstrip(" .")
+        if _value(output, latex.normalize(output)) is not None:
+            return output.strip()
+        found = _NUMBER.findall(output)
+        return found[-1] if found else None
+
+    def equal(self, answer: str, other: str, example: Example) -> bool:
+        return equal(answer, other)
+
+    def check(self, explanation: str, example: Example) -> StepCheck | None:
+        """Check the explanation's arithmetic; see equations.check."""
+        return equations.check(explanation)
+
+    def groups(self, example: Example) -> dict[str, str]:
+        return {name: str(example[name]) for name in ("subject", "level") if name in example}
+
+
+def equal(answer: str, other: str) -> bool:
+    """Return whether two answers have the same value: numbers exactly, lists item by item, else as LaTeX."""
+    first, second = latex.normalize(answer), latex.normalize(other)
+    if first == second:
+        return bool(first)
+    values = [_value(raw, text) for raw, text in ((answer, first), (other, second))]
+    if None not in values:
+        return values[0] == values[1]
+    named = [re.sub(r"^[a-z](?:\([a-z]\))?=", "", text) for text in (first, second)]  # x=5 is 5
+    if named != [first, second]:
+        return equal(*named)
+    lists = [_items(text) for text in (first, second)]
+    if None not in lists:
+        (open_1, items_1, close_1), (open_2, items_2, close_2) = lists  # pyright: ignore[reportGeneralTypeIssues]
+        if (open_1, close_1) != (open_2, close_2) or len(items_1) != len(items_2):
+            return False
+        if not open_1 or open_1 == "\\{":
+            items_1, items_2 = sorted(items_1), sorted(items_2)
+        return all(equal(a, b) for a, b in zip(items_1, items_2, strict=True))
+    return symbolic.equal(answer, other)
+
+
+def _value(answer: str, normalized: str) -> Fraction | None:
+    value = numbers.parse(answer)  # "3 1/2" before its space goes
+    return numbers.parse(latex.as_number_text(normalized)) if value is None else value
+
+
+def _items(text: str) -> tuple[str, list[str], str] | None:
+    """Split `(a,b]`, `\\{a,b\\}` or `a,b` at its top-level commas; None where there are none."""
+    if len(text) > MAX_LIST:
+        return None
+    match = re.fullmatch(r"(\(|\[|\\\{)(.*)(\)|\]|\\\})", text, re.S)
+    opening, inner, closing = match.groups() if match else ("", text, "")
+    depth, start, items = 0, 0, []
+    for at, character in enumerate(inner):
+        depth += (character in "([{") - (character in ")]}")
+        if character == "," and depth == 0:
+            items.append(inner[start:at])
+            start = at + 1
+        if depth < 0:
+            return None
+    items.append(inner[start:])
+    return (opening, items, closing) if len(items) > 1 and all(items) else None

@@ -1,0 +1,150 @@
+"""Exact numbers in text: rationals without rounding, and arithmetic over them."""
+
+import re
+import unicodedata
+from fractions import Fraction
+
+MAX_DIGITS = 200  # of a number or an exponent's result: more is no number that a person wrote
+MAX_EXPRESSION = 400  # characters of arithmetic
+_DECIMAL = re.compile(r"(\d{1,3}(?:,\d{3})+|\d+)?(?:\.(\d+))?")
+_TOKEN = re.compile(r"\s*(?:(\d[\d,]*\.?\d*|\.\d+)(%?)|([-+*/()]))")
+_MINUS = str.maketrans({"−": "-", "–": "-", "×": "*", "·": "*", "⋅": "*", "÷": "/", "∕": "/", "⁄": "/"})
+
+
+def parse(text: str) -> Fraction | None:
+    """Return the value of a number as people write it, or None.
+
+    Reads signs, thousands commas, decimals, `a/b`, mixed numbers (`1 1/2`), Unicode fractions and digits. A superscript
+    is not a digit.
+    """
+    text = _ascii_digits(text).translate(_MINUS).strip()
+    if not text or len(text) > MAX_DIGITS:
+        return None
+    sign = 1
+    while text[:1] in ("+", "-"):
+        if text[0] == "-":
+            sign = -sign
+        text = text[1:].lstrip()
+        if sign and text[:1] in ("+", "-"):
+            return None  # a second sign
+    value = _unsigned(text)
+    return None if value is None else sign * value
+
+
+def evaluate(expression: str) -> Fraction | None:
+    """Return the exact value of arithmetic (+ - * / and parentheses; x, × and ÷ too), or None where it is none."""
+    text = re.sub(r"(?<=[\d)\s])[xX](?=[\s\d(])", "*", _ascii_digits(expression).translate(_MINUS))
+    text = text.replace("$", "")
+    if len(text) > MAX_EXPRESSION:
+        return None
+    tokens, at = [], 0
+    text = text.rstrip()
+    while at < len(text):
+        match = _TOKEN.match(text, at)
+        if match is None:
+            return None
+        if match[1]:
+            number = _unsigned(match[1].rstrip("."))
+            if number is None:
+                return None
+            tokens.append(number / 100 if match[2] else number)
+        else:
+            tokens.append(match[3])
+        at = match.end()
+    return _reduce(tokens)
+
+
+_BINDS = {"+": 1, "-": 1, "*": 2, "/": 2, "neg": 3}
+
+
+def _reduce(tokens: list[Fraction | str]) -> Fraction | None:
+    """Evaluate infix tokens with two stacks (Dijkstra's shunting yard): no recursion for a text to exhaust."""
+    values: list[Fraction] = []
+    operators: list[str] = []
+
+    def apply() -> bool:
+        operator = operators.pop()
+        if len(values) < (1 if operator == "neg" else 2):
+            return False
+        right = values.pop()
+        if operator == "neg":
+            values.append(-right)
+            return True
+        left = values.pop()
+        if operator == "/" and not right:
+            return False
+        result = {"+": left + right, "-": left - right, "*": left * right}.get(operator)
+        values.append(left / right if result is None else result)
+        return True
+
+    wants_value = True
+    for token in tokens:
+        if isinstance(token, Fraction):
+            if not wants_value:
+                return None
+            values.append(token)
+            wants_value = False
+        elif token == "(":
+            if not wants_value:  # 2 (3 + 4)
+                while operators and operators[-1] != "(" and _BINDS[operators[-1]] >= _BINDS["*"]:
+                    if not apply():
+                        return None
+                operators.append("*")
+                wants_value = True
+            operators.append(token)
+        elif token == ")":
+            if wants_value:
+                return None
+            while operators and operators[-1] != "(":
+                if not apply():
+                    return None
+            if not operators:
+                return None
+            operators.pop()
+        elif wants_value:
+            if token not in ("-", "+"):
+                return None
+            if token == "-":
+                operators.append("neg")
+        else:
+            while operators and operators[-1] != "(" and _BINDS[operators[-1]] >= _BINDS[token]:
+                if not apply():
+                    return None
+            operators.append(token)
+            wants_value = True
+    if wants_value:
+        return None
+    while operators:
+        if operators[-1] == "(" or not apply():
+            return None
+    return values[0]
+
+
+def _unsigned(text: str) -> Fraction | None:
+    mixed = re.fullmatch(r"(\d+)\s+(\d+\s*/\s*\d+)|(\d*)([¼-¾⅐-⅞↉])", text)
+    if mixed and mixed[2]:
+        whole, part = Fraction(int(mixed[1])), _unsigned(mixed[2])
+        return None if part is None else whole + part
+    if mixed:
+        return Fraction(int(mixed[3] or 0)) + Fraction(unicodedata.numeric(mixed[4])).limit_denominator(10)
+    above, slash, below = text.partition("/")
+    if slash:
+        numerator, denominator = _unsigned_decimal(above.strip()), parse(below)
+        return numerator / denominator if numerator is not None and denominator else None
+    return _unsigned_decimal(text)
+
+
+def _unsigned_decimal(text: str) -> Fraction | None:
+    match = _DECIMAL.fullmatch(text)
+    if not match or not text or len(text) > MAX_DIGITS:
+        return None
+    if match[1] is None and match[2] is None:
+        return None
+    return Fraction((match[1] or "0").replace(",", "") + "." + (match[2] or "0"))
+
+
+def _ascii_digits(text: str) -> str:
+    """Return the text with the decimal digits of any script as 0-9. `²` is no decimal digit and stays."""
+    if text.isascii():
+        return text
+    return "".join(c if c.isascii() else str(unicodedata.decimal(c, c)) for c in text)

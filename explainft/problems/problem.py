@@ -1,0 +1,50 @@
+"""The protocol of a problem. Metrics, voting, verifiers, reports and servers use it alone."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+Example = Mapping[str, Any]  # a row: id, question, choices (where it has some), answer, explanation, free fields
+
+
+@dataclasses.dataclass(frozen=True)
+class StepCheck:
+    """The steps of an explanation, counted. `first_wrong_step` is zero-based; None where no step is incorrect."""
+
+    correct: int = 0
+    incorrect: int = 0
+    unreadable: int = 0
+    first_wrong_step: int | None = None
+
+    @property
+    def valid(self) -> bool:
+        """Whether there are steps and all of them are correct."""
+        return self.correct > 0 and not self.incorrect and not self.unreadable
+
+
+class Problem(Protocol):
+    """What a kind of question is. No method raises on any text."""
+
+    name: str
+
+    def read_answer(self, output: str, example: Example) -> str | None:
+        """Return the final answer of an output, or None where there is none."""
+        ...
+
+    def equal(self, answer: str, other: str, example: Example) -> bool:
+        """Return whether two answers have the same value."""
+        ...
+
+    def check(self, explanation: str, example: Example) -> StepCheck | None:
+        """Check an explanation step by step, or return None where this problem has no exact check."""
+        ...
+
+    def groups(self, example: Example) -> dict[str, str]:
+        """Return the groups that the example's metrics are broken down by."""
+        ...
+
+
+def correct(problem: Problem, output: str, example: Example) -> bool:
+    """Return whether the final answer of an output equals the example's answer."""
+    answer = problem.read_answer(output, example)
+    return answer is not None and problem.equal(answer, str(example["answer"]), example)

@@ -1,0 +1,48 @@
+"""Free text: exact match after a stated normalization."""
+
+import re
+import unicodedata
+
+from explainft.problems.problem import Example, StepCheck
+
+STATEMENT = re.compile(
+    r"\banswer(?:\s+choice)?(?:\s+(?:is|was|would\s+be|should\s+be|must\s+be)\b(?:\s*:)?|\s*[:=])", re.I
+)
+_EDGES = " \t\r\n.,;:!?\"'`“”‘’()[]{}*"
+
+
+def normalize(text: str) -> str:
+    """Return the text in NFKC, lower case, with single spaces, without punctuation or quotes at its ends."""
+    text = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(text.split()).strip(_EDGES)
+
+
+def last_statement(output: str) -> str | None:
+    """Return what follows the last explicit "the answer is" on its line, or None where nothing does."""
+    for match in reversed(list(STATEMENT.finditer(output))):
+        stated = output[match.end() :].lstrip(" \t\r\n:*").split("\n", 1)[0].strip()
+        if stated:
+            return stated
+    return None
+
+
+class Text:
+    """Any question whose answer is a short text. The answer is what "the answer is" names, else the last line."""
+
+    name = "text"
+
+    def read_answer(self, output: str, example: Example) -> str | None:
+        stated = last_statement(output)
+        if stated is None:
+            lines = [line for line in output.splitlines() if line.strip()]
+            stated = lines[-1] if lines else ""
+        return stated.strip() if normalize(stated) else None
+
+    def equal(self, answer: str, other: str, example: Example) -> bool:
+        return normalize(answer) == normalize(other)
+
+    def check(self, explanation: str, example: Example) -> StepCheck | None:
+        return None
+
+    def groups(self, example: Example) -> dict[str, str]:
+        return {}
