@@ -30,6 +30,50 @@ def add_parser(subparsers) -> None:
     parser.add_argument("-n", type=positive_integer, default=3, help="number of examples; default: 3")
     add_data_dir(parser)
 
+    parser = add_command(commands, "import", import_, "Make a dataset of questions, answers and explanations in files.")
+    parser.add_argument("files", nargs="+", metavar="SPLIT=FILE", help="train=FILE validation=FILE test=FILE")
+    parser.add_argument("--name", required=True, help="of the dataset: lower-case letters, digits and underscores")
+    parser.add_argument("--problem", required=True, choices=("choice", "math", "text", "listops"))
+    parser.add_argument(
+        "--format",
+        default="jsonl",
+        choices=("jsonl", "csqa", "obqa", "strategyqa", "gsm8k", "math"),
+        help="layout of the rows; default: jsonl, with id, question, choices, answer, explanation",
+    )
+    parser.add_argument(
+        "--explanations",
+        nargs="+",
+        default=[],
+        metavar="SPLIT=FILE",
+        help="JSON lists of texts in the order of the questions, or JSON lines with id and explanation",
+    )
+    parser.add_argument("--stop", help="explanations end before this text; \\n is a newline")
+    parser.add_argument("--strict", action="store_true", help="end at the first row that cannot be used")
+    parser.add_argument("--unanswered", action="store_true", help="rows need no answer: a dataset for infer alone")
+    parser.add_argument("--overwrite", action="store_true", help="replace a dataset of that name")
+    add_data_dir(parser)
+
+
+def import_(args: argparse.Namespace) -> None:
+    from explainft.core import tensorflow_setup
+
+    tensorflow_setup.import_tensorflow()
+    from explainft.data.questions import importing
+
+    settings = importing.Import(
+        name=args.name,
+        problem=args.problem,
+        files={split: file for split, [file] in importing.split_files(args.files, most=1).items()},
+        layout=args.format,
+        explanations=importing.split_files(args.explanations),
+        stop=args.stop and args.stop.replace("\\n", "\n"),
+        strict=args.strict,
+        answered=not args.unanswered,
+        overwrite=args.overwrite,
+    )
+    directory, report = importing.import_questions(settings, importing.data_directory(args.tfds_data_dir))
+    print("\n".join([*report.lines(), str(directory)]))
+
 
 def build(args: argparse.Namespace) -> None:
     tensorflow_setup.import_tensorflow()

@@ -34,7 +34,7 @@ class Choice:
 
     def equal(self, answer: str, other: str, example: Example) -> bool:
         choices = choices_of(example)
-        first, second = _value(answer, choices), _value(other, choices)
+        first, second = value_of(answer, choices), value_of(other, choices)
         return first is not None and first == second
 
     def check(self, explanation: str, example: Example) -> StepCheck | None:
@@ -61,7 +61,7 @@ def mentions(text: str, choices: Sequence[str]) -> tuple[set[str], set[str]]:
 
 
 def _named(text: str, choices: Sequence[str]) -> str | None:
-    value = _value(text, choices)
+    value = value_of(text, choices)
     if value is None:
         by_letter, by_text = mentions(text, choices)
         if len(by_letter) > 1 or len(by_text) > 1 or len(by_letter | by_text) != 1:
@@ -70,7 +70,7 @@ def _named(text: str, choices: Sequence[str]) -> str | None:
     return next(choice for choice in choices if normalize(choice) == value)
 
 
-def _value(answer: str, choices: Sequence[str]) -> str | None:
+def value_of(answer: str, choices: Sequence[str]) -> str | None:
     """Return the normalized choice that an answer is, by its whole text or as a letter alone, or None."""
     values = [normalize(choice) for choice in choices]
     value = normalize(answer)
@@ -93,14 +93,27 @@ def _texts(text: str, values: Sequence[str]) -> tuple[set[str], str]:
 
     Longer ones first: "bank account" names no "bank".
     """
-    found = set()
+    text, found = " ".join(text.split()), set()
     for value in sorted({v for v in values if v}, key=len, reverse=True):
-        words = r"\s+".join(map(re.escape, value.split()))
-        # With the article or the letter's dress left in place, which mentions() reads.
-        pattern = re.compile(rf"(?<!\w){words}(?!\w)", re.I)
         if len(value) == 1 and value.isalpha():
             continue  # a choice such as "b" cannot be told from a letter
-        if pattern.search(text):
+        at = _find(text, value)
+        while at is not None:
             found.add(value)
-            text = pattern.sub(" ; ", text)
+            text = f"{text[:at]};{text[at + len(value) :]}"
+            at = _find(text, value)
     return found, text
+
+
+def _find(text: str, value: str) -> int | None:
+    """Return where a value stands in a text as words of its own, case aside, or None."""
+    folded = text.lower()
+    if len(folded) != len(text):
+        folded = text  # a letter whose lower case is two: places would shift
+    at = folded.find(value)
+    while at >= 0:
+        before, after = folded[at - 1 : at], folded[at + len(value) : at + len(value) + 1]
+        if not (before.isalnum() or after.isalnum()):
+            return at
+        at = folded.find(value, at + 1)
+    return None

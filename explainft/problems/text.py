@@ -13,7 +13,7 @@ _EDGES = " \t\r\n.,;:!?\"'`“”‘’()[]{}*"
 
 def normalize(text: str) -> str:
     """Return the text in NFKC, lower case, with single spaces, without punctuation or quotes at its ends."""
-    text = unicodedata.normalize("NFKC", text).casefold()
+    text = text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
     return " ".join(text.split()).strip(_EDGES)
 
 

@@ -1,0 +1,103 @@
+"""A row of any layout as an example of a problem, or the reason why it cannot be one."""
+
+import json
+import re
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+from explainft.data.questions.layouts import LAYOUTS, Unreadable, as_text
+from explainft.problems import choice
+from explainft.problems.problem import Problem
+from explainft.problems.text import normalize
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class Question(NamedTuple):
+    """An example as it is stored. `fields` is the JSON object of all other fields of the row."""
+
+    id: str
+    question: str
+    choices: tuple[str, ...]
+    answer: str
+    explanation: str
+    fields: str
+
+    def content(self) -> bytes:
+        """Return a digest of everything but the id."""
+        return digest("\x1f".join((self.question, *self.choices, "\x1e", self.answer, self.explanation)))
+
+    def question_digest(self) -> bytes:
+        """Return a digest of the normalized question and its choices: the same question in another spelling has it."""
+        return digest("\x1f".join(map(normalize, (self.question, *sorted(self.choices)))))
+
+    def example(self) -> dict[str, Any]:
+        """Return the row as problems read it."""
+        choices = {"choices": list(self.choices)} if self.choices else {}
+        own = {"id": self.id, "question": self.question, "answer": self.answer, "explanation": self.explanation}
+        return json.loads(self.fields) | own | choices
+
+
+def digest(text: str) -> bytes:
+    """Return 8 bytes that stand for a text. Lone surrogates count too."""
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+
+
+def question_of(problem: Problem, layout: str, row: Any, name: str, *, answered: bool) -> Question:
+    """Return the example of a row. Raise Unreadable with the reason where it has none.
+
+    `name` is the id of a row without one. With `answered`, an answer must stand there, and of choices it must be one.
+    """
+    if not isinstance(row, Mapping):
+        raise Unreadable("not a JSON object")
+    found = LAYOUTS[layout](row)
+    question = _text(found, "question")
+    if not question.strip():
+        raise Unreadable("empty question")
+    choices = tuple(found.get("choices") or ())
+    given = found.get("answer")
+    if given is None or (isinstance(given, str) and not given.strip()):
+        if answered:
+            raise Unreadable("missing or null answer" if given is None else "empty answer")
+        answer = ""
+    else:
+        answer = _answer(problem, given, choices)
+    number = found.get("id")
+    return Question(
+        id=name if number is None else as_text(number),
+        question=question,
+        choices=choices,
+        answer=answer,
+        explanation=_text(found, "explanation"),
+        fields=json.dumps(found.get("fields") or {}, sort_keys=True),
+    )
+
+
+def _answer(problem: Problem, given: Any, choices: tuple[str, ...]) -> str:
+    answer = as_text(given)
+    if problem.name != "choice":
+        if isinstance(given, Mapping):
+            raise Unreadable("answer is an object")
+        return answer.strip()
+    texts = choices or choice.YES_NO
+    named = {choice.value_of(as_text(item), texts) for item in (given if isinstance(given, list) else [answer])}
+    if len(named) > 1:
+        raise Unreadable("answer names two choices")
+    if None in named or not named:
+        raise Unreadable("answer is not a choice")
+    return next(text for text in texts if normalize(text) in named)
+
+
+def _text(found: Mapping[str, Any], name: str) -> str:
+    value = found.get(name)
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        return " ".join(map(as_text, value))
+    if not isinstance(value, str | int | float):
+        raise Unreadable(f"{name} is not a text")
+    text = as_text(value)
+    if not text.isascii() and _SURROGATE.search(text):
+        raise Unreadable(f"{name} holds a lone surrogate, which is not a character")
+    return text

@@ -1,0 +1,200 @@
+"""`explainft data import`: files of questions as a TFDS-format dataset.
+
+The dataset `explained_questions/<name>` has the features of QUESTION_FEATURES; `problem.json` beside them names the
+problem. It appears when it is complete; the same rows make the same bytes.
+"""
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from explainft.core.errors import UserError, nearest
+from explainft.data.questions.examples import Question, question_of
+from explainft.data.questions.explanations import Explanations
+from explainft.data.questions.files import read_rows
+from explainft.data.questions.layouts import LAYOUTS, Unreadable
+from explainft.data.questions.report import Report
+from explainft.problems import choice
+from explainft.problems.problem import Problem, correct
+from explainft.problems.registry import get_problem
+from explainft.problems.text import normalize
+
+DATASET, VERSION = "explained_questions", "1.0.0"
+DESCRIPTOR = "problem.json"
+SPLITS = ("train", "validation", "test")
+SHARD_ROWS = 2**17
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+@dataclasses.dataclass(frozen=True)
+class Import:
+    """What to import: a file for each split, explanations in files of their own, and how strict to be.
+
+    `stop`: explanations end before it. With `strict` a refused row ends the import. Without `answered` rows need no
+    answer: such a dataset is for inference.
+    """
+
+    name: str
+    problem: str
+    files: dict[str, Path]
+    layout: str = "jsonl"
+    explanations: dict[str, list[Path]] = dataclasses.field(default_factory=dict)
+    stop: str | None = None
+    strict: bool = False
+    answered: bool = True
+    overwrite: bool = False
+
+    def __post_init__(self):
+        if not _NAME.fullmatch(self.name):
+            raise UserError(f"--name={self.name!r} must be lower-case letters, digits and underscores, as in my_quiz2")
+        get_problem(self.problem)
+        if self.layout not in LAYOUTS:
+            raise UserError(f"--format={self.layout!r} is unknown{nearest(self.layout, LAYOUTS)}")
+        for given in (self.files, self.explanations):
+            for split in given:
+                if split not in SPLITS:
+                    raise UserError(f"split {split!r} must be one of {', '.join(SPLITS)}")
+        if not self.files:
+            raise UserError("no file of questions; give train=FILE validation=FILE test=FILE, or one of them")
+        for split in self.explanations:
+            if split not in self.files:
+                raise UserError(f"--explanations for {split}, which has no file of questions; give {split}=FILE")
+
+
+def import_questions(settings: Import, data_dir: Path) -> tuple[Path, Report]:
+    """Write the dataset below `data_dir` and return its directory and the report. Nothing is left after a UserError.
+
+    A dataset of that name is refused, or with `overwrite` replaced when the new one is complete.
+    """
+    directory = data_dir / DATASET / settings.name / VERSION
+    if directory.exists() and not settings.overwrite:
+        raise UserError(f"{directory} exists; choose another --name, or replace it with --overwrite")
+    scratch = directory.with_name(f"{VERSION}.{uuid.uuid4().hex}.incomplete")
+    report = Report()
+    try:
+        scratch.mkdir(parents=True)
+        _write(settings, scratch, report)
+        if directory.exists():
+            shutil.rmtree(directory)
+        scratch.rename(directory)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {directory} ({error.strerror or error}); choose another directory with --tfds_data_dir"
+        ) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return directory, report
+
+
+def _write(settings: Import, scratch: Path, report: Report) -> None:
+    from explainft.data.questions import records  # TensorFlow
+
+    problem = get_problem(settings.problem)
+    questions: dict[bytes, str] = {}  # the split that each question stands in first
+    writers = {}
+    for split, path in settings.files.items():
+        with records.Writer(scratch, DATASET, split, SHARD_ROWS) as writer:
+            for question in _questions(settings, problem, split, path, questions, report):
+                writer.write(question)
+        if not writer.rows:
+            reasons = ", ".join(sorted(report.refused)) or "it has none"
+            raise UserError(f"no row of {path} can be used ({reasons}); see `--format`, `--problem`")
+        writers[split] = writer
+    records.write_metadata(scratch, list(writers.values()), settings.name)
+    descriptor = {"problem": settings.problem, "rows": {split: writer.rows for split, writer in writers.items()}}
+    (scratch / DESCRIPTOR).write_text(json.dumps(descriptor, indent=1) + "\n", encoding="utf-8")
+
+
+def _questions(
+    settings: Import, problem: Problem, split: str, path: Path, seen: dict[bytes, str], report: Report
+) -> Iterator[Question]:
+    """Yield the usable rows of one file; the report counts all of them."""
+    paths = settings.explanations.get(split)
+    explanations = Explanations(paths, settings.stop) if paths else None
+    by_id: dict[str, bytes] = {}
+    rows = 0
+    for line, row in tqdm(read_rows(path), desc=f"importing {split}", unit=" rows", disable=None):
+        rows += 1
+        name = f"{split}-{rows}"
+        try:
+            question = question_of(problem, settings.layout, row, name, answered=settings.answered)
+        except Unreadable as error:
+            if explanations is not None:
+                explanations.next(_id_of(row, name))
+            _refuse(settings, report, str(error), path, line)
+            continue
+        if explanations is not None:
+            explanation = explanations.next(question.id)
+            question = question._replace(explanation=explanation or "")
+        content = question.content()
+        if question.id in by_id:
+            same = by_id[question.id] == content
+            _refuse(settings, report, "row repeated" if same else "same id with other content", path, line)
+            continue
+        by_id[question.id] = content
+        digest = question.question_digest()
+        other = seen.setdefault(digest, split)
+        if other != split:
+            report.note(f"question stands in {other} too", path, line)
+        _note_oddities(problem, question, path, line, report)
+        report.rows[split] += 1
+        report.answers[split][question.answer if len(report.answers[split]) <= 10 else "..."] += 1
+        yield question
+    if explanations is not None:
+        explanations.check_count(split, rows)
+
+
+def _id_of(row: Any, name: str) -> str:
+    return str(row.get("id", name)) if isinstance(row, dict) else name
+
+
+def _refuse(settings: Import, report: Report, reason: str, path: Path, line: int) -> None:
+    if settings.strict:
+        raise UserError(f"{path} line {line}: {reason}; correct it, or import the other rows without --strict")
+    report.refuse(reason, path, line)
+
+
+def _note_oddities(problem: Problem, question: Question, path: Path, line: int, report: Report) -> None:
+    if question.choices:
+        values = [normalize(text) for text in question.choices]
+        if len(set(values)) < len(values):
+            report.note("two choices of equal text", path, line)
+            if values.count(normalize(question.answer)) > 1:
+                report.note("the answer is two of the choices", path, line)
+    if not question.explanation:
+        return
+    example = question.example()
+    check = problem.check(question.explanation, example)
+    if check is not None and check.incorrect:
+        report.note("explanation with an incorrect step", path, line)
+    if problem.name == "choice" and question.answer and choice.last_statement(question.explanation) is not None:
+        if problem.read_answer(question.explanation, example) is None:
+            report.note("explanation names no choice or several", path, line)
+        elif not correct(problem, question.explanation, example):
+            report.note("explanation ends in another answer", path, line)
+
+
+def split_files(words: Sequence[str], most: int | None = None) -> dict[str, list[Path]]:
+    """Return the files of each split from words such as `train=FILE`, in their order. Raise UserError for others."""
+    files: dict[str, list[Path]] = {}
+    for word in words:
+        split, equals, file = word.partition("=")
+        if not equals or not file:
+            raise UserError(f"{word!r} must be SPLIT=FILE, as in train=questions.jsonl")
+        files.setdefault(split, []).append(Path(file))
+        if most is not None and len(files[split]) > most:
+            raise UserError(f"split {split!r} has two files; join them into one")
+    return files
+
+
+def data_directory(given: str | None) -> Path:
+    """Return where datasets lie: the directory given, else TFDS_DATA_DIR, else TensorFlow Datasets' own."""
+    return Path(given or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()

@@ -1,0 +1,94 @@
+"""Questions as TFRecord files with TFDS's metadata. Imports TensorFlow."""
+
+import contextlib
+from pathlib import Path
+
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from etils import epath
+from tensorflow_datasets.core import dataset_info, naming
+from tensorflow_datasets.proto import tf_example_pb2
+
+from explainft.data.questions.examples import Question
+
+FRAMING = 16  # bytes that a TFRecord file spends on each record beside its own
+FEATURES = ("id", "question", "answer", "explanation", "fields")
+
+
+class Writer:
+    """Writes the records of one split into files of at most `shard_rows`, named as TFDS names them at the end."""
+
+    def __init__(self, directory: Path, dataset: str, split: str, shard_rows: int):
+        self.split, self.rows, self._bytes = split, 0, 0
+        self._directory, self._dataset, self._shard_rows = directory, dataset, shard_rows
+        self._paths: list[Path] = []
+        self._lengths: list[int] = []
+        self._file = None
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+        if error is None:
+            for path, final in zip(self._paths, self._final_paths(), strict=True):
+                path.rename(final)
+
+    def write(self, question: Question) -> None:
+        """Append a record."""
+        if self._file is None or self._lengths[-1] == self._shard_rows:
+            with contextlib.suppress(AttributeError):
+                self._file.close()  # pyright: ignore[reportOptionalMemberAccess]
+            self._paths.append(self._directory / f"{self.split}.{len(self._paths)}.incomplete")
+            self._lengths.append(0)
+            self._file = tf.io.TFRecordWriter(str(self._paths[-1]))
+        data = serialize(question)
+        self._file.write(data)
+        self._bytes += len(data)
+        self._lengths[-1] += 1
+        self.rows += 1
+
+    def info(self) -> tfds.core.SplitInfo:
+        """Return TFDS's description of the split."""
+        return tfds.core.SplitInfo(
+            name=self.split, shard_lengths=self._lengths, num_bytes=self._bytes, filename_template=self._template()
+        )
+
+    def _template(self) -> naming.ShardedFileTemplate:
+        return naming.ShardedFileTemplate(
+            data_dir=epath.Path(self._directory),
+            dataset_name=self._dataset,
+            split=self.split,
+            filetype_suffix="tfrecord",
+        )
+
+    def _final_paths(self) -> list[Path]:
+        template, n = self._template(), len(self._paths)
+        return [Path(template.sharded_filepath(shard_index=i, num_shards=n)) for i in range(n)]
+
+
+def serialize(question: Question) -> bytes:
+    """Return a tf.train.Example, always of the same bytes."""
+    proto = tf_example_pb2.Example()  # pyright: ignore[reportAttributeAccessIssue] (made when it is imported)
+    feature = proto.features.feature
+    for name in FEATURES:
+        feature[name].bytes_list.value.append(getattr(question, name).encode())
+    feature["choices"].bytes_list.value.extend([choice.encode() for choice in question.choices])
+    return proto.SerializeToString(deterministic=True)
+
+
+def write_metadata(directory: Path, writers: list[Writer], name: str) -> None:
+    """Write dataset_info.json and features.json."""
+    text = tfds.features.Text
+    features = tfds.features.FeaturesDict(
+        {feature: text() for feature in FEATURES} | {"choices": tfds.features.Sequence(text())}
+    )
+    identity = dataset_info.DatasetIdentity(
+        name="explained_questions", version=tfds.core.Version("1.0.0"), data_dir=str(directory), module_name="",
+        config_name=name,
+    )  # fmt: skip
+    info = tfds.core.DatasetInfo(builder=identity, features=features, description=f"Questions imported as {name}.")
+    info.set_file_format("tfrecord")
+    info.set_splits(tfds.core.SplitDict([writer.info() for writer in writers]))
+    info.write_to_directory(directory)

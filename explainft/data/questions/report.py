@@ -1,0 +1,45 @@
+"""What an import says of its rows: what it left out and why, and what is odd."""
+
+import dataclasses
+from collections import Counter, defaultdict
+from pathlib import Path
+
+SHOWN = 3  # places of each kind
+
+
+@dataclasses.dataclass
+class Report:
+    """Counts by split, and places (file and line) by reason. `refused` rows are left out, `noted` ones are kept."""
+
+    rows: Counter[str] = dataclasses.field(default_factory=Counter)
+    refused: dict[str, list[str]] = dataclasses.field(default_factory=lambda: defaultdict(list))
+    noted: dict[str, list[str]] = dataclasses.field(default_factory=lambda: defaultdict(list))
+    counts: Counter[tuple[str, str]] = dataclasses.field(default_factory=Counter)
+    answers: dict[str, Counter[str]] = dataclasses.field(default_factory=lambda: defaultdict(Counter))
+
+    def refuse(self, reason: str, path: Path, line: int) -> None:
+        """Count a row that is left out."""
+        self._add("refused", self.refused, reason, path, line)
+
+    def note(self, reason: str, path: Path, line: int) -> None:
+        """Count a row that is kept."""
+        self._add("noted", self.noted, reason, path, line)
+
+    def _add(self, kind: str, places: dict[str, list[str]], reason: str, path: Path, line: int) -> None:
+        self.counts[kind, reason] += 1
+        if len(places[reason]) < SHOWN:
+            places[reason].append(f"{path.name} line {line}")
+
+    def lines(self) -> list[str]:
+        """Return the report, a line each."""
+        lines = [f"{split}: {n:,} rows" for split, n in self.rows.items()]
+        for split, answers in self.answers.items():
+            if len(answers) <= 10:
+                total = sum(answers.values())
+                fractions = [f"{answer} {n / total:.1%}" for answer, n in sorted(answers.items())]
+                lines.append(f"{split} answers: {', '.join(fractions)}")
+        for kind, places in (("refused", self.refused), ("noted", self.noted)):
+            for reason in sorted(places, key=lambda r: -self.counts[kind, r]):
+                n, shown = self.counts[kind, reason], ", ".join(places[reason])
+                lines.append(f"{kind} {n:,}: {reason} ({shown}{', ...' if n > SHOWN else ''})")
+        return lines
