@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUNS := demo
 
-.PHONY: demo test lint survival pretrained bench bench-long results results-check browser clean
+.PHONY: demo test lint docs survival pretrained bench bench-long results results-check browser clean
 
 demo: .venv/installed
 	$(BIN)/explainft data build --config tiny
@@ -24,6 +24,11 @@ lint: .venv/installed
 	$(BIN)/ruff check
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports --no-cache
+
+# The documentation site, in site/: any warning or dead link fails. Built and viewed without the network.
+docs: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 # A short run, killed a hundred times, ends as if nothing had happened.
 survival: .venv/installed

@@ -3,7 +3,7 @@
 python -m benchmarks.data_at_size 10000 100000 1000000 [--tokens]     # Linux; 1.2 GB of temporary files a million
 
 Anonymous memory excludes file-backed pages. It is summed over the processes of a command every half second.
-benchmarks/results/data_at_size.json holds the rows; benchmarks.document fills docs/scale.md from it, and
+benchmarks/results/data_at_size.json holds the rows; benchmarks.document fills docs/guides/data.md from it, and
 benchmarks.growth draws it.
 """
 

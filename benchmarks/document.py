@@ -1,4 +1,4 @@
-"""Fills the tables of docs/speed.md and docs/scale.md from the files of benchmarks/results.
+"""Fills the tables of docs/speed.md and docs/guides/data.md from the files of benchmarks/results.
 
     python -m benchmarks.document            # writes them
     python -m benchmarks.document --check    # exit code 1 where a page differs
@@ -18,7 +18,7 @@ from benchmarks import accelerator, data_at_size, tables
 from benchmarks.side_by_side import RESULTS
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGES = (DOCS / "speed.md", DOCS / "scale.md")
+PAGES = (DOCS / "speed.md", DOCS / "guides" / "data.md")
 SUMMARIES = {
     "relative targets": tables.relative_target_table,
     "absolute targets": tables.absolute_target_table,
@@ -61,7 +61,9 @@ def main() -> None:
         before = page.read_text(encoding="utf-8")
         after = fill(before)
         if before != after and check:
-            sys.exit(f"docs/{page.name} differs from benchmarks/results; run: python -m benchmarks.document")
+            sys.exit(
+                f"{page.relative_to(DOCS.parent)} differs from benchmarks/results; run: python -m benchmarks.document"
+            )
         if not check:
             page.write_text(after, encoding="utf-8")
 

@@ -63,8 +63,11 @@ def contender_table(report: Mapping[str, Any]) -> str:
     baseline = contenders.get(BASELINE)
     head = ["contender", "rate", "explainft's rate relative to it", f"rate relative to {BASELINE}", "peak memory"]
     rows = []
+    unit = contenders[next(iter(contenders))]["unit"]
     for name, contender in contenders.items():
-        comparable = baseline and name != BASELINE and baseline["unit"] == contender["unit"]
+        if contender["unit"] != unit:
+            continue  # the machine's own throughput, from which the upper limits are derived
+        comparable = baseline and name != BASELINE
         relative = _rounded(contender["rate"]["median"] / baseline["rate"]["median"]) + "x" if comparable else ""
         ratio = _spread(report["ratios"][name]) + "x" if name in report["ratios"] else ""
         rate = f"{_spread(contender['rate'])} {contender['unit']}/s"
@@ -72,9 +75,6 @@ def contender_table(report: Mapping[str, Any]) -> str:
     columns = [i for i, title in enumerate(head) if baseline or BASELINE not in title]
     lines = [f"{source}, {_versions(report)}; n = {report['repetitions']}, medians [minimum, maximum]", ""]
     lines += [f"| {' | '.join(row[i] for i in columns)} |" for row in [head, ["---"] * len(head), *rows]]
-    facts = {name: value for name, value in report["facts"].items() if not name.startswith("loss before")}
-    if facts:
-        lines += ["", "; ".join(f"{name}: {_rounded(value)}" for name, value in facts.items()) + "."]
     return "\n".join([*lines, *(f"\nNot measured: {reason}." for reason in report["left_out"])])
 
 

@@ -1,4 +1,4 @@
-"""The package as others install it: a wheel in an environment without the repository, its README examples, no network.
+"""The package as others install it: a wheel without the repository, the examples of the guides, no network.
 
 The environment sees the dependencies of the one that runs the tests, and has explainft and tasks from the wheel alone.
 """
@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.pages import read_blocks
+
 ROOT = Path(__file__).parents[2]
-SECTION = "## Use the tasks elsewhere"
+GUIDE = ROOT / "docs" / "guides" / "own-task.md"
 NO_NETWORK = """
 import socket
 
@@ -82,12 +84,9 @@ def clean(wheel, tmp_path_factory, tiny_data_dir):
 
 
 @pytest.fixture(scope="module")
-def readme_blocks():
-    """The Python blocks of the README's section, in order."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert SECTION in text
-    section = text.split(SECTION)[1].split("\n## ")[0]
-    return re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+def guide_blocks():
+    """The Python blocks of the guide to a task of the user's own, in order."""
+    return [block.body for block in read_blocks(GUIDE, "python")]
 
 
 def test_the_wheel_holds_every_file_of_the_packages(wheel):
@@ -109,8 +108,8 @@ def test_commands_and_imports_come_from_the_wheel(clean):
     assert solved.endswith("answer: 9 (correct; 2 of 2 steps correct)\n")
 
 
-def test_the_readme_s_script(clean, readme_blocks):
-    (clean.folder / "script.py").write_text(readme_blocks[0])
+def test_script_of_the_guide(clean, guide_blocks):
+    (clean.folder / "script.py").write_text(guide_blocks[0])
     expression, *lines = clean("python", "script.py").splitlines()
     assert re.fullmatch(r"\[(MIN|MAX|MED|SUM) .*\]", expression)
     assert any(re.fullmatch(r"Final answer: \d", line) for line in lines)
@@ -121,10 +120,10 @@ def test_the_readme_s_script(clean, readme_blocks):
         assert 0 < float(exact_match) < 1 and n == "40"
 
 
-def test_training_on_the_readme_s_own_task(clean, readme_blocks):
+def test_training_on_a_task_of_the_user_s_own(clean, guide_blocks):
     """Two steps of a recipe, which stands outside of the repository too, and reads the wiring of the wheel."""
     shutil.copytree(ROOT / "gin", clean.folder / "gin")
-    (clean.folder / "my_tasks.py").write_text(readme_blocks[1])
+    (clean.folder / "my_tasks.py").write_text(guide_blocks[1])
     settings = {
         "MODEL_DIR": "run",
         "MIXTURE_OR_TASK_MODULE": "my_tasks",

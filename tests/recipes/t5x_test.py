@@ -236,8 +236,8 @@ print(importlib.import_module(module).__file__)
 """
 
 
-def test_the_readme_s_gin_file_of_one_s_own_finds_our_tasks(tmp_path):
-    block = re.search(r"```gin\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def test_gin_file_of_the_guide_finds_the_tasks(tmp_path):
+    block = re.search(r"```gin\n(.*?)```", (ROOT / "docs" / "guides" / "own-task.md").read_text(), re.DOTALL)
     (tmp_path / "own.gin").write_text(block[1])
     folder = T5X.submodule_search_locations[0]
     paths = {"folder": folder, "parent": str(Path(folder).parent), "block": str(tmp_path / "own.gin")}
