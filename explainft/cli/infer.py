@@ -8,6 +8,7 @@ from explainft.cli.flags import DECODE_BATCH_SIZE, add_command, add_data_dir, ad
 from explainft.cli.host_flags import add_hosts, connect_hosts
 from explainft.cli.recipe_flags import add_recipe, load_recipe, refuse_beside_recipe
 from explainft.core import jax_setup
+from explainft.core.atomic_files import check_writable
 from explainft.core.errors import UserError
 
 
@@ -20,7 +21,8 @@ def add_parser(subparsers) -> None:
     add_expressions(parser)
     parser.add_argument("--input", help="a file with one expression a line, or a released .tsv file")
     parser.add_argument(
-        "--output", help="a JSONL file of answers, explanations and checks; default: text to standard output"
+        "--output",
+        help="a JSONL file of answers and checks, - for standard output; default: text to standard output",
     )
     add_step(parser)
     add_decoding(parser)
@@ -58,7 +60,7 @@ def _run_run(args: argparse.Namespace) -> None:
         infer.check_run(Path(args.run))  # before the terminal is read
         expressions = read_expressions([])
     if args.output:
-        infer.check_writable(Path(args.output))
+        check_writable(Path(args.output))
     predictions = infer.infer(
         Path(args.run), expressions, args.step, args.batch_size or DECODE_BATCH_SIZE, args.decode_dtype or "float32"
     )

@@ -20,7 +20,11 @@ def add_parser(subparsers) -> None:
     parser.add_argument(
         "--all", action="store_true", help="a table of every recipe, or of each --gin_file, on five topologies"
     )
-    parser.add_argument("--output", default="plan.md", help="the table's file, whose rows are kept; default: plan.md")
+    parser.add_argument(
+        "--output",
+        default="plan.md",
+        help="the table's file, whose rows are kept, - for standard output; default: plan.md",
+    )
 
 
 def run(args: argparse.Namespace) -> None:

@@ -1,48 +1,95 @@
-"""Files that appear whole or not at all."""
+"""Atomic writes, file locks, and outputs that the user names."""
 
 import contextlib
-import fcntl
+import os
+import stat
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
+import filelock
 from etils import epath
 
 from explainft.core.errors import UserError
 
 AnyPath = TypeVar("AnyPath", Path, epath.Path)
+STANDARD_OUTPUT = Path("-")
 
 
 @contextlib.contextmanager
 def atomic_write(path: AnyPath) -> Iterator[AnyPath]:
-    """Where to write instead of `path`, whose place it takes at the end. Where writing fails, an older file stays.
+    """Yields a scratch path to write to, which replaces `path` at the end. If writing fails, an older file stays.
 
-    Several processes may write the same file: each writes its own, and the last one's is left.
+    Several processes may write the same file: each writes its own scratch file, and the last one wins. A symbolic link
+    stays, and its target is replaced. A device or a pipe cannot be replaced: `path` itself is yielded, to be opened
+    once.
     """
-    scratch = path.parent / f"{path.name}.{uuid.uuid4().hex}.incomplete"
+    target = _resolve_link(path)
+    if _is_special(target):
+        yield target
+        return
+    scratch = target.parent / f"{target.name}.{uuid.uuid4().hex}.incomplete"
     try:
         yield scratch
-        scratch.replace(path)
+        scratch.replace(target)
     finally:
         scratch.unlink(missing_ok=True)
 
 
+def _resolve_link(path: AnyPath) -> AnyPath:
+    """Returns where a symbolic link leads, through any number of links; any other path as it is."""
+    name = os.fspath(path)
+    return type(path)(os.path.realpath(name)) if "://" not in name and os.path.islink(name) else path
+
+
+def _is_special(path: os.PathLike[str]) -> bool:
+    """Returns whether the path is something other than a file or a directory: a device, a pipe or a socket."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:  # absent, in a bucket, or not to be seen: writing will tell
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+@contextlib.contextmanager
+def open_output(path: Path) -> Iterator[TextIO]:
+    """Yields the stream of an output that the user names: standard output for `-`, else an atomic write of `path`."""
+    if path == STANDARD_OUTPUT:
+        yield sys.stdout
+        sys.stdout.flush()
+        return
+    with atomic_write(path) as scratch, open(scratch, "w", encoding="utf-8") as file:
+        yield file
+
+
+def check_writable(path: Path) -> None:
+    """Refuses an output that the user may not write: before hours of work, not after."""
+    if path == STANDARD_OUTPUT:
+        return
+    target = _resolve_link(path)
+    needed = target if _is_special(target) else target.parent
+    if target.is_dir() or not os.access(needed, os.W_OK):
+        raise UserError(f"cannot write {path}; choose a file in a writable directory, or - for standard output")
+
+
 @contextlib.contextmanager
 def file_lock(path: Path) -> Iterator[None]:
-    """Waits until no other process is in here with the same file: for what is read, added to and published anew."""
-    with open(path.with_name(f"{path.name}.lock"), "a", encoding="utf-8") as lock:
-        with contextlib.suppress(OSError):  # not every file system has locks
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    """Holds the lock of a file that is read, changed and written: waits until no other process has it."""
+    with contextlib.ExitStack() as stack:
+        # Not every file system has locks: there the last writer wins.
+        with contextlib.suppress(OSError):
+            stack.enter_context(filelock.FileLock(path.with_name(f"{path.name}.lock")))
         yield
 
 
 @contextlib.contextmanager
 def refuse_unwritable(path: Path) -> Iterator[None]:
-    """What the operating system refuses below `path` is told in one line."""
+    """Turns an OSError of a write below `path` into a UserError."""
     try:
         yield
     except OSError as e:
         raise UserError(
-            f"cannot write {path} ({e.strerror}); make it writable or make room, and give the same command again"
+            f"cannot write {path} ({e.strerror}); make it writable or free space, then rerun the same command"
         ) from e

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from tqdm import tqdm
 
 from explainft import listops
 from explainft.checkpoints import convert, run_checkpoint
-from explainft.core.atomic_files import atomic_write
+from explainft.core.atomic_files import open_output
 from explainft.core.errors import UserError, require_name, require_positive
 from explainft.data import token_cache
 from explainft.data.task_registry import Iterative
@@ -200,19 +199,13 @@ def read_expressions(path: Path) -> list[str]:
 
 
 def write_jsonl(predictions: Sequence[Prediction], path: Path) -> None:
-    """One JSON object a line; the file appears whole or not at all."""
+    """Writes one JSON object a line, atomically; `-` is standard output."""
     _write_lines([prediction.json() for prediction in predictions], path)
 
 
 def _write_lines(lines: Sequence[dict[str, Any]], path: Path) -> None:
     try:
-        with atomic_write(path) as scratch:
-            scratch.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        with open_output(path) as file:
+            file.writelines(json.dumps(line) + "\n" for line in lines)
     except OSError as e:
         raise UserError(f"cannot write {path} ({e.strerror}); name a file in a writable folder") from e
-
-
-def check_writable(path: Path) -> None:
-    """Before hours of decoding, not after."""
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise UserError(f"cannot write {path}; name a file in a writable folder")

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from explainft.core.atomic_files import atomic_write, refuse_unwritable
+from explainft.core.atomic_files import STANDARD_OUTPUT, atomic_write, check_writable, refuse_unwritable
 from explainft.core.errors import UserError
 from explainft.core.process_pool import WorkerDied, process_pool
-from explainft.evaluation.infer import check_writable
 from explainft.planning import plan
 from explainft.planning.hardware import GIB, SLICES
 from explainft.recipes import recipe
@@ -60,10 +59,14 @@ def write(
     if len(wanted) < len(files) * len(topologies):
         raise UserError(f"two of {', '.join(files)} would have the same rows; give recipes of different names")
     lines = dict.fromkeys(wanted) | known
+    if output == STANDARD_OUTPUT:
+        print(head, end="")
     for (name, topology), file in wanted.items():
         if FAILED in (lines[name, topology] or FAILED):
             lines[name, topology] = row(name, topology, _apart(file, topology, bindings, search_paths, quick))
             print(lines[name, topology], flush=True)
+            if output == STANDARD_OUTPUT:
+                continue
             with refuse_unwritable(output), atomic_write(output) as scratch:
                 scratch.write_text(head + "\n".join(line for line in lines.values() if line) + "\n")
 

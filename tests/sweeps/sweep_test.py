@@ -330,7 +330,7 @@ def test_config_hash_survives_a_full_disk(in_folder, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_text", full)
         trial.check_config_hash("a hash")
-        with pytest.raises(UserError, match="No space left on device.*make room"):
+        with pytest.raises(UserError, match="No space left on device.*free space"):
             trial.check_config_hash("another hash")
     trial.run.mkdir()
     trial.check_config_hash("a hash")
