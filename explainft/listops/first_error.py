@@ -74,4 +74,4 @@ def lines_of_step(text: str, tree: Tree, style: str, step: int, modulus: int = 1
     """Returns the gold line of a zero-based step and the line in its place; None where there is no such line."""
     gold = explain(tree, style, modulus).split("\n")[: len(steps(tree, style, modulus))]
     shown = lines(text)[: len(read(text, style).steps)]
-    return (*(of_text[step] if step < len(of_text) else None for of_text in (gold, shown)),)
+    return (gold[step] if step < len(gold) else None, shown[step] if step < len(shown) else None)

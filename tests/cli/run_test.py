@@ -1,0 +1,104 @@
+"""Commands on a run: train, eval, infer, export, report."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from explainft.cli.main import main
+from tests.cli.conftest import RECIPE
+from tests.helpers.command import outcome
+
+PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+NESTED = "[MAX 2 9 [MIN 4 7 ] 0 ]"
+
+
+def test_eval_writes_scores(capfd, trained, tiny_data_dir):
+    assert "TRAIN_STEPS = 2" in (trained / "config.gin").read_text()
+    code, out, err = outcome(capfd, "eval", trained, "--num_examples=3", "--tfds_data_dir", tiny_data_dir)
+    assert code == 0, err
+    tasks = [
+        f"explained_tiny_medium_eval_{split}_compact" for split in ("larger_numbers", "longer", "test", "validation")
+    ]
+    assert [line.split()[0] for line in out.splitlines()] == tasks
+    assert json.loads((trained / "inference_eval" / f"{tasks[2]}-metrics.jsonl").read_text())["n"] == 3
+
+
+def test_infer_reads_text_and_released_files(capfd, trained, tmp_path):
+    expressions, answers = tmp_path / "in.txt", tmp_path / "out.jsonl"
+    expressions.write_text(f"{NESTED}\n\n( ( ( [SUM 1 ) 2 ) ] )\n", encoding="utf-8-sig")
+    assert outcome(capfd, "infer", trained, "--input", expressions, "--output", answers)[0] == 0
+    lines = [json.loads(line) for line in answers.read_text().splitlines()]
+    assert [line["expression"] for line in lines] == [NESTED, "[SUM 1 2 ]"]
+    assert set(lines[0]) == {"expression", "answer", "explanation", "check"}
+
+    released = tmp_path / "released.tsv"
+    released.write_text('Source\tTarget\n( ( ( [SM 1 ) 2 ) ] )\t3\n[MED 1 4 ]\t"MED, 2\nFinal answer: 2"\n')
+    assert outcome(capfd, "infer", trained, "--input", released, "--output", answers)[0] == 0
+    lines = [json.loads(line) for line in answers.read_text().splitlines()]
+    assert [line["expression"] for line in lines] == ["[SUM 1 2 ]", "[MED 1 4 ]"]
+
+
+def test_infer_accepts_the_best_step(capfd, trained):
+    assert outcome(capfd, "infer", trained, NESTED, "--step=best")[0] == 0
+    assert "must be a positive integer" in outcome(capfd, "infer", trained, NESTED, "--step=bets")[2]
+
+
+def test_export_holds_no_path(capfd, trained, tmp_path):
+    small = tmp_path / "small"
+    assert outcome(capfd, "export", trained, small, "--dtype=bfloat16")[0] == 0
+    assert outcome(capfd, "infer", small, NESTED)[0] == 0
+    files = [path for path in small.rglob("*") if path.is_file()]
+    assert not [path for path in files if str(tmp_path).encode() in path.read_bytes()]
+    assert "exists; name a new" in outcome(capfd, "export", trained, small)[2]
+
+
+def test_report(capfd, trained, tmp_path):
+    code, out, _ = outcome(capfd, "report", trained, "--output", tmp_path / "report")
+    assert code == 0 and "medium" in out
+    assert (tmp_path / "report" / "accuracy.png").stat().st_size > 5_000
+
+
+def test_errors_about_a_run(capfd, trained, tmp_path, tiny_data_dir):
+    def error(*words):
+        code, out, err = outcome(capfd, *words)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        return err
+
+    assert "has no checkpoint of step 7; it has [2]" in error("infer", trained, NESTED, "--step=7")
+    assert "30 in '[MIN 30 1 ]' is outside 0 to 9" in error("infer", trained, "[MIN 30 1 ]")
+    assert "did you mean 'explained_tiny_medium_eval" in error(
+        "eval", trained, "--mixture=explained_tiny_medum_eval_compact"
+    )
+    (tmp_path / "in.txt").write_text(f"{NESTED}\n[MAX 1 oops ]\n")
+    assert "in.txt line 2: " in error("infer", trained, "--input", tmp_path / "in.txt")
+    (tmp_path / "in.tsv").write_text("Source\tTarget\n[MAX 1 2 ]\t2\n[MAX 1 2 ]\n")
+    assert "in.tsv, line 3: expected 2 columns" in error("infer", trained, "--input", tmp_path / "in.tsv")
+    (tmp_path / "empty.txt").write_text("\n")
+    assert "no expressions" in error("infer", trained, "--input", tmp_path / "empty.txt")
+    assert "cannot write" in error("infer", trained, NESTED, "--output=/nonexistent/out.jsonl")
+    assert not list(tmp_path.glob("*.jsonl"))
+    words = ["train", RECIPE, f"--gin.MODEL_DIR={trained}", "--gin.MIXTURE_OR_TASK_NAME=explained_tiny_short_compact"]
+    assert "holds a run with another task: 'explained_tiny_medium_compact' there" in error(
+        *words, "--tfds_data_dir", tiny_data_dir
+    )
+
+
+def test_module_beside_the_recipe(tmp_path):
+    """It is found, and a tasks.py beside it does not hide the package tasks."""
+    (tmp_path / "my_tasks.py").write_text("import tasks\n\nassert tasks.__path__\nprint('registered')\n")
+    (tmp_path / "tasks.py").write_text("import invoke\n")  # of another tool
+    macros = {"MODEL_DIR": "run", "MIXTURE_OR_TASK_MODULE": "my_tasks", "MIXTURE_OR_TASK_NAME": "nothing"}
+    words = [RECIPE, *(f"--gin.{name}={value}" for name, value in macros.items())]
+    run = subprocess.run(
+        ["explainft", "train", *words], cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PATH": PATH}
+    )
+    assert (run.returncode, run.stdout) == (2, "registered\n")
+    assert "'nothing'" in run.stderr.splitlines()[-1]
+
+
+def test_complete_run_prints_one_line(trained, tiny_data_dir, capfd):
+    finished = [f"--gin.MODEL_DIR={trained}", "--gin.TRAIN_STEPS=2", "--gin.WARMUP_STEPS=1"]
+    main(["train", RECIPE, *finished, "--tfds_data_dir", tiny_data_dir])
+    assert capfd.readouterr() == ("", f"{trained} is complete at step 2: nothing to train\n")
