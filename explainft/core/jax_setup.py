@@ -1,4 +1,7 @@
-"""What the process must be told before JAX starts, so that a CPU computes instead of waiting or compiling again."""
+"""Settings that the process needs before JAX starts, so that a CPU neither waits nor compiles again.
+
+The commands call `configure`. As a library, explainft sets nothing.
+"""
 
 import ctypes
 import functools
@@ -13,23 +16,21 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def cache_root() -> Path:
-    """EXPLAINFT_CACHE_DIR, or ~/.cache/explainft. Raises UserError for a bucket."""
-    folder = os.environ.get("EXPLAINFT_CACHE_DIR") or "~/.cache/explainft"  # an empty setting is none
-    require_local(EXPLAINFT_CACHE_DIR=folder)
-    return Path(folder).expanduser()
+    """Returns EXPLAINFT_CACHE_DIR, or ~/.cache/explainft. Raises UserError for a bucket."""
+    directory = os.environ.get("EXPLAINFT_CACHE_DIR") or "~/.cache/explainft"  # an empty setting counts as none
+    require_local(EXPLAINFT_CACHE_DIR=directory)
+    return Path(directory).expanduser()
 
 
 def configure() -> None:
-    """To be called before JAX computes, and before it is imported. Variables of JAX that the user has set stay."""
+    """Configures JAX and malloc, and imports JAX. Variables of JAX that the user has set keep their values.
+
+    It sets the compilation cache, synchronous dispatch on a CPU, and that malloc keeps large blocks. Call it before
+    anything else imports JAX.
+    """
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_root() / "compiled" / _processor()))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    # XLA takes its temporary arrays, up to gigabytes in one block, anew at every step. glibc maps such blocks apart and
-    # hands them back to the kernel at once, so each step would fault in every page again: up to a third of its time.
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        if hasattr(libc, "mallopt"):
-            libc.mallopt(M_MMAP_MAX, 0)
-            libc.mallopt(M_TRIM_THRESHOLD, -1)
+    _keep_large_blocks()
     import jax
 
     # Synchronous dispatch leaves all cores to the computation. JAX has the setting, but reads no variable for it.
@@ -37,19 +38,33 @@ def configure() -> None:
     jax.config.update("jax_cpu_enable_async_dispatch", asynchronous)
 
 
+def _keep_large_blocks() -> None:
+    """Makes glibc keep freed blocks of any size.
+
+    XLA allocates its temporary arrays, up to gigabytes in one block, at every step. By default glibc maps such blocks
+    separately and returns them to the kernel at once, so each step faults in every page: up to a third of its time.
+    """
+    if sys.platform != "linux":
+        return
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, -1)
+
+
 def has_bfloat16_matmul() -> bool:
-    """Whether this processor has instructions for products of bfloat16 numbers that XLA uses."""
+    """Returns whether this processor has instructions for bfloat16 matmuls that XLA uses."""
     return not {"amx_bf16", "avx512_bf16"}.isdisjoint(_features().split())
 
 
 def _processor() -> str:
-    """A name for what machine code depends on: a home folder may be shared by machines with unlike processors."""
+    """Returns a name of the instruction sets: machines with different processors may share a home directory."""
     return hashlib.sha256((_features() or os.uname().machine).encode()).hexdigest()[:8]
 
 
 @functools.cache
 def _features() -> str:
-    """The line of Linux that names the processor's instructions, else nothing."""
+    """Returns Linux's line of the processor's instruction sets, or an empty string."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

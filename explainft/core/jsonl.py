@@ -1,5 +1,6 @@
-"""JSON lines files."""
+"""Reads JSON lines files."""
 
+import codecs
 import json
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,13 @@ from explainft.core.errors import UserError
 
 
 def read_jsonl(file: Path, required: dict[str, type]) -> list[dict[str, Any]]:
-    """An object for each line, with the fields `required`. The last line is passed over where a kill has cut it off."""
+    """Returns an object for each line; none where the file does not exist.
+
+    `required` maps a field's name to its type. A UTF-8 byte-order mark is skipped, and so is a last line that a killed
+    process has left incomplete. Raises UserError that names the line for any other line without the fields.
+    """
     try:
-        lines = file.read_bytes().split(b"\n") if file.exists() else []
+        lines = file.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n") if file.exists() else []
     except OSError as e:
         raise UserError(f"cannot read {file} ({e.strerror})") from e
     rows = []
@@ -18,10 +23,10 @@ def read_jsonl(file: Path, required: dict[str, type]) -> list[dict[str, Any]]:
         row = _parse(line, required)
         if row is not None:
             rows.append(row)
-        elif number < len(lines):  # what stands behind the last newline is empty or cut off
-            [name] = required
+        elif number < len(lines):  # the part after the last newline is empty or incomplete
+            fields = ", ".join(f'"{name}"' for name in required)
             raise UserError(
-                f'{file} line {number} is damaged; expected a JSON object with a "{name}"; mend or delete it'
+                f"{file} line {number} is corrupt; expected a JSON object with {fields}; correct or delete the line"
             )
     return rows
 
@@ -29,7 +34,7 @@ def read_jsonl(file: Path, required: dict[str, type]) -> list[dict[str, Any]]:
 def _parse(line: bytes, required: dict[str, type]) -> dict[str, Any] | None:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    fits = isinstance(row, dict) and all(isinstance(row.get(name), kind) for name, kind in required.items())
-    return row if fits else None
+    complete = isinstance(row, dict) and all(isinstance(row.get(name), kind) for name, kind in required.items())
+    return row if complete else None

@@ -1,4 +1,4 @@
-"""A function mapped over endless arguments by several processes, in order."""
+"""Maps a function over an endless iterator with several processes, in order."""
 
 import contextlib
 import multiprocessing
@@ -14,82 +14,82 @@ from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
-AHEAD = 128  # calls at least, so that two processes do not wait while the parent imports TensorFlow
+MIN_PREFETCH = 128  # calls, so that two processes do not wait while the parent imports TensorFlow
 
 
 class WorkerDied(Exception):
-    """A process ended before it had answered."""
+    """A worker process ended before it returned a result."""
 
 
 @contextlib.contextmanager
 def process_pool(processes: int) -> Iterator[Callable[..., Iterable]]:
-    """Yields a lazy `map` over that many processes, in order, which raises WorkerDied when one of them has been.
+    """Yields a lazy, ordered `map` over that many processes, which raises WorkerDied where one of them dies.
 
-    Each has a pipe of its own. Through one pipe for all, as that of ProcessPoolExecutor, the others could not answer
-    when one was killed while it did, and the parent would wait for ever.
+    Each process has a pipe of its own. ProcessPoolExecutor has one for all: when a process is killed while it writes
+    its result, the others cannot write child_end, and the parent waits forever.
     """
-    # Fresh interpreters: TensorFlow's threads do not survive a fork.
+    # New interpreters: TensorFlow's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
     with contextlib.ExitStack() as stack:
         free = queue.SimpleQueue()
         for _ in range(processes):
-            ours, theirs = context.Pipe()
-            with theirs:
-                process = context.Process(target=_serve, args=(theirs,))
+            parent_end, child_end = context.Pipe()
+            with child_end:
+                process = context.Process(target=_serve, args=(child_end,))
                 process.start()
             stack.callback(process.join)
-            stack.callback(ours.close)
-            free.put(ours)
+            stack.callback(parent_end.close)
+            free.put(parent_end)
 
         def call(function: Callable, argument: Any) -> Any:
             pipe = free.get()
             try:
                 pipe.send((function, argument))
-                done, answer = pipe.recv()
+                succeeded, result = pipe.recv()
             except (EOFError, OSError) as e:
                 raise WorkerDied from e
             finally:
                 free.put(pipe)
-            if not done:
-                raise answer
-            return answer
+            if not succeeded:
+                raise result
+            return result
 
-        pool = stack.enter_context(ThreadPoolExecutor(processes))  # of which each thread waits for a process
+        pool = stack.enter_context(ThreadPoolExecutor(processes))  # each thread waits for a process
         stack.callback(pool.shutdown, cancel_futures=True)
-        ahead = max(AHEAD, 2 * processes)
-        yield lambda function, arguments: map_in_order(pool, ahead, partial(call, function), arguments)
+        prefetch = max(MIN_PREFETCH, 2 * processes)
+        yield lambda function, arguments: map_in_order(pool, prefetch, partial(call, function), arguments)
 
 
 def _serve(pipe: Connection) -> None:
-    """Answers calls until the parent closes the pipe; an interrupt is left to the parent."""
+    """Runs calls until the parent closes the pipe. The parent alone handles an interrupt."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     with contextlib.suppress(EOFError, OSError):
         while True:
             function, argument = pipe.recv()
             try:
-                answer = True, function(argument)
+                result = True, function(argument)
             except Exception as e:
-                e.add_note(traceback.format_exc())  # a traceback does not go through a pipe
-                answer = False, e
-            pipe.send(answer)
+                e.add_note(traceback.format_exc())  # a traceback cannot be pickled
+                result = False, e
+            pipe.send(result)
 
 
-def _end_with_parent() -> None:
-    """Where the parent was killed, the call in progress is of no use: it may take minutes and much memory."""
+def _exit_with_parent() -> None:
+    """Ends the process when the parent is killed: the call in progress may take minutes and much memory."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
     os._exit(1)
 
 
-def map_in_order(pool: Executor, ahead: int, function: Callable, arguments: Iterable) -> Iterator:
-    """`pool.map` for endless arguments: it is never more than `ahead` calls ahead of what is taken from it."""
+def map_in_order(pool: Executor, prefetch: int, function: Callable, arguments: Iterable) -> Iterator:
+    """Yields results in order, as `pool.map` does, with at most `prefetch` calls submitted before they are consumed."""
     calls = deque()
     try:
         for argument in arguments:
             calls.append(pool.submit(function, argument))
-            if len(calls) > ahead:
+            if len(calls) > prefetch:
                 yield calls.popleft().result()
         while calls:
             yield calls.popleft().result()
@@ -99,4 +99,5 @@ def map_in_order(pool: Executor, ahead: int, function: Callable, arguments: Iter
 
 
 def available_cores() -> int:
+    """Returns the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -186,7 +186,7 @@ def read_expressions(path: Path) -> list[str]:
     try:
         if path.suffix == ".tsv":
             return [listops.format(example.tree) for example in read_release(path)]
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as e:
         raise UserError(f"cannot read {path} ({e}); give a text file with one expression a line") from e
     for number, line in enumerate(lines, 1):

@@ -153,7 +153,7 @@ def _reads(resolve: Resolve) -> Iterator[None]:
     def open_found(path: str) -> Any:
         found = resolve(path)
         assert found is not None
-        return open(found, encoding="utf-8")
+        return open(found, encoding="utf-8-sig")
 
     all_readers: list[Any] = gin_config._FILE_READERS
     readers, prefixes = all_readers[:], gin_config._LOCATION_PREFIXES[:]

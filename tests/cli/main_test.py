@@ -94,7 +94,13 @@ def printing_commands(run: Path, data_dir: str) -> dict[str, list[str]]:
         "eval": ["eval", str(run), "--num_examples=1", f"--tfds_data_dir={data_dir}"],
         "infer": ["infer", str(run), NESTED],
         "report": ["report", str(run), f"--output={run / 'report'}"],
-        "sweep": ["sweep", f"{ROOT}/experiments/sizes.gin", "--dry_run", f"--runs={run}/none", f"--results={run}/none"],
+        "sweep": [
+            "sweep",
+            f"{ROOT}/experiments/precision.gin",
+            "--dry_run",
+            f"--runs={run}/none",
+            f"--results={run}/none",
+        ],
         "plan": ["plan", RECIPE, "--topology=local", *(f"--gin.{name}={value}" for name, value in SMALL.items())],
     }
 
@@ -112,13 +118,13 @@ def test_full_disk_takes_one_line(capfd, monkeypatch, trained, tiny_data_dir, co
     assert err.splitlines()[-1] == line and "Traceback" not in err
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_closed_pipe_is_no_error(capfd, monkeypatch, trained, tiny_data_dir, command):
+@pytest.mark.parametrize("command", ["help", "version", "data build", "data show", "explain", "check"])
+def test_closed_pipe_is_no_error(capfd, monkeypatch, tiny_data_dir, command):
     reader, writer = os.pipe()
     os.close(reader)
     with open(writer, "w") as closed:
         monkeypatch.setattr("sys.stdout", closed)
-        code, _, err = outcome(capfd, *printing_commands(trained, tiny_data_dir)[command])
+        code, _, err = outcome(capfd, *printing_commands(Path(), tiny_data_dir)[command])
     assert code == 0 and "error" not in err and "Traceback" not in err
 
 

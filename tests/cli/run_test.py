@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from explainft.cli.main import main
-from tests.cli.conftest import RECIPE
+from tests.cli.conftest import RECIPE, SMALL
 from tests.helpers.command import outcome
 
 PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -51,7 +51,7 @@ def test_export_holds_no_path(capfd, trained, tmp_path):
     assert outcome(capfd, "infer", small, NESTED)[0] == 0
     files = [path for path in small.rglob("*") if path.is_file()]
     assert not [path for path in files if str(tmp_path).encode() in path.read_bytes()]
-    assert "exists; name a new" in outcome(capfd, "export", trained, small)[2]
+    assert "exists; choose a new" in outcome(capfd, "export", trained, small)[2]
 
 
 def test_report(capfd, trained, tmp_path):
@@ -79,8 +79,9 @@ def test_errors_about_a_run(capfd, trained, tmp_path, tiny_data_dir):
     assert "no expressions" in error("infer", trained, "--input", tmp_path / "empty.txt")
     assert "cannot write" in error("infer", trained, NESTED, "--output=/nonexistent/out.jsonl")
     assert not list(tmp_path.glob("*.jsonl"))
-    words = ["train", RECIPE, f"--gin.MODEL_DIR={trained}", "--gin.MIXTURE_OR_TASK_NAME=explained_tiny_short_compact"]
-    assert "holds a run with another task: 'explained_tiny_medium_compact' there" in error(
+    words = ["train", RECIPE, f"--gin.MODEL_DIR={trained}", *(f"--gin.{name}={value}" for name, value in SMALL.items())]
+    words.append("--gin.MIXTURE_OR_TASK_NAME=explained_tiny_short_compact")
+    assert "holds a run with task='explained_tiny_medium_compact', not 'explained_tiny_short_compact'" in error(
         *words, "--tfds_data_dir", tiny_data_dir
     )
 
@@ -99,6 +100,6 @@ def test_module_beside_the_recipe(tmp_path):
 
 
 def test_complete_run_prints_one_line(trained, tiny_data_dir, capfd):
-    finished = [f"--gin.MODEL_DIR={trained}", "--gin.TRAIN_STEPS=2", "--gin.WARMUP_STEPS=1"]
+    finished = [f"--gin.MODEL_DIR={trained}", *(f"--gin.{name}={value}" for name, value in SMALL.items())]
     main(["train", RECIPE, *finished, "--tfds_data_dir", tiny_data_dir])
     assert capfd.readouterr() == ("", f"{trained} is complete at step 2: nothing to train\n")

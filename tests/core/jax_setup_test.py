@@ -1,4 +1,4 @@
-"""What a command tells its process before JAX starts, and that it holds for a whole run."""
+"""What a command sets before JAX starts, and that it holds for a whole run."""
 
 import ctypes
 import os
@@ -19,20 +19,20 @@ print(jax.config.read("jax_cpu_enable_async_dispatch"), jax.config.jax_compilati
 NAMES = ("JAX_COMPILATION_CACHE_DIR", "JAX_CPU_ENABLE_ASYNC_DISPATCH")
 
 
-def told(**environment):
+def settings_read(**environment):
     bare = {name: value for name, value in os.environ.items() if name not in NAMES}
     command = [sys.executable, "-c", PROGRAM]
     return subprocess.run(command, env=bare | environment, capture_output=True, text=True, check=True).stdout.split()
 
 
-def test_a_cpu_computes_synchronously_and_keeps_what_it_compiles(tmp_path):
-    dispatched, folder = told(EXPLAINFT_CACHE_DIR=str(tmp_path))
-    assert dispatched == "False" and folder.startswith(str(tmp_path / "compiled"))
+def test_cpu_dispatches_synchronously_and_caches_programs(tmp_path):
+    asynchronous, directory = settings_read(EXPLAINFT_CACHE_DIR=str(tmp_path))
+    assert asynchronous == "False" and directory.startswith(str(tmp_path / "compiled"))
 
 
-def test_what_the_user_has_set_stays(tmp_path):
+def test_settings_of_the_user_stay(tmp_path):
     settings = {"JAX_CPU_ENABLE_ASYNC_DISPATCH": "true", "JAX_COMPILATION_CACHE_DIR": str(tmp_path)}
-    assert told(**settings) == ["True", str(tmp_path)]
+    assert settings_read(**settings) == ["True", str(tmp_path)]
 
 
 # A computation's temporary arrays may be one block of gigabytes.
@@ -55,13 +55,13 @@ for _ in range(2):
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="not glibc")
-def test_the_pages_of_a_large_block_are_not_faulted_in_again():
+def test_pages_of_a_large_block_fault_once():
     run = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
     first, second = map(int, run.stdout.split())
     assert second < first / 100
 
 
-def test_a_run_with_its_tokens_at_hand_imports_no_tensorflow_and_keeps_its_programs(tmp_path, tiny_data_dir):
+def test_run_with_cached_tokens_loads_no_tensorflow_and_caches_programs(tmp_path, tiny_data_dir):
     for task, split in (
         ("explained_tiny_medium_compact", "train"),
         ("explained_tiny_medium_compact", "validation"),

@@ -1,4 +1,4 @@
-"""Calls to several processes, and what becomes of them when one of these dies or its call fails."""
+"""Calls to several processes, of which one may die or a call fail."""
 
 import itertools
 import os
@@ -14,17 +14,17 @@ def squared(argument):
     return argument, argument**2, os.getpid()
 
 
-def test_answers_come_in_order_from_all_processes_and_what_is_left_is_forgotten():
+def test_results_are_ordered_and_pending_calls_dropped():
     with process_pool(2) as run:
         first = list(itertools.islice(run(squared, itertools.count()), 300))
         second = list(run(squared, range(5)))
-    assert [answer[:2] for answer in first] == [(i, i**2) for i in range(300)]
-    assert [answer[:2] for answer in second] == [(i, i**2) for i in range(5)]
+    assert [result[:2] for result in first] == [(i, i**2) for i in range(300)]
+    assert [result[:2] for result in second] == [(i, i**2) for i in range(5)]
     assert len({process for *_, process in first + second} - {os.getpid()}) == 2
 
 
-def killed_at_its_answer(argument):
-    """Kills its process while that answers: the answer fills the pipe many times."""
+def kill_while_returning(argument):
+    """Kills its process while it returns a result that fills the pipe many times."""
     if argument == 3:
         threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGKILL)).start()
         return bytes(2**28)
@@ -32,18 +32,18 @@ def killed_at_its_answer(argument):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal")
-def test_a_process_killed_at_its_answer_holds_up_nobody():
-    answers = []
+def test_killed_process_does_not_block_the_others():
+    results = []
     with pytest.raises(WorkerDied), process_pool(2) as run:
-        answers.extend(run(killed_at_its_answer, itertools.count()))
-    assert answers[:3] == [0, 1, 2]
+        results.extend(run(kill_while_returning, itertools.count()))
+    assert results[:3] == [0, 1, 2]
 
 
-def wrong(argument):
+def fail(argument):
     raise ValueError(f"no {argument}")
 
 
-def test_an_error_is_raised_with_its_traceback():
+def test_error_keeps_its_traceback():
     with pytest.raises(ValueError, match="no 0") as raised, process_pool(2) as run:
-        list(run(wrong, range(5)))
-    assert "in wrong" in raised.value.__notes__[0]
+        list(run(fail, range(5)))
+    assert "in fail" in raised.value.__notes__[0]

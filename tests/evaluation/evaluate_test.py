@@ -95,7 +95,7 @@ def test_a_line_of_metrics_that_a_kill_cut_off_is_passed_over_and_other_damage_t
     file.write_text(file.read_text() + '{"step": 2, "exact_')
     assert write_metrics(tmp_path, 3) == [1, 3]
     file.write_text('{"step": 2, "exact_' + file.read_text())
-    with pytest.raises(UserError, match=f"{file} line 1 is damaged; .* mend or delete it"):
+    with pytest.raises(UserError, match=f"{file} line 1 is corrupt; .* correct or delete"):
         write_metrics(tmp_path, 4)
 
 

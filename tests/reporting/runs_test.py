@@ -215,7 +215,7 @@ def test_a_damaged_line_of_predictions_is_named(t5x):
     file = t5x / "inference_eval/a-000100.jsonl"
     whole = '{"input": {}}'
     file.write_text(f"{whole}\n[]\n{whole}\n")
-    with pytest.raises(UserError, match='line 2 is damaged; expected a JSON object with a "input"') as error:
+    with pytest.raises(UserError, match='line 2 is corrupt; expected a JSON object with "input"') as error:
         runs.read_predictions(runs.read_run(t5x))
     assert str(file) in str(error.value)
     file.write_text(f"{whole}\n{whole[:5]}")  # cut off by a kill

@@ -268,7 +268,7 @@ def test_damaged_metrics_are_named(tmp_path):
     (tmp_path / "vocabulary").write_bytes(b"")
     folder = RunDirectory(tmp_path / "run", "", tmp_path / "vocabulary")
     folder.metrics_file.write_bytes(b"\xff\xfe\n")
-    with folder, pytest.raises(UserError, match="metrics.jsonl line 1 is damaged; .*; mend or delete it"):
+    with folder, pytest.raises(UserError, match="metrics.jsonl line 1 is corrupt; .*; correct or delete"):
         folder.truncate_after(4)
 
 
