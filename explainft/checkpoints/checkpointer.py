@@ -54,10 +54,10 @@ class CheckpointConfig:
 class Checkpointer:
     """Saves and restores the checkpoints of one MODEL_DIR. A checkpoint appears when it is complete.
 
-    `meta` describes the run (see metadata.describe). `latest` is the step of the latest checkpoint, None before the
-    first. A corrupt checkpoint is reported on standard error and skipped: the one before it is the latest then. Raises
-    UserError where all are corrupt, where the directory holds another run or a run of another format, or where it
-    cannot be written.
+    `meta` describes the run (see metadata.describe_settings); `describe_run` completes it before the first save.
+    `latest` is the step of the latest checkpoint, None before the first. A corrupt checkpoint is reported on standard
+    error and skipped: the one before it is the latest then. Raises UserError where all are corrupt, where the directory
+    holds another run or a run of another format, or where it cannot be written.
     """
 
     def __init__(self, model_dir: Path, config: CheckpointConfig, meta: dict[str, Any]):
@@ -98,6 +98,12 @@ class Checkpointer:
         """Returns the progress of the run at the latest checkpoint."""
         return read_progress(self._latest_meta, f"checkpoint {self.latest} in {self._manager.directory}")
 
+    def describe_run(self, meta: dict[str, Any]) -> None:
+        """Completes the description of the run by what its data specify. Raises UserError for those of another run."""
+        self._description = meta
+        if self.latest is not None:
+            self._check_same_run()
+
     def check_vocabulary(self, vocabulary: Vocabulary) -> None:
         """Refuses another vocabulary than that of the run: from the next step on its tokens would mean another text."""
         file = self._model_dir / "vocabulary.model"
@@ -116,7 +122,7 @@ class Checkpointer:
         abstract = {"params": params, "opt_state": opt_state}
         while True:
             assert self.latest is not None
-            self._check_same_optimizer(opt_state)
+            self.check_optimizer(opt_state)
             try:
                 if jax.process_count() > 1:
                     self._verify_on_first_host(self.latest)
@@ -150,7 +156,10 @@ class Checkpointer:
         if difference := find_difference(self._latest_meta, self._description):
             raise UserError(f"{self._model_dir} holds a run with {difference}; choose another MODEL_DIR")
 
-    def _check_same_optimizer(self, opt_state: Any) -> None:
+    def check_optimizer(self, opt_state: Any) -> None:
+        """Refuses an optimizer whose state is not that of the latest checkpoint; shapes suffice."""
+        if self.latest is None:
+            return
         checksums = self._latest_meta["checksums"]
         if "opt_state" not in checksums:
             raise UserError(

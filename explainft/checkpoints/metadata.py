@@ -35,6 +35,16 @@ SAME_RUN = ("model", "task", "module", "data", "output_ids")  # what must agree 
 Fields = TypeVar("Fields", T5Config, Progress)
 
 
+def describe_settings(model: T5Config, task: str, dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the part of a run's metadata that needs no data. `dataset`: the fields of DatasetConfig."""
+    return {
+        "model": {**dataclasses.asdict(model), "mlp_activations": list(model.mlp_activations)},
+        "task": task,
+        "module": dataset["module"],
+        "data": {name: dataset[name] for name in ("task_feature_lengths", "batch_size", "seed", "pack")},
+    }
+
+
 def describe(
     model: T5Config,
     cache: TokenCache,
@@ -46,20 +56,16 @@ def describe(
 
     `dataset`: the fields of DatasetConfig; `evaluation`: the task or mixture that training decodes.
     """
-    architecture = {**dataclasses.asdict(model), "mlp_activations": list(model.mlp_activations)}
     arguments = (cache.meta["postprocess"] or {}).get("kwargs", {})
     explanation = {"style": arguments.get("style"), "modulus": arguments.get("modulus", 10)}
     return {
         "format": FORMAT,
-        "model": architecture,
-        "task": cache.task,
-        "module": dataset["module"],
+        **describe_settings(model, cache.task, dataset),
         "evaluation": evaluation,
         "extra_ids": cache.vocabulary.extra_ids,
         "lengths": cache.lengths(),
         "explanation": explanation if "style" in arguments else None,
         "next_input": cache.meta["next_input"],
-        "data": {name: dataset[name] for name in ("task_feature_lengths", "batch_size", "seed", "pack")},
         "output_ids": output_ids,
     }
 
@@ -117,9 +123,12 @@ def _construct(kind: type[Fields], fields: Mapping[str, Any], key: str, origin: 
 
 
 def find_difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
-    """Returns a phrase about the first setting of another run; None where both describe the same run."""
+    """Returns a phrase about the first setting of another run; None where both describe the same run.
+
+    `wanted` may lack what only the data specify.
+    """
     for key in SAME_RUN:
-        if found[key] == wanted[key]:
+        if key not in wanted or found[key] == wanted[key]:
             continue
         if isinstance(wanted[key], dict):
             names = sorted(found[key].keys() | wanted[key].keys())

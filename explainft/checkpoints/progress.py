@@ -22,6 +22,15 @@ class Progress:
             self.best_step, self.best_score, self.evaluations_without_gain = None, None, 0
         self.metric_id = metric_id
 
+    def add_steps(self, examples: int, seconds: float) -> None:
+        """Counts the examples and the seconds of train steps."""
+        self.examples += examples
+        self.seconds += seconds
+
+    def begin_evaluation(self) -> None:
+        """Notes that an evaluation is due: a checkpoint that is saved before its score records that it is pending."""
+        self.evaluation_pending = True
+
     def record_score(self, step: int, score: float) -> None:
         """Counts an evaluation that completed, and keeps its score where it is the best."""
         if self.best_score is None or score > self.best_score:

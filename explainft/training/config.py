@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
@@ -41,10 +40,6 @@ class DatasetConfig:
     def batches(self, cache: TokenCache, rows: np.ndarray | None = None) -> Batches:
         """Returns the batches; `rows` are those that this host feeds (None: all)."""
         return Batches(cache, self.task_feature_lengths, self.batch_size, self.seed, packed=self.pack, rows=rows)
-
-    def what_a_batch_holds(self) -> dict[str, Any]:
-        """Returns the settings that a resumed run must share: with others, batch k has other examples."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if name != "use_cached"}
 
     def tokens_per_batch(self) -> int:
         """Padding included."""

@@ -13,11 +13,12 @@ from explainft.checkpoints.weights import Weights, check_network, has_adafactor,
 from explainft.core.errors import UserError, require_positive
 from explainft.model.config import T5Config
 from explainft.parallel import sharding
+from explainft.training.config import InitialCheckpoint
 from explainft.training.train_state import TrainState, init_state
 
 
 def starting_point(
-    checkpointer: Checkpointer, initial_checkpoint: str | None, initial_step: int | None, relative: bool
+    checkpointer: Checkpointer, initial: InitialCheckpoint, relative: bool
 ) -> tuple[Weights | None, Progress]:
     """The checkpoint that a new run starts from, and how far a run has come.
 
@@ -25,10 +26,10 @@ def starting_point(
     """
     if checkpointer.latest is not None:
         return None, checkpointer.progress()
-    if initial_checkpoint is None:
+    if initial.path is None:
         return None, Progress()
-    weights = convert.open_weights(initial_checkpoint)
-    step = weights.step if initial_step is None else initial_step
+    weights = convert.open_weights(initial.path)
+    step = weights.step if initial.step is None else initial.step
     if step is None and not relative:
         raise UserError(
             f"{weights.origin} does not tell its step, and TRAIN_STEPS counts from pre-training on; "

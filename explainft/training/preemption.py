@@ -1,4 +1,4 @@
-"""Being told to stop: SIGTERM, as from a cluster that takes the machine back, and Ctrl-C."""
+"""Signals that stop a run: SIGTERM of a cluster that reclaims the machine, SIGHUP of a closed session, Ctrl-C."""
 
 import os
 import signal
@@ -9,28 +9,33 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 class Stopped(Exception):
-    """What was under way is given up, because the run has been told to stop."""
+    """The work in progress is given up, because a signal stops the run."""
 
 
 class StopSignal:
-    """A context in which SIGTERM and the first SIGINT do nothing but answer `requested`. A second SIGINT interrupts.
+    """A context in which a signal only sets `requested`, so that the run can save. A second SIGINT interrupts.
 
-    SIGTERM may come several times: `timeout` sends it to the process and to its group. With several processes, JAX's
-    preemption service takes SIGTERM, on any of them, and finds the question at which all of them hear of it.
+    SIGTERM may come several times: `timeout` sends it to the process and to its group. A signal that is ignored, as
+    SIGHUP under nohup, stays ignored. With several processes, JAX's preemption service receives SIGTERM, on any of
+    them, and chooses the call of `requested` at which all of them learn of it.
     """
 
     def __init__(self):
-        self._received: str | None = None
-        self._asked = 0
+        self._received: signal.Signals | None = None
+        self._calls = 0
         self._everywhere = False
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopSignal":
-        if threading.current_thread() is threading.main_thread():  # elsewhere Python takes no signals
-            for number in [signal.SIGINT] if jax.process_count() > 1 else [signal.SIGINT, signal.SIGTERM]:
-                self._before[number] = signal.signal(number, self._receive)
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python receives no signals
+            for number in SIGNALS:
+                service = number == signal.SIGTERM and jax.process_count() > 1
+                if not service and signal.getsignal(number) != signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._receive)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -38,22 +43,27 @@ class StopSignal:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _receive(self, number: int, _: FrameType | None) -> None:
-        if number == signal.SIGINT and self._received == "SIGINT":
+        if number == self._received == signal.SIGINT:
             raise KeyboardInterrupt
-        self._received = signal.Signals(number).name
+        self._received = signal.Signals(number)
         if jax.process_count() > 1:
-            os.kill(os.getpid(), signal.SIGTERM)  # the service knows no other
+            os.kill(os.getpid(), signal.SIGTERM)  # the only signal that the service receives
+
+    @property
+    def signal(self) -> signal.Signals:
+        """The signal; with several processes, SIGTERM where another one received it."""
+        return self._received or signal.SIGTERM
 
     @property
     def name(self) -> str:
-        return self._received or "SIGTERM to a host"
+        return self._received.name if self._received else "SIGTERM to a host"
 
     def requested(self) -> bool:
-        """Whether to stop now. With several processes, all of them ask equally often, and all get the same answer."""
+        """Whether to stop now. With several processes, all must call it equally often; all get the same answer."""
         if jax.process_count() == 1:
             return self._received is not None
-        self._asked += 1
-        self._everywhere = self._everywhere or multihost_utils.reached_preemption_sync_point(self._asked)
+        self._calls += 1
+        self._everywhere = self._everywhere or multihost_utils.reached_preemption_sync_point(self._calls)
         return self._everywhere
 
     def check(self) -> None:

@@ -83,34 +83,36 @@ def shares(folder: Path) -> dict[str, float]:
 
 
 class Trace(contextlib.AbstractContextManager):
-    """A trace of some updates after the first ones, in `folder`, for TensorBoard and Perfetto. None: no trace."""
+    """A trace of some steps after the first ones, in `directory`, for TensorBoard and Perfetto. None: no trace."""
 
-    def __init__(self, folder: Path | None, first: int):
-        self._folder = folder
+    def __init__(self, directory: Path | None, first: int):
+        self._directory = directory
         self._begin, self._end = first + WARM_UP, first + WARM_UP + TRACED
         self._running = False
 
-    def after(self, done: int, sums: Any) -> None:
-        """To be told of each update, with what it returned."""
-        if self._folder is None or done not in (self._begin, self._end):
-            return
-        jax.block_until_ready(sums)
-        if done == self._begin:
-            jax.profiler.start_trace(str(self._folder), create_perfetto_trace=True)
-            self._running = True
-        elif self._running:
+    def is_due(self, step: int) -> bool:
+        """Whether the trace begins or ends after this step."""
+        return self._directory is not None and step in (self._begin, self._end)
+
+    def toggle(self, output: Any) -> None:
+        """Begins the trace, or ends it, once `output` of the last step is computed."""
+        jax.block_until_ready(output)
+        if self._running:
             self._stop()
+        else:
+            jax.profiler.start_trace(str(self._directory), create_perfetto_trace=True)
+            self._running = True
 
     def _stop(self) -> None:
         jax.profiler.stop_trace()
         self._running = False
-        assert self._folder is not None
-        found = shares(self._folder)
+        assert self._directory is not None
+        found = shares(self._directory)
         most = ", ".join(f"{kind} {share:.0%}" for kind, share in found.items() if share >= 0.02)
-        print(f"a trace of {TRACED} updates is in {self._folder}; time by operation: {most}", file=sys.stderr)
+        print(f"a trace of {TRACED} steps is in {self._directory}; time by operation: {most}", file=sys.stderr)
 
     def __exit__(self, *_: object) -> None:
         if self._running:
             self._stop()
-        elif self._folder is not None and not self._folder.exists():
-            print(f"no trace: fewer than {WARM_UP + TRACED} updates were made", file=sys.stderr)
+        elif self._directory is not None and not self._directory.exists():
+            print(f"no trace: fewer than {WARM_UP + TRACED} steps were made", file=sys.stderr)

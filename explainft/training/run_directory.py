@@ -1,85 +1,78 @@
-"""What a run writes beside its checkpoints: config.gin, metrics.jsonl, TensorBoard events; and how far it has come."""
+"""What a run writes beside its checkpoints: config.gin, metrics.jsonl, TensorBoard events."""
 
 import contextlib
-import fcntl
 import json
 import math
 import os
+import re
 import shutil
 import socket
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
-from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
-from tensorboard.summary.writer.record_writer import RecordWriter
+import filelock
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboardX.summary import scalar
 
 from explainft.core.atomic_files import atomic_write, refuse_unwritable
 from explainft.core.errors import UserError
 from explainft.core.jsonl import read_jsonl
 
 
-class Timer:
-    """Seconds of training since the last lap; pausing leaves evaluation and saving out."""
-
-    def __init__(self):
-        self._started = time.monotonic()
-        self._kept = 0.0
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        self._stop()
-        yield
-        self._started = time.monotonic()
-
-    def lap(self) -> float:
-        self._stop()
-        seconds, self._kept = self._kept, 0.0
-        self._started = time.monotonic()
-        return seconds
-
-    def _stop(self) -> None:
-        self._kept += time.monotonic() - self._started
-
-
 @contextlib.contextmanager
 def locked(model_dir: Path) -> Iterator[None]:
-    """Keeps a second training process out of MODEL_DIR; readers come and go.
+    """Keeps a second training process out of MODEL_DIR, which is created; others may read it.
 
-    The kernel takes the lock back when the process ends, however it ends. It reaches as far as the file system carries
-    it: processes of one machine always, several machines on NFS 4 or Lustre, not on buckets.
+    The kernel releases the lock when the process ends, however it ends. It reaches as far as the file system carries
+    it: processes of one machine always, several machines on NFS 4 or Lustre, not on buckets. A directory in which
+    nothing was written is removed again. Raises UserError where another process trains, or nothing can be written.
     """
+    created = [path for path in (model_dir, *model_dir.parents) if not path.exists()]
+    file = model_dir / "lock"
     try:
         model_dir.mkdir(parents=True, exist_ok=True)
-        file = open(model_dir / "lock", "a+", encoding="utf-8")  # noqa: SIM115  closed below
+        file.touch()
     except OSError as e:
-        raise UserError(f"cannot write MODEL_DIR={str(model_dir)!r} ({e.strerror}); choose a writable folder") from e
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as e:
-            file.seek(0)
-            raise UserError(
-                f"MODEL_DIR={str(model_dir)!r} is being trained by {file.read() or 'another process'}; "
-                "stop that one first, or choose another MODEL_DIR"
-            ) from e
-        except OSError as e:  # not every file system has locks
-            print(f"note: {model_dir} cannot be locked ({e.strerror}); train it once at a time", file=sys.stderr)
-        with refuse_unwritable(model_dir):
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}")
-            file.flush()
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):
-                file.truncate(0)
+        raise UserError(f"cannot write MODEL_DIR={str(model_dir)!r} ({e.strerror}); choose a writable directory") from e
+    lock = filelock.FileLock(file, blocking=False, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except filelock.Timeout as e:
+        raise UserError(
+            f"MODEL_DIR={str(model_dir)!r} is being trained by {file.read_text() or 'another process'}; "
+            "stop that one first, or choose another MODEL_DIR"
+        ) from e
+    except OSError as e:  # not every file system has locks
+        print(f"note: {model_dir} cannot be locked ({e.strerror}); train it once at a time", file=sys.stderr)
+    with refuse_unwritable(model_dir):
+        file.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.truncate(file, 0)
+        with contextlib.suppress(OSError):
+            if created and {path.name for path in model_dir.iterdir()} <= {"lock", "checkpoints"}:
+                _remove_empty(created)
+        lock.release()
+
+
+def _remove_empty(created: list[Path]) -> None:
+    """Removes the directories that were created, the innermost first. Raises OSError where one holds checkpoints."""
+    model_dir = created[0]
+    if (model_dir / "checkpoints").exists():
+        (model_dir / "checkpoints").rmdir()
+    (model_dir / "lock").unlink()
+    for directory in created:
+        directory.rmdir()
 
 
 class RunDirectory:
-    """MODEL_DIR of one run. Raises UserError where it cannot be written, or is gone.
+    """Writes to MODEL_DIR. Raises UserError where it cannot be written, or has vanished.
 
     Of several processes one `writes`; for the others this does nothing.
     """
@@ -92,12 +85,10 @@ class RunDirectory:
         with refuse_unwritable(path):
             path.mkdir(parents=True, exist_ok=True)
             self._config.write_text(config_text)
-            with atomic_write(path / "vocabulary.model") as scratch:  # inference needs nothing but this folder
+            with atomic_write(path / "vocabulary.model") as scratch:  # inference needs nothing but this directory
                 shutil.copyfile(vocabulary, scratch)
-            events = path / f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}"
-            self._events = open(events, "ab")  # noqa: SIM115  closed in __exit__
-        self._event_writer = RecordWriter(self._events)
-        self._event_writer.write(Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
+            # Synchronous, unlike SummaryWriter: what a full disk refuses is an error here and not in a thread.
+            self._events = EventsWriter(str(path / "events"), f".{uuid.uuid4().hex[:8]}")
 
     @property
     def metrics_file(self) -> Path:
@@ -108,29 +99,30 @@ class RunDirectory:
         return self.path / "config.gin"
 
     def log(self, row: dict[str, float]) -> None:
-        """One line of metrics.jsonl, and the same to TensorBoard."""
+        """Appends a line to metrics.jsonl, and writes the same to TensorBoard."""
         if not self._writes:
             return
-        # Of a disk that was unmounted the empty mount point is left, which could be written.
+        # The empty mount point of a disk that was unmounted could be written.
         if not self._config.is_file():
-            raise UserError(
-                f"MODEL_DIR={str(self.path)!r} has vanished; bring it back, and give the same command again"
-            )
+            raise UserError(f"MODEL_DIR={str(self.path)!r} has vanished; bring it back, then rerun the same command")
         with refuse_unwritable(self.metrics_file), open(self.metrics_file, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         self.tensorboard(int(row["step"]), {k: v for k, v in row.items() if k != "step"})
 
     def tensorboard(self, step: int, values: dict[str, float]) -> None:
+        """Writes scalars of a step. Values that are not finite are left out."""
         if not self._writes:
             return
-        tags = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items() if math.isfinite(value)]
-        event = Event(wall_time=time.time(), step=step, summary=Summary(value=tags))
+        event = Event(step=step, wall_time=time.time())
+        for tag, value in values.items():
+            if math.isfinite(value):
+                event.summary.MergeFrom(scalar(tag, value))
         with refuse_unwritable(self.path):
-            self._event_writer.write(event.SerializeToString())
-            self._event_writer.flush()
+            self._events.write_event(event)
+            self._events.flush()
 
     def truncate_after(self, step: int, *, evaluated: bool = True) -> None:
-        """Drops the lines of updates that a resumed run makes again, and of an evaluation that it owes."""
+        """Drops the lines of steps that a resumed run repeats, and of an evaluation that is pending."""
         if not self._writes or not self.metrics_file.is_file():
             return
         kept = [
@@ -147,6 +139,21 @@ class RunDirectory:
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         if not self._writes:
             return
-        # What could not be written a moment ago is tried once more; it was told already.
+        # What could not be written a moment ago is tried once more; it was reported already.
         with contextlib.suppress(OSError) if error else refuse_unwritable(self.path):
             self._events.close()
+
+
+def find_changed_macros(directory: Path, config_text: str) -> dict[str, tuple[str, str]]:
+    """Returns the macros whose value in `config_text` is not that of the directory's config.gin: old and new value."""
+    file = directory / "config.gin"
+    before = _read_macros(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    now = _read_macros(config_text)
+    names = sorted(before.keys() & now.keys() - {"MODEL_DIR"})
+    return {name: (before[name], now[name]) for name in names if before[name] != now[name]}
+
+
+def _read_macros(config_text: str) -> dict[str, str]:
+    """Lines NAME = VALUE; gin breaks long values into several lines, indented."""
+    found = re.findall(r"^(\w+) = (.*(?:\n[ \t]+.*)*)", config_text, re.MULTILINE)
+    return {name: " ".join(value.replace("\\\n", "\n").split()) for name, value in found}

@@ -241,8 +241,15 @@ def test_another_seed_is_another_run_whose_progress_a_log_tells(undisturbed, tmp
     run(tmp_path / "run", tiny_data_dir, 2, seed=2)
     [loss] = [row["loss"] for row in rows(tmp_path / "run") if "loss" in row]
     assert loss != rows(undisturbed)[0]["loss"]
-    trained, scored = capsys.readouterr().out.splitlines()
-    assert trained.startswith(f"run: step 2 of 2: loss {loss:.3f}, ") and trained.endswith("of peak FLOP/s")
+    *start, trained, scored = capsys.readouterr().out.splitlines()
+    assert start[:4] == [
+        f"run: reading {TASK}",
+        "run: 1 x cpu (cpu)",
+        "run: 2,680 parameters, batches of 8 rows of 32 inputs + 48 targets tokens",
+        "run: compiling the train step",
+    ]
+    assert start[4].startswith("run: the first step took ") and len(start) == 5
+    assert trained.startswith(f"run: step 2 of 2: loss {loss:.3f}, ") and trained.endswith("% MFU")
     assert scored == "run: step 2 of 2: exact_match 0.000"
 
 
@@ -376,7 +383,7 @@ def test_a_schedule_that_cannot_be_is_told_before_the_data_is_read(tmp_path, tin
 
 def test_an_unwritable_folder(tmp_path, tiny_data_dir):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write MODEL_DIR=.*choose a writable folder"):
+    with pytest.raises(UserError, match="cannot write MODEL_DIR=.*choose a writable directory"):
         run(tmp_path / "file" / "run", tiny_data_dir, 2)
 
 
