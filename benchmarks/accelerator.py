@@ -98,77 +98,112 @@ def _normal(key: jax.Array, shape: tuple[int, ...], sharding: Any) -> jax.Array:
     return jax.lax.with_sharding_constraint(jax.random.normal(key, shape) / np.sqrt(shape[0]), sharding)
 
 
-def set_up_explainft(size: str, args: argparse.Namespace) -> Callable[[], dict[str, Any]]:
-    """Compiles the train step and greedy decoding of this size; returns a function that runs and times them."""
+@dataclasses.dataclass(frozen=True)
+class Programs:
+    """A size's compiled train step and greedy decoding, and what they run on."""
+
+    model: T5
+    optimizer: Any
+    abstract: TrainState
+    batch: dict[str, np.ndarray]
+    mesh: Any
+    train_step: Any
+    decode: Any
+    flops: float  # of the matmuls of a train step
+
+
+def compile_programs(size: str, args: argparse.Namespace) -> Programs:
+    """Compiles both programs from shapes alone."""
     mesh = sharding.make_mesh(args.model_parallelism)
-    rows = args.batch or BATCHES[size]
     config = dataclasses.replace(SIZES[size], dtype=args.dtype, dropout_rate=0.1)
     execution = ExecutionConfig(remat_policy=args.remat, scan_layers=args.scan_layers)
-    resolved = sharding.resolve_execution(execution, config, mesh, (args.length, args.length))
-    tx = optimizers.adafactor(lambda _: 1e-3)
-    abstract = abstract_state(config, tx, mesh, args.fsdp)
+    model = T5(config, sharding.resolve_execution(execution, config, mesh, (args.length, args.length)))
+    optimizer = optimizers.adafactor(lambda _: 1e-3)
+    abstract = abstract_state(config, optimizer, mesh, args.fsdp)
     shardings = jax.tree.map(lambda x: x.sharding, abstract)
+    loss = Loss(z_loss=1e-4)
     with jax.set_mesh(mesh):
-        # A GPU's compiler autotunes matmuls on device arrays, so large arrays are allocated when nothing compiles.
         of_batch = jax.sharding.NamedSharding(mesh, jax.P("data"))
-        packed = batch(rows, args.length, config.vocab_size)
+        packed = batch(args.batch or BATCHES[size], args.length, config.vocab_size)
         shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=of_batch) for name, x in packed.items()}
-        plain = make_train_step(T5(config, ExecutionConfig(scan_layers=True)), tx, Loss(z_loss=1e-4), 0)
+        plain = make_train_step(T5(config, ExecutionConfig(scan_layers=True)), optimizer, loss, 0)
         work = flops.jaxpr_matmul_flops(plain.trace(abstract, shapes).jaxpr.jaxpr)
-        trained = T5(config, resolved)
-        step = make_train_step(trained, tx, Loss(z_loss=1e-4), 0, args.microbatches, shardings).lower(abstract, shapes)
+        step = make_train_step(model, optimizer, loss, 0, args.microbatches, shardings).lower(abstract, shapes)
         params = jax.tree.map(lambda x: x.update(dtype=jnp.dtype(config.dtype)), abstract.params)
         tokens = jax.ShapeDtypeStruct((args.decode_batch, args.decode_length), jnp.int32, sharding=of_batch)
         decode = decoding.greedy.lower(T5(config, execution), params, tokens, args.decode_length)
     with ThreadPoolExecutor() as pool:
         step, decode = pool.map(lambda program: program.compile(), (step, decode))
+    return Programs(model, optimizer, abstract, packed, mesh, step, decode, work)
+
+
+def set_up_explainft(size: str, args: argparse.Namespace) -> Callable[[], dict[str, Any]]:
+    """Compiles the train step and greedy decoding of this size; returns a function that runs and times them."""
+    # A GPU's compiler autotunes matmuls on device arrays, so large arrays are allocated when nothing compiles.
+    programs = compile_programs(size, args)
 
     def measure() -> dict[str, Any]:
         peak = profiling.peak_flops_per_second(args.dtype)
-        found: dict[str, Any] = {
-            "batch": rows,
-            "attention": resolved.attention_kernel,
+        trace = args.profile if size == args.sizes[0] else None
+        params, measured = measure_train_step(programs, args, peak, trace)
+        return {
+            "batch": len(programs.batch["encoder_input_tokens"]),
+            "attention": programs.model.execution.attention_kernel,
             "devices": jax.device_count(),
             "device": jax.devices()[0].device_kind,
             "jax": jax.__version__,
             "peak_tflops": peak / 1e12,
+            "parameters": sum(x.size for x in jax.tree.leaves(params)),
+            "train_step": measured,
+            "decoding": measure_decoding(programs, args, params),
         }
-        params = random_parameters(abstract.params)
-        state = jax.device_put(TrainState(jnp.int32(0), params, tx.init(params)), shardings)
-        del params
-        found["parameters"] = sum(x.size for x in jax.tree.leaves(state.params))
-        on_device = sharding.put_batch(packed, mesh)
-
-        def train_step():
-            nonlocal state
-            state, sums = step(state, on_device)
-            return sums
-
-        times = seconds(train_step, args.repetitions)
-        took = float(np.median(times))
-        found["train_step"] = {
-            "seconds": times,
-            "tflop": work / 1e12,
-            "mfu": work / took / peak,
-            "target_tokens_per_second": rows * args.length / took,
-            "peak_memory_gib": memory_peak(),
-        }
-        if args.profile and size == args.sizes[0]:
-            with jax.profiler.trace(args.profile, create_perfetto_trace=True):
-                jax.block_until_ready([train_step() for _ in range(profiling.TRACED)])
-            found["train_step"]["fractions"] = profiling.shares(Path(args.profile))
-        params = jax.tree.map(
-            lambda x: x.astype(config.dtype), state.params
-        )  # as decode_parameters does on an accelerator
-        del state
-        inputs = batch(args.decode_batch, args.decode_length, config.vocab_size)["encoder_input_tokens"]
-        inputs = sharding.put_batch({"inputs": inputs}, mesh)["inputs"]
-        # EOS is never the argmax where its embedding is zero and another logit is positive: every row is full.
-        params["token_embedder"]["embedding"] = params["token_embedder"]["embedding"].at[EOS_ID].set(0.0)
-        assert not np.any(decode(params, inputs) == EOS_ID), "an output has ended"
-        return {**found, "decoding": rate(args, seconds(lambda: decode(params, inputs), args.repetitions))}
 
     return measure
+
+
+def measure_train_step(
+    programs: Programs, args: argparse.Namespace, peak: float, trace: str | None
+) -> tuple[Any, dict[str, Any]]:
+    """Returns the parameters for decoding, and the measurements; `peak` is in FLOP/s."""
+    params = random_parameters(programs.abstract.params)
+    shardings = jax.tree.map(lambda x: x.sharding, programs.abstract)
+    state = jax.device_put(TrainState(jnp.int32(0), params, programs.optimizer.init(params)), shardings)
+    del params
+    on_device = sharding.put_batch(programs.batch, programs.mesh)
+
+    def train_step():
+        nonlocal state
+        state, sums = programs.train_step(state, on_device)
+        return sums
+
+    times = seconds(train_step, args.repetitions)
+    median = float(np.median(times))
+    measured: dict[str, Any] = {
+        "seconds": times,
+        "tflop": programs.flops / 1e12,
+        "mfu": programs.flops / median / peak,
+        "target_tokens_per_second": programs.batch["decoder_target_tokens"].size / median,
+        "peak_memory_gib": memory_peak(),
+    }
+    if trace:
+        with jax.profiler.trace(trace, create_perfetto_trace=True):
+            jax.block_until_ready([train_step() for _ in range(profiling.TRACED)])
+        measured["fractions"] = profiling.shares(Path(trace))
+    dtype = programs.model.config.dtype
+    return jax.tree.map(
+        lambda x: x.astype(dtype), state.params
+    ), measured  # as decode_parameters does on an accelerator
+
+
+def measure_decoding(programs: Programs, args: argparse.Namespace, params: Any) -> dict[str, Any]:
+    """Returns the throughput of greedy decoding with all rows full."""
+    config = programs.model.config
+    inputs = batch(args.decode_batch, args.decode_length, config.vocab_size)["encoder_input_tokens"]
+    inputs = sharding.put_batch({"inputs": inputs}, programs.mesh)["inputs"]
+    # EOS is never the argmax where its embedding is zero and another logit is positive: every row is full.
+    params["token_embedder"]["embedding"] = params["token_embedder"]["embedding"].at[EOS_ID].set(0.0)
+    assert not np.any(programs.decode(params, inputs) == EOS_ID), "an output has ended"
+    return rate(args, seconds(lambda: programs.decode(params, inputs), args.repetitions))
 
 
 def set_up_hugging_face(size: str, args: argparse.Namespace) -> Callable[[], dict[str, Any]]:

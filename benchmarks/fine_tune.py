@@ -9,6 +9,7 @@ length: tokens divided by the mean number of tokens per example.
 
 import argparse
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +78,9 @@ def set_up_explainft(args: argparse.Namespace, task_vocabulary: bool = False, ma
 
     before = float(loss_without_dropout(params, batches[0]))
     tx = optimizers.adafactor(lambda _: LEARNING_RATE)
-    mesh = make_mesh(1)
     execution = ExecutionConfig(matmul_precision=matmul_precision)
-    execution = resolve_execution(execution, config, mesh, (args.inputs, args.targets))
-    update = make_train_step(T5(config, execution), tx, learned, seed=0)
+    execution = resolve_execution(execution, config, make_mesh(1), (args.inputs, args.targets))
+    train_step = make_train_step(T5(config, execution), tx, learned, seed=0)
     state = TrainState(jnp.int32(0), params, tx.init(params))
     flops = matmul_flops(make_train_step(T5(config), tx, learned, seed=0), state, batches[0])
     del params  # the train step donates their buffers
@@ -89,7 +89,7 @@ def set_up_explainft(args: argparse.Namespace, task_vocabulary: bool = False, ma
         nonlocal state
         tokens = 0
         for _ in range(args.steps):
-            state, sums = update(state, batches[int(state.step)])
+            state, sums = train_step(state, batches[int(state.step)])
             tokens += int(sums["tokens"])
         jax.block_until_ready(state)
         padding = 1 - tokens / (args.steps * args.batch * (args.inputs + args.targets))
@@ -160,15 +160,20 @@ def set_up_hugging_face(args: argparse.Namespace, grouped: bool):
     before = float(np.average(losses, weights=weights))
     model.train()
     train(BASELINE_BATCHES[0])
+    best = find_best_batch(train)
+    repetition = 0
+    return lambda: {"work": train(best), "before": before, "batch": best}
+
+
+def find_best_batch(train: Callable[[int], float]) -> int:
+    """Returns the batch size with the highest rate."""
     rates = {}
     for size in BASELINE_BATCHES:
         begin = time.perf_counter()
         rates[size] = train(size) / (time.perf_counter() - begin)
         if rates[size] < max(rates.values()):
             break  # larger batches are slower still, and torch would keep their memory
-    best = max(rates, key=lambda size: rates[size])
-    repetition = 0
-    return lambda: {"work": train(best), "before": before, "batch": best}
+    return max(rates, key=lambda size: rates[size])
 
 
 def check(results: Results) -> list[str]:

@@ -16,13 +16,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+import altair as alt
 
 from benchmarks.side_by_side import BASELINE, RESULTS
-from explainft.reporting.looks import COLOURS
+from explainft.reporting import looks, vega
 
+COLOURS = {"explainft": looks.COLOURS[0], BASELINE: looks.COLOURS[1]}
+DATA_COLOURS = looks.COLOURS[2:5]
 LENGTHS = (64, 128, 256, 512, 1024, 2048)
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 SIZES = ("tiny", "small", "base", "large")
@@ -65,44 +65,52 @@ def measure(row: str, flags: str, repetitions: int, baseline: str) -> dict[str, 
     }
 
 
-def figure(points: dict[str, dict[str, Any]], rows: list[dict[str, Any]]) -> Figure:
-    """`rows`: those of benchmarks.data_at_size."""
-    fig = Figure(figsize=(14.5, 6.4))
-    axes = fig.subplots(2, 4)
-    for ax, (axis, (_, _, values)) in zip(axes[:, :3].flat, AXES.items(), strict=True):
-        found = {value: points[axis][str(value)] for value in values if str(value) in points.get(axis, {})}
-        found = {value: point for value, point in found.items() if "failed" not in point}
-        for contender, colour in (("explainft", "#0072B2"), (BASELINE, "#D55E00")):
-            rates = [found.get(value, {}).get("tokens_per_second", {}).get(contender) for value in values]
-            xs = [i for i, rate in enumerate(rates) if rate]
-            ys = [rate for rate in rates if rate]
-            ax.plot(xs, ys, "-o", color=colour, lw=2, ms=4, label=contender)
-        ax.set_xticks(range(len(values)), [str(value) for value in values])
-        _logarithmic(ax, axis)
-    for ax, title in ((axes[0, 3], "data, examples/s of their number"), (axes[1, 3], "data, peak MiB of their number")):
-        for work, colour in zip(dict.fromkeys(row["work"] for row in rows), COLOURS, strict=False):
-            of_work = [row for row in rows if row["work"] == work]
-            rates = [row["examples"] / row["seconds"] for row in of_work]
-            ys = rates if ax is axes[0, 3] else [row["peak_mib"] for row in of_work]
-            ax.plot([row["examples"] for row in of_work], ys, "-o", color=colour, lw=2, ms=4, label=work)
-        ax.set_xscale("log")
-        _logarithmic(ax, title)
-    for ax in axes[:, 0]:
-        ax.set_ylabel("tokens/s")
-    axes[0, 0].legend(frameon=False)
-    axes[1, 3].legend(frameon=False, fontsize=8, loc="lower right")
-    fig.tight_layout()
-    return fig
+def draw(points: dict[str, dict[str, Any]], rows: list[dict[str, Any]]) -> Any:
+    """Returns the chart of the points and of the `rows` of benchmarks.data_at_size."""
+    rates = [
+        _panel(
+            [
+                {"x": str(value), "y": rate, "line": contender}
+                for value in values
+                for contender, rate in points.get(axis, {}).get(str(value), {}).get("tokens_per_second", {}).items()
+                if contender in COLOURS
+            ],
+            title=axis,
+            y="tokens/s",
+            x=alt.X("x:O", title=None, sort=[str(value) for value in values], axis=alt.Axis(labelAngle=0)),
+            colour=_colour(list(COLOURS), list(COLOURS.values())),
+        )
+        for axis, (_, _, values) in AXES.items()
+    ]
+    data = [
+        _panel(
+            [{"x": row["examples"], "y": value(row), "line": row["work"]} for row in rows],
+            title=title,
+            y=y,
+            x=alt.X("x:Q", title=None, scale=alt.Scale(type="log"), axis=alt.Axis(format="~s", tickCount=3)),
+            colour=_colour(list(dict.fromkeys(row["work"] for row in rows)), list(DATA_COLOURS)),
+        )
+        for title, y, value in (
+            ("data: examples", "examples/s", lambda row: row["examples"] / row["seconds"]),
+            ("data: examples", "peak MiB", lambda row: row["peak_mib"]),
+        )
+    ]
+    grid = alt.vconcat(alt.hconcat(*rates[:3]), alt.hconcat(*rates[3:]))
+    return alt.hconcat(grid, alt.vconcat(*data)).resolve_scale(color="independent")
 
 
-def _logarithmic(ax: Axes, title: str) -> None:
-    ax.set_yscale("log")
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.0f}"))
-    ax.yaxis.set_minor_formatter(NullFormatter())
-    ax.set_title(title, fontsize=10)
-    ax.grid(color="#e6e6e6")
-    ax.spines[["top", "right"]].set_visible(False)
+def _colour(lines: list[str], colours: list[str]) -> alt.Color:
+    scale = alt.Scale(domain=lines, range=colours)
+    return alt.Color("line:N", title=None, scale=scale, legend=alt.Legend(orient="bottom"))
+
+
+def _panel(rows: list[dict[str, Any]], title: str, y: str, x: alt.X, colour: alt.Color) -> alt.Chart:
+    axis = alt.Axis(format="~s", tickCount=5)
+    return (
+        alt.Chart(alt.InlineData(rows), width=230, height=190, title=alt.TitleParams(title, fontSize=12))
+        .mark_line(point=True)
+        .encode(x, alt.Y("y:Q", title=y, axis=axis, scale=alt.Scale(type="log", nice=False)), colour)
+    )
 
 
 def main() -> None:
@@ -124,7 +132,8 @@ def main() -> None:
             output.write_text(json.dumps(points, indent=1) + "\n")
     FIGURE.parent.mkdir(parents=True, exist_ok=True)
     data = RESULTS / "data_at_size.json"
-    figure(points, json.loads(data.read_text())["rows"] if data.is_file() else []).savefig(FIGURE, bbox_inches="tight")
+    chart = draw(points, json.loads(data.read_text())["rows"] if data.is_file() else [])
+    FIGURE.write_text(vega.svg(chart), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -217,6 +217,8 @@ def _write(report: dict[str, Any], output: Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(report, indent=1) + "\n")
     print(tables.contender_table(report))
+    for name, value in report.get("facts", {}).items():
+        print(f"{name}: {value}")
 
 
 class Worker:

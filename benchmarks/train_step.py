@@ -76,7 +76,7 @@ def set_up_explainft(args: argparse.Namespace, matmul_precision: str = "float32"
     mesh = make_mesh(1)
     execution = ExecutionConfig(matmul_precision=matmul_precision)
     execution = resolve_execution(execution, config, mesh, (args.inputs, args.targets))
-    update = make_train_step(T5(config, execution), tx, loss, 0, args.microbatches)
+    train_step = make_train_step(T5(config, execution), tx, loss, 0, args.microbatches)
     state = TrainState(jnp.int32(0), params, tx.init(params))
     # Rematerialized FLOPs are not counted.
     flops = matmul_flops(make_train_step(T5(config), tx, loss, seed=0), state, batch)
@@ -85,7 +85,7 @@ def set_up_explainft(args: argparse.Namespace, matmul_precision: str = "float32"
     def repeat() -> Result:
         nonlocal state
         for _ in range(args.steps):
-            state, sums = update(state, batch)
+            state, sums = train_step(state, batch)
         jax.block_until_ready(state)
         last = float(sums["loss_sum"] / sums["weight_sum"])
         return {"work": args.steps, "dropout": args.dropout, "before": before, "loss": last, "flops": flops}
