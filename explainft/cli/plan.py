@@ -37,10 +37,11 @@ def run(args: argparse.Namespace) -> None:
     if args.topology is None:
         raise UserError("no hardware; give --topology=v5e-16 or another topology, or --all")
     recipe = load_recipe(args, "plan")
-    from explainft.planning import plan
+    from explainft.planning.plan import make_plan
+    from explainft.planning.plan_text import format_plan
     from explainft.training import train
 
-    print(plan.text(plan.make(recipe.bindings(train.train)["config"], args.topology, args.quick)))
+    print(format_plan(make_plan(recipe.bindings(train.train)["config"], args.topology, args.quick)))
 
 
 def _plan_all(args: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""The machines that a plan can be made for: slices of TPUs, which need not be here, and this machine's own devices."""
+"""The hardware that a plan can be made for: TPU topologies, which need not be here, and this machine's own devices."""
 
 import dataclasses
 import os
@@ -15,10 +15,10 @@ GIB = 2**30
 
 
 @dataclasses.dataclass(frozen=True)
-class Chip:
-    """Peaks of one chip: bfloat16 FLOP/s, bytes of memory, bytes/s to its memory, and sent to its neighbours.
+class Hardware:
+    """Peaks of one chip: bfloat16 FLOP/s, bytes of memory, bytes/s to memory, bytes/s to other chips.
 
-    The last is the sum over a chip's links in one direction; what arrives has as much for itself.
+    The last is the sum over a chip's links in one direction.
     """
 
     flops: float
@@ -33,15 +33,15 @@ class Chip:
         )
 
 
-# "Key specifications" of each generation; interconnect there in Gbps a chip: 2400, 1600, 4800 and 3584.
-CHIPS = {
-    "v4": Chip(275e12, 32 * GIB, 1228e9, 300e9),  # https://cloud.google.com/tpu/docs/v4
-    "v5e": Chip(197e12, 16 * GIB, 819e9, 200e9),  # https://cloud.google.com/tpu/docs/v5e
-    "v5p": Chip(459e12, 95 * GIB, 2765e9, 600e9),  # https://cloud.google.com/tpu/docs/v5p
-    "v6e": Chip(918e12, 32 * GIB, 1640e9, 448e9),  # https://cloud.google.com/tpu/docs/v6e
+# "Key specifications" of each generation, which give the interconnect in Gbps per chip: 2400, 1600, 4800 and 3584.
+HARDWARE = {
+    "v4": Hardware(275e12, 32 * GIB, 1228e9, 300e9),  # https://cloud.google.com/tpu/docs/v4
+    "v5e": Hardware(197e12, 16 * GIB, 819e9, 200e9),  # https://cloud.google.com/tpu/docs/v5e
+    "v5p": Hardware(459e12, 95 * GIB, 2765e9, 600e9),  # https://cloud.google.com/tpu/docs/v5p
+    "v6e": Hardware(918e12, 32 * GIB, 1640e9, 448e9),  # https://cloud.google.com/tpu/docs/v6e
 }
-# The names by which slices are rented; v4's and v5p's count cores, two on a chip.
-SLICES = {
+# By their names in Google Cloud; v4's and v5p's count cores, two on a chip.
+TPU_TOPOLOGIES = {
     "v4-8": "v4:2x2x1",
     "v5e-8": "v5e:2x4",
     "v5e-16": "v5e:4x4",
@@ -51,29 +51,29 @@ SLICES = {
 LOCAL = "local"
 
 
-def devices_of(topology: str) -> tuple[list[Any], Chip | None]:
-    """The devices of a topology like v5e:4x4, v5e-16, cpu:8 or local, and the peaks of its chips where known."""
-    generation, _, shape = SLICES.get(topology, topology).partition(":")
+def find_devices(topology: str) -> tuple[list[Any], Hardware | None]:
+    """Returns the devices of a topology like v5e:4x4, v5e-16, cpu:8 or local, and the peaks of a TPU's chips."""
+    generation, _, shape = TPU_TOPOLOGIES.get(topology, topology).partition(":")
     if topology == LOCAL:
         return jax.devices(), None
     if generation == "cpu":
-        return _simulated(topology, shape), None
+        return _simulated_devices(topology, shape), None
     if generation in ("gpu", "cuda"):
         raise UserError(
             f"--topology={topology}: jax compiles for GPUs on a machine that has them; run the plan there, with "
             f"--topology={LOCAL}"
         )
-    if generation not in CHIPS or not re.fullmatch(r"\d+(x\d+)+", shape):
-        known = [*SLICES, *(f"{name}:2x2" for name in CHIPS), "cpu:8", LOCAL]
+    if generation not in HARDWARE or not re.fullmatch(r"\d+(x\d+)+", shape):
+        known = [*TPU_TOPOLOGIES, *(f"{name}:2x2" for name in HARDWARE), "cpu:8", LOCAL]
         raise UserError(f"--topology={topology} is unknown{nearest(topology, known)}; any shape is written as v5e:4x8")
-    # Nothing runs on a TPU here: none is asked for, and several plans may be made at once.
+    # Nothing runs on a TPU: libtpu looks for none, and several processes may load it.
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     options = {"chip_config_name": "megacore"} if generation == "v4" else {}  # both cores of a chip as one device
-    with hold_native_stderr():  # libtpu complains of the TPU that is not here
+    with hold_native_stderr():  # libtpu logs that there is no TPU
         try:
-            found = topologies.get_topology_desc(platform="tpu", topology_name=f"{generation}:{shape}", **options)
-            return list(found.devices), CHIPS[generation]
+            described = topologies.get_topology_desc(platform="tpu", topology_name=f"{generation}:{shape}", **options)
+            return list(described.devices), HARDWARE[generation]
         except (RuntimeError, ValueError, ImportError) as e:
             reason = " ".join(str(e).split())[:200]
     raise UserError(
@@ -81,13 +81,13 @@ def devices_of(topology: str) -> tuple[list[Any], Chip | None]:
     )
 
 
-def _simulated(topology: str, number: str) -> list[Any]:
-    """That many devices simulated on this machine's CPU; jax makes them once, when it starts."""
+def _simulated_devices(topology: str, number: str) -> list[Any]:
+    """Returns that many devices simulated on this machine's CPU; jax creates them once, when it starts."""
     if not number.isdecimal() or int(number) < 1:
-        raise UserError(f"--topology={topology} names no number of devices; write cpu:8")
+        raise UserError(f"--topology={topology} is not a valid number of devices; write cpu:8")
     try:
         jax.config.update("jax_num_cpu_devices", int(number))
-    except RuntimeError:  # it has started: what it has must do
+    except RuntimeError:  # jax has started
         have = jax.device_count()
         if have < int(number):
             raise UserError(

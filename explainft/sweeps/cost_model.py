@@ -17,7 +17,9 @@ from explainft.model import flops
 from explainft.model.loss import Loss
 from explainft.model.t5 import T5
 from explainft.parallel import sharding
-from explainft.planning import plan as planning
+from explainft.planning.plan import num_train_steps
+from explainft.planning.plan_text import format_number
+from explainft.planning.programs import batch_shapes
 from explainft.recipes import recipe
 from explainft.sweeps.trial import Trial, TrialPlan, cpu
 from explainft.training import profiling, train
@@ -41,7 +43,7 @@ def make_trial_plans(trials: Sequence[Trial]) -> dict[str, TrialPlan]:
         config: TrainConfig = loaded.bindings(train.train)["config"]
         dataset, optimization = config.dataset, config.optimization
         steps = optimization.train_steps
-        updates = planning.updates(config.initial_checkpoint, steps)
+        updates = num_train_steps(config.initial_checkpoint, steps)
         if updates is None or optimization.train_steps_relative is not None:
             raise UserError(
                 f"trial {trial.name} starts at a step that only its INITIAL_CHECKPOINT_PATH tells; "
@@ -69,7 +71,7 @@ def cost(model: T5, rows: int, inputs: int, targets: int) -> tuple[int, int]:
     like = abstract_state(model.config, optax.identity(), mesh)
     with jax.set_mesh(mesh):
         traced = make_train_step(model, optax.identity(), Loss(), 0).trace(
-            like, planning.batch_shapes(mesh, rows, {"inputs": inputs, "targets": targets})
+            like, batch_shapes(mesh, rows, {"inputs": inputs, "targets": targets})
         )
     return sum(x.size for x in jax.tree.leaves(like.params)), flops.jaxpr_matmul_flops(traced.jaxpr.jaxpr)
 
@@ -82,7 +84,7 @@ def describe_cost(pending: Sequence[TrialPlan], done: Sequence[dict[str, Any]], 
     here = [result for result in done if result["made_with"]["cpu"] == cpu()]
     seconds = seconds_of(pending, here) / min(jobs, len(pending))
     guessed = "" if here else ", a guess from the speed of this CPU"
-    return f"{len(pending)} to do, {jobs} at a time: {planning.short(work)} PFLOP, about {duration(seconds)}{guessed}"
+    return f"{len(pending)} to do, {jobs} at a time: {format_number(work)} PFLOP, about {duration(seconds)}{guessed}"
 
 
 def seconds_of(

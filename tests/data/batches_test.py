@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from explainft.core.errors import UserError
-from explainft.data import batches, ragged
+from explainft.data import batches, freshness, ragged
 from explainft.data.batches import ROW_END, WAITING, Batches, check_lengths, pack
 from explainft.data.compact_vocabulary import COMPACT
 from explainft.data.token_cache import TokenCache
@@ -33,7 +33,7 @@ def write_cache(folder, inputs, targets):
 
 def add_meta(folder):
     meta = {
-        "format": 2,
+        "format": freshness.FORMAT,
         "task": "a_task",
         "split": "train",
         "extra_ids": 0,
