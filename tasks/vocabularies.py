@@ -36,7 +36,7 @@ class T5Vocabulary(seqio.SentencePieceVocabulary):
         except (tf.errors.OpError, TimeoutError) as error:
             raise UserError(f"cannot read T5's vocabulary {path} ({_reason(error)}); {CURE}") from error
         except (DecodeError, RuntimeError) as error:  # protobuf's and SentencePiece's own
-            raise UserError(f"{path} is no SentencePiece model, which T5's vocabulary must be; {CURE}") from error
+            raise UserError(f"{path} is not a SentencePiece model, which T5's vocabulary must be; {CURE}") from error
 
 
 def _ask_for(path: str) -> None:

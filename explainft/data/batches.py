@@ -1,7 +1,7 @@
 """Packed batches as a pure function of (seed, step).
 
-Examples are packed into rows once: several share a row, told apart by segment ids. Every epoch then visits all rows in
-an order of its own. Batch k is rows k*B ... (k+1)*B-1 of that endless sequence, so a resumed run needs one integer.
+Examples are packed into rows once. Segment ids separate the examples of a row. Every epoch visits all rows in a new
+order. Batch k holds rows k*B ... (k+1)*B-1 of that endless sequence, so one integer resumes a run.
 """
 
 import dataclasses
@@ -16,16 +16,16 @@ from explainft.core.errors import UserError, require_positive
 from explainft.data.ragged import Ragged
 from explainft.data.token_cache import TokenCache
 
-PACK_BLOCK = 2**16  # examples whose lengths packing turns into Python's numbers at a time
-WAITING = 32  # among how many examples packing chooses: more fill rows a little better and take longer
-ROW_END = 2.5  # where packing begins to choose: a row with room for fewer examples of mean size than this
+PACK_BLOCK = 2**16  # examples whose lengths packing converts to Python integers at a time
+WAITING = 32  # candidates of packing; more fill rows slightly better and take longer
+ROW_END = 2.5  # a row with room for fewer examples of mean size is filled by the best fit
 
 Batch = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
 class Packing:
-    """Which examples stand in which row. Row r holds examples[starts[r]:starts[r + 1]], from left to right."""
+    """The examples of each row: row r holds examples[starts[r]:starts[r + 1]], from left to right."""
 
     examples: np.ndarray
     starts: np.ndarray
@@ -35,7 +35,7 @@ class Packing:
 
 
 class _Example(NamedTuple):
-    size: float  # its share of a row's places, of inputs and of targets, summed
+    size: float  # the fractions of a row's input and target positions, summed
     inputs: int
     targets: int
     number: int
@@ -48,10 +48,10 @@ ROUNDING = 1e-9  # of sizes
 def pack(
     input_lengths: np.ndarray, target_lengths: np.ndarray, row_inputs: int, row_targets: int, seed: int
 ) -> Packing:
-    """Fills one row after the other with the examples in random order, its end with those that fill it best.
+    """Packs the examples, in random order, into one row after the other. Every example must fit an empty row.
 
-    A row takes the examples that have waited longest of those it has room for, and at its end, of WAITING ones, the two
-    that together leave the least room. Deterministic in its arguments. Every example must fit an empty row.
+    A row takes the first waiting example that fits. At its end it takes, of WAITING examples, the two that together
+    leave the least room. The result is deterministic in the arguments.
     """
     order = np.random.default_rng([seed, 0]).permutation(len(input_lengths))
     end = ROW_END * float(input_lengths.mean() / row_inputs + target_lengths.mean() / row_targets)
@@ -59,16 +59,16 @@ def pack(
     waiting = list(islice(coming, WAITING))
     packed, starts = array("q"), array("q", [0])
     while waiting:
-        inputs, targets = row_inputs, row_targets  # the row's free places
-        taken = waiting[:1]
-        while taken:
-            for example in taken:
+        inputs, targets = row_inputs, row_targets  # the row's free positions
+        chosen = waiting[:1]
+        while chosen:
+            for example in chosen:
                 waiting.remove(example)
                 packed.append(example.number)
                 inputs, targets = inputs - example.inputs, targets - example.targets
             fitting = [e for e in waiting if e.inputs <= inputs and e.targets <= targets]
             free = inputs / row_inputs + targets / row_targets
-            taken = fitting[:1] if free >= end else _fullest(fitting, inputs, targets, free)
+            chosen = fitting[:1] if free >= end else _best_fit(fitting, inputs, targets, free)
         waiting.extend(islice(coming, len(packed) - starts[-1]))
         starts.append(len(packed))
     return Packing(np.array(packed), np.array(starts))
@@ -84,40 +84,40 @@ def _examples(
         yield from map(_Example, sizes.tolist(), inputs.tolist(), targets.tolist(), numbers.tolist())
 
 
-def _fullest(fitting: list[_Example], inputs: int, targets: int, free: float) -> list[_Example]:
-    """The two, or the one, of the examples that fit which fit together and are the largest. `free`: in sizes."""
+def _best_fit(fitting: list[_Example], inputs: int, targets: int, free: float) -> list[_Example]:
+    """Returns the largest pair, or single, of the `fitting` examples that fit together. `free` is the room in sizes."""
     largest_first = [*sorted(fitting, reverse=True), NO_EXAMPLE]
-    most, chosen = 0.0, (NO_EXAMPLE, NO_EXAMPLE)
-    small_enough = len(largest_first) - 1  # from here on: those whose sizes leave room for them beside `one`
+    largest, best = 0.0, (NO_EXAMPLE, NO_EXAMPLE)
+    small_enough = len(largest_first) - 1  # from here on, sizes leave room beside `one`
     for i, one in enumerate(largest_first):
         size, one_inputs, one_targets, _ = one
-        if 2 * size <= most:
-            break  # all that follow are smaller still
+        if 2 * size <= largest:
+            break  # all that follow are smaller
         room = free - size + ROUNDING
         while small_enough and largest_first[small_enough - 1][0] <= room:
             small_enough -= 1
         inputs_left, targets_left = inputs - one_inputs, targets - one_targets
         for other in largest_first[max(small_enough, i + 1) :]:
-            if size + other[0] <= most:
+            if size + other[0] <= largest:
                 break
             if other[1] <= inputs_left and other[2] <= targets_left:
-                most, chosen = size + other[0], (one, other)
+                largest, best = size + other[0], (one, other)
                 break
-    return [example for example in chosen if example is not NO_EXAMPLE]
+    return [example for example in best if example is not NO_EXAMPLE]
 
 
-def one_to_a_row(n: int) -> Packing:
-    """No packing: example i alone in row i."""
+def one_per_row(n: int) -> Packing:
+    """Returns the packing with example i alone in row i."""
     return Packing(np.arange(n), np.arange(n + 1))
 
 
 class Batches:
-    """`batches[step]` is the batch of update `step`, the same on every machine and after every restart.
+    """`batches[step]` is the batch of train step `step`, the same on every machine and after every restart.
 
-    `lengths` are TASK_FEATURE_LENGTHS: the row lengths of "inputs" and "targets". Features of a batch, int32 [B, S] for
-    the encoder and [B, T] for the decoder: encoder_input_tokens, encoder_segment_ids, decoder_input_tokens,
-    decoder_target_tokens, decoder_segment_ids. `rows`, ascending, are those of each batch that this host feeds (None:
-    all): no other is read. Raises UserError where an example is longer than its row, or there is none.
+    `lengths` are TASK_FEATURE_LENGTHS: the row lengths of "inputs" and "targets". The features of a batch are int32,
+    [B, S] for the encoder and [B, T] for the decoder: encoder_input_tokens, encoder_segment_ids, decoder_input_tokens,
+    decoder_target_tokens, decoder_segment_ids. `rows`, ascending, are the rows of each batch that this host feeds
+    (None: all); no other row is read. Raises UserError where an example is longer than its row, or there is none.
     """
 
     def __init__(
@@ -142,23 +142,23 @@ class Batches:
         self.packing = (
             pack(n_inputs, n_targets, lengths["inputs"], lengths["targets"], seed)
             if packed
-            else one_to_a_row(len(cache))
+            else one_per_row(len(cache))
         )
         self._epoch_order: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
 
     def __getitem__(self, step: int) -> Batch:
-        epochs, places = np.divmod(step * self.batch_size + self.rows, len(self.packing))
+        epochs, positions = np.divmod(step * self.batch_size + self.rows, len(self.packing))
         rows = np.array(
-            [self._order(epoch)[place] for epoch, place in zip(epochs.tolist(), places.tolist(), strict=True)]
+            [self._order(epoch)[position] for epoch, position in zip(epochs.tolist(), positions.tolist(), strict=True)]
         )
         return self.assemble(rows)
 
     def epoch_batches(self) -> int:
-        """How many batches hold every row once; the last one is filled up with empty rows by `ordered`."""
+        """Returns the number of batches that hold every row once. `ordered` pads the last one with empty rows."""
         return -(-len(self.packing) // self.batch_size)
 
     def ordered(self, batch: int) -> Batch:
-        """Batch `batch` of one pass in order, for evaluation: the last one ends with empty rows."""
+        """Returns batch number `batch` of one pass in order, for evaluation. The last one ends with empty rows."""
         rows = batch * self.batch_size + self.rows
         return self.assemble(rows[rows < len(self.packing)])
 
@@ -169,17 +169,20 @@ class Batches:
         return self._epoch_order[1]
 
     def assemble(self, rows: np.ndarray) -> Batch:
-        """The rows' tokens; fewer rows than this host feeds leave the rest empty."""
+        """Returns the features of the rows. Where they are fewer than this host feeds, the last ones are empty."""
         counts = self.packing.starts[rows + 1] - self.packing.starts[rows]
         examples = self.packing.examples[_ranges(self.packing.starts[rows], counts)]
         row_of = np.repeat(np.arange(len(rows)), counts)
         segment_of = _ranges(np.ones_like(counts), counts)
-        inputs, input_segments, _ = self._place(self.cache.inputs, examples, row_of, segment_of, self.lengths["inputs"])
-        targets, target_segments, first = self._place(
+        inputs, input_segments, _ = self._lay_out(
+            self.cache.inputs, examples, row_of, segment_of, self.lengths["inputs"]
+        )
+        targets, target_segments, first = self._lay_out(
             self.cache.targets, examples, row_of, segment_of, self.lengths["targets"]
         )
         shifted = np.roll(targets, 1, axis=1)
-        shifted.reshape(-1)[first] = 0  # each segment begins with the padding token, not with its neighbour's end
+        # Each segment starts with the padding token, not with the end of the one before it.
+        shifted.reshape(-1)[first] = 0
         shifted[target_segments == 0] = 0
         return {
             "encoder_input_tokens": inputs,
@@ -189,29 +192,29 @@ class Batches:
             "decoder_segment_ids": target_segments,
         }
 
-    def _place(self, feature: Ragged, examples: np.ndarray, row_of: np.ndarray, segment_of: np.ndarray, width: int):
-        """Tokens and segment ids [B, width] of one feature, and the flat position of each segment's first token."""
-        taken, lengths = feature.take(examples)
+    def _lay_out(self, feature: Ragged, examples: np.ndarray, row_of: np.ndarray, segment_of: np.ndarray, width: int):
+        """Returns a feature's tokens and segment ids [B, width], and the flat index of each segment's first token."""
+        values, lengths = feature.take(examples)
         before = np.cumsum(lengths) - lengths  # tokens of all earlier examples
         row_first = np.maximum.accumulate(np.where(np.diff(row_of, prepend=-1) > 0, before, 0))
         first = row_of * width + (before - row_first)
         flat = _ranges(first, lengths)
         tokens = np.zeros(len(self.rows) * width, np.int32)
         segments = np.zeros(len(self.rows) * width, np.int32)
-        tokens[flat] = taken
+        tokens[flat] = values
         segments[flat] = np.repeat(segment_of, lengths)
         return tokens.reshape(-1, width), segments.reshape(-1, width), first
 
 
 def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """arange(start, start + length) of each pair, one after the other."""
+    """Concatenates arange(start, start + length) of each pair."""
     total = int(lengths.sum())
     offsets = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
     return offsets + np.arange(total)
 
 
 def check_lengths(cache: TokenCache, lengths: dict[str, int]) -> None:
-    """Refuses lengths that an example exceeds, with the count and the length that holds all."""
+    """Raises UserError where an example exceeds the lengths, with the count and the length that holds all."""
     if not isinstance(lengths, dict) or set(lengths) != {"inputs", "targets"}:
         raise UserError(
             f"TASK_FEATURE_LENGTHS={lengths!r} must give the lengths of 'inputs' and 'targets', and no others"

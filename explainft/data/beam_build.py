@@ -1,10 +1,9 @@
 """Builds a dataset on Apache Beam: the same files, byte for byte, as the local build writes.
 
-Two pipelines with a sum between them. The first makes the records of the streams block by block, writes them to scratch
-files and finds the duplicates: of a record only its digest travels, and each worker compares one bucket of digests. Its
-results tell the driver how many records of each block remain, so which stand in which file. The second pipeline writes
-the files, each from the scratch files of its blocks. No process holds more than a bucket, a block or the numbers of
-blocks.
+There are two pipelines. The first creates the records of the streams block by block, writes them to scratch files and
+finds the duplicates: workers exchange only the records' digests, and each compares one bucket of digests. The driver
+then counts the remaining records of each block, which gives the blocks of each file. The second pipeline writes the
+files, each from the scratch files of its blocks. No process holds more than a bucket, a block or the counts of blocks.
 """
 
 import contextlib
@@ -27,34 +26,34 @@ from etils import epath
 from explainft.core.atomic_files import atomic_write
 from explainft.core.errors import UserError
 from explainft.data.records import keyed_records
-from explainft.listops.configs import CHUNK, SHARES, SPLITS, STREAMS, Config, split_of
+from explainft.listops.configs import CHUNK, PROPORTIONS, SPLITS, STREAMS, Config, split_of
 
-BLOCK = 64  # chunks whose records are made and kept together: about 10 MB
-BUCKET = 2**20  # digests that are compared in one place: 16 MB
-INDEX_BITS = 32  # of a position: the block above them, the place in the block's scratch file below
+BLOCK = 64  # chunks of records in one scratch file: about 10 MB
+BUCKET = 2**20  # digests that one worker compares: 16 MB
+INDEX_BITS = 32  # of a position: above them the block, below the index in the block's scratch file
 
 
 @dataclasses.dataclass(frozen=True)
 class Scratch:
-    """Where blocks lie between the pipelines."""
+    """The blocks' files between the pipelines."""
 
-    folder: epath.Path  # one that every worker reaches
+    directory: epath.Path  # shared by all workers
     config: Config
 
     def path(self, split: str, block: int, kind: str) -> epath.Path:
-        return self.folder / f"{split}-{block:08d}.{kind}"
+        return self.directory / f"{split}-{block:08d}.{kind}"
 
 
 def pipeline_options(options: str) -> PipelineOptions:
-    """Of "name=value,name=value", as TFDS reads them. Raises UserError where Beam does not take them."""
-    complaint = io.StringIO()
+    """Parses "name=value,name=value" as TFDS does. Raises UserError where Beam rejects them."""
+    message = io.StringIO()
     try:
-        with contextlib.redirect_stderr(complaint):
+        with contextlib.redirect_stderr(message):
             parsed = PipelineOptions([f"--{option}" for option in options.split(",") if option])
-            parsed.get_all_options()  # it reads them only now
+            parsed.get_all_options()  # Beam parses them only now
             beam.Pipeline(options=parsed)
     except (SystemExit, ValueError) as error:
-        reason = str(error) if isinstance(error, ValueError) else complaint.getvalue().splitlines()[-1]
+        reason = str(error) if isinstance(error, ValueError) else message.getvalue().splitlines()[-1]
         raise UserError(f"beam_pipeline_options={options!r}: {reason}") from error
     return parsed
 
@@ -62,63 +61,63 @@ def pipeline_options(options: str) -> PipelineOptions:
 def write(
     config: Config,
     files: dict[str, list[tuple[str, int]]],
-    folder: epath.Path,
+    directory: epath.Path,
     runner: Any = None,
     options: PipelineOptions | None = None,
 ) -> None:
-    """Writes the splits of a config into `files`: path and number of records of each.
+    """Writes the splits of a config to `files`: the path and number of records of each.
 
-    The folder is for scratch files: it is made, and removed in the end. Runner and options are beam.Pipeline's.
+    `directory` is created for scratch files and removed at the end. `runner` and `options` are those of beam.Pipeline.
     """
     sizes = {split: sum(n for _, n in shards) for split, shards in files.items()}
-    scratch = Scratch(folder, config)
-    folder.mkdir()
+    scratch = Scratch(directory, config)
+    directory.mkdir()
     blocks = {stream: needed_blocks({split: sizes[split] for split in STREAMS[stream]}) for stream in STREAMS}
     while True:
-        found = folder / f"found-{uuid.uuid4().hex}"
+        found = directory / f"found-{uuid.uuid4().hex}"
         with beam.Pipeline(runner, options) as first:
-            _ = find_repeats(first, scratch, blocks) | "write" >> beam.io.WriteToText(os.fspath(found))
+            _ = find_duplicates(first, scratch, blocks) | "write" >> beam.io.WriteToText(os.fspath(found))
         unique = Unique(found)
         short = {stream for stream in STREAMS if any(unique.total(split) < sizes[split] for split in STREAMS[stream])}
         if not short:
             break
-        # Seldom: more repeats than expected. Only the blocks that are new are made.
+        # Rare: more duplicates than expected. Existing blocks are reused.
         blocks = {stream: ceil(1.2 * n) if stream in short else n for stream, n in blocks.items()}
-    plans = list(write_plans(folder, unique, files))
+    plans = list(write_plans(directory, unique, files))
     with beam.Pipeline(runner, options) as second:
         _ = second | beam.Create(plans) | beam.Reshuffle() | beam.Map(write_file, scratch)
-    folder.rmtree()
+    directory.rmtree()
 
 
 def needed_blocks(sizes: dict[str, int]) -> int:
-    """Blocks of a stream that nearly always hold enough of each of its splits, whose parts vary by chance."""
+    """Returns a number of blocks that nearly always holds enough of each split, whose fractions vary by chance."""
     candidates = max(
-        size * sum(SHARES[member] for member in sizes) / SHARES[split] * (1.02 + 4 / sqrt(size))
+        size * sum(PROPORTIONS[member] for member in sizes) / PROPORTIONS[split] * (1.02 + 4 / sqrt(size))
         for split, size in sizes.items()
     )
     return ceil(candidates / (BLOCK * CHUNK))
 
 
-def find_repeats(pipeline: Any, scratch: Scratch, blocks: dict[str, int]) -> Any:
-    """JSON lines: for each block of each split how many records its scratch file holds, and which repeat others."""
+def find_duplicates(pipeline: Any, scratch: Scratch, blocks: dict[str, int]) -> Any:
+    """Returns JSON lines: the number of records of each split's block, and the indices of duplicates."""
     buckets = {stream: ceil(n * BLOCK * CHUNK / BUCKET) for stream, n in blocks.items()}
-    made = (
+    created = (
         pipeline
         | beam.Create([(stream, block) for stream, n in blocks.items() for block in range(n)])
         | beam.Reshuffle()
         | beam.FlatMap(make_block, scratch, buckets).with_outputs("counts", main="digests")
     )
-    repeated = made["digests"] | "by bucket" >> beam.GroupByKey() | beam.FlatMap(repeats)
+    repeated = created["digests"] | "by bucket" >> beam.GroupByKey() | beam.FlatMap(yield_duplicates)
     return (
-        {"records": made["counts"], "repeats": repeated}
+        {"records": created["counts"], "repeats": repeated}
         | beam.CoGroupByKey()
         | beam.MapTuple(lambda key, found: json.dumps([*key, found["records"][0], sorted(found["repeats"])]))
     )
 
 
-def make_block(place: tuple[str, int], scratch: Scratch, buckets: dict[str, int]) -> Iterator[Any]:
-    """Writes the records of a block, a file for each split, unless they are there; yields their digests by bucket."""
-    stream, block = place
+def make_block(key: tuple[str, int], scratch: Scratch, buckets: dict[str, int]) -> Iterator[Any]:
+    """Writes the records of a block, a file for each split, unless they exist, and yields their digests by bucket."""
+    stream, block = key
     digest_files = {split: scratch.path(split, block, "digests") for split in STREAMS[stream]}
     if not all(path.exists() for path in digest_files.values()):
         _write_block(stream, block, scratch)
@@ -142,24 +141,26 @@ def _write_block(stream: str, block: int, scratch: Scratch) -> None:
             records[split].append(record)
     for split in STREAMS[stream]:
         _write_records(scratch.path(split, block, "tfrecord"), records[split])
-    for split in STREAMS[stream]:  # last: where they are, the records are
+    for split in STREAMS[stream]:  # last: their existence implies that of the records
         with atomic_write(scratch.path(split, block, "digests")) as path:
             path.write_bytes(np.array(digests[split], "<u8").tobytes())
 
 
-def repeats(bucket: tuple[tuple[str, int], Iterable[tuple[bytes, bytes]]]) -> Iterator[tuple[tuple[str, int], int]]:
-    """The block and the place in it of every record of a bucket but the first of each digest."""
+def yield_duplicates(
+    bucket: tuple[tuple[str, int], Iterable[tuple[bytes, bytes]]],
+) -> Iterator[tuple[tuple[str, int], int]]:
+    """Yields the block and index of every record of a bucket except the first of each digest."""
     (split, _), pairs = bucket
     pairs = list(pairs)
     digests, positions = (np.frombuffer(b"".join(column), "<u8") for column in zip(*pairs, strict=True))
     order = np.lexsort([positions, digests])
-    again = np.diff(digests[order]) == 0
-    for position in positions[order][1:][again].tolist():
+    duplicate = np.diff(digests[order]) == 0
+    for position in positions[order][1:][duplicate].tolist():
         yield (split, position >> INDEX_BITS), position % (1 << INDEX_BITS)
 
 
 class Unique:
-    """What the first pipeline found: of each split's blocks the number of records and the places of repeated ones."""
+    """The result of the first pipeline: for each split's blocks the number of records and the indices of duplicates."""
 
     def __init__(self, prefix: epath.Path):
         self.repeats: dict[str, dict[int, list[int]]] = {split: {} for split in SPLITS}
@@ -167,11 +168,11 @@ class Unique:
         for path in prefix.parent.glob(f"{prefix.name}*"):
             with path.open() as lines:
                 for line in lines:
-                    split, block, n, again = json.loads(line)
-                    counts[split][block] = n - len(again)
-                    if again:
-                        self.repeats[split][block] = again
-        # Records of a split before each block, and at the end all of them.
+                    split, block, n, duplicates = json.loads(line)
+                    counts[split][block] = n - len(duplicates)
+                    if duplicates:
+                        self.repeats[split][block] = duplicates
+        # The number of a split's records before each block, and at the end the total.
         self.before = {
             split: np.cumsum([0, *(counts[split][block] for block in range(len(counts[split])))]) for split in SPLITS
         }
@@ -180,8 +181,8 @@ class Unique:
         return int(self.before[split][-1])
 
 
-def write_plans(folder: epath.Path, unique: Unique, files: dict[str, list[tuple[str, int]]]) -> Iterator[str]:
-    """Writes for every file of the dataset which records of which blocks it holds; yields the plans' paths."""
+def write_plans(directory: epath.Path, unique: Unique, files: dict[str, list[tuple[str, int]]]) -> Iterator[str]:
+    """Writes a plan for every file of the dataset, its blocks and records, and yields the plans' paths."""
     for split, shards in files.items():
         before, start = unique.before[split], 0
         for shard, (path, n) in enumerate(shards):
@@ -189,7 +190,7 @@ def write_plans(folder: epath.Path, unique: Unique, files: dict[str, list[tuple[
             end = int(np.searchsorted(before, start + n, side="left"))
             blocks = [(block, unique.repeats[split].get(block, [])) for block in range(first, end)]
             plan = {"split": split, "path": path, "skip": start - int(before[first]), "records": n, "blocks": blocks}
-            plan_path = folder / f"plan-{split}-{shard:05d}.json"
+            plan_path = directory / f"plan-{split}-{shard:05d}.json"
             plan_path.write_text(json.dumps(plan))
             yield os.fspath(plan_path)
             start += n
@@ -200,11 +201,11 @@ def write_file(plan_path: str, scratch: Scratch) -> None:
     plan = json.loads(epath.Path(plan_path).read_text())
 
     def kept() -> Iterator[Any]:
-        for block, again in plan["blocks"]:
-            again = set(again)
+        for block, duplicates in plan["blocks"]:
+            duplicates = set(duplicates)
             path = scratch.path(plan["split"], block, "tfrecord")
-            for place, record in enumerate(tf.data.TFRecordDataset(os.fspath(path)).as_numpy_iterator()):
-                if place not in again:
+            for index, record in enumerate(tf.data.TFRecordDataset(os.fspath(path)).as_numpy_iterator()):
+                if index not in duplicates:
                     yield record
 
     _write_records(epath.Path(plan["path"]), islice(kept(), plan["skip"], plan["skip"] + plan["records"]))

@@ -1,4 +1,4 @@
-"""Text to token ids and back without TensorFlow: the same SentencePiece model that the SeqIO tasks use."""
+"""Encodes text as token ids and decodes it, without TensorFlow, with the SentencePiece model of the SeqIO tasks."""
 
 import hashlib
 from pathlib import Path
@@ -11,7 +11,7 @@ from sentencepiece import sentencepiece_model_pb2 as model_pb2
 from explainft.core.errors import UserError
 
 EOS_ID = 1
-Model: Any = model_pb2.ModelProto  # pyright: ignore[reportAttributeAccessIssue] (made when it is imported)
+Model: Any = model_pb2.ModelProto  # pyright: ignore[reportAttributeAccessIssue] (created at import)
 
 
 class Vocabulary:
@@ -21,13 +21,13 @@ class Vocabulary:
         self.path = Path(path)
         self.extra_ids = extra_ids
         if not self.path.is_file():
-            raise UserError(f"no SentencePiece model at {path}; name an existing file")
+            raise UserError(f"no SentencePiece model at {path}; choose an existing file")
         try:
             model = Model.FromString(self.path.read_bytes())
         except (OSError, DecodeError) as e:
-            raise UserError(f"{path} is no SentencePiece model ({e}); copy it again") from e
-        if not model.pieces:  # of an empty file, which protobuf reads
-            raise UserError(f"{path} is no SentencePiece model (it has no pieces); copy it again")
+            raise UserError(f"{path} is not a SentencePiece model ({e}); copy it again") from e
+        if not model.pieces:  # protobuf reads an empty file
+            raise UserError(f"{path} is not a SentencePiece model (it has no pieces); copy it again")
         for i in reversed(range(extra_ids)):
             sentinel = f"\N{LOWER ONE EIGHTH BLOCK}<extra_id_{i}>"
             model.pieces.add(piece=sentinel, score=0.0, type=Model.SentencePiece.USER_DEFINED)
@@ -39,41 +39,45 @@ class Vocabulary:
         return self._processor.vocab_size()
 
     def digest(self) -> str:
-        """What tells this model file from another."""
+        """Returns the SHA-256 of the model file."""
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
     def encode(self, text: str) -> list[int]:
-        """Token ids, without EOS."""
+        """Returns token ids, without EOS."""
         return self._processor.encode(text)
 
     def decode(self, ids: list[int]) -> str:
-        """The text; an id past the end, which only a padded output layer can write, reads as the unknown piece."""
+        """Returns the text. An id past the end, which a padded output layer can generate, is the unknown piece."""
         return self._processor.decode([i if i < self.size else self._processor.unk_id() for i in ids])
 
     def difference(self, other: "Vocabulary") -> str | None:
-        """One line on the first thing in which the two code or decode texts differently; None where they are the same.
+        """Returns one line on the first difference in how the two encode or decode text; None without any.
 
-        Not the files' bytes: those also hold how the model was trained, and sentinels are the same whether the file or
-        extra_ids brings them. "here" in the line is this vocabulary, "there" the other.
+        The files' bytes do not matter: they also describe training, and sentinels may come from the file or from
+        `extra_ids`. In the line, "here" is this vocabulary and "there" the other.
         """
         if self.size != other.size:
-            return f"{self.size} pieces here, {other.size} there"
+            return f"{self.size} tokens here, {other.size} there"
         here, there = (Model.FromString(v._processor.serialized_model_proto()) for v in (self, other))
         for i, (a, b) in enumerate(zip(here.pieces, there.pieces, strict=True)):
             if a.piece != b.piece:
                 return f"piece {i} is {a.piece!r} here, {b.piece!r} there"
             for name in ("score", "type"):
-                if (mine := getattr(a, name)) != (yours := getattr(b, name)):
-                    return f"piece {i}, {a.piece!r}, has {name} {mine} here, {yours} there"
+                if (value_here := getattr(a, name)) != (value_there := getattr(b, name)):
+                    return f"piece {i}, {a.piece!r}, has {name} {value_here} here, {value_there} there"
         for name in ("normalizer_spec", "denormalizer_spec", "trainer_spec"):
             for rule in _RULES[name]:
-                if (mine := getattr(getattr(here, name), rule)) != (yours := getattr(getattr(there, name), rule)):
-                    shown = "differs" if isinstance(mine, bytes) else f"is {mine!r} here, {yours!r} there"
+                if (value_here := getattr(getattr(here, name), rule)) != (
+                    value_there := getattr(getattr(there, name), rule)
+                ):
+                    shown = (
+                        "differs" if isinstance(value_here, bytes) else f"is {value_here!r} here, {value_there!r} there"
+                    )
                     return f"{name}.{rule} {shown}"
         return None
 
 
-# What SentencePiece reads of a model beside its pieces when it codes and decodes.
+# What SentencePiece reads of a model, beside its pieces, to encode and decode.
 _NORMALIZER = ("precompiled_charsmap", "add_dummy_prefix", "remove_extra_whitespaces", "escape_whitespaces")
 _RULES = {
     "normalizer_spec": _NORMALIZER,

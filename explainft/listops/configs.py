@@ -1,6 +1,6 @@
-"""The published configurations of the dataset and their streams of candidate expressions.
+"""The published configs of the dataset and their streams of candidate expressions.
 
-Everything here is a pure function of its arguments, so any process on any machine draws the same expressions.
+Everything here is a pure function of its arguments, so every process on every machine samples the same expressions.
 """
 
 import random
@@ -14,19 +14,19 @@ VERSION = "1.0.0"  # of the dataset; a part of every seed
 SPLITS = ("train", "validation", "test", "longer", "larger_numbers")
 EVAL_SPLITS = SPLITS[1:]
 
-# The samplers of a config, and the splits that share each one's stream. Streams cannot meet: `longer` is told apart
-# by length, `larger_numbers` by holding no value of the others.
+# The samplers of a config, and the splits that share each one's stream. Streams are disjoint: `longer` differs in
+# length, and `larger_numbers` has none of the values of the others.
 STREAMS = {"train": SPLITS[:3], "longer": SPLITS[3:4], "larger_numbers": SPLITS[4:]}
-# How a stream is dealt out to its splits: of 102 expressions of the first, 98 to train on average.
-SHARES = {"train": 98, "validation": 2, "test": 2, "longer": 1, "larger_numbers": 1}
-CHUNK = 128  # candidates drawn from one seed
+# The proportions of a stream's splits: of 102 expressions of the first, 98 go to train on average.
+PROPORTIONS = {"train": 98, "validation": 2, "test": 2, "longer": 1, "larger_numbers": 1}
+CHUNK = 128  # candidates sampled from one seed
 
 UNSEEN = range(11, 30, 3)  # values that the training split of tiny_gaps leaves out
 
 
 @dataclass(frozen=True)
 class Config:
-    """A problem: how its expressions are drawn for training and for the two kinds of generalisation."""
+    """A problem: the samplers of its expressions for training and for two kinds of generalization."""
 
     name: str
     train: Sampler  # also of the splits validation and test
@@ -74,13 +74,13 @@ CONFIGS = {
             longer=Sampler(range(10), 25, 60, max_args=4, operators=("SUM",)),
             larger_numbers=Sampler(range(10, 30), 8, 24, max_args=4, operators=("SUM",)),
         ),
-        Config(  # up to four times as long as tiny
+        Config(  # up to four times the length of tiny
             "tiny_25_96",
             train=Sampler(range(10), 25, 96, max_args=4),
             longer=Sampler(range(10), 97, 192, max_args=4),
             larger_numbers=Sampler(range(10, 30), 25, 96, max_args=4),
         ),
-        Config(  # digits that are known, in numbers that are not
+        Config(  # seen digits in unseen numbers
             "tiny_gaps",
             train=Sampler(tuple(value for value in range(30) if value not in UNSEEN), 8, 24, max_args=4),
             longer=Sampler(tuple(value for value in range(30) if value not in UNSEEN), 25, 60, max_args=4),
@@ -91,26 +91,26 @@ CONFIGS = {
 
 
 def candidates(config: Config, stream: str, chunk: int) -> list[Node]:
-    """The trees of one chunk of a stream ("train", "longer" or "larger_numbers"), duplicates included."""
+    """Samples the trees of one chunk of a stream ("train", "longer" or "larger_numbers"), duplicates included."""
     sampler: Sampler = getattr(config, stream)
     rng = random.Random(f"explained_listops/{config.name}:{VERSION} {stream} {chunk}")
     return [sampler.tree(rng) for _ in range(CHUNK)]
 
 
 def digest(expression: str) -> int:
-    """64 bits that stand for an expression's text."""
+    """Returns a 64-bit digest of an expression's text."""
     return int.from_bytes(blake2b(expression.encode(), digest_size=8).digest(), "big")
 
 
 def split_of(stream: str, digest: int) -> str:
-    """The split of its stream to which an expression belongs, by its digest alone.
+    """Returns the split of an expression in its stream, which depends on its digest alone.
 
-    So an expression that several configs draw is in the training split of all of them or of none.
+    An expression that several configs sample is therefore in the training split of all of them or of none.
     """
     splits = STREAMS[stream]
-    rest = digest % sum(SHARES[split] for split in splits)
+    offset = digest % sum(PROPORTIONS[split] for split in splits)
     for split in splits:
-        if rest < SHARES[split]:
+        if offset < PROPORTIONS[split]:
             return split
-        rest -= SHARES[split]
-    raise AssertionError("the rest is smaller than the sum of the shares")
+        offset -= PROPORTIONS[split]
+    raise AssertionError("the offset is less than the sum of the proportions")

@@ -22,12 +22,12 @@ _TOKEN = re.compile(r"\[\s*[^\s\[\]()]*|[\]()]|[^\s\[\]()]+")
 
 
 class ListOpsError(UserError):
-    """Not a ListOps expression, or not one of its operators, forms or styles."""
+    """An invalid ListOps expression, operator, form or style."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Node:
-    """An operator applied to one or more arguments, in the order written; compares, hashes and pickles by its text."""
+    """An operator with one or more arguments in their order. It compares, hashes and pickles by its text."""
 
     operator: str
     arguments: tuple["Tree", ...]
@@ -61,18 +61,18 @@ Tree = int | Node
 
 
 def parse(text: str) -> Tree:
-    """Reads the classic form `[MAX 2 [MIN 4 7 ] ]` and the parenthesised one, in every released spelling.
+    """Reads the classic form `[MAX 2 [MIN 4 7 ] ]` and the parenthesized form, in every released spelling.
 
-    Blanks are free between tokens and may be missing beside a bracket; a bare number is a tree. Raises ListOpsError
-    with the zero-based character, what was expected there and what was found.
+    Whitespace between tokens is free, and optional beside a bracket. A bare number is a tree. Raises ListOpsError with
+    the zero-based character, what was expected and what was found.
     """
     tokens = list(_TOKEN.finditer(text))
-    enclosing: list[tuple[str, list[Tree], int]] = []  # operator and arguments round the open node; where that opened
-    operator, arguments = "", []  # of the innermost open node; outside of all, the list takes the one finished tree
+    enclosing: list[tuple[str, list[Tree], int]] = []  # operator and arguments around the open node, and its start
+    operator, arguments = "", []  # of the innermost open node; outside of all, the complete tree
     for token in tokens:
         word, at = token[0], token.start()
         if word in "()":
-            continue  # brackets alone give the tree; the parentheses are held against its own text below
+            continue  # brackets alone give the tree; parentheses are checked below
         if arguments and not enclosing:
             raise _mismatch(at, "the end of the text", word)
         if word[0] == "[":
@@ -115,7 +115,7 @@ def _number(word: str, at: int) -> int:
 
 
 def _check_parentheses(text: str, tokens: list[re.Match[str]], tree: Tree) -> None:
-    """Raises ListOpsError where the text's parentheses are not those of the tree, each application `( left right )`."""
+    """Raises ListOpsError where the parentheses differ from those of the tree, `( operator argument )` each."""
     for token, expected in zip_longest(tokens, format(tree, "parenthesized").split()):
         found, at = (token[0], token.start()) if token else ("", len(text))
         if found != expected and (found in ("(", ")", "") or expected in ("(", ")", None)):
@@ -133,7 +133,7 @@ def _clip(word: str) -> str:
 
 
 def walk(tree: Tree) -> Iterator[Node | int | None]:
-    """Nodes and numbers in the order written; None where a node closes."""
+    """Yields nodes and numbers in their order, and None where a node closes."""
     levels: list[Iterator[Tree]] = [iter((tree,))]
     while True:
         for part in levels[-1]:
@@ -149,7 +149,7 @@ def walk(tree: Tree) -> Iterator[Node | int | None]:
 
 
 def applications(tree: Tree, modulus: int = 10) -> Iterator[tuple[str, list[int], int]]:
-    """Every operator with its arguments' values and its answer: depth first, left to right, after its arguments."""
+    """Yields every operator after its arguments, depth first, with the arguments' values and its answer."""
     if not (type(modulus) is int and 0 < modulus <= 10**MAX_DIGITS):
         raise ListOpsError(f"modulus={modulus!r} must be an integer from 1 to 10**{MAX_DIGITS}")
     enclosing: list[tuple[str, list[int]]] = []
@@ -168,7 +168,7 @@ def applications(tree: Tree, modulus: int = 10) -> Iterator[tuple[str, list[int]
 
 
 def apply(operator: str, arguments: Sequence[int], modulus: int) -> int:
-    """The operator's answer: SUM is modulo `modulus`, MED of an even count the floor of the mean of the middle two."""
+    """Returns the answer. SUM is modulo `modulus`; MED of an even count is the floored mean of the middle two."""
     if operator == "MIN":
         return min(arguments)
     if operator == "MAX":
@@ -180,18 +180,18 @@ def apply(operator: str, arguments: Sequence[int], modulus: int) -> int:
 
 
 def median_values(arguments: Sequence[int]) -> list[int]:
-    """The middle value of the sorted arguments, or the middle two of an even count."""
+    """Returns the middle value of the sorted arguments, or the middle two of an even count."""
     return sorted(arguments)[(len(arguments) - 1) // 2 : len(arguments) // 2 + 1]
 
 
 def evaluate(tree: Tree, modulus: int = 10) -> int:
-    """The tree's value; a bare number is its own."""
+    """Returns the tree's value; that of a bare number is the number."""
     answers = [answer for _, _, answer in applications(tree, modulus)]
     return tree if isinstance(tree, int) else answers[-1]
 
 
 def format(tree: Tree, style: str = "bracket") -> str:
-    """`[MAX 2 9 ]`, or with style "parenthesized" `( ( ( [MAX 2 ) 9 ) ] )`."""
+    """Returns `[MAX 2 9 ]`, or with style "parenthesized" `( ( ( [MAX 2 ) 9 ) ] )`."""
     if style not in FORMS:
         raise ListOpsError(f"unknown form {style!r}{nearest(style, FORMS)}")
     applied = style == "parenthesized"
@@ -203,16 +203,16 @@ def format(tree: Tree, style: str = "bracket") -> str:
             words.append("( " * (len(part.arguments) + 1) * applied + "[" + part.operator)
         else:
             words.append(close if part is None else f"{part}{end_argument}")
-    return " ".join(words).removesuffix(" )")  # the whole is nobody's argument
+    return " ".join(words).removesuffix(" )")  # the root is no argument
 
 
 def length(tree: Tree) -> int:
-    """Tokens of the classic form: an operator with its bracket counts 2, a number 1; parentheses do not count."""
+    """Returns the tokens of the classic form: 2 for an operator with brackets, 1 for a number, 0 for parentheses."""
     return sum(1 for _ in walk(tree))
 
 
 def depth(tree: Tree) -> int:
-    """Operators on the longest path from the root; a bare number has depth 0."""
+    """Returns the number of operators on the longest path from the root; 0 for a bare number."""
     level = deepest = 0
     for part in walk(tree):
         if isinstance(part, Node):
@@ -224,7 +224,7 @@ def depth(tree: Tree) -> int:
 
 
 def operators(tree: Tree) -> list[str]:
-    """The operators in the order in which they are applied: depth first, left to right, after their arguments."""
+    """Returns the operators in the order of their application: depth first, after their arguments."""
     enclosing, applied = [], []
     for part in walk(tree):
         if isinstance(part, Node):
@@ -235,5 +235,5 @@ def operators(tree: Tree) -> list[str]:
 
 
 def values(tree: Tree) -> list[int]:
-    """The numbers in the order written."""
+    """Returns the numbers in their order."""
     return [part for part in walk(tree) if type(part) is int]

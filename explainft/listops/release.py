@@ -13,7 +13,7 @@ from explainft.listops.expression import ListOpsError, Tree, parse
 
 
 class Example(NamedTuple):
-    """One row as given: the answer is the file's, which need not be the expression's value."""
+    """One row of a file. The answer is the file's, and may differ from the expression's value."""
 
     tree: Tree
     answer: int
@@ -22,12 +22,12 @@ class Example(NamedTuple):
 
 
 def read_release(path: str | PathLike[str]) -> Iterator[Example]:
-    """The rows of one file in order, with or without the header `Source<TAB>Target`; blank lines do not count as rows.
+    """Yields the rows of one file in order, without the optional header `Source<TAB>Target` and empty lines.
 
-    Raises ListOpsError naming file and line at the first damaged row: not two columns, an unreadable expression, a
-    target without an answer, an unterminated quote, a byte that is not UTF-8.
+    Raises ListOpsError with file and line at the first invalid row: not two columns, an invalid expression, a target
+    without an answer, an unclosed quote, a byte that is not UTF-8.
     """
-    # utf-8-sig drops a byte order mark; a byte that is not UTF-8 becomes U+FFFD, so that its row can be named.
+    # utf-8-sig skips a byte-order mark. A byte that is not UTF-8 becomes U+FFFD, so that the error names its row.
     with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
         rows = csv.reader(file, delimiter="\t", strict=True)
         line = 1

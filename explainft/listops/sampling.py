@@ -1,4 +1,4 @@
-"""Random ListOps trees, drawn as the long-range arena draws them (arXiv 2011.04006, its listops.py)."""
+"""Samples ListOps trees as the Long Range Arena does (arXiv 2011.04006, its listops.py)."""
 
 import random
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ OPERATOR_PROBABILITY = 0.25  # of an argument above the deepest level; otherwise
 
 @dataclass(frozen=True)
 class Sampler:
-    """Draws trees whose length lies in `min_length` to `max_length`, both included.
+    """Samples trees whose length is from `min_length` to `max_length`, both included.
 
     The root is an operator at level 1; an argument at level `max_depth` is always a value. An operator has 2 to
-    `max_args` arguments. Operators, values and numbers of arguments are uniform. A tree is drawn anew until its length
-    fits, so lengths that such trees seldom have take long. Raises UserError for settings that allow no tree.
+    `max_args` arguments. Operators, values and numbers of arguments are uniform. Trees of other lengths are
+    rejected, so rare lengths take long. Raises UserError for settings that allow no tree.
     """
 
     values: Sequence[int]
@@ -46,52 +46,51 @@ class Sampler:
                 raise UserError(f"unknown operator {operator!r}{nearest(operator, OPERATORS)}")
 
     def tree(self, rng: random.Random) -> Node:
-        """Draws one tree. Only `rng.random()` is called: its stream is the same on every version of Python."""
+        """Samples one tree. It calls only `rng.random()`, whose stream is the same on every version of Python."""
         arities = self._arities(rng)
         while arities is None:
             arities = self._arities(rng)
-        draw, values, operators = rng.random, self.values, self.operators
+        uniform, values, operators = rng.random, self.values, self.operators
         n_values, n_operators = len(values), len(operators)
-        trees: list[Tree] = []  # finished and not yet an argument, the leftmost on top
+        trees: list[Tree] = []  # complete, but no argument yet; the leftmost on top
         for arity in reversed(arities):
             if arity:
                 arguments = tuple(trees[: -arity - 1 : -1])
                 del trees[-arity:]
-                trees.append(Node(operators[int(draw() * n_operators)], arguments))
+                trees.append(Node(operators[int(uniform() * n_operators)], arguments))
             else:
-                trees.append(values[int(draw() * n_values)])
+                trees.append(values[int(uniform() * n_values)])
         [root] = trees
         assert isinstance(root, Node)
         return root
 
     def _arities(self, rng: random.Random) -> list[int] | None:
-        """Draws a shape: the number of arguments of every node in prefix order, 0 for a value.
+        """Samples a shape: the number of arguments of every node in prefix order, 0 for a value.
 
-        None where the length does not fit. The shape alone decides that, so operators and values are drawn after it;
-        and it is given up once the least length it can still have, the arguments to come counted as values, is too
-        long.
+        Returns None where the length does not fit. Only the shape decides that, so operators and values are sampled
+        later. A shape is rejected as soon as its minimum length, with the arguments left as values, is too long.
         """
-        draw, max_length, choices = rng.random, self.max_length, self.max_args - 1
+        uniform, max_length, choices = rng.random, self.max_length, self.max_args - 1
         inner_levels = self.max_depth - 2  # where an argument may be an operator
-        to_come = 2 + int(draw() * choices)  # arguments of the open operator yet to be drawn
-        outer: list[int] = []  # those of the operators round it, from the root on
-        arities = [to_come]
-        length = 2 + to_come
+        left = 2 + int(uniform() * choices)  # arguments left of the open operator
+        outer: list[int] = []  # arguments left of the enclosing operators, from the root on
+        arities = [left]
+        length = 2 + left
         while True:
-            while to_come:
-                to_come -= 1
-                chance = draw()
+            while left:
+                left -= 1
+                chance = uniform()
                 if chance >= OPERATOR_PROBABILITY or len(outer) == inner_levels:
                     arities.append(0)
                     continue
-                # One draw serves both: below the probability it is again uniform.
+                # Below the probability, the same number is uniform again.
                 arity = 2 + int(chance / OPERATOR_PROBABILITY * choices)
-                length += 1 + arity  # a value so far
+                length += 1 + arity  # counted as a value so far
                 if length > max_length:
                     return None
                 arities.append(arity)
-                outer.append(to_come)
-                to_come = arity
+                outer.append(left)
+                left = arity
             if not outer:
                 return arities if self.min_length <= length <= max_length else None
-            to_come = outer.pop()
+            left = outer.pop()

@@ -7,8 +7,9 @@ import pytest
 
 from explainft import listops
 from explainft.core.errors import UserError
-from explainft.data import dataset
-from explainft.data.dataset import ExplainedListops, build
+from explainft.data import records
+from explainft.data.dataset import ExplainedListops
+from explainft.data.dataset_build import build
 from explainft.listops.configs import Config, candidates
 from explainft.listops.sampling import Sampler
 
@@ -28,7 +29,7 @@ SMALL = Config(
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    """Under the name `tiny`; in blocks of 256 candidates, and some hundred digests in a bucket."""
+    """Replaces `tiny` by SMALL, in blocks of 256 candidates and with some hundred digests in a bucket."""
     from explainft.data import beam_build
 
     config = ExplainedListops.builder_configs["tiny"]
@@ -40,26 +41,26 @@ def small(monkeypatch):
     return beam_build
 
 
-def files(folder) -> dict[str, bytes]:
-    root = Path(folder)
+def files(directory) -> dict[str, bytes]:
+    root = Path(directory)
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-def test_the_problem_has_many_duplicates():
+def test_problem_has_many_duplicates():
     texts = [listops.format(tree) for chunk in range(10) for tree in candidates(SMALL, "train", chunk)]
     assert len(set(texts)) < 0.9 * len(texts)
 
 
 @pytest.mark.parametrize("shards", [1, 7])
-def test_every_byte_is_that_of_the_local_build(tmp_path, shards):
+def test_bytes_equal_the_local_build(tmp_path, shards):
     local = build("tiny", str(tmp_path / "local"), processes=1, shards=shards)
     on_beam = build("tiny", str(tmp_path / "beam"), shards=shards, beam_pipeline_options="")
     assert files(on_beam) == files(local)
     assert len(files(local)) == 5 * shards + 2
 
 
-def test_several_workers_in_processes_of_their_own(tmp_path, monkeypatch, small):
-    monkeypatch.undo()  # those processes know the published numbers alone
+def test_several_worker_processes(tmp_path, monkeypatch, small):
+    monkeypatch.undo()  # worker processes have the published numbers
     config = ExplainedListops.builder_configs["tiny"]
     monkeypatch.setattr(config, "train_examples", 300)
     monkeypatch.setattr(config, "eval_examples", 20)
@@ -69,12 +70,12 @@ def test_several_workers_in_processes_of_their_own(tmp_path, monkeypatch, small)
     assert files(on_beam) == files(local)
 
 
-def test_where_duplicates_leave_too_few_more_blocks_are_made_and_none_twice(tmp_path, monkeypatch, small):
+def test_duplicates_cause_more_blocks_but_none_twice(tmp_path, monkeypatch, small):
     made = []
 
     def keyed_records(config, stream, chunk):
         made.append((stream, chunk))
-        return dataset.keyed_records(config, stream, chunk)
+        return records.keyed_records(config, stream, chunk)
 
     monkeypatch.setattr(small, "needed_blocks", lambda sizes: 3)
     monkeypatch.setattr(small, "keyed_records", keyed_records)
@@ -92,13 +93,13 @@ def test_where_duplicates_leave_too_few_more_blocks_are_made_and_none_twice(tmp_
         ("direct_num_workers=x", "'direct_num_workers=x': .*argument --direct_num_workers: invalid int value: 'x'"),
     ],
 )
-def test_options_that_beam_does_not_take(tmp_path, options, message):
+def test_invalid_beam_options(tmp_path, options, message):
     with pytest.raises(UserError, match=message) as error:
         build("tiny", str(tmp_path), beam_pipeline_options=options)
     assert "\n" not in error.value.line
 
 
-def test_tfds_s_own_download_config_asks_for_beam(tmp_path, small):
+def test_download_config_of_tfds_selects_beam(tmp_path, small):
     import tensorflow_datasets as tfds
 
     builder = ExplainedListops(config="tiny", data_dir=str(tmp_path))

@@ -185,7 +185,7 @@ def test_sentinels_in_the_file_or_beside_it_are_the_same(t5_like, tmp_path):
     vocabulary = Vocabulary(t5_like)
     assert vocabulary.difference(Vocabulary(bare, extra_ids=SENTINELS)) is None
     size = vocabulary.size
-    assert vocabulary.difference(Vocabulary(bare)) == f"{size} pieces here, {size - SENTINELS} there"
+    assert vocabulary.difference(Vocabulary(bare)) == f"{size} tokens here, {size - SENTINELS} there"
 
 
 @pytest.mark.parametrize(
@@ -241,8 +241,8 @@ def test_files_that_are_no_vocabulary(tmp_path):
     for name, words in (
         ("absent", "cannot read .*no such file"),
         (".", "cannot read .*directory"),
-        ("text", "is no SentencePiece model"),
-        ("empty", "is no SentencePiece model"),
+        ("text", "is not a SentencePiece model"),
+        ("empty", "is not a SentencePiece model"),
     ):
         with pytest.raises(UserError, match=f"{words}.*EXPLAINFT_T5_VOCAB") as raised:
             T5Vocabulary(str(tmp_path / name)).load_model()

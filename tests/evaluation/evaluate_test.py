@@ -101,7 +101,7 @@ def test_a_line_of_metrics_that_a_kill_cut_off_is_passed_over_and_other_damage_t
 
 def test_an_empty_file_is_no_vocabulary(tmp_path):
     (tmp_path / "vocabulary.model").write_bytes(b"")
-    with pytest.raises(UserError, match="vocabulary.model is no SentencePiece model .*; copy it again"):
+    with pytest.raises(UserError, match="vocabulary.model is not a SentencePiece model .*; copy it again"):
         Vocabulary(tmp_path / "vocabulary.model")
 
 

@@ -14,7 +14,7 @@ def noting(notes: Path) -> None:
     take = ragged.Ragged.take
 
     def noted(self, which):
-        if self._folder.name.startswith("train-"):
+        if self._directory.name.startswith("train-"):
             with open(notes, "a") as file:
                 file.write(" ".join(map(str, which.tolist())) + "\n")
         return take(self, which)

@@ -365,7 +365,7 @@ def test_a_token_cache_that_is_cut_off(own_cache, tmp_path, undisturbed, tiny_da
 
     with monkeypatch.context() as patch:
         at_call(patch, Batches, "__getitem__", 6, cut)
-        with pytest.raises(UserError, match="token cache .* was cut off while it was read; delete it"):
+        with pytest.raises(UserError, match="token cache .* was truncated while it was read; delete it"):
             run(tmp_path / "run", tiny_data_dir)
     assert suite.newest_complete(tmp_path / "run") == 4
     shutil.rmtree(own_cache)

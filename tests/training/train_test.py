@@ -312,7 +312,7 @@ def test_reading_a_corrupt_checkpoint(undisturbed, tmp_path):
     assert "\n" not in caught.value.line
     assert run_checkpoint.open_run(tmp_path / "run", 8).step == 8
     (tmp_path / "run" / "vocabulary.model").write_text("junk")
-    with pytest.raises(UserError, match="is no SentencePiece model"):
+    with pytest.raises(UserError, match="is not a SentencePiece model"):
         export.export_run(tmp_path / "run", tmp_path / "small", 8, "float32")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
 

@@ -2,8 +2,8 @@
 
     python -m explainft.data.compact_vocabulary.make [PATH]
 
-No corpus and no training: the pieces follow from the explanations' wording, and give the same bytes every time. Whoever
-changes the wording or this file changes the ids, and with them what every model trained on the vocabulary reads.
+It needs no corpus and no training: the pieces follow from the wording of the explanations, and the bytes are
+deterministic. A change of the wording or of this file changes the ids, and so breaks every model trained on them.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -27,43 +27,43 @@ SYMBOLS = ("[MIN", "[MAX", "[MED", "[MEDIAN", "[SUM", "[SM", "]", "(", ")")
 
 
 def phrases() -> list[str]:
-    """What the explanations of all styles say between two numbers.
+    """Returns the texts between two numbers in the explanations of all styles.
 
-    A blank before a number belongs to the number's first digit, so no phrase ends in one. A phrase that occurs only
-    whole keeps the split unique: there is no "SUM" beside "SUM,".
+    A space before a number belongs to the piece of its first digit, so no phrase ends with one. No phrase is the start
+    of another, which keeps the segmentation unique: there is no "SUM" beside "SUM,".
     """
     templates = [template for lines in LINES.values() for template in lines.values()]
     return [literal.rstrip(" ") for template in templates for literal in re.split(r"\{\w+\}", template) if literal]
 
 
 def pieces() -> list[str]:
-    """Every ordinary piece in the order of its id, with plain blanks."""
+    """Returns every normal piece in the order of its id, with plain spaces."""
     digits = [prefix + digit for prefix in (" ", ", ", "") for digit in string.digits]
-    symbols = [blank + symbol for symbol in SYMBOLS for blank in ("", " ")]
-    # Single characters last: they spell out whatever the pieces above do not cover.
+    symbols = [space + symbol for symbol in SYMBOLS for space in ("", " ")]
+    # Single characters last: they cover what the pieces above do not.
     characters = string.punctuation + string.ascii_letters + " \n"
     return list(dict.fromkeys([*digits, *symbols, *phrases(), "Final answer:", *characters]))
 
 
 def model() -> model_pb2.ModelProto:
-    """The vocabulary: <pad> 0, </s> 1, <unk> 2, then `pieces()`."""
+    """Returns the model: <pad> 0, </s> 1, <unk> 2, then `pieces()`."""
     proto = model_pb2.ModelProto()
     proto.pieces.add(piece="<pad>", type=Piece.CONTROL)
     proto.pieces.add(piece="</s>", type=Piece.CONTROL)
     proto.pieces.add(piece="<unk>", type=Piece.UNKNOWN)
     for piece in pieces():
-        # Equal scores: the unigram model takes the split of the highest total score, so the fewest pieces win.
+        # Equal scores: the unigram model maximizes the total score, so the fewest pieces win.
         proto.pieces.add(piece=piece.replace(" ", "▁"), score=-1.0, type=Piece.NORMAL)
 
     trainer = proto.trainer_spec
     trainer.model_type = model_pb2.TrainerSpec.UNIGRAM
     trainer.vocab_size = len(proto.pieces)
     trainer.pad_id, trainer.eos_id, trainer.unk_id, trainer.bos_id = 0, 1, 2, -1
-    # Texts are coded exactly as they stand; newlines and blanks at either end are part of them.
+    # Text is encoded unchanged, with newlines and spaces at either end.
     normalizer = proto.normalizer_spec
     normalizer.name = "identity"
-    # A map without entries: the length of its trie, a trie of a root alone, the end of its replacements. Were there no
-    # map at all, tensorflow_text would say so on the standard error of whoever loads the model.
+    # An empty map: the length of its trie, a trie with a root alone, the end of its replacements. Without any map,
+    # tensorflow_text prints a warning when it loads the model.
     normalizer.precompiled_charsmap = struct.pack("<II", 1024, 1 << 10) + bytes(1020) + b"\0"
     normalizer.add_dummy_prefix = False
     normalizer.remove_extra_whitespaces = False
