@@ -5,13 +5,17 @@ The commands call `configure`. As a library, explainft sets nothing.
 
 import ctypes
 import functools
+import glob
 import hashlib
+import importlib.util
 import os
 import sys
 from pathlib import Path
 
 from explainft.core.errors import require_local
 
+GPU_DEVICES, TPU_DEVICES = "/dev/nvidia[0-9]*", ("/dev/accel[0-9]*", "/dev/vfio/[0-9]*")  # as Linux names them
+CUDA_PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin")
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
@@ -29,6 +33,7 @@ def configure() -> None:
     anything else imports JAX.
     """
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_root() / "compiled" / _processor()))
+    _skip_missing_tpu()
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     _keep_large_blocks()
     import jax
@@ -50,6 +55,14 @@ def _keep_large_blocks() -> None:
     if hasattr(libc, "mallopt"):
         libc.mallopt(M_MMAP_MAX, 0)
         libc.mallopt(M_TRIM_THRESHOLD, -1)
+
+
+def _skip_missing_tpu() -> None:
+    """Keeps JAX from looking for a TPU where its compiler is installed to plan with, but no TPU: JAX prints errors."""
+    if "JAX_PLATFORMS" in os.environ or importlib.util.find_spec("libtpu") is None or any(map(glob.glob, TPU_DEVICES)):
+        return
+    has_cuda = glob.glob(GPU_DEVICES) and any(map(importlib.util.find_spec, CUDA_PLUGINS))
+    os.environ["JAX_PLATFORMS"] = "cuda,cpu" if has_cuda else "cpu"
 
 
 def has_bfloat16_matmul() -> bool:

@@ -35,6 +35,19 @@ def test_settings_of_the_user_stay(tmp_path):
     assert settings_read(**settings) == ["True", str(tmp_path)]
 
 
+def test_an_installed_tpu_compiler_without_a_tpu_prints_nothing(tmp_path):
+    (tmp_path / "libtpu").mkdir()
+    (tmp_path / "libtpu" / "__init__.py").write_text("def get_library_path(): return 'libtpu.so'\n")
+    program = (
+        "from explainft.core import jax_setup; jax_setup.configure(); import os; print(os.environ['JAX_PLATFORMS'])"
+    )
+    for given, found in (({}, "cpu\n"), ({"JAX_PLATFORMS": "tpu,cpu"}, "tpu,cpu\n")):
+        environment = {name: value for name, value in os.environ.items() if name != "JAX_PLATFORMS"} | given
+        environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), environment.get("PYTHONPATH", "")])
+        run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+        assert (run.stdout, run.stderr) == (found, "")
+
+
 # A computation's temporary arrays may be one block of gigabytes.
 FAULTS = """
 from explainft.core import jax_setup

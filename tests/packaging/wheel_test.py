@@ -36,8 +36,8 @@ def wheel(tmp_path_factory):
     source = tmp_path_factory.mktemp("source")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    for name in ("explainft", "tasks"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("explainft", "tasks", "gin"):
+        shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     folder = tmp_path_factory.mktemp("wheel")
     pip("wheel", "--no-deps", "--no-index", "--no-build-isolation", f"--wheel-dir={folder}", source)
     [path] = folder.glob("explainft-*.whl")
@@ -92,6 +92,7 @@ def guide_blocks():
 def test_the_wheel_holds_every_file_of_the_packages(wheel):
     sources = [path for name in ("explainft", "tasks") for path in (ROOT / name).rglob("*") if path.is_file()]
     expected = {str(path.relative_to(ROOT)) for path in sources if "__pycache__" not in path.parts}
+    expected |= {f"explainft/recipes/{path.relative_to(ROOT)}" for path in (ROOT / "gin").rglob("*.gin")}
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert held == expected
@@ -120,9 +121,10 @@ def test_script_of_the_guide(clean, guide_blocks):
         assert 0 < float(exact_match) < 1 and n == "40"
 
 
-def test_training_on_a_task_of_the_user_s_own(clean, guide_blocks):
-    """Two steps of a recipe, which stands outside of the repository too, and reads the wiring of the wheel."""
-    shutil.copytree(ROOT / "gin", clean.folder / "gin")
+def test_the_wheel_s_recipes_train_in_any_directory(clean, guide_blocks):
+    """Two steps on the guide's own task, of a recipe that only the wheel contains."""
+    assert not (clean.folder / "gin").exists()
+    assert "\ngin/medium_tiny.gin " in clean("explainft", "recipes")
     (clean.folder / "my_tasks.py").write_text(guide_blocks[1])
     settings = {
         "MODEL_DIR": "run",
