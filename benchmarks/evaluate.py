@@ -46,13 +46,16 @@ def set_up_explainft(args: argparse.Namespace, name: str):
     from explainft.data import token_cache
     from explainft.data.token_cache import target_token_ids
     from explainft.data.vocabulary import EOS_ID
-    from explainft.evaluation import evaluate
+    from explainft.evaluation.evaluate import evaluate_tasks
+    from explainft.evaluation.evaluator import Evaluator
+    from explainft.generation.generator import Generator
     from explainft.generation.quantization import DecodeConfig
     from explainft.model.t5 import T5
 
     config, params = weights.read(Path(args.directory, "hf"))
     cache = token_cache.load(TASK, SPLIT)
     params = DecodeConfig(*DECODE_CONFIGS[name]).parameters_for(config, params, cache, meta={})
+    generator = Generator(T5(config), params, cache.vocabulary, args.batch)
     directory = Path(args.directory, name)
     known: Result = {}
 
@@ -60,7 +63,7 @@ def set_up_explainft(args: argparse.Namespace, name: str):
         # The cache holds the token ids. Hugging Face tokenizes the text, so explainft tokenizes it here too.
         for i, record in enumerate(cache.records[: args.examples]):
             assert cache.inputs[i].tolist() == [*cache.vocabulary.encode(record["inputs_pretokenized"]), EOS_ID]
-        metrics = evaluate.decode_and_score(T5(config), params, cache, args.batch, args.examples, 0, directory)
+        metrics = evaluate_tasks([Evaluator(cache, args.examples)], lambda _: generator, 0, directory)[TASK]
         return {
             "work": args.examples,
             "metrics": metrics,
@@ -117,7 +120,7 @@ def set_up_hugging_face(args: argparse.Namespace):
 
     from benchmarks import baselines
     from explainft.data import token_cache
-    from explainft.evaluation import evaluate
+    from explainft.evaluation.evaluator import Evaluator
 
     directory = Path(args.directory, "hf")
     model, tokenizer = baselines.hugging_face(directory, args.cores), AutoTokenizer.from_pretrained(directory)
@@ -140,7 +143,7 @@ def set_up_hugging_face(args: argparse.Namespace):
 
     def repeat(batch_size: int) -> Result:
         outputs = decode(records, batch_size)
-        metrics, _, _ = evaluate.score(cache, records, outputs)
+        metrics = Evaluator(cache, args.examples).score(outputs).metrics
         return {"work": args.examples, "metrics": metrics, "outputs": outputs, "batch": batch_size}
 
     trial = records[:: max(1, len(records) // TRIAL)][:TRIAL]

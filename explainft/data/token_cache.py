@@ -44,12 +44,9 @@ class TokenCache:
             raise UserError(f"split {self.split!r} of {self.task} {why}; name another split")
 
     def lengths(self) -> dict[str, int]:
-        """Returns the number of tokens of each feature's longest sequence, EOS included."""
-        return {"inputs": int(self.inputs.lengths.max(initial=0)), "targets": int(self.targets.lengths.max(initial=0))}
-
-    def min_input_length(self) -> int:
-        """Returns the number of tokens of the shortest input, EOS included."""
-        return int(self.inputs.lengths.min(initial=self.lengths()["inputs"]))
+        """Returns the number of tokens of each feature's longest sequence, and of the shortest input; EOS included."""
+        longest = {feature: int(getattr(self, feature).lengths.max(initial=0)) for feature in FEATURES}
+        return {**longest, "min_inputs": int(self.inputs.lengths.min(initial=longest["inputs"]))}
 
     def postprocess(self) -> Callable[..., Any]:
         return import_function(self.meta["postprocess"]) or _unchanged_text
@@ -105,9 +102,17 @@ def newest(task: str, split: str) -> TokenCache | None:
     return last and TokenCache(last.parent)
 
 
+def is_registered(mixture_or_task: str, task_module: str) -> bool:
+    """Returns whether the module registers a task or mixture of that name."""
+    settings = freshness.task_settings(task_module, None)
+    if freshness.is_fresh(_names_file(mixture_or_task, task_module), settings):
+        return True
+    return mixture_or_task in tokenize.registered_names(task_module)
+
+
 def task_names(mixture_or_task: str, task_module: str = "tasks") -> list[str]:
     """Returns the tasks of a mixture, or the task itself; kept on disk, so that the next run needs no TensorFlow."""
-    file = cache_root() / "mixtures" / f"{mixture_or_task}.json"
+    file = _names_file(mixture_or_task, task_module)
     settings = freshness.task_settings(task_module, None)
     if freshness.is_fresh(file, settings):
         return json.loads(file.read_text())["tasks"]
@@ -122,6 +127,10 @@ def task_names(mixture_or_task: str, task_module: str = "tasks") -> list[str]:
     except OSError as e:
         raise tokenize.unwritable(file, e) from e
     return names
+
+
+def _names_file(mixture_or_task: str, task_module: str) -> Path:
+    return cache_root() / "mixtures" / task_module / f"{mixture_or_task}.json"
 
 
 def _absolute(directory: str) -> str:

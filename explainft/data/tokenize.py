@@ -19,8 +19,8 @@ FEATURES = ("inputs", "targets")
 BATCH = 256  # examples taken from TensorFlow at a time
 
 
-def get_task_or_mixture(name: str, task_module: str) -> Any:
-    """Imports the task module and returns SeqIO's task or mixture. Raises UserError for an unknown one of either."""
+def registered_names(task_module: str) -> set[str]:
+    """Imports the task module; returns the names of all tasks and mixtures. Raises UserError for an unknown module."""
     tensorflow_setup.import_tensorflow()
     import seqio
 
@@ -30,11 +30,16 @@ def get_task_or_mixture(name: str, task_module: str) -> Any:
         raise UserError(
             f"MIXTURE_OR_TASK_MODULE={task_module!r} cannot be imported ({e}); name an importable module"
         ) from e
-    known = set(seqio.TaskRegistry.names()) | set(seqio.MixtureRegistry.names())
+    return set(seqio.TaskRegistry.names()) | set(seqio.MixtureRegistry.names())
+
+
+def get_task_or_mixture(name: str, task_module: str) -> Any:
+    """Returns SeqIO's task or mixture. Raises UserError for an unknown name or module."""
+    known = registered_names(task_module)
+    import seqio
+
     if name not in known:
-        raise UserError(
-            f"MIXTURE_OR_TASK_MODULE={task_module!r} registers no task or mixture {name!r}{nearest(name, known)}"
-        )
+        raise UserError(f"module {task_module!r} registers no task or mixture {name!r}{nearest(name, known)}")
     return seqio.get_mixture_or_task(name)
 
 

@@ -1,39 +1,32 @@
-"""Scoring a network: teacher-forced loss, and decoding with the tasks' own metrics in SeqIO's files."""
+"""`eval` and the evaluations of a training run: tasks are decoded, scored, and written to SeqIO's files."""
 
 import dataclasses
-import functools
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
-
-import jax
-from tqdm import tqdm
 
 from explainft.checkpoints import convert, run_checkpoint
-from explainft.checkpoints.weights import Weights, check_network, parameters_like
-from explainft.core.atomic_files import atomic_write, file_lock, refuse_unwritable
-from explainft.core.errors import UserError, nearest, require_local, require_name, require_positive
-from explainft.core.jsonl import read_jsonl
+from explainft.checkpoints.weights import Weights
+from explainft.core.errors import require_name, require_positive
 from explainft.data import token_cache
-from explainft.data.batches import Batches
-from explainft.data.token_cache import Record, TokenCache
-from explainft.evaluation.metrics import METRICS_SUFFIX
+from explainft.evaluation import prediction_files
+from explainft.evaluation.evaluator import Evaluator
+from explainft.evaluation.loading import load_evaluation_tasks, load_model
+from explainft.evaluation.task_names import evaluation_mixture
 from explainft.generation.generator import Generator
 from explainft.generation.quantization import DecodeConfig
-from explainft.model.config import T5Config
-from explainft.model.loss import Loss, loss_sums
 from explainft.model.t5 import T5
 from explainft.parallel import hosts, sharding
+
+DIRECTORY = "inference_eval"  # below a run's
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
-    """What is evaluated every `period` updates.
+    """What is evaluated every `period` steps.
 
-    The training task's validation split is teacher-forced on `eval_steps` batches; `mixture_or_task_name` is decoded,
-    `num_examples` of each task (None: all). Training stops early after `patience` evaluations in a row in which
-    `metric` has not risen (None: never).
+    The loss of the training task's validation split on `eval_steps` batches, and `mixture_or_task_name` by decoding,
+    `num_examples` of each task (None: all). `seqio_split` is SeqIO's name for the examples of an evaluation task.
+    Training stops early after `patience` evaluations in a row in which `metric` has not risen (None: never).
     """
 
     mixture_or_task_name: str
@@ -41,7 +34,7 @@ class EvaluationConfig:
     eval_steps: int = 20
     batch_size: int = 256
     num_examples: int | None = None
-    split: str = "validation"
+    seqio_split: str = "validation"
     metric: str = "exact_match"
     patience: int | None = None
 
@@ -54,120 +47,27 @@ class EvaluationConfig:
     def metric_id(self) -> str:
         """Returns what identifies the metric: scores with the same id can be compared."""
         n = "all" if self.num_examples is None else self.num_examples
-        return f"{self.metric} of {n} examples of {self.mixture_or_task_name} {self.split}"
+        return f"{self.metric} of {n} examples of {self.mixture_or_task_name} {self.seqio_split}"
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _loss_sums(model: T5, loss: Loss, params: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    return loss_sums(model, loss, params, batch)
-
-
-def teacher_forced(
-    model: T5,
-    loss: Loss,
-    params: Any,
-    batches: Batches,
-    mesh: jax.sharding.Mesh,
-    steps: int,
-    between_batches: Callable[[], None] = lambda: None,
-) -> dict[str, float]:
-    """Loss and token accuracy on the first `steps` batches of one pass in order."""
-    totals: dict[str, float] = {}
-    for i in range(min(steps, batches.epoch_batches())):
-        between_batches()
-        sums = _loss_sums(model, loss, params, sharding.put_batch(batches.ordered(i), mesh))
-        for name, value in sums.items():
-            totals[name] = totals.get(name, 0.0) + float(value)
-    weight = totals["weight_sum"]
-    return {"loss": totals["loss_sum"] / weight, "accuracy": totals["correct_sum"] / weight}
-
-
-def decode_and_score(
-    model: T5,
-    params: Any,
-    cache: TokenCache,
-    batch_size: int,
-    num_examples: int | None,
+def evaluate_tasks(
+    evaluators: Sequence[Evaluator],
+    generator_for: Callable[[Evaluator], Generator],
     step: int,
     output_dir: Path,
     between_batches: Callable[[], None] = lambda: None,
-) -> dict[str, float]:
-    """Decodes one task greedily, scores it with its metrics and writes its two files."""
-    read_jsonl(output_dir / f"{cache.task}{METRICS_SUFFIX}", {"step": int})  # damage is told before hours of decoding
-    n = len(cache) if num_examples is None else min(num_examples, len(cache))
-    records = cache.records[:n]
-    texts = decode(model, params, cache, batch_size, n, between_batches)
-    metrics, targets, predictions = score(cache, records, texts)
-    write(output_dir, cache.task, step, metrics, records, targets, predictions)
+    overwrite: bool = True,
+) -> dict[str, dict[str, float]]:
+    """Decodes and scores each task into `output_dir`; returns the metrics by task."""
+    for evaluator in evaluators:  # before hours of decoding
+        prediction_files.check_scores_file(output_dir, evaluator.task, step, evaluator.n, overwrite)
+    metrics = {}
+    for evaluator in evaluators:
+        predictions = evaluator.generate(generator_for(evaluator), between_batches)
+        scores = evaluator.score(predictions)
+        prediction_files.write_scores(output_dir, evaluator.task, step, evaluator.records, scores)
+        metrics[evaluator.task] = scores.metrics
     return metrics
-
-
-def decode(
-    model: T5,
-    params: Any,
-    cache: TokenCache,
-    batch_size: int,
-    n: int,
-    between_batches: Callable[[], None] = lambda: None,
-) -> list[str]:
-    """Predictions for the first n examples: greedy texts, each up to the length of the longest right one."""
-    length = int(cache.targets.lengths[:n].max())
-    with tqdm(total=n, desc=f"decoding {cache.task}", unit=" examples", disable=None, leave=False) as bar:
-        between_batches()
-        generator = Generator(model, params, cache.vocabulary, batch_size, cache.iterative())
-        return generator.generate([cache.inputs[i] for i in range(n)], length, bar.update, between_batches)
-
-
-def score(cache: TokenCache, records: list[Record], texts: list[str]) -> tuple[dict[str, float], list[Any], list[Any]]:
-    """The task's metrics of decoded texts, with the postprocessed targets and predictions that they compared."""
-    postprocess = cache.postprocess()
-    targets = [postprocess(record["targets_pretokenized"], example=record, is_target=True) for record in records]
-    predictions = [
-        postprocess(text, example=record, is_target=False) for text, record in zip(texts, records, strict=True)
-    ]
-    metrics: dict[str, float] = {}
-    for metric in cache.metrics():
-        metrics.update(metric(targets, predictions))
-    return metrics, targets, predictions
-
-
-def check_metric(caches: list[TokenCache], metric: str) -> None:
-    """Refuses a metric that the tasks do not have, before hours of training depend on it."""
-    for cache in caches:
-        cache.require_texts()
-        records = cache.records[:1]
-        known, _, _ = score(cache, records, [record["targets_pretokenized"] for record in records])
-        if metric not in known:
-            overall = [name for name in known if "/" not in name]
-            raise UserError(f"EVAL_METRIC={metric!r} is no metric of {cache.task}{nearest(metric, overall)}")
-
-
-def decode_all(
-    model: T5,
-    params: Any,
-    caches: list[TokenCache],
-    evaluation: EvaluationConfig,
-    step: int,
-    output_dir: Path,
-    log: Callable[[int, dict[str, float]], None],
-    between_batches: Callable[[], None] = lambda: None,
-) -> float:
-    """Decodes and scores each task into `output_dir`; returns the mean of the metric that counts."""
-    scores = []
-    for cache in caches:
-        metrics = decode_and_score(
-            model,
-            params,
-            cache,
-            evaluation.batch_size,
-            evaluation.num_examples,
-            step,
-            output_dir,
-            between_batches,
-        )
-        log(step, {f"inference_eval/{cache.task}/{name}": value for name, value in metrics.items()})
-        scores.append(metrics[evaluation.metric])
-    return sum(scores) / len(scores)
 
 
 def evaluate(
@@ -179,58 +79,34 @@ def evaluate(
     module: str = "tasks",
     batch_size: int = 256,
     num_examples: int | None = None,
-    split: str = "test",
+    seqio_split: str = "test",
     model_parallelism: int = 1,
     tfds_data_dir: str | None = None,
+    overwrite: bool = False,
 ) -> None:
-    """Scores a checkpoint of any format on a task or on each task of a mixture.
+    """Scores a checkpoint of any format on a task or on each task of a mixture, which SeqIO names `seqio_split`.
 
-    Prints a line for each task and adds to `output_dir`/inference_eval/.
+    Prints a line for each task and adds to `output_dir`/inference_eval/. Scores of the same step on more examples are
+    replaced with `overwrite` only.
     """
     require_name(CHECKPOINT_PATH=checkpoint_path, EVAL_OUTPUT_DIR=output_dir, MIXTURE_OR_TASK_NAME=mixture_or_task_name)
     require_positive(
         BATCH_SIZE=batch_size, **({} if num_examples is None else {"EVALUATOR_NUM_EXAMPLES": num_examples})
     )
-    make_folder(EVAL_OUTPUT_DIR=output_dir)
+    prediction_files.make_directory(EVAL_OUTPUT_DIR=output_dir)
     weights = convert.open_weights(checkpoint_path)
-    names = token_cache.task_names(mixture_or_task_name, module)
-    caches = [token_cache.load(name, split, module, tfds_data_dir) for name in names]
-    for cache in caches:
-        cache.require_texts()
-        check_vocabulary(model.config, cache, weights)
-    params = placed_parameters(weights, model.config, model_parallelism)
-    for cache in caches:
-        step = weights.step or 0
-        metrics = decode_and_score(
-            model,
-            decode_config.parameters_for(model.config, params, cache, weights.meta),
-            cache,
-            batch_size,
-            num_examples,
-            step,
-            Path(output_dir) / "inference_eval",
+    caches = load_evaluation_tasks(mixture_or_task_name, module, seqio_split, tfds_data_dir, model.config, weights)
+    evaluators = [Evaluator(cache, num_examples) for cache in caches]
+    step, directory = weights.step or 0, Path(output_dir) / DIRECTORY
+    for evaluator in evaluators:
+        prediction_files.check_scores_file(directory, evaluator.task, step, evaluator.n, overwrite)
+    loaded = load_model(weights, decode_config, batch_size, model, sharding.make_mesh(model_parallelism))
+    for evaluator in evaluators:
+        scored = evaluate_tasks(
+            [evaluator], lambda e: loaded.task_generator(e.cache), step, directory, overwrite=overwrite
         )
-        shown = {name: value for name, value in metrics.items() if "/" not in name}
         if hosts.writes():
-            print(f"{cache.task} step {step}: " + "  ".join(f"{name} {value:.4g}" for name, value in shown.items()))
-
-
-def make_folder(**named: str) -> None:
-    """Makes the folder where results go: before hours of decoding, not after."""
-    for name, folder in named.items():
-        require_local(**{name: folder})
-        try:
-            Path(folder).mkdir(parents=True, exist_ok=True)
-        except OSError as e:
-            raise UserError(f"cannot write {name}={folder!r} ({e.strerror}); name a writable folder") from e
-
-
-def placed_parameters(weights: Weights, config: T5Config, model_parallelism: int) -> Any:
-    """A checkpoint's parameters on all devices, read one at a time."""
-    check_network(weights, config)
-    mesh = sharding.make_mesh(model_parallelism)
-    sharding.check_model(config, mesh)
-    return parameters_like(weights, sharding.abstract_parameters(config, mesh))
+            print(_summary(evaluator.task, step, scored[evaluator.task]))
 
 
 def evaluate_run(
@@ -239,79 +115,38 @@ def evaluate_run(
     step: int | str | None,
     batch_size: int,
     num_examples: int | None,
-    module: str,
+    module: str | None,
     decode_config: DecodeConfig,
     tfds_data_dir: str | None,
+    overwrite: bool = False,
 ) -> None:
-    """Scores a run's checkpoint into its own folder, by default on all evaluation tasks of its config and style."""
+    """Scores a run's checkpoint into its own directory.
+
+    The default `module` is the run's own, and the default tasks are the evaluation mixture of its training task; where
+    the module registers none, those that the run was evaluated on while it trained.
+    """
     weights = run_checkpoint.open_run(run, step)
-    mixture = mixture_or_task or evaluation_mixture(weights.meta["task"])
+    module = module or weights.meta["module"]
     evaluate(
         T5(weights.architecture()),
+        decode_config,
         checkpoint_path=str(run / "checkpoints" / f"checkpoint_{weights.step}"),
         output_dir=str(run),
-        mixture_or_task_name=mixture,
+        mixture_or_task_name=mixture_or_task or _own_evaluation(weights, module),
         module=module,
         batch_size=batch_size,
         num_examples=num_examples,
-        split="validation",
-        decode_config=decode_config,
+        seqio_split="validation",
         tfds_data_dir=tfds_data_dir,
+        overwrite=overwrite,
     )
 
 
-def check_vocabulary(config: T5Config, cache: TokenCache, weights: Weights | None = None) -> None:
-    """Refuses a task whose vocabulary is larger than the network's, or is not the one that the checkpoint brings."""
-    if cache.vocabulary.size > config.vocab_size:
-        raise UserError(
-            f"the network's vocab_size={config.vocab_size} is smaller than the {cache.vocabulary.size} pieces "
-            f"of {cache.task}'s vocabulary; choose the gin/models file that goes with the task"
-        )
-    if weights is not None and weights.vocabulary is not None:
-        difference = cache.vocabulary.difference(weights.tokenizer())
-        if difference:
-            raise UserError(
-                f"{cache.task} has another vocabulary than {weights.origin}: {difference}; name a task of the same one"
-            )
+def _own_evaluation(weights: Weights, module: str) -> str:
+    mixture = evaluation_mixture(weights.meta["task"])
+    return mixture if token_cache.is_registered(mixture, module) else weights.meta["evaluation"]
 
 
-def evaluation_mixture(task: str) -> str:
-    """explained_tiny_medium_compact -> explained_tiny_medium_eval_compact."""
-    base = task.removesuffix("_compact")
-    return f"{base}_eval{task[len(base) :]}"
-
-
-def write(
-    output_dir: Path,
-    task: str,
-    step: int,
-    metrics: dict[str, float],
-    records: list[Record],
-    targets: list[Any],
-    predictions: list[Any],
-) -> None:
-    """The two files of an evaluation, as seqio.JSONLogger names and fills them. A step evaluated again is replaced.
-
-    Of several processes one writes.
-    """
-    if not hosts.writes():
-        return
-    with refuse_unwritable(output_dir):
-        output_dir.mkdir(parents=True, exist_ok=True)
-    metrics_file = output_dir / f"{task}{METRICS_SUFFIX}"
-    with refuse_unwritable(metrics_file), file_lock(metrics_file):
-        kept = [row for row in read_jsonl(metrics_file, {"step": int}) if row["step"] != step]
-        _write_lines(metrics_file, [json.dumps(row) for row in [*kept, {"step": step, **metrics}]])
-    rows = zip(records, targets, predictions, strict=True)
-    _write_lines(
-        output_dir / f"{task}-{step:06d}.jsonl",
-        [
-            json.dumps({"input": record, "target": target, "prediction": prediction})
-            for record, target, prediction in rows
-        ],
-    )
-
-
-def _write_lines(path: Path, lines: list[str]) -> None:
-    with refuse_unwritable(path), atomic_write(path) as scratch:
-        scratch.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+def _summary(task: str, step: int, metrics: dict[str, float]) -> str:
+    shown = [f"{name} {value:.4g}" for name, value in metrics.items() if "/" not in name]
+    return f"{task} step {step}: " + "  ".join(shown)

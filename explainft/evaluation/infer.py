@@ -1,9 +1,8 @@
-"""Answers from a trained run: the expression in, explanation, answer and check out."""
+"""Answers of a trained run: the expression in; explanation, answer and check out."""
 
 import dataclasses
-import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +10,25 @@ from tqdm import tqdm
 
 from explainft import listops
 from explainft.checkpoints import convert, run_checkpoint
-from explainft.core.atomic_files import open_output
 from explainft.core.errors import UserError, require_name, require_positive
-from explainft.data import token_cache
-from explainft.data.task_registry import Iterative
 from explainft.data.vocabulary import EOS_ID
-from explainft.evaluation import evaluate
-from explainft.generation.generator import Generator
-from explainft.generation.quantization import DecodeConfig, decode_parameters
-from explainft.listops.configs import CONFIGS, Config
+from explainft.evaluation import prediction_files
+from explainft.evaluation.evaluator import Evaluator
+from explainft.evaluation.loading import load_evaluation_tasks, load_model
+from explainft.evaluation.prediction_files import write_json_lines
+from explainft.evaluation.task_names import listops_config
+from explainft.generation.quantization import DecodeConfig
+from explainft.listops.configs import Config
 from explainft.listops.release import read_release
 from explainft.model.t5 import T5
-from explainft.parallel import hosts
+from explainft.parallel import sharding
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained" / "medium_tiny"  # made by `make pretrained`
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What the model wrote about one expression, and what the checker says of it."""
+    """A model's explanation of one expression, and its check. What people read counts steps from 1."""
 
     expression: str
     explanation: str
@@ -38,26 +37,36 @@ class Prediction:
 
     def text(self) -> str:
         answer = "none" if self.check.final_answer is None else self.check.final_answer
-        right = listops.evaluate(listops.parse(self.expression), self.modulus)
-        verdict = "correct" if self.check.answer_correct else f"wrong, it is {right}"
+        gold = listops.evaluate(listops.parse(self.expression), self.modulus)
+        verdict = "correct" if self.check.answer_correct else f"wrong, it is {gold}"
         steps = f"{self.check.steps_correct} of {self.check.steps_total} steps correct"
-        if self.check.first_wrong_step is not None:
-            steps += f", first wrong step {self.check.first_wrong_step + 1}"
+        if self.first_wrong_step_number is not None:
+            steps += f", first wrong step {self.first_wrong_step_number}"
         indented = "\n".join(f"  {line}" for line in self.explanation.split("\n"))
         return f"{self.expression}\n{indented}\nanswer: {answer} ({verdict}; {steps})"
 
     def json(self) -> dict[str, Any]:
-        check = {name: value for name, value in self.check._asdict().items() if name != "final_answer"}
         return {
             "expression": self.expression,
             "answer": self.check.final_answer,
             "explanation": self.explanation,
-            "check": check,
+            "check": {
+                "answer_correct": self.check.answer_correct,
+                "steps_total": self.check.steps_total,
+                "steps_correct": self.check.steps_correct,
+                "first_wrong_step_number": self.first_wrong_step_number,
+            },
         }
+
+    @property
+    def first_wrong_step_number(self) -> int | None:
+        """Counted from 1; None where all steps are correct."""
+        index = self.check.first_wrong_step
+        return None if index is None else index + 1
 
 
 def check_run(run: Path) -> None:
-    """Refuses what is no run's folder, such as an expression where the folder was left out."""
+    """Raises UserError where the run's directory is missing, as where an expression stands in its place."""
     if not run.is_dir():
         raise UserError(f"no run at {str(run)!r}; give the MODEL_DIR of a run, then the expressions")
 
@@ -69,47 +78,50 @@ def infer(
     batch_size: int = 256,
     decode_dtype: str = "float32",
 ) -> list[Prediction]:
-    """Greedy explanations of the expressions, in their order, with kernels of `decode_dtype` (see quantization.py).
+    """Decodes explanations of the expressions greedily, in their order, with kernels of `decode_dtype`.
 
-    Raises UserError for an expression that cannot be read or holds values that the run was not trained on. An
-    expression longer than trained on is answered, with a note on standard error.
+    Raises UserError for an expression that cannot be parsed or holds values that the run was not trained on.
+    Expressions shorter or longer than those trained on are answered, with a note on standard error.
     """
     if not expressions:
         raise UserError("no expressions; give some as arguments, in --input or on standard input")
-    found = run_checkpoint.open_run(run, step)
-    meta = found.meta
+    weights = run_checkpoint.open_run(run, step)
+    meta = weights.meta
     if meta["explanation"] is None:
-        raise UserError(f"{run} was trained on {meta['task']}, which is no task of ListOps explanations")
+        raise UserError(f"{run} was trained on {meta['task']}, which must be a task of ListOps explanations")
     style, modulus = meta["explanation"]["style"], meta["explanation"]["modulus"]
     if style not in listops.STYLES:
-        style = "none"  # the steps of the control stand in no order: the answer alone is checked
-    config = _config(meta["task"])
+        style = "none"  # the control's steps have no order: the answer alone is checked
+    config = listops_config(meta["task"])
     trees = [_parse(expression, config) for expression in expressions]
-    vocabulary = found.tokenizer()
+    vocabulary = weights.tokenizer()
     # The model reads what it was trained on: the bracket form, whatever form was typed.
     texts = [listops.format(tree) for tree in trees]
     inputs = [[*vocabulary.encode(text), EOS_ID] for text in texts]
-    longest = max(map(len, inputs))
-    if longest > meta["lengths"]["inputs"]:
-        print(
-            f"note: {longest} input tokens, trained on at most {meta['lengths']['inputs']}: expect mistakes",
-            file=sys.stderr,
-        )
-    # Room for the right explanation, so that a long one is not cut off.
+    if note := _length_note([len(ids) for ids in inputs], meta["lengths"]):
+        print(note, file=sys.stderr)
+    # Room for the gold explanation, so that a long one is not cut off.
     fullest = "medium" if style == "none" else style
     length = 1 + max(len(vocabulary.encode(listops.explain(tree, fullest, modulus))) for tree in trees)
     length = max(length, meta["lengths"]["targets"])
-    rows = min(batch_size, len(inputs))
     with tqdm(total=len(inputs), desc="decoding", unit=" examples", disable=None, leave=False) as bar:
-        model = T5(found.architecture())
-        params = decode_parameters(model.config, found.tree(), decode_dtype, meta["output_ids"])
-        iterative = Iterative.from_meta(meta["next_input"])
-        generator = Generator(model, params, vocabulary, rows, iterative)
-        explanations = generator.generate(inputs, length, bar.update)
+        loaded = load_model(weights, DecodeConfig(decode_dtype), min(batch_size, len(inputs)))
+        explanations = loaded.run_generator().generate(inputs, length, bar.update)
     return [
         Prediction(text, explanation, listops.check(explanation, tree, style, modulus), modulus)
         for text, explanation, tree in zip(texts, explanations, trees, strict=True)
     ]
+
+
+def _length_note(lengths: Sequence[int], trained: Mapping[str, int]) -> str | None:
+    """Returns what to tell of inputs whose number of tokens the run was not trained on; None where there are none."""
+    shortest, longest = trained["min_inputs"], trained["inputs"]
+    outside = sum(not shortest <= n <= longest for n in lengths)
+    if not outside:
+        return None
+    whose = "its length is" if len(lengths) == 1 else f"the lengths of {outside:,} of {len(lengths):,} expressions are"
+    found = f"{min(lengths)}" if len(lengths) == 1 else f"{min(lengths)} to {max(lengths)}"
+    return f"note: {whose} outside {shortest} to {longest} tokens, those trained on (found {found}): expect errors"
 
 
 def write_inferences(
@@ -120,7 +132,7 @@ def write_inferences(
     mixture_or_task_name: str,
     module: str = "tasks",
     batch_size: int = 256,
-    split: str = "test",
+    seqio_split: str = "test",
     model_parallelism: int = 1,
     tfds_data_dir: str | None = None,
 ) -> None:
@@ -132,36 +144,14 @@ def write_inferences(
         CHECKPOINT_PATH=checkpoint_path, INFER_OUTPUT_DIR=output_dir, MIXTURE_OR_TASK_NAME=mixture_or_task_name
     )
     require_positive(BATCH_SIZE=batch_size)
-    evaluate.make_folder(INFER_OUTPUT_DIR=output_dir)
+    prediction_files.make_directory(INFER_OUTPUT_DIR=output_dir)
     weights = convert.open_weights(checkpoint_path)
-    names = token_cache.task_names(mixture_or_task_name, module)
-    caches = [token_cache.load(name, split, module, tfds_data_dir) for name in names]
+    caches = load_evaluation_tasks(mixture_or_task_name, module, seqio_split, tfds_data_dir, model.config, weights)
+    loaded = load_model(weights, decode_config, batch_size, model, sharding.make_mesh(model_parallelism))
     for cache in caches:
-        cache.require_texts()
-        evaluate.check_vocabulary(model.config, cache, weights)
-    params = evaluate.placed_parameters(weights, model.config, model_parallelism)
-    for cache in caches:
-        texts = evaluate.decode(
-            model,
-            decode_config.parameters_for(model.config, params, cache, weights.meta),
-            cache,
-            batch_size,
-            len(cache),
-        )
-        lines = [
-            {"inputs": {k: v for k, v in record.items() if k.endswith("_pretokenized")}, "prediction": text}
-            for record, text in zip(cache.records, texts, strict=True)
-        ]
-        if hosts.writes():
-            file = Path(output_dir) / f"{cache.task}-predict.jsonl-00000-of-00001"
-            _write_lines(lines, file)
-            print(file)
-
-
-def _config(task: str) -> Config | None:
-    """The problem of a task of ours, by its name; None for anybody else's task."""
-    names = [name for name in CONFIGS if task.startswith(f"explained_{name}_")]
-    return CONFIGS[max(names, key=len)] if names else None
+        evaluator = Evaluator(cache)
+        predictions = evaluator.generate(loaded.task_generator(cache))
+        prediction_files.write_predictions(Path(output_dir), cache.task, evaluator.records, predictions)
 
 
 def _parse(expression: str, config: Config | None) -> listops.Tree:
@@ -179,9 +169,9 @@ def _parse(expression: str, config: Config | None) -> listops.Tree:
 
 
 def read_expressions(path: Path) -> list[str]:
-    """The expressions of a file: one a line, or the sources of a released TSV file (*.tsv).
+    """Returns the expressions of a file: one a line, or the sources of a released TSV file (*.tsv).
 
-    Raises UserError that names the line of the first that cannot be read.
+    Raises UserError that names the line of the first that cannot be parsed.
     """
     try:
         if path.suffix == ".tsv":
@@ -200,12 +190,4 @@ def read_expressions(path: Path) -> list[str]:
 
 def write_jsonl(predictions: Sequence[Prediction], path: Path) -> None:
     """Writes one JSON object a line, atomically; `-` is standard output."""
-    _write_lines([prediction.json() for prediction in predictions], path)
-
-
-def _write_lines(lines: Sequence[dict[str, Any]], path: Path) -> None:
-    try:
-        with open_output(path) as file:
-            file.writelines(json.dumps(line) + "\n" for line in lines)
-    except OSError as e:
-        raise UserError(f"cannot write {path} ({e.strerror}); name a file in a writable folder") from e
+    write_json_lines(path, [prediction.json() for prediction in predictions])

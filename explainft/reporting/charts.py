@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import altair as alt
 
+from explainft.evaluation.task_names import parse_evaluation
 from explainft.reporting.looks import KINDS, VALID, heat, ink, interval
 from explainft.reporting.runs import (
     Metrics,
@@ -25,7 +26,6 @@ from explainft.reporting.runs import (
     groups,
     own_variant,
     row_and_split,
-    variant_and_split,
 )
 from explainft.reporting.vega import LITERAL, SOFT, ZERO, Chart, Series, note, percent, png, run_names, svg
 
@@ -255,7 +255,7 @@ def last_evaluation(run: Run) -> tuple[str, int, Metrics]:
     own = own_variant(run)
 
     def rank(task: str) -> tuple[bool, bool, int]:
-        variant, split = variant_and_split(task)
+        variant, split = parse_evaluation(task)
         return variant == own, split == "test", max(run.evaluations[task])
 
     task = max(run.evaluations, key=rank)

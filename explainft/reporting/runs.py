@@ -15,11 +15,11 @@ from explainft import listops
 from explainft.core.errors import UserError
 from explainft.core.jsonl import read_jsonl
 from explainft.evaluation.metrics import CHECKED_STYLES, METRICS_SUFFIX, wilson
+from explainft.evaluation.task_names import config_and_style, parse_evaluation
 
 Metrics = dict[str, float]
 
 SPLITS = ("validation", "test", "longer", "larger numbers")  # in the order of the data's own; others follow
-_SPLIT = re.compile("(.+)_eval_(.+?)(?:_compact)?")
 _PREDICTIONS = re.compile(r"(.+?)-(-?[0-9]{5,})\.jsonl")
 
 
@@ -50,12 +50,6 @@ class Run:
         return next(reversed(self.evaluations[task].items()))
 
 
-def variant_and_split(task: str) -> tuple[str, str]:
-    """The training variant and the evaluation split in a task's name; a name without them is its own split."""
-    match = _SPLIT.fullmatch(task)
-    return (match[1], match[2]) if match else ("", task)
-
-
 def own_variant(run: Run) -> str | None:
     """The variant that a run was trained on: training evaluates its validation task again and again.
 
@@ -63,7 +57,7 @@ def own_variant(run: Run) -> str | None:
     """
     evaluated: Counter[str] = Counter()
     for task, by_step in run.evaluations.items():
-        variant, split = variant_and_split(task)
+        variant, split = parse_evaluation(task)
         evaluated[variant] += len(by_step) if split == "validation" else 0
     most = [variant for variant, n in evaluated.items() if n == max(evaluated.values())]
     return most[0] if len(most) == 1 else None
@@ -74,20 +68,15 @@ def row_and_split(run: Run, task: str) -> tuple[str, str]:
 
     A config that the run was not trained on is named with its splits; another style than its own has another row.
     """
-    variant, split = variant_and_split(task)
+    variant, split = parse_evaluation(task)
     split = split.replace("_", " ")
     own = own_variant(run)
     if variant in ("", own):
         return run.name, split
-    config, style = _config_and_style(variant)
-    if own and style == _config_and_style(own)[1]:
+    config, style = config_and_style(variant)
+    if own and style == config_and_style(own)[1]:
         return run.name, f"{config} {split}"
     return f"{run.name} {variant}", split
-
-
-def _config_and_style(variant: str) -> tuple[str, str]:
-    config, _, style = variant.removeprefix("explained_").rpartition("_")
-    return config, style
 
 
 def split_order(name: str) -> tuple[str, int, str]:

@@ -17,7 +17,8 @@ from explainft.checkpoints import run_checkpoint
 from explainft.core.atomic_files import atomic_write, refuse_unwritable
 from explainft.core.errors import UserError
 from explainft.data import token_cache
-from explainft.reporting.runs import read_predictions, read_run, variant_and_split
+from explainft.evaluation.task_names import parse_evaluation
+from explainft.reporting.runs import read_predictions, read_run
 
 MODULE = "MIXTURE_OR_TASK_MODULE"
 
@@ -196,7 +197,7 @@ def cpu() -> str:
 def summary(result: dict[str, Any]) -> str:
     scores = []
     for task, metrics in result["evaluations"].items():
-        variant, split = variant_and_split(task)
+        variant, split = parse_evaluation(task)
         score = "scored"  # by metrics of somebody else's
         if "exact_match_low" in metrics:
             low, high = 100 * metrics["exact_match_low"], 100 * metrics["exact_match_high"]

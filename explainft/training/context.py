@@ -17,7 +17,8 @@ from explainft.checkpoints.progress import Progress
 from explainft.data import token_cache
 from explainft.data.batches import Batches
 from explainft.data.token_cache import TokenCache, target_token_ids
-from explainft.evaluation import evaluate
+from explainft.evaluation.evaluator import Evaluator
+from explainft.evaluation.loading import check_vocabulary
 from explainft.generation.quantization import DecodeConfig
 from explainft.model.loss import Loss
 from explainft.model.t5 import T5
@@ -39,7 +40,7 @@ class Data:
 
     train: Batches
     validation: Batches
-    evaluation: list[TokenCache]
+    evaluators: list[Evaluator]
     output_ids: list[int] | None
 
     @property
@@ -104,7 +105,7 @@ def set_up(
     )
     checkpointer.check_vocabulary(data.cache.vocabulary)
     if weights is not None:
-        evaluate.check_vocabulary(architecture, data.cache, weights)
+        check_vocabulary(architecture, data.cache, weights)
 
     state = restore_or_init(checkpointer, weights, progress.first_step, architecture, tx, optimization.seed, abstract)
     if checkpointer.latest is not None:  # a corrupt one may have been skipped
@@ -152,14 +153,15 @@ def read_data(config: TrainConfig, mesh: jax.sharding.Mesh, load: Callable[[str,
     """Raises UserError where the tasks suit neither the model nor the evaluation."""
     dataset, evaluation = config.dataset, config.evaluation
     cache = load(dataset.mixture_or_task_name, "train")
-    evaluate.check_vocabulary(config.model.config, cache)
+    check_vocabulary(config.model.config, cache)
     rows = sharding.host_rows(mesh, dataset.batch_size)
     batches = dataset.batches(cache, rows)
     validation = dataset.batches(load(dataset.mixture_or_task_name, "validation"), rows)
     tasks = token_cache.task_names(evaluation.mixture_or_task_name, dataset.module)
-    decoded = [load(task, evaluation.split) for task in tasks]
-    evaluate.check_metric(decoded, evaluation.metric)
+    evaluators = [Evaluator(load(task, evaluation.seqio_split), evaluation.num_examples) for task in tasks]
+    for evaluator in evaluators:
+        evaluator.check_metric(evaluation.metric)
     output_ids = None
     if DecodeConfig(output_vocabulary=config.output_vocabulary).output_vocabulary == "task":
         output_ids = np.union1d(target_token_ids(cache), target_token_ids(validation.cache)).tolist()
-    return Data(batches, validation, decoded, output_ids)
+    return Data(batches, validation, evaluators, output_ids)

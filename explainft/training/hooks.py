@@ -10,6 +10,9 @@ from typing import Any, Protocol
 from explainft.checkpoints.progress import Progress
 from explainft.evaluation import evaluate
 from explainft.evaluation.evaluate import EvaluationConfig
+from explainft.evaluation.evaluator import Evaluator
+from explainft.evaluation.loss_evaluation import evaluate_loss
+from explainft.generation.generator import Generator
 from explainft.generation.quantization import decode_parameters
 from explainft.model.t5 import T5
 from explainft.training.console import Console
@@ -151,7 +154,7 @@ class Evaluate:
     def _score(self, step: int, params: Any) -> float:
         context, config, data = self.context, self.context.config, self.context.data
         model = T5(config.model.config, config.model.execution.for_inference())
-        losses = evaluate.teacher_forced(
+        losses = evaluate_loss(
             model,
             context.loss,
             params,
@@ -160,18 +163,18 @@ class Evaluate:
             config.evaluation.eval_steps,
             self.stop.check,
         )
-        score = evaluate.decode_all(
-            model,
-            decode_parameters(config.model.config, params, output_ids=data.output_ids),
-            data.evaluation,
-            config.evaluation,
-            step,
-            self.run_directory.path / "inference_eval",
-            self.run_directory.tensorboard,
-            self.stop.check,
-        )
+        decode_params = decode_parameters(config.model.config, params, output_ids=data.output_ids)
+
+        def generator_for(evaluator: Evaluator) -> Generator:
+            cache = evaluator.cache
+            return Generator(model, decode_params, cache.vocabulary, config.evaluation.batch_size, cache.iterative())
+
+        directory = self.run_directory.path / evaluate.DIRECTORY
+        metrics = evaluate.evaluate_tasks(data.evaluators, generator_for, step, directory, self.stop.check)
+        for task, scores in metrics.items():
+            self.run_directory.tensorboard(step, {f"inference_eval/{task}/{k}": v for k, v in scores.items()})
         self.run_directory.log({"step": step, **{f"eval/{name}": value for name, value in losses.items()}})
-        return score
+        return sum(scores[config.evaluation.metric] for scores in metrics.values()) / len(metrics)
 
 
 @dataclasses.dataclass

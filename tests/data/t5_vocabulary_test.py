@@ -25,7 +25,7 @@ from sentencepiece import sentencepiece_model_pb2 as model_pb2
 from explainft import listops
 from explainft.core.errors import UserError
 from explainft.data.vocabulary import Vocabulary
-from explainft.evaluation import evaluate, metrics
+from explainft.evaluation import loading, metrics
 from explainft.model.config import T5Config
 from tasks import vocabularies
 from tasks.vocabularies import T5Vocabulary
@@ -153,9 +153,9 @@ def test_the_output_layer_may_be_wider_than_the_vocabulary(t5_like):
                         head_dim=8, mlp_dim=8)  # fmt: skip
 
     for vocab_size in (size, size + 28):
-        evaluate.check_vocabulary(config(vocab_size), cache)  # pyright: ignore[reportArgumentType]
+        loading.check_vocabulary(config(vocab_size), cache)  # pyright: ignore[reportArgumentType]
     with pytest.raises(UserError, match=f"vocab_size={size - 1} is smaller than the {size} pieces of a_task"):
-        evaluate.check_vocabulary(config(size - 1), cache)  # pyright: ignore[reportArgumentType]
+        loading.check_vocabulary(config(size - 1), cache)  # pyright: ignore[reportArgumentType]
 
 
 # ---- two files, one vocabulary

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import pytest
 
@@ -18,7 +19,12 @@ def prediction(expression, explanation):
     return Prediction(expression, explanation, listops.check(explanation, tree, "medium"))
 
 
-def test_text_shows_the_explanation_and_what_is_wrong_with_it():
+def test_text_and_json_count_steps_from_1():
+    found = prediction("[MAX [SUM 7 5 ] 1 ]", "SUM, add [7, 5], sum is 12, answer is 2\nMax, 3\nFinal answer: 3")
+    assert "first wrong step 2)" in found.text() and found.json()["check"]["first_wrong_step_number"] == 2
+
+
+def test_text_shows_the_explanation_and_its_check():
     right = prediction("[SUM 7 5 ]", "SUM, add [7, 5], sum is 12, answer is 2\nFinal answer: 2")
     assert right.text() == (
         "[SUM 7 5 ]\n  SUM, add [7, 5], sum is 12, answer is 2\n  Final answer: 2\n"
@@ -35,22 +41,8 @@ def test_json():
         "expression": "[SUM 7 5 ]",
         "answer": 2,
         "explanation": "SUM, add [7, 5], sum is 12, answer is 2\nFinal answer: 2",
-        "check": {"answer_correct": True, "steps_total": 1, "steps_correct": 1, "first_wrong_step": None},
+        "check": {"answer_correct": True, "steps_total": 1, "steps_correct": 1, "first_wrong_step_number": None},
     }
-
-
-@pytest.mark.parametrize(
-    ("task", "config"),
-    [
-        ("explained_listops30_medium", "listops30"),
-        ("explained_listops30_50_100_long_compact", "listops30_50_100"),
-        ("explained_tiny_none_compact", "tiny"),
-        ("somebody_elses_task", None),
-    ],
-)
-def test_the_problem_of_a_task(task, config):
-    found = infer._config(task)
-    assert (found.name if found else None) == config
 
 
 def test_the_shipped_model_is_small_enough_to_ship():
@@ -75,10 +67,20 @@ def test_the_control_is_checked_by_its_answer(tmp_path):
     assert answered.check.answer_correct and answered.check.steps_total == 0
 
 
-def test_a_long_expression_is_answered_with_a_note(capsys):
-    [answered] = infer.infer(infer.PRETRAINED, ["[MAX " + "1 " * 40 + "]"])
-    assert answered.check.steps_total == 1
-    assert "trained on at most 25: expect mistakes" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [([40], "its length is .* 43"), ([2], "its length is .* 5"), ([6, 2, 40], "2 of 3 .* 5 to 43")],
+)
+def test_lengths_not_trained_on_are_answered_with_a_note(capsys, arguments, found):
+    expressions = [f"[MAX {'1 ' * n}]" for n in arguments]
+    assert len(infer.infer(infer.PRETRAINED, expressions)) == len(arguments)
+    [note] = capsys.readouterr().err.splitlines()
+    assert re.search(rf"note: .*{found}", note) and "expect errors" in note
+
+
+def test_lengths_trained_on_need_no_note(capsys):
+    infer.infer(infer.PRETRAINED, [f"[MAX {'1 ' * 12}]"])
+    assert capsys.readouterr().err == ""
 
 
 def test_a_function_that_cannot_be_imported_is_named(tmp_path):

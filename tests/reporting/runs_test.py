@@ -104,18 +104,6 @@ def test_flops_are_not_known_from_the_first_row_without_them(medium, tmp_path):
 # ---- variants and splits
 
 
-@pytest.mark.parametrize(
-    ("task", "parts"),
-    [
-        ("explained_tiny_medium_eval_validation_compact", ("explained_tiny_medium", "validation")),
-        ("explained_listops30_none_eval_larger_numbers", ("explained_listops30_none", "larger_numbers")),
-        ("squad", ("", "squad")),
-    ],
-)
-def test_a_tasks_name_holds_variant_and_split(task, parts):
-    assert runs.variant_and_split(task) == parts
-
-
 def test_the_grid_has_the_last_evaluation_of_each_split(medium, t5x):
     write_lines(t5x / "inference_eval/explained_tiny_none_eval_longer-metrics.jsonl", [evaluation(1000, 0.25)])
     write_lines(t5x / "inference_eval/a-metrics.jsonl", [evaluation(1000, 0.5)])

@@ -360,7 +360,7 @@ def test_settings_out_of_range(make, message):
             "targets=9 is too short for .* of 600 examples",
         ),
         (
-            {"evaluation": dataclasses.replace(EVALUATION, mixture_or_task_name=TASK, split="train")},
+            {"evaluation": dataclasses.replace(EVALUATION, mixture_or_task_name=TASK, seqio_split="train")},
             f"split 'train' of {TASK} is kept as tokens alone, .* name another split",
         ),
         (

@@ -1,0 +1,83 @@
+"""Scores of predictions: an evaluator holds a task's examples and metrics, and knows no model and no file."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from explainft.core.errors import UserError, nearest
+from explainft.data.token_cache import Record, TokenCache
+from explainft.generation.generator import Generator
+
+
+class Scores(NamedTuple):
+    """Metrics, and the postprocessed targets and predictions that they compare."""
+
+    metrics: dict[str, float]
+    targets: list[Any]
+    predictions: list[Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluator:
+    """The first `num_examples` of an evaluation task (None: all), scored with the task's own metrics."""
+
+    cache: TokenCache
+    num_examples: int | None = None
+
+    def __post_init__(self):
+        self.cache.require_texts()
+
+    @property
+    def task(self) -> str:
+        return self.cache.task
+
+    @property
+    def n(self) -> int:
+        return len(self.cache) if self.num_examples is None else min(self.num_examples, len(self.cache))
+
+    @property
+    def records(self) -> list[Record]:
+        return self.cache.records[: self.n]
+
+    @property
+    def inputs(self) -> list[np.ndarray]:
+        """Token ids, EOS included."""
+        return [self.cache.inputs[i] for i in range(self.n)]
+
+    @property
+    def max_length(self) -> int:
+        """The number of tokens of the longest gold target: what outputs may have."""
+        return int(self.cache.targets.lengths[: self.n].max())
+
+    def generate(self, generator: Generator, between_batches: Callable[[], None] = lambda: None) -> list[str]:
+        """Returns a prediction for each example, with a progress bar."""
+        with tqdm(total=self.n, desc=f"decoding {self.task}", unit=" examples", disable=None, leave=False) as bar:
+            between_batches()
+            return generator.generate(self.inputs, self.max_length, bar.update, between_batches)
+
+    def score(self, predictions: Sequence[str]) -> Scores:
+        """Scores one prediction for each example."""
+        return _score(self.cache, self.records, predictions)
+
+    def check_metric(self, metric: str) -> None:
+        """Raises UserError where the task lacks the metric, before hours of training depend on it."""
+        records = self.cache.records[:1]
+        known = _score(self.cache, records, [record["targets_pretokenized"] for record in records]).metrics
+        if metric not in known:
+            overall = [name for name in known if "/" not in name]
+            raise UserError(f"EVAL_METRIC={metric!r} must be a metric of {self.task}{nearest(metric, overall)}")
+
+
+def _score(cache: TokenCache, records: Sequence[Record], texts: Sequence[str]) -> Scores:
+    postprocess = cache.postprocess()
+    targets = [postprocess(record["targets_pretokenized"], example=record, is_target=True) for record in records]
+    predictions = [
+        postprocess(text, example=record, is_target=False) for text, record in zip(texts, records, strict=True)
+    ]
+    metrics: dict[str, float] = {}
+    for metric in cache.metrics():
+        metrics.update(metric(targets, predictions))
+    return Scores(metrics, targets, predictions)

@@ -1,0 +1,90 @@
+"""From a checkpoint, a decode configuration and a task to a generator: one path for `eval` and `infer`."""
+
+import dataclasses
+from typing import Any
+
+from explainft.checkpoints.weights import Weights, check_network, parameters_like
+from explainft.core.errors import UserError
+from explainft.data import token_cache
+from explainft.data.task_registry import Iterative
+from explainft.data.token_cache import TokenCache
+from explainft.generation.generator import Generator
+from explainft.generation.quantization import DecodeConfig, decode_parameters
+from explainft.model.config import T5Config
+from explainft.model.t5 import T5
+from explainft.parallel import sharding
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedModel:
+    """A checkpoint whose parameters are on the devices, and how it decodes."""
+
+    weights: Weights
+    model: T5
+    params: Any
+    decode_config: DecodeConfig
+    batch_size: int
+
+    def task_generator(self, cache: TokenCache) -> Generator:
+        """Returns what decodes the task of the cache, in the task's vocabulary and rounds."""
+        params = self.decode_config.parameters_for(self.model.config, self.params, cache, self.weights.meta)
+        return Generator(self.model, params, cache.vocabulary, self.batch_size, cache.iterative())
+
+    def run_generator(self) -> Generator:
+        """Returns what decodes any inputs as the checkpoint's own task does; only of a run of explainft."""
+        meta = self.weights.meta
+        params = decode_parameters(self.model.config, self.params, self.decode_config.dtype, meta["output_ids"])
+        iterative = Iterative.from_meta(meta["next_input"])
+        return Generator(self.model, params, self.weights.tokenizer(), self.batch_size, iterative)
+
+
+def load_model(
+    weights: Weights,
+    decode_config: DecodeConfig,
+    batch_size: int,
+    model: T5 | None = None,
+    mesh: Any = None,
+) -> LoadedModel:
+    """Places a checkpoint's parameters on the mesh (None: the first device), one at a time.
+
+    `model` is that of the recipe (None: the checkpoint's own). Raises UserError where the parameters do not fit it.
+    """
+    model = model or T5(weights.architecture())
+    check_network(weights, model.config)
+    if mesh is None:
+        return LoadedModel(weights, model, weights.tree(), decode_config, batch_size)
+    sharding.check_model(model.config, mesh)
+    params = parameters_like(weights, sharding.abstract_parameters(model.config, mesh))
+    return LoadedModel(weights, model, params, decode_config, batch_size)
+
+
+def load_evaluation_tasks(
+    mixture_or_task: str,
+    module: str,
+    seqio_split: str,
+    data_dir: str | None,
+    config: T5Config,
+    weights: Weights,
+) -> list[TokenCache]:
+    """Returns a task, or the tasks of a mixture. Raises UserError where one cannot be scored or decoded."""
+    names = token_cache.task_names(mixture_or_task, module)
+    caches = [token_cache.load(name, seqio_split, module, data_dir) for name in names]
+    for cache in caches:
+        cache.require_texts()
+        check_vocabulary(config, cache, weights)
+    return caches
+
+
+def check_vocabulary(config: T5Config, cache: TokenCache, weights: Weights | None = None) -> None:
+    """Raises UserError where a task's vocabulary is larger than the model's, or not the one of the checkpoint."""
+    if cache.vocabulary.size > config.vocab_size:
+        raise UserError(
+            f"the model's vocab_size={config.vocab_size} is smaller than the {cache.vocabulary.size} tokens "
+            f"of {cache.task}'s vocabulary; choose the gin/models file that goes with the task"
+        )
+    if weights is not None and weights.vocabulary is not None:
+        difference = cache.vocabulary.difference(weights.tokenizer())
+        if difference:
+            raise UserError(
+                f"{cache.task} has another vocabulary than {weights.origin}: {difference}; name a task of the same one"
+            )
