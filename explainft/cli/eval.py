@@ -18,7 +18,10 @@ def add_parser(subparsers) -> None:
     add_hosts(parser)
     parser.add_argument("--mixture", help="task or mixture; default: the evaluation mixture of the run's own task")
     parser.add_argument("--num_examples", type=positive_integer, help="of each task; default: all")
-    parser.add_argument("--module", help="the module that registers the tasks; default: tasks")
+    parser.add_argument("--module", help="the module that registers the tasks; default: the run's own")
+    parser.add_argument(
+        "--overwrite", action="store_true", default=None, help="replace scores of the same step on more examples"
+    )
     parser.add_argument("--output_vocabulary", choices=("all", "task"), help="task: only tokens of its gold targets")
     add_step(parser)
     add_decoding(parser)
@@ -35,7 +38,17 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _run_recipe(args: argparse.Namespace) -> None:
-    flags = ("run", "mixture", "num_examples", "module", "step", "batch_size", "decode_dtype", "output_vocabulary")
+    flags = (
+        "run",
+        "mixture",
+        "num_examples",
+        "module",
+        "step",
+        "batch_size",
+        "decode_dtype",
+        "output_vocabulary",
+        "overwrite",
+    )
     refuse_beside_recipe(args, *flags)
     recipe = load_recipe(args, "eval")
     with connect_hosts(args):
@@ -56,7 +69,8 @@ def _run_run(args: argparse.Namespace) -> None:
             args.step,
             args.batch_size or DECODE_BATCH_SIZE,
             args.num_examples,
-            args.module or "tasks",
+            args.module,
             DecodeConfig(args.decode_dtype or "float32", args.output_vocabulary or "all"),
             args.tfds_data_dir,
+            bool(args.overwrite),
         )

@@ -5,30 +5,49 @@ TensorFlow writes those lines to file descriptor 2 itself, past Python's logging
 
 import contextlib
 import functools
+import importlib
 import logging
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
+from types import ModuleType
+
+
+# "I0000 00:00:1796026624.55 19494 port.cc:153] ...", and what Abseil writes before the first of them.
+LOG_LINE = re.compile(rb"[IWE][0-9]{4} .*[.](cc|h):[0-9]+\]|WARNING: All log messages before absl::InitializeLog")
+ANY_LINE = re.compile(b"")
 
 
 @contextlib.contextmanager
-def hold_native_stderr() -> Iterator[None]:
-    """Holds back what native code writes to standard error, and writes it out if an exception is raised."""
+def hold_native_stderr(drop: re.Pattern[bytes] = ANY_LINE) -> Iterator[None]:
+    """Holds back standard error, native code's too, and drops lines that match; all are written after an exception."""
     sys.stderr.flush()
     terminal = os.dup(2)
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
+        failed = True
         try:
             yield
-        except BaseException:
-            held.seek(0)
-            os.write(terminal, held.read())
-            raise
+            failed = False
         finally:
             sys.stderr.flush()
+            held.seek(0)
+            os.write(terminal, b"".join(line for line in held if failed or not drop.match(line)))
             os.dup2(terminal, 2)
             os.close(terminal)
+
+
+def import_quietly(module: str) -> ModuleType:
+    """Imports a module that may import TensorFlow; what else it writes to standard error is kept."""
+    if module in sys.modules:
+        return sys.modules[module]
+    with _native_log_level(), hold_native_stderr(LOG_LINE):
+        imported = importlib.import_module(module)
+    if "tensorflow" in sys.modules:
+        import_tensorflow()
+    return imported
 
 
 @functools.cache

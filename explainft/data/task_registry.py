@@ -6,12 +6,12 @@ kept as `module:name`.
 
 import dataclasses
 import functools
-import importlib
 import inspect
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from explainft.core import tensorflow_setup
 from explainft.core.errors import UserError
 
 NextInput = Callable[[str, str], str | None]
@@ -101,7 +101,7 @@ def import_function(described: Mapping[str, Any] | None) -> Callable[..., Any] |
     path = str(FUNCTIONS.get(described["name"], described["name"]))
     module, _, name = path.partition(":")
     try:
-        function = getattr(importlib.import_module(module), name)
+        function = getattr(tensorflow_setup.import_quietly(module), name)
     except (ImportError, AttributeError, ValueError) as e:
         raise UserError(f"the task needs {name} of {module} ({e}); run where that module can be imported") from e
     return functools.partial(function, **described["kwargs"])

@@ -126,7 +126,7 @@ def evaluate_run(
     the module registers none, those that the run was evaluated on while it trained.
     """
     weights = run_checkpoint.open_run(run, step)
-    module = module or weights.meta["module"]
+    module = module or str(weights.meta["module"])
     evaluate(
         T5(weights.architecture()),
         decode_config,
