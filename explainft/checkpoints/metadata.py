@@ -23,7 +23,7 @@ KEYS: dict[str, type | tuple[type, ...]] = {
     "module": str,  # that registers the task
     "evaluation": str,  # task or mixture that training decodes
     "extra_ids": int,
-    "lengths": dict,  # of the longest example, in tokens: inputs, targets
+    "lengths": dict,  # in tokens: of the longest inputs and targets, and of the shortest inputs, min_inputs
     "explanation": (dict, type(None)),  # style and modulus of a ListOps task
     "next_input": (dict, type(None)),  # of an iterative task
     "data": dict,

@@ -14,7 +14,6 @@ import tempfile
 from collections.abc import Iterator
 from types import ModuleType
 
-
 # "I0000 00:00:1796026624.55 19494 port.cc:153] ...", and what Abseil writes before the first of them.
 LOG_LINE = re.compile(rb"[IWE][0-9]{4} .*[.](cc|h):[0-9]+\]|WARNING: All log messages before absl::InitializeLog")
 ANY_LINE = re.compile(b"")

@@ -154,7 +154,7 @@ def test_the_output_layer_may_be_wider_than_the_vocabulary(t5_like):
 
     for vocab_size in (size, size + 28):
         loading.check_vocabulary(config(vocab_size), cache)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(UserError, match=f"vocab_size={size - 1} is smaller than the {size} pieces of a_task"):
+    with pytest.raises(UserError, match=f"vocab_size={size - 1} is smaller than the {size} tokens of a_task"):
         loading.check_vocabulary(config(size - 1), cache)  # pyright: ignore[reportArgumentType]
 
 

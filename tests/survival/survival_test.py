@@ -23,7 +23,7 @@ from explainft.checkpoints import export, integrity, run_checkpoint
 from explainft.checkpoints.checkpointer import CheckpointConfig, Checkpointer
 from explainft.core.errors import UserError
 from explainft.data.batches import Batches
-from explainft.evaluation import evaluate
+from explainft.evaluation import loss_evaluation, prediction_files
 from explainft.evaluation.evaluate import EvaluationConfig
 from explainft.generation import batching, decoding
 from explainft.model.parameters import named_leaves
@@ -114,7 +114,7 @@ def go_on_equal(folder, data_dir, undisturbed):
     [
         (signal.SIGTERM, Batches, "__getitem__", 7, 7, 7),
         (signal.SIGTERM, Checkpointer, "save", 1, 5, 2),
-        (signal.SIGTERM, evaluate, "_loss_sums", 1, 6, 1),
+        (signal.SIGTERM, loss_evaluation, "_loss_sums", 1, 6, 1),
         (signal.SIGINT, decoding, "_prefill_jit", 1, 6, 1),  # of two batches, one at a time
         (signal.SIGTERM, decoding, "_prefill_jit", 3, 10, 3),  # in the last evaluation
     ],
@@ -291,7 +291,8 @@ def fill(folder):
 
 
 @pytest.mark.parametrize(
-    ("owner", "name", "call"), [(Checkpointer, "save", 2), (RunDirectory, "log", 3), (evaluate, "write", 1)]
+    ("owner", "name", "call"),
+    [(Checkpointer, "save", 2), (RunDirectory, "log", 3), (prediction_files, "write_scores", 1)],
 )
 def test_a_full_disk(tmp_path, undisturbed, tiny_data_dir, monkeypatch, owner, name, call):
     folder = tmp_path / "run"

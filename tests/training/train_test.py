@@ -159,7 +159,7 @@ def test_stopped_and_resumed_equals_undisturbed_bitwise(undisturbed, tmp_path, t
     assert (tmp_path / name).read_text() == (undisturbed / name).read_text()
 
 
-@pytest.mark.parametrize(("owner", "name"), [(evaluate, "decode_all"), (Progress, "record_score")])
+@pytest.mark.parametrize(("owner", "name"), [(evaluate, "evaluate_tasks"), (Progress, "record_score")])
 def test_an_evaluation_that_fails_costs_no_updates(undisturbed, tmp_path, tiny_data_dir, monkeypatch, owner, name):
     periods = {"checkpoints": CheckpointConfig(period=6, keep=None)}
     with monkeypatch.context() as patch, pytest.raises(MemoryError):
