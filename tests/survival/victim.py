@@ -23,7 +23,7 @@ from explainft.evaluation.evaluate import EvaluationConfig
 from explainft.model.config import T5Config
 from explainft.model.loss import Loss
 from explainft.model.t5 import T5
-from explainft.training import optimizers, train
+from explainft.training import hooks, optimizers
 from explainft.training.config import DatasetConfig
 from explainft.training.run_directory import RunDirectory
 from tests.helpers.training import start
@@ -95,7 +95,7 @@ def telling(diary: Path) -> None:
         return batch(self, step)
 
     batch, Batches.__getitem__ = Batches.__getitem__, count
-    during(train, "evaluate_loss", "evaluating")
+    during(hooks, "evaluate_loss", "evaluating")
     during(evaluate, "evaluate_tasks", "evaluating", "training")
     during(Checkpointer, "save", "saving")
     during(Checkpointer, "prune", "saving", "training")
