@@ -11,7 +11,7 @@ from explainft.data.vocabulary import Vocabulary
 
 def test_an_empty_file_is_not_a_vocabulary(tmp_path):
     (tmp_path / "vocabulary.model").write_bytes(b"")
-    with pytest.raises(UserError, match="vocabulary.model is no SentencePiece model .*; copy it again"):
+    with pytest.raises(UserError, match="vocabulary.model is not a SentencePiece model .*; copy it again"):
         Vocabulary(tmp_path / "vocabulary.model")
 
 
