@@ -20,7 +20,7 @@ from explainft.core.process_pool import available_cores
 from explainft.recipes import recipe
 from explainft.sweeps import sweep
 from explainft.sweeps.cost_model import make_trial_plans
-from explainft.sweeps.trial import read_result
+from explainft.sweeps.trial import read_trial_result
 
 
 def drawn(found: list[Result], draw: int, trials: int) -> list[Result]:
@@ -35,7 +35,7 @@ def run(result: Result, folder: Path) -> Result:
     grid: sweep.Sweep = recipe.load([str(ROOT / "experiments" / f"{result['sweep']}.gin")], []).build(sweep.Sweep)()
     [trial] = [c for c in grid.trials(result["sweep"], folder / "runs") if c.axis_values == result["axis_values"]]
     plans = make_trial_plans([trial])
-    again = read_result(folder / "results", trial, plans[trial.name])
+    again = read_trial_result(folder / "results", trial, plans[trial.name])
     if again is not None:
         return again
     # One core, as in a sweep of as many jobs as cores: sums over more cores are of another order.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from explainft.core.errors import UserError
 from explainft.reporting import charts, page
-from explainft.reporting.runs import Run, read_predictions, read_run
+from explainft.reporting.runs import Run, find_runs, read_predictions, read_run
 
 HEADER = (
     "Run", "Task", "Step", "Exact match [95% interval]", "n",
@@ -61,7 +61,13 @@ def _count(number: float | None) -> str:
 
 
 def write_report(paths: Sequence[Path], output: Path) -> None:
-    """Prints the table of the runs in `paths`, and writes it, the charts and the page into the directory `output`."""
+    """Prints the table of the runs in `paths`, and writes it, the charts and the page into the directory `output`.
+
+    A path is that of a run or of a directory of runs, as a sweep makes them.
+    """
+    paths = list(dict.fromkeys(run for path in paths for run in find_runs(path)))
+    if not paths:
+        raise UserError("only the files beside a sweep's runs were given; give the sweep's directory or a run's")
     runs = [read_run(path) for path in paths]
     if len({run.name for run in runs}) < len(runs):  # two directories of one name: the paths distinguish them
         runs = [dataclasses.replace(run, name=str(path)) for run, path in zip(runs, paths, strict=True)]

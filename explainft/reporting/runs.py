@@ -20,6 +20,8 @@ from explainft.evaluation.task_names import config_and_style, parse_evaluation
 Metrics = dict[str, float]
 
 SPLITS = ("validation", "test", "longer", "larger numbers")  # in the order of the data's own; others follow
+# What a sweep writes beside the directory of each trial's run.
+CONFIG_HASH_SUFFIX, LOG_SUFFIX, SCORED_SUFFIX = ".config_hash", ".log", ".scored"
 _PREDICTIONS = re.compile(r"(.+?)-(-?[0-9]{5,})\.jsonl")
 
 
@@ -130,6 +132,33 @@ def group_order(name: str) -> tuple[int, str]:
     """A key that sorts the names of groups."""
     number = name.split("-")[0]
     return int(number) if number.isdecimal() else 0, name
+
+
+def find_runs(path: Path) -> list[Path]:
+    """Returns the path of a run as it is; of a directory of runs all runs in it, of a sweep its complete trials.
+
+    Returns nothing for the files that a sweep writes beside its runs, as `runs/sizes/*` names them too.
+    """
+    if path.is_file() and (path.name == "lock" or path.name.endswith((CONFIG_HASH_SUFFIX, LOG_SUFFIX, SCORED_SUFFIX))):
+        return []
+    if _holds_run(path) or not path.is_dir():
+        return [path]
+    runs = [child for child in sorted(path.iterdir()) if _holds_run(child)]
+    complete = [run for run in runs if _is_complete(run)]
+    if runs and not complete:
+        raise UserError(f"no trial of {path} is complete yet; give the directory of one of its {len(runs)} runs")
+    return complete or [path]
+
+
+def _holds_run(path: Path) -> bool:
+    return (path / "metrics.jsonl").is_file() or any((path / "inference_eval").glob(f"*{METRICS_SUFFIX}"))
+
+
+def _is_complete(run: Path) -> bool:
+    """Whether a sweep has scored the run; true for a run that is no sweep's."""
+    scored = re.compile(re.escape(run.name) + r"\.[^.]+" + re.escape(SCORED_SUFFIX))
+    of_sweep = run.with_name(run.name + CONFIG_HASH_SUFFIX).is_file()
+    return not of_sweep or any(scored.fullmatch(file.name) for file in run.parent.iterdir())
 
 
 def read_run(path: Path) -> Run:

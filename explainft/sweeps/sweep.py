@@ -9,6 +9,7 @@ import dataclasses
 import itertools
 import os
 import queue
+import re
 import shlex
 import signal
 import subprocess
@@ -28,11 +29,14 @@ from explainft.core.atomic_files import refuse_unwritable
 from explainft.core.errors import UserError, require_name, require_positive
 from explainft.data import token_cache
 from explainft.recipes import recipe
+from explainft.reporting.runs import CONFIG_HASH_SUFFIX, LOG_SUFFIX, SCORED_SUFFIX
 from explainft.sweeps.cost_model import describe_cost, make_trial_plans, max_parallel_jobs
-from explainft.sweeps.trial import Trial, TrialPlan, made_with, read_result, result_of, rounded, summary, write_result
+from explainft.sweeps.results import result_path, summary, table, write_result
+from explainft.sweeps.trial import Trial, TrialPlan, made_with, read_trial_result, result_of, rounded
 from explainft.training.run_directory import locked
 
 EXPLAINFT = (sys.executable, "-P", "-m", "explainft.cli.main")  # -P: as the installed command looks for modules
+FILE_NAME = re.compile(r"\w[\w.+=,%-]*")  # and not .. or -x
 RECIPE = "recipe"  # stands beside the macros of an axis's value
 
 
@@ -61,9 +65,10 @@ class Sweep:
             if not isinstance(values, dict) or not all(isinstance(macros, dict) for macros in values.values()):
                 raise UserError(f"axis {axis!r} must give each of its values a dictionary of macros, {{}} for none")
             for value in values:
-                require_name(**{f"axis {axis!r}, value": value})
-                if "/" in value:
-                    raise UserError(f"axis {axis!r}, value={value!r} names files and cannot hold a slash")
+                _require_file_name(**{f"axis {axis!r}, value": value})
+            for macro in {macro for macros in values.values() for macro in macros}:
+                if macro.rpartition(".")[2].upper() == "MODEL_DIR":
+                    raise UserError(f"axis {axis!r} sets {macro}, which the sweep chooses for each trial; remove it")
         for name, listed in (("evaluations", self.evaluations), ("data", self.data)):
             if isinstance(listed, str):
                 raise UserError(f"{name}={listed!r} must be a list of names: [{listed!r}]")
@@ -92,6 +97,18 @@ class Sweep:
         return found
 
 
+def _require_file_name(**values: object) -> None:
+    """Raises UserError for a value that cannot be, or is the start of, the name of a run's directory."""
+    require_name(**values)
+    for name, value in values.items():
+        taken = str(value).endswith((CONFIG_HASH_SUFFIX, LOG_SUFFIX, SCORED_SUFFIX))
+        if taken or not FILE_NAME.fullmatch(str(value)):
+            raise UserError(
+                f"{name}={value!r} names directories of runs; start with a letter or digit, go on with these or any of "
+                f"_ . + = , % -, and end in none of {CONFIG_HASH_SUFFIX}, {LOG_SUFFIX} and {SCORED_SUFFIX}"
+            )
+
+
 def _fill_axis_values(value: Any, axis_values: dict[str, str]) -> Any:
     """A text with the trial's own values for the axes in braces; anything else as it is."""
     if not isinstance(value, str):
@@ -113,40 +130,52 @@ def run(
     dry_run: bool = False,
     tfds_data_dir: str | None = None,
 ) -> None:
-    """Does what is pending of a sweep's trials, `jobs` at a time (None: as the sweep says).
+    """Runs the pending trials of a sweep, `jobs` at a time (None: the sweep's own number).
 
-    Writes results/<sweep>/<trial>.json for each, and prints a line. SIGTERM and Ctrl-C let the runs save; the same
-    command goes on. Raises UserError where a trial failed, after the others were done.
+    Writes results/<sweep>/<trial>.json for each and prints a line; once all are complete, prints a table of them.
+    SIGTERM and Ctrl-C let the runs save; the same command resumes them. Raises UserError where a trial failed, after
+    the others are complete.
     """
     name = Path(file).stem
+    _require_file_name(**{"the name of the sweep's file": name})
     if not Path(file).is_file():
         raise UserError(f"no sweep {file!r} in {Path.cwd()}; give the path of one, as experiments/sizes.gin")
     sweep: Sweep = recipe.load([file], bindings, command="sweep").build(Sweep)()
     trials = sweep.trials(name, runs)
     jax.config.update("jax_platforms", "cpu")  # an accelerator is the runs'
     plans = make_trial_plans(trials)
-    known = {trial.name: read_result(results, trial, plans[trial.name]) for trial in trials}
-    pending = [trial for trial in trials if known[trial.name] is None]
-    done = [result for result in known.values() if result is not None]
-    jobs = jobs or sweep.jobs or max_parallel_jobs(done)
-    print(f"{name}: {len(trials)} trials, {describe_cost([plans[trial.name] for trial in pending], done, jobs)}")
+    for mixture, module in {(mixture, trial.module) for trial in trials for mixture in trial.mixtures}:
+        token_cache.task_names(mixture, module)  # raises for what would be unknown after hours of training
+
+    def read_results() -> dict[str, dict[str, Any]]:
+        read = {trial.name: read_trial_result(results, trial, plans[trial.name]) for trial in trials}
+        return {trial: result for trial, result in read.items() if result is not None}
+
+    done = read_results()
+    pending = [trial for trial in trials if trial.name not in done]
+    jobs = jobs or sweep.jobs or max_parallel_jobs(list(done.values()))
+    cost = describe_cost([plans[trial.name] for trial in pending], list(done.values()), jobs)
+    print(f"{name}: {len(trials)} trials, {cost}")
     if dry_run:
         for trial in pending:
             print("\n".join(trial.lines()))
         return
-    if not pending:
-        return
-    data_flags = [f"--tfds_data_dir={tfds_data_dir}"] if tfds_data_dir else []
-    with locked(runs / name):
-        for config in sweep.data:
-            build = [*EXPLAINFT, "data", "build", "--config", config, *data_flags]
-            if subprocess.run(build, stdout=subprocess.DEVNULL).returncode:
-                raise UserError(f"the data {config!r} of the sweep cannot be built; mend what is said above")
-        for mixture, module in {(m, trial.module) for trial in pending for m in trial.mixtures}:
-            token_cache.task_names(mixture, module)  # raises for what would be unknown after hours of training
-        failed = Runner(results, plans, jobs, data_flags).run(pending)
-    if failed:
-        raise UserError(f"{len(failed)} trials failed: {', '.join(failed)}; why stands in {runs / name}/<trial>.log")
+    if pending:
+        data_flags = [f"--tfds_data_dir={tfds_data_dir}"] if tfds_data_dir else []
+        with locked(runs / name):
+            _build_data(sweep.data, data_flags)
+            failed = Runner(results, plans, jobs, data_flags).run(pending)
+        if failed:
+            logs = runs / name / f"<trial>{LOG_SUFFIX}"
+            raise UserError(f"{len(failed)} trials failed: {', '.join(failed)}; see {logs} for the reasons")
+    print(table(read_results().values()))
+
+
+def _build_data(configs: Sequence[str], flags: Sequence[str]) -> None:
+    for config in configs:
+        build = [*EXPLAINFT, "data", "build", "--config", config, *flags]
+        if subprocess.run(build, stdout=subprocess.DEVNULL).returncode:
+            raise UserError(f"the dataset {config!r} of the sweep cannot be built; fix the error above")
 
 
 class Runner:
@@ -185,7 +214,7 @@ class Runner:
             for number, handler in before.items():
                 signal.signal(number, handler)
         if self._stopping:
-            print("stopped; the same command goes on", file=sys.stderr)
+            print("stopped; rerun the same command to resume", file=sys.stderr)
             sys.exit(128 + self._stopping)
         return failed
 
@@ -220,7 +249,7 @@ class Runner:
             # What an earlier try had trained was not trained now.
             wall = max(time.monotonic() - started, result["seconds"])
             result |= {"wall_seconds": rounded(wall), "peak_bytes": peak, "made_with": self._made_with}
-            write_result(self._results, trial, result)
+            write_result(result_path(self._results, trial.sweep, trial.name), result)
             return trial, summary(result), True
         except UserError as e:
             return trial, e.line, False

@@ -17,8 +17,8 @@ from explainft.checkpoints import run_checkpoint
 from explainft.core.atomic_files import atomic_write, refuse_unwritable
 from explainft.core.errors import UserError
 from explainft.data import token_cache
-from explainft.evaluation.task_names import parse_evaluation
-from explainft.reporting.runs import read_predictions, read_run
+from explainft.reporting.runs import CONFIG_HASH_SUFFIX, LOG_SUFFIX, SCORED_SUFFIX, read_predictions, read_run
+from explainft.sweeps.results import read_result, result_path
 
 MODULE = "MIXTURE_OR_TASK_MODULE"
 
@@ -58,7 +58,7 @@ class Trial:
 
     @property
     def log(self) -> Path:
-        return self.run.with_name(f"{self.name}.log")
+        return self.run.with_name(self.name + LOG_SUFFIX)
 
     def is_scored(self, mixture: str, step: int) -> bool:
         """Whether the run's folder still has what this sweep's own evaluation wrote, in an earlier try.
@@ -73,7 +73,7 @@ class Trial:
             scratch.write_text(json.dumps(self._scores(mixture, step)))
 
     def _scored(self, mixture: str) -> Path:
-        return self.run.with_name(f"{self.name}.{mixture}.scored")
+        return self.run.with_name(f"{self.name}.{mixture}{SCORED_SUFFIX}")
 
     def _scores(self, mixture: str, step: int) -> dict[str, Any]:
         """What the run's folder holds of an evaluation of the step: of each task its metrics, where predictions are."""
@@ -87,7 +87,7 @@ class Trial:
 
     def check_config_hash(self, config_hash: str) -> None:
         """Refuses a directory that holds a run of another config: its result would be taken for this trial's."""
-        file = self.run.with_name(f"{self.name}.config_hash")
+        file = self.run.with_name(self.name + CONFIG_HASH_SUFFIX)
         found = file.read_text() if file.is_file() else "unknown"
         if found == config_hash:
             return
@@ -194,37 +194,8 @@ def cpu() -> str:
     return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
 
 
-def summary(result: dict[str, Any]) -> str:
-    scores = []
-    for task, metrics in result["evaluations"].items():
-        variant, split = parse_evaluation(task)
-        score = "scored"  # by metrics of somebody else's
-        if "exact_match_low" in metrics:
-            low, high = 100 * metrics["exact_match_low"], 100 * metrics["exact_match_high"]
-            score = f"{metrics['exact_match']:.1%} [{low:.1f}, {high:.1f}]"
-        scores.append(f"{variant.removeprefix('explained_')} {split} {score}")
-    return f"{', '.join(scores)}; {result['seconds']:,.0f} s of training"
-
-
-def read_result(folder: Path, trial: Trial, plan: TrialPlan) -> dict[str, Any] | None:
-    """The trial's file; None where there is none, or where it is of other settings."""
-    path = _path(folder, trial)
-    if not path.is_file():
-        return None
-    try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-        return result if result["result_hash"] == plan.result_hash else None
-    except (ValueError, KeyError) as e:
-        raise UserError(f"{path} is damaged ({e}); delete it, and the trial is done again") from e
-
-
-def write_result(folder: Path, trial: Trial, result: dict[str, Any]) -> None:
-    path = _path(folder, trial)
-    with refuse_unwritable(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as scratch:
-            scratch.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-
-
-def _path(folder: Path, trial: Trial) -> Path:
-    return folder / trial.sweep / f"{trial.name}.json"
+def read_trial_result(results: Path, trial: Trial, plan: TrialPlan) -> dict[str, Any] | None:
+    """Returns the trial's result; None where it has none, or one of another config or other evaluations."""
+    path = result_path(results, trial.sweep, trial.name)
+    result = read_result(path) if path.is_file() else None
+    return result if result is not None and result["result_hash"] == plan.result_hash else None

@@ -8,7 +8,7 @@ import pytest
 from explainft.cli import main
 from explainft.core.errors import UserError
 from explainft.reporting import report
-from explainft.reporting.runs import read_run
+from explainft.reporting.runs import CONFIG_HASH_SUFFIX, LOG_SUFFIX, SCORED_SUFFIX, read_run
 from tests.helpers.run_directories import (
     TEST,
     VALIDATION,
@@ -101,6 +101,39 @@ def test_directories_of_one_name_have_their_paths(tmp_path, capsys):
         write_lines(tmp_path / parent / "run/metrics.jsonl", [training_row(10, 640, 3.0)])
     report.write_report([tmp_path / "a/run", tmp_path / "b/run"], tmp_path / "report")
     assert [row[0] for row in cells(capsys.readouterr().out)[2:]] == [str(tmp_path / "a/run"), str(tmp_path / "b/run")]
+
+
+def write_trial(sweep: Path, name: str, complete: bool) -> None:
+    write_lines(sweep / name / "metrics.jsonl", [training_row(10, 640, 3.0)])
+    for suffix in (CONFIG_HASH_SUFFIX, LOG_SUFFIX):
+        (sweep / f"{name}{suffix}").write_text("")
+    if complete:
+        (sweep / f"{name}.explained_tiny_medium_eval_compact{SCORED_SUFFIX}").write_text("{}")
+
+
+def test_directory_of_a_sweep_is_its_complete_trials(tmp_path, capsys):
+    sweep = tmp_path / "runs/sizes"
+    for name, complete in {"0-a": True, "0": False, "0.5": True, "1-a": True}.items():
+        write_trial(sweep, name, complete)
+    (sweep / "lock").write_text("")
+    report.write_report([sweep], tmp_path / "report")
+    assert [row[0] for row in cells(capsys.readouterr().out)[2:]] == ["0-a", "0.5", "1-a"]
+    # As the shell fills in sizes/*: a run that is named is shown, complete or not.
+    report.write_report(sorted(sweep.iterdir()), tmp_path / "report")
+    assert [row[0] for row in cells(capsys.readouterr().out)[2:]] == ["0", "0-a", "0.5", "1-a"]
+    with pytest.raises(UserError, match="only the files beside a sweep's runs were given"):
+        report.write_report([sweep / "0.log"], tmp_path / "report")
+
+
+def test_directory_of_runs_is_all_of_them(medium, t5x, tmp_path, capsys):
+    report.write_report([tmp_path], tmp_path / "report")
+    assert {row[0] for row in cells(capsys.readouterr().out)[2:]} == {"medium", "t5x"}
+
+
+def test_sweep_without_a_complete_trial_is_refused(tmp_path):
+    write_trial(tmp_path, "0", complete=False)
+    with pytest.raises(UserError, match="no trial of .* is complete yet; give the directory of one of its 1 runs"):
+        report.write_report([tmp_path], tmp_path / "report")
 
 
 def test_error_writes_nothing(medium, tmp_path, capsys):

@@ -27,7 +27,7 @@ def t5x(tmp_path) -> Path:
     return write_t5x(tmp_path)
 
 
-def test_what_is_read(medium):
+def test_run_is_read(medium):
     run = runs.read_run(medium)
     assert run.name == "medium"
     assert list(run.train) == [10, 30]  # the row of step 15 is an evaluation
@@ -42,27 +42,29 @@ def test_cumulative_columns_between_their_rows(medium):
     assert run.at(31, "examples") is None and run.at(-1, "examples") is None and run.at(5, "tokens") is None
 
 
-def test_steps_ascend_and_a_step_evaluated_again_counts_once(t5x):
+def test_steps_ascend_and_count_once(t5x):
     (by_step,) = runs.read_run(t5x).evaluations.values()
     assert [(step, row["exact_match"]) for step, row in by_step.items()] == [(1000, 0.125), (2000, 0.375)]
 
 
-def test_what_is_no_finite_number_is_left_out(tmp_path):
+def test_only_finite_numbers_are_read(tmp_path):
     row = evaluation(1, 0.5, valid=float("nan")) | {"sample": "text", "histogram": [1, 2]}
     write_lines(tmp_path / "inference_eval/a-metrics.jsonl", [row])
     assert runs.read_run(tmp_path).evaluations["a"][1].keys() == evaluation(1, 0.5).keys()
 
 
-def test_a_last_line_that_a_kill_cut_off_is_passed_over(medium):
+def test_last_line_cut_off_by_a_kill_is_skipped(medium):
     file = medium / "metrics.jsonl"
     whole = runs.read_run(medium)
     file.write_text(file.read_text() + '{"step": 40, "examples": 60')
     assert runs.read_run(medium) == whole
 
 
-@pytest.mark.parametrize("damaged", ['{"step": 40, "exa', "[1, 2]", '{"examples": 3}', '{"step": "4"}', "", "\x00"])
+@pytest.mark.parametrize(
+    "damaged", ['{"step": 40, "exa', "[1, 2]", '{"examples": 3}', '{"step": "4"}', "", "\x00", "[" * 10_000]
+)
 @pytest.mark.parametrize("name", ["metrics.jsonl", f"inference_eval/{VALIDATION}-metrics.jsonl"])
-def test_a_damaged_line_is_named(medium, name, damaged):
+def test_damaged_line_is_named(medium, name, damaged):
     file = medium / name
     first, *rest = file.read_text().splitlines()
     file.write_text("\n".join([first, damaged, *rest]) + "\n")
@@ -71,7 +73,7 @@ def test_a_damaged_line_is_named(medium, name, damaged):
     assert str(file) in str(error.value)
 
 
-def test_a_folder_without_a_run_is_refused(tmp_path):
+def test_directory_without_a_run_is_refused(tmp_path):
     (tmp_path / "inference_eval").mkdir()
     (tmp_path / "inference_eval/a-000100.jsonl").write_text('{"input": {}}\n')
     (tmp_path / "inference_eval/b-metrics.jsonl").write_text("")
@@ -187,7 +189,7 @@ def test_predictions_come_row_by_row_in_the_order_of_the_splits(tmp_path):
     ]
 
 
-def test_what_are_no_predictions_of_listops_is_left_out(t5x):
+def test_other_predictions_than_listops_are_left_out(t5x):
     folder = t5x / "inference_eval"
     row = prediction("[MIN 4 7 ]", 4, "4")
     write_lines(folder / "squad-000100.jsonl", [{"input": {}, "target": {"answers": ["a"]}, "prediction": "a"}])
@@ -199,7 +201,7 @@ def test_what_are_no_predictions_of_listops_is_left_out(t5x):
     assert (found.task, found.texts) == ("mixed", ["4"])
 
 
-def test_a_damaged_line_of_predictions_is_named(t5x):
+def test_damaged_line_of_predictions_is_named(t5x):
     file = t5x / "inference_eval/a-000100.jsonl"
     whole = '{"input": {}}'
     file.write_text(f"{whole}\n[]\n{whole}\n")
