@@ -24,18 +24,18 @@ def read_result(path: Path) -> Result:
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as e:
-        raise _damaged(path, str(e)) from e
+        raise _corrupt(path, str(e)) from e
     if not isinstance(result, dict):
-        raise _damaged(path, f"a JSON object is expected, not {json.dumps(result)[:40]}")
+        raise _corrupt(path, f"a JSON object is expected, not {json.dumps(result)[:40]}")
     for name, is_valid in FIELDS.items():
         if not is_valid(result.get(name)):
             found = json.dumps(result[name])[:40] if name in result else "missing"
-            raise _damaged(path, f'"{name}" is {found}')
+            raise _corrupt(path, f'"{name}" is {found}')
     return result
 
 
-def _damaged(path: Path, why: str) -> UserError:
-    return UserError(f"{path} is damaged ({why}); delete it and rerun the sweep")
+def _corrupt(path: Path, why: str) -> UserError:
+    return UserError(f"{path} is corrupt ({why}); delete it and rerun the sweep")
 
 
 def write_result(path: Path, result: Result) -> None:

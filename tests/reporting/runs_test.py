@@ -61,14 +61,14 @@ def test_last_line_cut_off_by_a_kill_is_skipped(medium):
 
 
 @pytest.mark.parametrize(
-    "damaged", ['{"step": 40, "exa', "[1, 2]", '{"examples": 3}', '{"step": "4"}', "", "\x00", "[" * 10_000]
+    "corrupt", ['{"step": 40, "exa', "[1, 2]", '{"examples": 3}', '{"step": "4"}', "", "\x00", "[" * 10_000]
 )
 @pytest.mark.parametrize("name", ["metrics.jsonl", f"inference_eval/{VALIDATION}-metrics.jsonl"])
-def test_damaged_line_is_named(medium, name, damaged):
+def test_corrupt_line_is_named(medium, name, corrupt):
     file = medium / name
     first, *rest = file.read_text().splitlines()
-    file.write_text("\n".join([first, damaged, *rest]) + "\n")
-    with pytest.raises(UserError, match="line 2 is damaged") as error:
+    file.write_text("\n".join([first, corrupt, *rest]) + "\n")
+    with pytest.raises(UserError, match="line 2 is corrupt") as error:
         runs.read_run(medium)
     assert str(file) in str(error.value)
 
@@ -201,7 +201,7 @@ def test_other_predictions_than_listops_are_left_out(t5x):
     assert (found.task, found.texts) == ("mixed", ["4"])
 
 
-def test_damaged_line_of_predictions_is_named(t5x):
+def test_corrupt_line_of_predictions_is_named(t5x):
     file = t5x / "inference_eval/a-000100.jsonl"
     whole = '{"input": {}}'
     file.write_text(f"{whole}\n[]\n{whole}\n")

@@ -1,4 +1,4 @@
-"""Result files: a damaged one is named in one line, and a table shows what the whole ones say."""
+"""Result files: a corrupt one is named in one line, and a table shows what the whole ones say."""
 
 import json
 
@@ -27,7 +27,7 @@ def test_result_is_read_as_written(tmp_path):
 
 @pytest.mark.parametrize("name", list(results.FIELDS))
 @pytest.mark.parametrize("damage", ["missing", None, [], {"a": None}, -1, "nan"])
-def test_damaged_field_is_named(tmp_path, name, damage):
+def test_corrupt_field_is_named(tmp_path, name, damage):
     whole = result()
     if damage == "missing":
         del whole[name]
@@ -38,25 +38,25 @@ def test_damaged_field_is_named(tmp_path, name, damage):
     if name == "commands" and damage == []:
         assert results.read_result(path) == whole
         return
-    with pytest.raises(UserError, match=f'0.json is damaged ."{name}" is .*delete it and rerun the sweep') as error:
+    with pytest.raises(UserError, match=f'0.json is corrupt ."{name}" is .*delete it and rerun the sweep') as error:
         results.read_result(path)
     assert str(path) in error.value.line and "\n" not in error.value.line
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", '"a"', "[" * 10_000, '{"a": ' * 10_000, "\xff"])
-def test_damaged_file_is_named(tmp_path, text):
+def test_corrupt_file_is_named(tmp_path, text):
     path = tmp_path / "0.json"
     path.write_bytes(text.encode("latin-1"))
-    with pytest.raises(UserError, match="0.json is damaged .*delete it and rerun the sweep") as error:
+    with pytest.raises(UserError, match="0.json is corrupt .*delete it and rerun the sweep") as error:
         results.read_result(path)
     assert str(path) in error.value.line and "\n" not in error.value.line
 
 
-def test_damaged_curve_and_scores_are_named(tmp_path):
+def test_corrupt_curve_and_scores_are_named(tmp_path):
     path = tmp_path / "0.json"
     for damaged in ({"curve": {"rows": [[1, 2]]}}, {"evaluations": {TASK: {"n": "4"}}}, {"made_with": {"cpu": 3}}):
         path.write_text(json.dumps(result(**damaged)))
-        with pytest.raises(UserError, match=f'0.json is damaged ."{next(iter(damaged))}" is '):
+        with pytest.raises(UserError, match=f'0.json is corrupt ."{next(iter(damaged))}" is '):
             results.read_result(path)
 
 
