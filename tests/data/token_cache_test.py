@@ -127,6 +127,50 @@ def test_a_cache_older_than_its_sources_is_made_again(data_dir, cache_dir):
     assert token_cache.load(TASK, "validation", data_dir=data_dir).task == TASK
 
 
+def edit_meta(cache, **changes):
+    (cache.directory / "meta.json").write_text(json.dumps({**cache.meta, **changes}))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"format": freshness.FORMAT - 1},
+        {"metrics": [{"name": "explainft.metrics:score", "kwargs": {}}]},  # a module that was moved
+        {"metrics": [{"module": "explainft.metrics", "name": "score", "kwargs": {}}]},
+        {"postprocess": {"name": "listops/renamed", "kwargs": {}}},
+        {"metrics": "damaged"},
+        {"sources": None},
+    ],
+)
+def test_a_cache_of_another_format_or_with_moved_functions_is_rebuilt(data_dir, changes):
+    cache = token_cache.load(EVAL_TASK, "validation", data_dir=data_dir)
+    edit_meta(cache, **changes)
+    rebuilt = token_cache.load(EVAL_TASK, "validation", data_dir=data_dir)
+    assert rebuilt.meta == cache.meta and len(rebuilt.metrics()) == 1
+
+
+def test_functions_of_this_package_are_kept_by_registered_names(data_dir):
+    meta = token_cache.load(EVAL_TASK, "validation", data_dir=data_dir).meta
+    assert meta["postprocess"]["name"] == "listops/postprocess"
+    assert [metric["name"] for metric in meta["metrics"]] == ["listops/score"]
+    assert all(task_registry.import_function({"name": name, "kwargs": {}}) for name in task_registry.FUNCTIONS)
+
+
+def test_a_changed_module_of_a_user_s_metric_makes_the_cache_stale(tmp_path, monkeypatch):
+    (tmp_path / "users_metrics.py").write_text("def score(targets, predictions): return {}")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    described = {"name": "users_metrics:score", "kwargs": {}}
+    settings = freshness.task_settings("tasks", None)
+    meta = {"format": freshness.FORMAT, "settings": settings, "sources": {}, "metrics": [described]}
+    meta |= {"function_sources": freshness.function_sources(described)}
+    (tmp_path / "meta.json").write_text(json.dumps(meta))
+    assert freshness.is_fresh(tmp_path / "meta.json", settings)
+    (tmp_path / "users_metrics.py").write_text("def score(targets, predictions): return {'a': 1}")
+    assert not freshness.is_fresh(tmp_path / "meta.json", settings)
+    (tmp_path / "users_metrics.py").rename(tmp_path / "elsewhere.py")
+    assert not freshness.is_fresh(tmp_path / "meta.json", settings)
+
+
 def features_of(vocabulary):
     return {name: seqio.Feature(vocabulary) for name in token_cache.FEATURES}
 
