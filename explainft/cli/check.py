@@ -6,10 +6,12 @@ import sys
 from explainft.cli.expressions import read_standard_input
 from explainft.cli.flags import add_command, add_style
 
+EXAMPLE = "explainft check '[MAX 2 9 ]' --text 'Max, largest number of [2, 9] is 9; Final answer: 9'"
+
 
 def add_parser(subparsers) -> None:
     help = "Check an explanation step by step; exit code 1 where it is not valid."
-    parser = add_command(subparsers, "check", run, help)
+    parser = add_command(subparsers, "check", run, help, EXAMPLE)
     parser.add_argument("expression")
     parser.add_argument("--text", help="the explanation; default: standard input")
     add_style(parser)

@@ -7,9 +7,11 @@ from explainft.cli.flags import add_command, add_step
 from explainft.core import jax_setup
 from explainft.core.errors import require_local
 
+EXAMPLE = "explainft convert runs/medium converted --to hf"
+
 
 def add_parser(subparsers) -> None:
-    parser = add_command(subparsers, "convert", run, "Write a checkpoint of any format in another one.")
+    parser = add_command(subparsers, "convert", run, "Write a checkpoint of any format in another one.", EXAMPLE)
     parser.add_argument("source", help="a run, a Hugging Face directory, or a T5X checkpoint, local or in gs://")
     parser.add_argument("destination", help="a new directory")
     parser.add_argument("--to", required=True, choices=("hf", "t5x"))

@@ -1,17 +1,26 @@
-"""`explainft data`: builds the dataset and prints examples of it."""
+"""`explainft data`: builds the ListOps dataset, prints examples of it, and imports datasets from files."""
 
 import argparse
 
 from explainft.cli.flags import add_command, add_data_dir, positive_integer, summary
 from explainft.core import tensorflow_setup
 
+BUILD_EXAMPLE = "explainft data build --config tiny"
+SHOW_EXAMPLE = "explainft data show --config tiny --split longer -n 2"
+IMPORT_EXAMPLE = "explainft data import train=train.jsonl test=test.jsonl --name my_questions --problem math"
+
 
 def add_parser(subparsers) -> None:
-    help = "Build the dataset, or print examples of it."
+    help = "Build the dataset, print examples of it, or import questions from files."
     data = subparsers.add_parser("data", help=summary(help), description=help)
     commands = data.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_build(commands)
+    _add_show(commands)
+    _add_import(commands)
 
-    parser = add_command(commands, "build", build, "Build configs of the dataset explained_listops.")
+
+def _add_build(commands) -> None:
+    parser = add_command(commands, "build", build, "Build configs of the dataset explained_listops.", BUILD_EXAMPLE)
     parser.add_argument(
         "--config",
         action="append",
@@ -24,13 +33,19 @@ def add_parser(subparsers) -> None:
     parser.add_argument("--beam_pipeline_options", help="NAME=VALUE,NAME=VALUE of Beam, such as runner=DirectRunner")
     add_data_dir(parser)
 
-    parser = add_command(commands, "show", show, "Print a few examples with their explanations and trees.")
+
+def _add_show(commands) -> None:
+    help = "Print a few examples with their explanations and trees."
+    parser = add_command(commands, "show", show, help, SHOW_EXAMPLE)
     parser.add_argument("--config", default="tiny", help="default: tiny")
     parser.add_argument("--split", default="train", help="default: train")
     parser.add_argument("-n", type=positive_integer, default=3, help="number of examples; default: 3")
     add_data_dir(parser)
 
-    parser = add_command(commands, "import", import_, "Make a dataset of questions, answers and explanations in files.")
+
+def _add_import(commands) -> None:
+    help = "Make a dataset of questions, answers and explanations in files."
+    parser = add_command(commands, "import", import_, help, IMPORT_EXAMPLE)
     parser.add_argument("files", nargs="+", metavar="SPLIT=FILE", help="train=FILE validation=FILE test=FILE")
     parser.add_argument("--name", required=True, help="of the dataset: lower-case letters, digits and underscores")
     parser.add_argument("--problem", required=True, choices=("choice", "math", "text", "listops"))
@@ -55,8 +70,6 @@ def add_parser(subparsers) -> None:
 
 
 def import_(args: argparse.Namespace) -> None:
-    from explainft.core import tensorflow_setup
-
     tensorflow_setup.import_tensorflow()
     from explainft.data.questions import importing
 

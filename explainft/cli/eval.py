@@ -9,10 +9,12 @@ from explainft.cli.recipe_flags import add_recipe, load_recipe, refuse_beside_re
 from explainft.core import jax_setup
 from explainft.core.errors import UserError
 
+EXAMPLE = "explainft eval runs/medium --num_examples=500"
+
 
 def add_parser(subparsers) -> None:
     help = "Score a run, or with a recipe any checkpoint, on evaluation tasks."
-    parser = add_command(subparsers, "eval", run, help)
+    parser = add_command(subparsers, "eval", run, help, EXAMPLE)
     parser.add_argument("run", nargs="?", help="the MODEL_DIR of a run")
     add_recipe(parser)
     add_hosts(parser)

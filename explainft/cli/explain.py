@@ -5,9 +5,11 @@ import argparse
 from explainft.cli.expressions import add_expressions, read_expressions
 from explainft.cli.flags import add_command, add_style
 
+EXAMPLE = "explainft explain '[MAX 2 9 [MIN 4 7 ] 0 ]' --style long"
+
 
 def add_parser(subparsers) -> None:
-    parser = add_command(subparsers, "explain", run, "Write the gold explanation of expressions.")
+    parser = add_command(subparsers, "explain", run, "Write the gold explanation of expressions.", EXAMPLE)
     add_expressions(parser)
     add_style(parser)
 

@@ -7,10 +7,12 @@ from explainft.cli.flags import add_command, add_step
 from explainft.core import jax_setup
 from explainft.core.errors import require_local
 
+EXAMPLE = "explainft export runs/medium exported --dtype bfloat16"
+
 
 def add_parser(subparsers) -> None:
     help = "Copy a run's parameters without the optimizer into a directory of their own."
-    parser = add_command(subparsers, "export", run, help)
+    parser = add_command(subparsers, "export", run, help, EXAMPLE)
     parser.add_argument("run", help="the MODEL_DIR of a run")
     parser.add_argument("destination", help="a new directory")
     add_step(parser)

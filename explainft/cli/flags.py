@@ -16,13 +16,25 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_command(
-    subparsers, name: str, run: Callable[[argparse.Namespace], None], help: str, *, reads_macros: bool = False
+    subparsers,
+    name: str,
+    run: Callable[[argparse.Namespace], None],
+    help: str,
+    example: str,
+    *,
+    reads_macros: bool = False,
 ) -> argparse.ArgumentParser:
-    """Adds a command that calls `run` with its flags.
+    """Adds a command that calls `run` with its flags. Its help ends with the example.
 
     `reads_macros`: it accepts --gin.NAME=VALUE even without --gin_file.
     """
-    parser = subparsers.add_parser(name, help=summary(help), description=help)
+    parser = subparsers.add_parser(
+        name,
+        help=summary(help),
+        description=help,
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.set_defaults(function=run, reads_macros=reads_macros)
     return parser
 

@@ -11,10 +11,12 @@ from explainft.core import jax_setup
 from explainft.core.atomic_files import check_writable
 from explainft.core.errors import UserError
 
+EXAMPLE = "explainft infer runs/medium --input expressions.txt --output answers.jsonl"
+
 
 def add_parser(subparsers) -> None:
     help = "Answer expressions with a run, or with a recipe the examples of a task."
-    parser = add_command(subparsers, "infer", run, help)
+    parser = add_command(subparsers, "infer", run, help, EXAMPLE)
     parser.add_argument("run", nargs="?", help="the MODEL_DIR of a run")
     add_recipe(parser)
     add_hosts(parser)

@@ -10,10 +10,12 @@ from explainft.cli.recipe_flags import add_recipe, load_recipe
 from explainft.core import jax_setup
 from explainft.core.errors import UserError
 
+EXAMPLE = "explainft plan --gin_file=gin/medium_3b.gin --topology=v5e:4x4"
+
 
 def add_parser(subparsers) -> None:
     help = "Compile a recipe for hardware that is not here: does it fit, how fast is it?"
-    parser = add_command(subparsers, "plan", run, help, reads_macros=True)
+    parser = add_command(subparsers, "plan", run, help, EXAMPLE, reads_macros=True)
     add_recipe(parser)
     parser.add_argument("--topology", help="v5e:4x4, v4-8, v5e-16, ..., cpu:8, or local: this machine's own devices")
     parser.add_argument("--quick", action="store_true", help="with XLA's least effort: a third of the time, less exact")

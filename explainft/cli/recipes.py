@@ -6,7 +6,9 @@ from explainft.cli.flags import add_command
 
 
 def add_parser(subparsers) -> None:
-    add_command(subparsers, "recipes", run, "List the recipes that --gin_file finds in any directory.")
+    add_command(
+        subparsers, "recipes", run, "List the recipes that --gin_file finds in any directory.", "explainft recipes"
+    )
 
 
 def run(args: argparse.Namespace) -> None:

@@ -5,9 +5,11 @@ from pathlib import Path
 
 from explainft.cli.flags import add_command
 
+EXAMPLE = "explainft report runs/none runs/medium --output report"
+
 
 def add_parser(subparsers) -> None:
-    parser = add_command(subparsers, "report", run, "Make a table, figures and a page from runs.")
+    parser = add_command(subparsers, "report", run, "Make a table, figures and a page from runs.", EXAMPLE)
     parser.add_argument("runs", nargs="+", help="MODEL_DIRs, or a sweep's directory, for all its complete trials")
     parser.add_argument("--output", default="report", help="the directory to write; default: report")
 

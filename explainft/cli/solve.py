@@ -6,9 +6,13 @@ from explainft.cli.expressions import add_expressions, read_expressions
 from explainft.cli.flags import add_command
 from explainft.core import jax_setup
 
+EXAMPLE = "explainft solve '[MAX 2 9 [MIN 4 7 ] 0 ]'"
+
 
 def add_parser(subparsers) -> None:
-    parser = add_command(subparsers, "solve", run, "Answer expressions with the model that ships with the package.")
+    parser = add_command(
+        subparsers, "solve", run, "Answer expressions with the model that ships with the package.", EXAMPLE
+    )
     add_expressions(parser)
 
 

@@ -6,10 +6,12 @@ from pathlib import Path
 from explainft.cli.flags import add_command, add_data_dir, positive_integer
 from explainft.core import jax_setup
 
+EXAMPLE = "explainft sweep experiments/sizes.gin --dry_run"
+
 
 def add_parser(subparsers) -> None:
     help = "Train and score a grid of runs; the same command resumes it."
-    parser = add_command(subparsers, "sweep", run, help, reads_macros=True)
+    parser = add_command(subparsers, "sweep", run, help, EXAMPLE, reads_macros=True)
     parser.add_argument("sweep", help="a gin file of experiments/")
     parser.add_argument("--runs", default="runs", help="the directory of the runs; default: runs")
     parser.add_argument("--results", default="results", help="the directory of a file for each trial; default: results")

@@ -6,10 +6,12 @@ from explainft.cli.flags import add_command, add_data_dir, split_list
 from explainft.cli.host_flags import add_hosts, connect_hosts
 from explainft.cli.recipe_flags import add_recipe, load_recipe
 
+EXAMPLE = "explainft train --gin_file=gin/medium_tiny.gin --gin.MODEL_DIR=runs/medium"
+
 
 def add_parser(subparsers) -> None:
     help = "Train from a recipe; --gin.NAME=VALUE sets any macro, and the same command resumes a run."
-    parser = add_command(subparsers, "train", run, help, reads_macros=True)
+    parser = add_command(subparsers, "train", run, help, EXAMPLE, reads_macros=True)
     add_recipe(parser)
     add_hosts(parser)
     parser.add_argument("--profile", action="store_true", help="write a trace of a few steps to MODEL_DIR/profile")

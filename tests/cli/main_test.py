@@ -1,6 +1,8 @@
 """Flags, errors, and how every command ends."""
 
+import argparse
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from explainft import __version__
+from explainft.cli.main import build_parser, parse
 from explainft.core import jax_setup
 from tests.cli.conftest import RECIPE, ROOT, SMALL
 from tests.helpers.command import outcome
@@ -192,3 +195,16 @@ def test_console_script_is_installed():
     script = Path(sys.executable).parent / "explainft"
     run = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == __version__
+
+
+def command_parsers(parser) -> list:
+    """Returns the parsers of all commands, those below `data` included."""
+    below = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    return [found for action in below for sub in action.choices.values() for found in command_parsers(sub)] or [parser]
+
+
+def test_help_ends_with_an_example_that_parses():
+    for parser in command_parsers(build_parser()):
+        example = parser.format_help().splitlines()[-1].strip()
+        assert example.startswith(parser.prog)
+        assert parse(shlex.split(example)[1:]).function
