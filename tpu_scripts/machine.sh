@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# TPU VMs, TPU pods and GPU hosts of Google Cloud. Settings: config.sh, or variables of the environment.
+# TPU VMs, TPU pods and GPU hosts of Google Cloud. Settings: config.sh, or environment variables.
 #
 #   machine.sh create                 # SPOT=1: a spot machine; QUEUED=1: wait in the queue for a TPU
 #   machine.sh setup                  # this repository, an environment and the data, on every host
 #   machine.sh run RECIPE [FLAG...]   # on every host, in the background; the flags are explainft's or T5X's
-#   machine.sh watch                  # the first host's log until the run ends; Ctrl-C ends the watching alone
+#   machine.sh watch                  # the first host's log until the run ends; Ctrl-C leaves the run alone
 #   machine.sh stop                   # SIGTERM on every host
 #   machine.sh fetch                  # MODEL_DIR without its checkpoints from a bucket, or all of it from the host
 #   machine.sh delete
-#   machine.sh state                  # READY, the cloud's word for what it is instead, MISSING or UNKNOWN
+#   machine.sh state                  # READY, another state of the cloud's, MISSING or UNKNOWN
 #   machine.sh job                    # absent, running, finished, stopped, "failed CODE" or unreachable
 #
-# DRY_RUN=1 prints the commands and runs none of them. A mistake ends with one line and exit code 2.
+# DRY_RUN=1 prints the commands and runs none of them. An error of the user is one line, with exit code 2.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -25,7 +25,7 @@ fail() {
     exit 2
 }
 
-quote() { # the words as bash reads them again
+quote() { # the words, quoted for bash
     local line
     printf -v line ' %q' "$@"
     printf '%s' "${line:1}"
@@ -44,22 +44,22 @@ call() {
 check_settings() {
     local name path='^(|/.*|gs://[a-z0-9][a-z0-9._-]*(/[^/]+)*/?)$'
     for name in DRY_RUN SPOT QUEUED; do
-        [[ ${!name} == [01] ]] || fail "${name}=${!name} is neither 0 nor 1"
+        [[ ${!name} == [01] ]] || fail "${name}=${!name} must be 0 or 1"
     done
     for name in HOSTS DISK_GB POLL; do
-        [[ ${!name} =~ ^[1-9][0-9]*$ ]] || fail "${name}=${!name} is no positive whole number"
+        [[ ${!name} =~ ^[1-9][0-9]*$ ]] || fail "${name}=${!name} must be a positive integer"
     done
     for name in MODEL_DIR TFDS_DATA_DIR EXPLAINFT_CACHE_DIR EXPLAINFT_T5_VOCAB INITIAL_CHECKPOINT_PATH; do
         [[ ${!name} =~ ${path} ]] ||
-            fail "${name}=${!name} means nothing on a host; give gs://bucket/path (lower case) or an absolute path there"
+            fail "${name}=${!name} is not a path on a host; give gs://bucket/path (lower case) or an absolute path there"
     done
-    [[ ${ENGINE} == builtin || ${ENGINE} == t5x ]] || fail "ENGINE=${ENGINE} is not known; use builtin or t5x"
+    [[ ${ENGINE} == builtin || ${ENGINE} == t5x ]] || fail "ENGINE=${ENGINE} is unknown; use builtin or t5x"
     [[ ${PYTHON_VERSION} == 3.11 || ${PYTHON_VERSION} == 3.12 ]] ||
         fail "PYTHON_VERSION=${PYTHON_VERSION} is not supported; use 3.11 or 3.12"
-    [[ ${CUDA} == cuda12 || ${CUDA} == cuda13 ]] || fail "CUDA=${CUDA} is not known; use cuda12 or cuda13"
-    [[ ${KIND} == tpu || ${KIND} == gpu ]] || fail "KIND=${KIND} is not known; use tpu or gpu"
+    [[ ${CUDA} == cuda12 || ${CUDA} == cuda13 ]] || fail "CUDA=${CUDA} is unknown; use cuda12 or cuda13"
+    [[ ${KIND} == tpu || ${KIND} == gpu ]] || fail "KIND=${KIND} is unknown; use tpu or gpu"
     [[ ${KIND} == tpu || ${QUEUED} == 0 ]] || fail "QUEUED=1 is for TPUs alone; unset it, or use KIND=tpu"
-    [[ ${KIND} == gpu || ${HOSTS} == 1 ]] || fail "HOSTS=${HOSTS} is for KIND=gpu; a TPU's ACCELERATOR tells its hosts"
+    [[ ${KIND} == gpu || ${HOSTS} == 1 ]] || fail "HOSTS=${HOSTS} is for KIND=gpu; a TPU's ACCELERATOR determines its hosts"
     [[ ${DRY_RUN} == 1 ]] || command -v gcloud >/dev/null || fail "gcloud is missing; install the Google Cloud CLI"
 }
 
@@ -86,31 +86,31 @@ check_machine() { # sets at and ssh_at, flags of every command; names, one for e
 
 check_accelerator() { # and fill in VERSION, as cloud.google.com/tpu/docs/runtimes has it
     case ${ACCELERATOR} in
-        v5e-*) fail "ACCELERATOR=${ACCELERATOR} has another name in gcloud; use v5litepod-${ACCELERATOR#v5e-}" ;;
+        v5e-*) fail "ACCELERATOR=${ACCELERATOR} is called otherwise in gcloud; use v5litepod-${ACCELERATOR#v5e-}" ;;
         v[234]-*) : "${VERSION:=tpu-ubuntu2204-base}" ;;
         v5litepod-*) : "${VERSION:=v2-alpha-tpuv5-lite}" ;;
         v5p-*) : "${VERSION:=v2-alpha-tpuv5}" ;;
         v6e-*) : "${VERSION:=v2-alpha-tpuv6e}" ;;
     esac
-    [[ ${ACCELERATOR} =~ -[0-9]+$ ]] || fail "ACCELERATOR=${ACCELERATOR} is no TPU type; give one like v4-8 or v5litepod-16"
-    [[ -n ${VERSION} ]] || fail "ACCELERATOR=${ACCELERATOR} is not known here; set VERSION to its runtime version"
+    [[ ${ACCELERATOR} =~ -[0-9]+$ ]] || fail "ACCELERATOR=${ACCELERATOR} is not a TPU type; give one like v4-8 or v5litepod-16"
+    [[ -n ${VERSION} ]] || fail "ACCELERATOR=${ACCELERATOR} is unknown; set VERSION to its runtime version"
 }
 
-check_run() { # RECIPE; sets program, and folder_macro, which takes MODEL_DIR
+check_run() { # RECIPE; sets program, and output_macro, which takes MODEL_DIR
     local recipe=${1:-}
-    [[ ${recipe} == *.gin ]] || fail "RECIPE=${recipe} is no recipe; give a file like gin/medium_small.gin"
+    [[ ${recipe} == *.gin ]] || fail "RECIPE=${recipe} is not a recipe; give a file like gin/medium_small.gin"
     [[ -f ${root}/${recipe} ]] || fail "RECIPE=${recipe} is not in ${root}; give a path from there, like gin/medium_small.gin"
     case ${recipe##*/} in
-        eval_*) program=eval folder_macro=EVAL_OUTPUT_DIR ;;
-        infer_*) program=infer folder_macro=INFER_OUTPUT_DIR ;;
-        *) program=train folder_macro=MODEL_DIR ;;
+        eval_*) program=eval output_macro=EVAL_OUTPUT_DIR ;;
+        infer_*) program=infer output_macro=INFER_OUTPUT_DIR ;;
+        *) program=train output_macro=MODEL_DIR ;;
     esac
-    [[ -n ${MODEL_DIR} ]] || fail "MODEL_DIR is not set; give the run's folder, like gs://BUCKET/RUN"
+    [[ -n ${MODEL_DIR} ]] || fail "MODEL_DIR is not set; give the run's directory, like gs://BUCKET/RUN"
     if ((several)); then
         [[ ${MODEL_DIR} == gs://* ]] ||
             fail "MODEL_DIR=${MODEL_DIR} is on one host's disk and there are several hosts; give a gs:// path"
         [[ ${program} == train || ${ENGINE} == builtin ]] ||
-            fail "RECIPE=${recipe} does not train, which ENGINE=t5x does on one host alone; use ENGINE=builtin, or one host"
+            fail "RECIPE=${recipe} evaluates or infers, which ENGINE=t5x does on one host only; use ENGINE=builtin, or one host"
     fi
 }
 
@@ -120,7 +120,7 @@ create() {
     local flags
     local command=(gcloud compute tpus tpu-vm create "${NAME}" "${at[@]}")
     if [[ ${KIND} == gpu ]]; then
-        # The scope lets the host write to buckets; to which ones, its service account decides.
+        # The scope allows the host to write to buckets; its service account determines which ones.
         command=(gcloud compute instances create "${names[@]}" "${at[@]}" --machine-type="${ACCELERATOR}"
             --image-family="${IMAGE_FAMILY}" --image-project="${IMAGE_PROJECT}" --boot-disk-size="${DISK_GB}GB"
             --maintenance-policy=TERMINATE --metadata=install-nvidia-driver=True --scopes=cloud-platform)
@@ -141,10 +141,10 @@ create() {
 wait_in_queue() {
     local answer
     while answer=$(state) && [[ ${answer} != READY ]]; do
-        printf '%s %s is %s; next look in %s s\n' "$(date '+%F %T')" "${NAME}" "${answer}" "${POLL}"
+        printf '%s %s is %s; polling again in %s s\n' "$(date '+%F %T')" "${NAME}" "${answer}" "${POLL}"
         case ${answer} in
             *ING | ACCEPTED | WAITING_FOR_RESOURCES | UNKNOWN) sleep "${POLL}" ;;
-            *) fail "ACCELERATOR=${ACCELERATOR}: the queue answered ${answer}; delete ${NAME}, then create it anew" ;;
+            *) fail "ACCELERATOR=${ACCELERATOR}: the queue answered ${answer}; delete ${NAME}, then create it again" ;;
         esac
     done
 }
@@ -168,7 +168,7 @@ state() {
     fi
     if [[ ${answer} == ACTIVE ]]; then
         answer=$(ask READY gcloud compute tpus tpu-vm describe "${NAME}" "${at[@]}" --format='value(state)')
-        # The request is there and its TPU is not: taken away, so the request must go too.
+        # The request exists without its TPU, which was preempted: the request must be deleted too.
         [[ ${QUEUED}${answer} != 1MISSING ]] || answer=SUSPENDED
     fi
     echo "${answer}"
@@ -181,13 +181,13 @@ state_of_gpu_hosts() {
     done | sort -u)
     case ${answers} in
         RUNNING) echo READY ;;
-        MISSING$'\n'*) echo TERMINATED ;; # one is gone: all are to be made anew
+        MISSING$'\n'*) echo TERMINATED ;; # one is missing: all must be recreated
         *$'\n'*) grep -v -m 1 RUNNING <<<"${answers}" ;;
         *) echo "${answers}" ;;
     esac
 }
 
-ask() { # GOOD COMMAND...: what the command says; a dry run takes it that all is well
+ask() { # GOOD COMMAND...: the output of the command; a dry run assumes GOOD
     local good=$1 answer
     shift
     if [[ ${DRY_RUN} == 1 ]]; then
@@ -205,7 +205,7 @@ ask() { # GOOD COMMAND...: what the command says; a dry run takes it that all is
 
 # ---- its hosts
 
-on_hosts() { # all|NUMBER LINE: bash reads the line there, in the home folder
+on_hosts() { # all|NUMBER LINE: bash runs the line there, in the home directory
     local i
     if [[ ${KIND} == tpu ]]; then
         call gcloud compute tpus tpu-vm ssh "${NAME}" "${ssh_at[@]}" --worker="$1" --command="$2"
@@ -225,13 +225,13 @@ setup() {
         [[ -z ${TFDS_DATA_DIR} ]] || data+=(--tfds_data_dir "${TFDS_DATA_DIR}")
     fi
     read -r -a buckets <<<"$(buckets_to_mount)"
-    # Before all that takes long: a bucket that the hosts may not use shows at once.
+    # First, because the rest is slow: a bucket without access for the hosts is reported at once.
     [[ ${#buckets[@]} == 0 ]] || mounts="$(quote explainft/tpu_scripts/on_host.sh mount "${buckets[@]}") && "
     [[ ${DRY_RUN} == 1 || -z $(git -C "${root}" status --porcelain) ]] ||
-        printf 'machine.sh: warning: what is not committed does not travel; the hosts get %s\n' "${COMMIT}" >&2
+        printf 'machine.sh: warning: uncommitted changes are not copied; the hosts get %s\n' "${COMMIT}" >&2
     call git -C "${root}" archive --format=tar.gz --output="${archive}" "${COMMIT}"
     until on_hosts all true; do # a machine may be ready before its ssh is
-        ((tries++ < 10)) || fail "NAME=${NAME} does not answer to ssh; look at the network's firewall, or set SSH_FLAGS"
+        ((tries++ < 10)) || fail "NAME=${NAME} does not answer ssh; check the firewall, or set SSH_FLAGS"
         sleep "${POLL}"
     done
     if [[ ${KIND} == tpu ]]; then
@@ -246,7 +246,7 @@ setup() {
     )"
 }
 
-buckets_to_mount() { # the built-in engine writes to folders alone; on_host.sh has more
+buckets_to_mount() { # the built-in engine writes to directories only; see on_host.sh
     local path found=" "
     for path in "${MODEL_DIR}" "${EXPLAINFT_CACHE_DIR}"; do
         [[ ${ENGINE} == builtin && ${path} == gs://* ]] || continue
@@ -279,19 +279,19 @@ start_line() { # RECIPE FLAG...
     [[ -z ${EXPLAINFT_CACHE_DIR} ]] || words+=("EXPLAINFT_CACHE_DIR=${EXPLAINFT_CACHE_DIR}")
     [[ -z ${EXPLAINFT_T5_VOCAB} ]] || words+=("EXPLAINFT_T5_VOCAB=${EXPLAINFT_T5_VOCAB}")
     words+=(explainft/tpu_scripts/on_host.sh start "${ENGINE}" "${program}" "--gin_file=${recipe}")
-    words+=("--gin.${folder_macro}=$(gin_string "${MODEL_DIR}")")
+    words+=("--gin.${output_macro}=$(gin_string "${MODEL_DIR}")")
     [[ -z ${INITIAL_CHECKPOINT_PATH} || ${program} != train ]] ||
         words+=("--gin.INITIAL_CHECKPOINT_PATH=$(gin_string "${INITIAL_CHECKPOINT_PATH}")")
     [[ -z ${TFDS_DATA_DIR} ]] || words+=("--tfds_data_dir=${TFDS_DATA_DIR}")
     quote "${words[@]}" "$@"
 }
 
-gin_string() { # T5X wants quotes around text; the built-in engine takes them
+gin_string() { # T5X requires quotes around strings; the built-in engine accepts them
     local text=${1//\\/\\\\}
     printf '"%s"' "${text//\"/\\\"}"
 }
 
-job() { # what the hosts say; where they differ, the run is to be started again on all of them
+job() { # the status of the hosts; where they differ, the run must be started again on all of them
     local answer script=explainft/tpu_scripts/on_host.sh
     answer=$(on_hosts all "if test -x ${script}; then ${script} status; else echo absent; fi" | sort -u) || answer=unreachable
     case ${answer} in
@@ -312,7 +312,7 @@ stop() {
 
 fetch() {
     local from=${MODEL_DIR%/} destination
-    [[ -n ${from} ]] || fail "MODEL_DIR is not set; give the run's folder"
+    [[ -n ${from} ]] || fail "MODEL_DIR is not set; give the run's directory"
     destination=${DESTINATION:-runs/${from##*/}}
     call mkdir -p "${destination}"
     if [[ ${from} == gs://* ]]; then
@@ -328,7 +328,7 @@ task=${1:-}
 shift || true
 case ${task} in
     create | setup | run | watch | stop | fetch | delete | state | job) ;;
-    *) fail "'${task}' is no command; use create, setup, run, watch, stop, fetch, delete, state or job" ;;
+    *) fail "'${task}' is not a command; use create, setup, run, watch, stop, fetch, delete, state or job" ;;
 esac
 check_settings
 [[ ${task} == fetch && ${MODEL_DIR} == gs://* ]] || check_machine

@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# What machine.sh asks of each host. It runs there, in ~/explainft, from the copy of this repository.
+# What machine.sh runs on each host, in ~/explainft, from a copy of this repository.
 #
 #   on_host.sh mount BUCKET...   # each at /mnt/explainft/BUCKET; installs gcsfuse where it is missing
 #   on_host.sh setup ENGINE JAX_EXTRA PYTHON_VERSION [DATA_FLAG...]   # an environment in ~/explainft_env, and the data
-#   on_host.sh start ENGINE PROGRAM FLAG...   # in the background, whatever becomes of the connection
-#                                             # builtin: with /mnt/explainft/BUCKET in place of gs://BUCKET, mounted
+#   on_host.sh start ENGINE PROGRAM FLAG...   # in the background, detached from the connection
+#                                             # builtin: gs://BUCKET is mounted and replaced by /mnt/explainft/BUCKET
 #   on_host.sh status | watch | stop          # status: absent, running, finished, "failed CODE" or stopped
 set -euo pipefail
 
 environment=${HOME}/explainft_env
 mounts=/mnt/explainft
-# Hosts see each other's files at once: nothing about files is remembered, which is otherwise for a minute and, on large
-# machines, for ever. Orbax commits a checkpoint by renaming its folder. In a bucket with a hierarchical namespace
-# (gcloud storage buckets create --enable-hierarchical-namespace --uniform-bucket-level-access) that is one step. In any
-# other one it is a copy of each file; half of them, where the host goes away, the engine passes over as damaged.
+# Hosts see each other's files at once: no metadata is cached, by default for a minute and, on large machines, forever.
+# Orbax commits a checkpoint by renaming its directory. In a bucket with a hierarchical namespace
+# (gcloud storage buckets create --enable-hierarchical-namespace --uniform-bucket-level-access) that is atomic. In any
+# other bucket each file is copied; if the host goes away meanwhile, the engine skips the checkpoint as corrupt.
 gcsfuse_flags=(--implicit-dirs --rename-dir-limit=200000 --kernel-list-cache-ttl-secs=0
     --metadata-cache-ttl-secs=0 --metadata-cache-negative-ttl-secs=0)
-job=${HOME}/explainft_job # lock: held while the job lives; result: how it ended by itself; log; pids
+job=${HOME}/explainft_job # lock: held while the job runs; result: how it ended by itself; log; pids
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 fail() {
@@ -24,35 +24,35 @@ fail() {
     exit 2
 }
 
-mount() { # BUCKET...: for this user; what is mounted stays as it is
+mount() { # BUCKET...: for this user; mounted buckets stay mounted
     local bucket at log=${HOME}/explainft_mount.log
     for bucket in "$@"; do
         at=${mounts}/${bucket}
         ! mountpoint -q "${at}" || continue
         install_gcsfuse
-        sudo umount --lazy "${at}" 2>/dev/null || true # a gcsfuse that died leaves a mount that does not answer
+        sudo umount --lazy "${at}" 2>/dev/null || true # a gcsfuse that died leaves a broken mount
         sudo mkdir -p "${at}"
         sudo chown "$(id -u):$(id -g)" "${at}"
         gcsfuse "${gcsfuse_flags[@]}" "${bucket}" "${at}" >"${log}" 2>&1 </dev/null ||
-            fail "gs://${bucket} was not mounted ($(tail -n 1 "${log}")); create it, or let the service account use it"
+            fail "gs://${bucket} cannot be mounted ($(tail -n 1 "${log}")); create it, or give the service account access"
     done
 }
 
-install_gcsfuse() { # from Google's packages, unless there is one that knows the flags
+install_gcsfuse() { # from Google's packages, unless the installed one supports the flags
     [[ $(gcsfuse --help 2>&1 || true) != *metadata-cache-negative-ttl-secs* ]] || return 0
     local packages=https://packages.cloud.google.com/apt key=/usr/share/keyrings/cloud.google.asc line tries=1
-    command -v apt-get >/dev/null || fail "there is neither gcsfuse 3 nor apt-get; choose an image of Debian or Ubuntu"
+    command -v apt-get >/dev/null || fail "neither gcsfuse 3 nor apt-get is installed; choose an image of Debian or Ubuntu"
     line="deb [signed-by=${key}] ${packages} gcsfuse-$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release) main"
     curl -fsSL "${packages}/doc/apt-key.gpg" | sudo tee "${key}" >/dev/null
     sudo tee /etc/apt/sources.list.d/gcsfuse.list >/dev/null <<<"${line}"
     until sudo apt-get -qq update; do # a new machine's own updates hold the lock for minutes
-        ((tries++ < 30)) || fail "the list of packages was not read; see what apt-get update says on the host"
+        ((tries++ < 30)) || fail "cannot read the list of packages; run apt-get update on the host"
         sleep 10
     done
     sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 install --yes gcsfuse >/dev/null
 }
 
-use_mounts() { # of start: mounts the buckets of its words and of the cache, and names the mounts instead
+use_mounts() { # for start: mounts the buckets of its flags and of the cache, and replaces their names by the mounts
     local i buckets=()
     local in_bucket='^(--gin\.(MODEL_DIR|EVAL_OUTPUT_DIR|INFER_OUTPUT_DIR) *= *["'\'']?)gs://([^/"'\'']+)(.*)$'
     for i in "${!words[@]}"; do
@@ -71,8 +71,8 @@ use_mounts() { # of start: mounts the buckets of its words and of the cache, and
 setup() {
     local engine=$1 extra=$2 version=$3 python=${environment}/bin/python
     shift 3
-    # TPU VMs have Python 3.10, which is too old; uv brings another one without touching the system's.
-    # The variable is for images whose Python is managed by the system's packages; an older pip ignores it.
+    # TPU VMs have Python 3.10, which is too old; uv installs another one and leaves the system's alone.
+    # The variable is for images whose Python is externally managed; an older pip ignores it.
     PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --quiet --user uv
     "${HOME}/.local/bin/uv" venv --quiet --seed --allow-existing --python "${version}" "${environment}"
     if [[ ${engine} == t5x ]]; then
@@ -98,9 +98,9 @@ status() {
 
 start() {
     local words=("$@")
-    [[ $1 != builtin ]] || use_mounts # before the lock, which gcsfuse would inherit too and never free
+    [[ $1 != builtin ]] || use_mounts # before the lock, which gcsfuse would inherit and never release
     mkdir -p "${job}"
-    # The job inherits the lock; the kernel frees it when its last process is gone, however that came about.
+    # The job inherits the lock; the kernel releases it when its last process ends, for whatever reason.
     exec 9>"${job}/lock"
     flock --nonblock 9 || fail "a run is in progress here; watch or stop it first"
     rm -f "${job}/result" "${job}/pids"
@@ -113,8 +113,8 @@ supervise() {
     local command=("${environment}/bin/explainft" "${program}")
     [[ ${engine} == builtin ]] || command=("${environment}/bin/python" "${HOME}/t5x/t5x/${program}.py")
     shift 2
-    # A run that was told to stop exits with 0 as a complete one does, so it is noted here that it was told.
-    # Whoever tells this shell tells the program too: stop below, or a host that shuts down.
+    # A preempted run and a complete one may exit with the same code, so this shell records SIGTERM.
+    # stop below, or a host that shuts down, sends it to this shell and to the program.
     trap 'stopped=1' TERM # runs once the program has ended
     date '+==== %F %T %Z: start'
     (
@@ -129,7 +129,7 @@ supervise() {
 
 watch() {
     local supervisor
-    [[ -s ${job}/pids ]] || fail "no run was started here"
+    [[ -s ${job}/pids ]] || fail "no run has been started here"
     read -r supervisor _ <"${job}/pids"
     tail -n 100 -F --pid="${supervisor}" "${job}/log"
     status
@@ -138,7 +138,7 @@ watch() {
 stop() {
     [[ $(status) == running ]] || return 0
     local supervisor program
-    [[ -s ${job}/pids ]] || fail "the run is only just starting; stop it again in a second"
+    [[ -s ${job}/pids ]] || fail "the run is still starting; try again in a second"
     read -r supervisor program <"${job}/pids"
     kill -TERM "${supervisor}" "${program}" 2>/dev/null || true # one of them may be gone
     flock --timeout 300 "${job}/lock" true || fail "the run did not end within 300 s of SIGTERM"
@@ -146,5 +146,5 @@ stop() {
 
 case ${1:-} in
     mount | setup | status | start | supervise | watch | stop) "$@" ;;
-    *) fail "${1:-nothing} is no command; use setup, start, status, watch or stop" ;;
+    *) fail "${1:-nothing} is not a command; use setup, start, status, watch or stop" ;;
 esac

@@ -1,4 +1,4 @@
-"""A Google Cloud of stubs: a gcloud that records what it is asked and plays what it answers.
+"""A stub of Google Cloud: a gcloud that records its calls and plays back answers.
 
 The real gcloud is out of reach: PATH is one folder with the stubs and the few programs that the scripts may use.
 """

@@ -1,4 +1,4 @@
-"""keep_running.sh: what it does in each state of a machine and of its run."""
+"""keep_running.sh: its actions in each state of a machine and of its run."""
 
 import re
 
@@ -21,14 +21,14 @@ def verbs(calls):
 START_ALL = ["ask", "reach", "copy", "setup", "run"]  # the first one stops what is left of the run
 
 
-def test_a_run_goes_on_after_a_preemption(cloud):
+def test_a_run_resumes_after_a_preemption(cloud):
     cloud.answers(
         states=["MISSING", *["READY"] * 3, "PREEMPTED", "MISSING", "OFFLINE", *["READY"] * 3],
         jobs=["absent", "running", "FAILS", "absent", "running", "finished"],
     )
     (cloud.checkout / "mine.py").write_text("")
     run = cloud.run("keep_running.sh", RECIPE, "--gin.X=a b", **POD, SPOT="1")
-    assert run.stderr.count(f"does not travel; the hosts get {cloud.commit}\n") == 2  # HEAD may have moved on
+    assert run.stderr.count(f"changes are not copied; the hosts get {cloud.commit}\n") == 2  # HEAD may have moved on
     calls = cloud.calls()
     first = ["look", "create", "look", "ask", *START_ALL, "look", "ask", "sleep", "look", "ask", "sleep"]
     gone = ["look", "delete", "sleep", "look", "create", "look", "sleep"]
@@ -36,18 +36,18 @@ def test_a_run_goes_on_after_a_preemption(cloud):
     assert verbs(calls) == first + gone + again
     starts = [call for call in calls if "--command=env" in call]
     assert len(starts) == 2 and starts[0] == starts[1] and starts[0].endswith(r"--gin.X=a\ b --multihost")
-    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d tpu is not there", run.stdout)
+    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d tpu is missing", run.stdout)
     assert time_free(run.stdout) == [
-        "tpu is not there; creating it",
-        "tpu is READY, nothing runs there; setting it up and starting the run",
-        "tpu is READY, the run is running; next look in 60 s",
-        "tpu is READY, the run is unreachable; next look in 60 s",
+        "tpu is missing; creating it",
+        "tpu is READY, no run in progress; setting it up and starting the run",
+        "tpu is READY, the run is running; polling again in 60 s",
+        "tpu is READY, the run is unreachable; polling again in 60 s",
         "tpu is PREEMPTED; deleting it",
         "tpu was PREEMPTED; retry 1 of 50 in 120 s",
-        "tpu is not there; creating it",
-        "tpu is UNKNOWN; next look in 60 s",
-        "tpu is READY, nothing runs there; setting it up and starting the run",
-        "tpu is READY, the run is running; next look in 60 s",
+        "tpu is missing; creating it",
+        "tpu is UNKNOWN; polling again in 60 s",
+        "tpu is READY, no run in progress; setting it up and starting the run",
+        "tpu is READY, the run is running; polling again in 60 s",
         "tpu is READY, the run is finished; the machine costs until it is deleted",
     ]
 
@@ -62,7 +62,7 @@ def test_a_run_goes_on_after_a_preemption(cloud):
         (dict(GPU, HOSTS="2"), dict(states=["MISSING", "RUNNING"]), "instances delete gpu-0 gpu-1"),
     ],
 )
-def test_what_is_left_of_a_machine_is_deleted(cloud, settings, answers, delete):
+def test_the_rest_of_a_machine_is_deleted(cloud, settings, answers, delete):
     cloud.answers(**answers)
     cloud.run("keep_running.sh", RECIPE, **settings, RETRIES="0", expected=1)
     *looks, last = cloud.calls()
@@ -74,10 +74,10 @@ def test_retries_end(cloud):
     run = cloud.run("keep_running.sh", RECIPE, RETRIES="2", RETRY_PAUSE="5", expected=1)
     assert verbs(cloud.calls()) == ["look", "create", "sleep"] * 2 + ["look", "create"]
     assert cloud.calls()[2] == "sleep 5"
-    assert time_free(run.stdout)[-1] == "tpu was not created; RETRIES=2 are used up"
+    assert time_free(run.stdout)[-1] == "tpu was not created; none of RETRIES=2 is left"
 
 
-def test_a_run_that_fails_by_itself_is_not_started_again(cloud):
+def test_a_failed_run_is_not_restarted(cloud):
     cloud.answers(states=["READY"] * 3, jobs=["running", "failed 2\\nrunning"])
     run = cloud.run("keep_running.sh", RECIPE, expected=1)
     assert verbs(cloud.calls()) == ["look", "ask", "sleep"] * 2 + ["look"]
@@ -85,7 +85,7 @@ def test_a_run_that_fails_by_itself_is_not_started_again(cloud):
 
 
 @pytest.mark.parametrize("job", ["stopped", "absent\\nrunning", "failed 134\\nrunning"])
-def test_a_run_that_ends_because_its_machine_goes_is_started_on_the_next_one(cloud, job):
+def test_a_preempted_run_moves_to_the_next_machine(cloud, job):
     cloud.answers(
         states=["READY", "READY", "PREEMPTED", "PREEMPTED", "MISSING", "READY", "READY"],
         jobs=["running", job, "absent", "finished"],
@@ -95,7 +95,7 @@ def test_a_run_that_ends_because_its_machine_goes_is_started_on_the_next_one(clo
     assert verbs(cloud.calls()) == [*gone, "look", "ask", *START_ALL, "look", "ask"]
 
 
-def test_a_run_whose_host_was_rebooted_is_started_again(cloud):
+def test_a_run_restarts_after_a_reboot(cloud):
     cloud.answers(states=["READY"] * 4, jobs=["running", "stopped", "finished"])
     cloud.run("keep_running.sh", RECIPE)
     assert verbs(cloud.calls()) == [*["look", "ask", "sleep"] * 2, "look", "sleep", *START_ALL, "look", "ask"]
@@ -108,19 +108,19 @@ def test_a_run_whose_host_was_rebooted_is_started_again(cloud):
         (
             RECIPE,
             dict(MODEL_DIR="/tmp/run"),
-            "keep_running.sh: error: MODEL_DIR=/tmp/run goes when the machine goes; give a",
+            "keep_running.sh: error: MODEL_DIR=/tmp/run is deleted with the machine; give a",
         ),
-        (RECIPE, dict(RETRIES="many"), "keep_running.sh: error: RETRIES=many is neither a whole number nor unlimited"),
-        (RECIPE, dict(RETRY_PAUSE="1m"), "keep_running.sh: error: RETRY_PAUSE=1m is no whole number of seconds"),
+        (RECIPE, dict(RETRIES="many"), "keep_running.sh: error: RETRIES=many must be an integer or unlimited"),
+        (RECIPE, dict(RETRY_PAUSE="1m"), "keep_running.sh: error: RETRY_PAUSE=1m must be an integer, in seconds"),
         (RECIPE, dict(ZONE=""), "machine.sh: error: ZONE is not set"),
     ],
 )
-def test_mistakes_show_before_a_machine_is_paid_for(cloud, recipe, settings, message):
+def test_errors_show_before_a_machine_is_created(cloud, recipe, settings, message):
     run = cloud.run("keep_running.sh", recipe, **settings, expected=2)
     assert run.stderr.startswith(message) and run.stderr.count("\n") == 1 and not cloud.calls()
 
 
-def test_a_machine_that_is_on_its_way_is_waited_for(cloud):
+def test_a_pending_machine_is_polled(cloud):
     queue = ["WAITING_FOR_RESOURCES", "ACCEPTED", "PROVISIONING", *["ACTIVE"] * 3]
     cloud.answers(queue=queue, states=["CREATING", "READY", "READY"], jobs=["running", "finished"])
     cloud.run("keep_running.sh", RECIPE, **QUEUED)
@@ -129,7 +129,7 @@ def test_a_machine_that_is_on_its_way_is_waited_for(cloud):
 
 
 @pytest.mark.parametrize("job", ["finished", "failed 2", "stopped"])
-def test_how_an_earlier_run_ended_stops_no_new_one(cloud, job):
+def test_the_end_of_an_earlier_run_does_not_count(cloud, job):
     cloud.answers(states=["READY"] * 2, jobs=[job, "finished"])
     cloud.run("keep_running.sh", RECIPE)
     assert verbs(cloud.calls()) == ["look", "ask", *START_ALL, "look", "ask"]

@@ -1,4 +1,4 @@
-"""machine.sh: what it asks of gcloud, and users' mistakes."""
+"""machine.sh: the gcloud commands it runs, and errors of users."""
 
 import re
 import shutil
@@ -58,7 +58,7 @@ def test_create_waits_in_the_queue(cloud):
 
     cloud.answers(queue=["FAILED"])
     run = cloud.run("machine.sh", "create", **QUEUED, ACCELERATOR="v5p-16", expected=2)
-    message = "machine.sh: error: ACCELERATOR=v5p-16: the queue answered FAILED; delete tpu, then create it anew\n"
+    message = "machine.sh: error: ACCELERATOR=v5p-16: the queue answered FAILED; delete tpu, then create it again\n"
     assert run.stderr == message
 
 
@@ -104,7 +104,7 @@ def test_setup_of_gpu_hosts(cloud):
     ]
 
 
-def test_hosts_get_the_commit_and_the_user_hears_what_does_not_travel(cloud):
+def test_hosts_get_the_commit_and_uncommitted_changes_are_reported(cloud):
     cloud.hosts(2)
     for i in range(2):
         write_program(cloud.host(i) / "explainft/stale.py", "")
@@ -113,7 +113,7 @@ def test_hosts_get_the_commit_and_the_user_hears_what_does_not_travel(cloud):
     (cloud.checkout / "mine.py").write_text("")
     run = cloud.run("machine.sh", "setup", **POD)
     assert run.stdout == "setup: mount b\nsetup: setup builtin tpu 3.11 --config listops30\n" * 2
-    assert run.stderr == "machine.sh: warning: what is not committed does not travel; the hosts get HEAD\n"
+    assert run.stderr == "machine.sh: warning: uncommitted changes are not copied; the hosts get HEAD\n"
     for i in range(2):
         there = sorted(str(path.relative_to(cloud.host(i))) for path in (cloud.host(i) / "explainft").iterdir())
         assert there == ["explainft/gin", "explainft/tpu_scripts"]
@@ -180,7 +180,7 @@ def test_watch_stop_fetch_and_delete(cloud):
 
 
 @pytest.mark.parametrize("settings", [{}, QUEUED, dict(GPU, HOSTS="2"), dict(POD, ENGINE="t5x")])
-def test_a_dry_run_prints_what_would_be_run_and_runs_nothing(cloud, settings):
+def test_a_dry_run_prints_commands_and_runs_none(cloud, settings):
     for words in (["create"], ["setup"], ["run", RECIPE, "--gin.X=a b"], ["watch"], ["stop"], ["fetch"], ["delete"]):
         cloud.answers(queue=["ACTIVE"], states=["READY"])
         asked = cloud.machine(*words, **settings)
@@ -210,7 +210,7 @@ def test_evaluation_recipes(cloud):
 @pytest.mark.parametrize(
     ("words", "settings", "message"),
     [
-        ("", {}, "'' is no command; use create, setup, run, watch, stop, fetch, delete, state or job"),
+        ("", {}, "'' is not a command; use create, setup, run, watch, stop, fetch, delete, state or job"),
         ("create", dict(NAME=""), "NAME is not set; export NAME=... or write it into tpu_scripts/config.sh"),
         ("setup", dict(ZONE=None), "ZONE is not set; export ZONE=... or write it into tpu_scripts/config.sh"),
         ("watch", dict(PROJECT=""), "PROJECT is not set; export PROJECT=... or write it into tpu_scripts/config.sh"),
@@ -219,26 +219,26 @@ def test_evaluation_recipes(cloud):
             dict(ACCELERATOR=""),
             "ACCELERATOR is not set; export ACCELERATOR=... or write it into tpu_scripts/",
         ),
-        ("create", dict(ACCELERATOR="v5e-16"), "ACCELERATOR=v5e-16 has another name in gcloud; use v5litepod-16"),
-        ("create", dict(ACCELERATOR="v4"), "ACCELERATOR=v4 is no TPU type; give one like v4-8 or v5litepod-16"),
-        ("create", dict(ACCELERATOR="v9-8"), "ACCELERATOR=v9-8 is not known here; set VERSION to its runtime version"),
-        ("create", dict(SPOT="yes"), "SPOT=yes is neither 0 nor 1"),
-        ("create", dict(KIND="cpu"), "KIND=cpu is not known; use tpu or gpu"),
+        ("create", dict(ACCELERATOR="v5e-16"), "ACCELERATOR=v5e-16 is called otherwise in gcloud; use v5litepod-16"),
+        ("create", dict(ACCELERATOR="v4"), "ACCELERATOR=v4 is not a TPU type; give one like v4-8 or v5litepod-16"),
+        ("create", dict(ACCELERATOR="v9-8"), "ACCELERATOR=v9-8 is unknown; set VERSION to its runtime version"),
+        ("create", dict(SPOT="yes"), "SPOT=yes must be 0 or 1"),
+        ("create", dict(KIND="cpu"), "KIND=cpu is unknown; use tpu or gpu"),
         ("create", dict(GPU, QUEUED="1"), "QUEUED=1 is for TPUs alone; unset it, or use KIND=tpu"),
-        ("create", dict(HOSTS="2"), "HOSTS=2 is for KIND=gpu; a TPU's ACCELERATOR tells its hosts"),
-        ("create", dict(GPU, HOSTS="two"), "HOSTS=two is no positive whole number"),
-        ("setup", dict(ENGINE="t5"), "ENGINE=t5 is not known; use builtin or t5x"),
-        ("setup", dict(CUDA="12"), "CUDA=12 is not known; use cuda12 or cuda13"),
+        ("create", dict(HOSTS="2"), "HOSTS=2 is for KIND=gpu; a TPU's ACCELERATOR determines its hosts"),
+        ("create", dict(GPU, HOSTS="two"), "HOSTS=two must be a positive integer"),
+        ("setup", dict(ENGINE="t5"), "ENGINE=t5 is unknown; use builtin or t5x"),
+        ("setup", dict(CUDA="12"), "CUDA=12 is unknown; use cuda12 or cuda13"),
         ("setup", dict(PYTHON_VERSION="3.10"), "PYTHON_VERSION=3.10 is not supported; use 3.11 or 3.12"),
-        ("run", {}, "RECIPE= is no recipe; give a file like gin/medium_small.gin"),
+        ("run", {}, "RECIPE= is not a recipe; give a file like gin/medium_small.gin"),
         ("run gin/no.gin", {}, "RECIPE=gin/no.gin is not in {root}; give a path from there, like gin/medium_small.gin"),
-        (f"run {RECIPE}", dict(MODEL_DIR=""), "MODEL_DIR is not set; give the run's folder, like gs://BUCKET/RUN"),
+        (f"run {RECIPE}", dict(MODEL_DIR=""), "MODEL_DIR is not set; give the run's directory, like gs://BUCKET/RUN"),
         (
             f"run {RECIPE}",
             dict(MODEL_DIR="run"),
-            "MODEL_DIR=run means nothing on a host; give gs://bucket/path (lower case) or an ",
+            "MODEL_DIR=run is not a path on a host; give gs://bucket/path (lower case) or an ",
         ),
-        (f"run {RECIPE}", dict(EXPLAINFT_T5_VOCAB="~/m"), "EXPLAINFT_T5_VOCAB=~/m means nothing on a host; give gs://"),
+        (f"run {RECIPE}", dict(EXPLAINFT_T5_VOCAB="~/m"), "EXPLAINFT_T5_VOCAB=~/m is not a path on a host; give gs://"),
         (
             f"run {RECIPE}",
             dict(POD, MODEL_DIR="/tmp/run"),
@@ -247,23 +247,23 @@ def test_evaluation_recipes(cloud):
         (
             "run gin/eval_small.gin",
             dict(POD, ENGINE="t5x"),
-            "RECIPE=gin/eval_small.gin does not train, which ENGINE=t5x does on one host alone; use ENGINE=builtin, or",
+            "RECIPE=gin/eval_small.gin evaluates or infers, which ENGINE=t5x does on one host only; use ENGINE=builtin, or",
         ),
-        ("setup", dict(MODEL_DIR="gs://My_Bucket/run"), "MODEL_DIR=gs://My_Bucket/run means nothing on a host; give "),
+        ("setup", dict(MODEL_DIR="gs://My_Bucket/run"), "MODEL_DIR=gs://My_Bucket/run is not a path on a host; give "),
         (
             "setup",
             dict(MODEL_DIR="gs://b//run"),
-            "MODEL_DIR=gs://b//run means nothing on a host; give gs://bucket/path",
+            "MODEL_DIR=gs://b//run is not a path on a host; give gs://bucket/path",
         ),
         (
             "setup",
             dict(EXPLAINFT_CACHE_DIR="gs:///c"),
-            "EXPLAINFT_CACHE_DIR=gs:///c means nothing on a host; give gs:/",
+            "EXPLAINFT_CACHE_DIR=gs:///c is not a path on a host; give gs:/",
         ),
-        ("fetch", dict(MODEL_DIR=""), "MODEL_DIR is not set; give the run's folder"),
+        ("fetch", dict(MODEL_DIR=""), "MODEL_DIR is not set; give the run's directory"),
     ],
 )
-def test_mistakes(cloud, words, settings, message):
+def test_user_errors(cloud, words, settings, message):
     run = cloud.run("machine.sh", *words.split(), **settings, expected=2)
     assert run.stderr.startswith("machine.sh: error: " + message.format(root=cloud.checkout))
     assert run.stderr.count("\n") == 1 and not run.stdout and not cloud.calls()

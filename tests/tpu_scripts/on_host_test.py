@@ -1,4 +1,4 @@
-"""on_host.sh: a run's life on a host, and what arrives there."""
+"""on_host.sh: the life cycle of a run on a host, and its arguments."""
 
 import os
 import re
@@ -46,7 +46,7 @@ FLAGS = "--implicit-dirs --rename-dir-limit=200000 --kernel-list-cache-ttl-secs=
 LONG = 'trap "echo saved; exit 0" TERM; echo "at work"; for _ in {1..1200}; do read -r -t 0.05 <> <(:) || true; done\n'
 
 
-def test_values_reach_the_program_as_they_are(cloud):
+def test_values_reach_the_program_unchanged(cloud):
     cloud.hosts(2)
     odd = 'it\'s "two" words; $(touch x) \\ & *'
     values = dict(
@@ -80,7 +80,7 @@ def test_values_reach_the_program_as_they_are(cloud):
         ]
 
 
-def test_the_folders_that_are_written_lie_in_mounts(cloud):
+def test_output_directories_are_in_mounts(cloud):
     cloud.hosts(1)
     there = {
         "--gin.MODEL_DIR=gs://b": "--gin.MODEL_DIR=/mnt/explainft/b",
@@ -99,7 +99,7 @@ def test_the_folders_that_are_written_lie_in_mounts(cloud):
     assert [line.split()[-1] for line in lines_of(cloud, 0, "mounts")] == [f"/mnt/explainft/{name}" for name in "bei"]
 
 
-def test_t5x_has_buckets_as_they_are(cloud):
+def test_t5x_gets_bucket_urls(cloud):
     cloud.hosts(1)
     write_program(
         cloud.host(0) / "explainft_env/bin/python", '#!/usr/bin/env bash\nprintf "%s\\n" "$@" >"$HOME/seen"\n'
@@ -110,7 +110,7 @@ def test_t5x_has_buckets_as_they_are(cloud):
     assert not lines_of(cloud, 0, "mounts") and not lines_of(cloud, 0, "as_root")
 
 
-def test_buckets_are_mounted_once_and_anew_after_a_reboot(cloud):
+def test_buckets_are_mounted_once_per_boot(cloud):
     cloud.hosts(1)
     (cloud.host(0) / "locked").write_text("")  # as by the updates of a machine that was just made
     (cloud.programs / "gcsfuse").rename(cloud.folder / "gcsfuse")
@@ -153,12 +153,12 @@ def test_buckets_are_mounted_once_and_anew_after_a_reboot(cloud):
     assert lines_of(cloud, 0, "as_root") == [*as_root, *folders[3:]]
 
 
-def test_a_bucket_that_may_not_be_used(cloud):
+def test_a_bucket_without_access(cloud):
     cloud.hosts(1)
     for words in (["mount", "forbidden"], ["start", "builtin", "train", "--gin.MODEL_DIR=gs://forbidden/run"]):
         error = on_host(cloud, *words, expected=2).stderr
         assert error.startswith(
-            "on_host.sh: error: gs://forbidden was not mounted (403: no access); create it, or let "
+            "on_host.sh: error: gs://forbidden cannot be mounted (403: no access); create it, or give "
         )
         assert error.count("\n") == 1 and not (cloud.host(0) / "seen").exists() and job(cloud) == "absent"
     (cloud.programs / "gcsfuse").unlink()
@@ -166,7 +166,7 @@ def test_a_bucket_that_may_not_be_used(cloud):
     assert "neither gcsfuse 3 nor apt-get" in on_host(cloud, "mount", "b", expected=2).stderr
 
 
-def test_a_run_outlives_its_connection_and_is_alone(cloud):
+def test_a_run_outlives_its_connection_and_is_exclusive(cloud):
     cloud.hosts(1)
     (cloud.host(0) / "job.sh").write_text(LONG)
     assert job(cloud) == "absent"
@@ -207,7 +207,7 @@ def test_how_a_run_ended(cloud):
 
 
 @pytest.mark.parametrize("engine", ["builtin", "t5x"])
-def test_what_setup_runs_on_a_host(cloud, engine):
+def test_setup_on_a_host(cloud, engine):
     cloud.hosts(1)
     host = cloud.host(0)
     note = '#!/usr/bin/env bash\necho "${0##*/} $* ${ACCELERATOR-} ${T5X_DIR-}" >>"$HOME/notes"\n'

@@ -71,14 +71,14 @@ def test_accelerators(tmp_path, accelerator):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"ACCELERATOR": "rocm", "DRY_RUN": "1"}, "ACCELERATOR=rocm is not known; use cpu, tpu, cuda12 or cuda13"),
-        ({"DRY_RUN": "yes"}, "DRY_RUN=yes is neither 0 nor 1"),
-        ({"PYTHON": "/no/python", "DRY_RUN": "0"}, "PYTHON=/no/python is no command; name an interpreter"),
-        ({"PYTHON": "/no/python"}, "PYTHON=/no/python is no command; name an interpreter"),
+        ({"ACCELERATOR": "rocm", "DRY_RUN": "1"}, "ACCELERATOR=rocm is unknown; use cpu, tpu, cuda12 or cuda13"),
+        ({"DRY_RUN": "yes"}, "DRY_RUN=yes must be 0 or 1"),
+        ({"PYTHON": "/no/python", "DRY_RUN": "0"}, "PYTHON=/no/python is not an executable; give an interpreter"),
+        ({"PYTHON": "/no/python"}, "PYTHON=/no/python is not an executable; give an interpreter"),
         ({"PYTHON": "bash"}, "git is missing; install it with the system's packages"),
     ],
 )
-def test_mistakes(tmp_path, settings, message):
+def test_user_errors(tmp_path, settings, message):
     run = setup(tmp_path, **settings)
     assert (run.returncode, run.stdout, run.stderr) == (2, "", f"setup_t5x.sh: error: {message}\n")
 
