@@ -130,6 +130,7 @@ def test_the_wheel_s_recipes_train_in_any_directory(clean, guide_blocks):
         "MODEL_DIR": "run",
         "MIXTURE_OR_TASK_MODULE": "my_tasks",
         "MIXTURE_OR_TASK_NAME": "my_answer_first",
+        "EVAL_MIXTURE": "my_answer_first_eval",
         "TRAIN_STEPS": 2,
         "WARMUP_STEPS": 1,
         "BATCH_SIZE": 4,
@@ -140,3 +141,5 @@ def test_the_wheel_s_recipes_train_in_any_directory(clean, guide_blocks):
     flags = [f"--gin.{name}={value}" for name, value in settings.items()]
     clean("explainft", "train", "--gin_file=gin/medium_tiny.gin", *flags)
     assert (clean.folder / "run" / "checkpoints" / "checkpoint_2").is_dir()
+    clean("explainft", "eval", "run", "--num_examples", "4")
+    assert (clean.folder / "run" / "inference_eval" / "my_answer_first_eval-metrics.jsonl").is_file()
