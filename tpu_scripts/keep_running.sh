@@ -2,7 +2,7 @@
 # Keeps a run going on a preemptible machine: creates the machine, sets it up and starts the run; after a preemption,
 # deletes what is left and starts again. The run resumes from the latest checkpoint in MODEL_DIR, a bucket that the
 # hosts mount as a directory for the built-in engine. On SIGTERM, from stop or from a host that shuts down, that engine
-# saves and exits; otherwise at most CHECKPOINT_PERIOD steps are lost.
+# saves and exits with 143; otherwise at most CHECKPOINT_PERIOD steps are lost.
 #
 #   SPOT=1 tpu_scripts/keep_running.sh RECIPE [FLAG...]    # settings and flags as for machine.sh run
 #

@@ -113,14 +113,15 @@ supervise() {
     local command=("${environment}/bin/explainft" "${program}")
     [[ ${engine} == builtin ]] || command=("${environment}/bin/python" "${HOME}/t5x/t5x/${program}.py")
     shift 2
-    # A preempted run and a complete one may exit with the same code, so this shell records SIGTERM.
-    # stop below, or a host that shuts down, sends it to this shell and to the program.
+    # A preempted run of the built-in engine exits with 128 + the signal; one of T5X may exit with 0, so this shell
+    # records SIGTERM. stop below, or a host that shuts down, sends it to this shell and to the program.
     trap 'stopped=1' TERM # runs once the program has ended
     date '+==== %F %T %Z: start'
     (
         echo "$$ ${BASHPID}" >"${job}/pids"
         exec "${command[@]}" "$@"
     ) || code=$?
+    [[ ${engine} != builtin || ! ${code} =~ ^(129|130|143)$ ]] || stopped=1
     date "+==== %F %T %Z: ${stopped:+stopped, }exit code ${code}"
     if [[ -z ${stopped} ]]; then
         if [[ ${code} == 0 ]]; then echo finished; else echo "failed ${code}"; fi >"${job}/result"

@@ -1,6 +1,7 @@
 """`explainft train`: trains from a recipe."""
 
 import argparse
+import sys
 
 from explainft.cli.flags import add_command, add_data_dir, split_list
 from explainft.cli.host_flags import add_hosts, connect_hosts
@@ -28,9 +29,11 @@ def run(args: argparse.Namespace) -> None:
         from explainft.training import train
 
         check_memory(recipe.bindings(train.train)["config"])
-        recipe.build(train.train)(
+        stopped_by = recipe.build(train.train)(
             config_text=recipe.config_text,
             tfds_data_dir=args.tfds_data_dir,
             seqio_additional_cache_dirs=split_list(args.seqio_additional_cache_dirs),
             profile=args.profile,
         )
+    if stopped_by:  # the run is saved and not complete: `train && eval` must not go on
+        sys.exit(128 + stopped_by)

@@ -29,6 +29,7 @@ class StopSignal:
         self._calls = 0
         self._everywhere = False
         self._before: dict[signal.Signals, Any] = {}
+        self._terminals = [fd for fd in (1, 2) if os.isatty(fd)]
 
     def __enter__(self) -> "StopSignal":
         if threading.current_thread() is threading.main_thread():  # elsewhere Python receives no signals
@@ -46,6 +47,8 @@ class StopSignal:
         if number == self._received == signal.SIGINT:
             raise KeyboardInterrupt
         self._received = signal.Signals(number)
+        if number == signal.SIGHUP:
+            _mute(self._terminals)
         if jax.process_count() > 1:
             os.kill(os.getpid(), signal.SIGTERM)  # the only signal that the service receives
 
@@ -70,3 +73,11 @@ class StopSignal:
         """Raises Stopped where `requested`: to be called between two batches of an evaluation."""
         if self.requested():
             raise Stopped
+
+
+def _mute(terminals: list[int]) -> None:
+    """A terminal that was closed refuses every write: a line of a log must not keep the run from saving."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    for terminal in terminals:
+        os.dup2(devnull, terminal)
+    os.close(devnull)

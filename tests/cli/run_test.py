@@ -2,11 +2,17 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import types
 from pathlib import Path
 
+import pytest
+
+from explainft.cli import train
 from explainft.cli.main import main
+from explainft.recipes import machine_memory
 from tests.cli.conftest import RECIPE, SMALL
 from tests.helpers.command import outcome
 
@@ -103,3 +109,15 @@ def test_complete_run_prints_one_line(trained, tiny_data_dir, capfd):
     finished = [f"--gin.MODEL_DIR={trained}", *(f"--gin.{name}={value}" for name, value in SMALL.items())]
     main(["train", RECIPE, *finished, "--tfds_data_dir", tiny_data_dir])
     assert capfd.readouterr() == ("", f"{trained} is complete at step 2: nothing to train\n")
+
+
+def test_train_exits_with_its_signal(monkeypatch):
+    """So that `train && eval` does not evaluate half a run."""
+    recipe = types.SimpleNamespace(
+        bindings=lambda function: {"config": None}, build=lambda function: lambda **_: signal.SIGINT, config_text=str
+    )
+    monkeypatch.setattr(train, "load_recipe", lambda *_: recipe)
+    monkeypatch.setattr(machine_memory, "check_memory", lambda _: None)
+    with pytest.raises(SystemExit) as caught:
+        main(["train", RECIPE])
+    assert caught.value.code == 130

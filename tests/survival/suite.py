@@ -25,9 +25,9 @@ PHASES = ("starting", "training", "saving", "evaluating")
 
 
 class Victim:
-    """A run in a process of its own; see victim.py."""
+    """A run in a process of its own, with a `terminal` where one is given; see victim.py."""
 
-    def __init__(self, base: Path, name: str, data_dir: str, **changes: Any):
+    def __init__(self, base: Path, name: str, data_dir: str, terminal: int | None = None, **changes: Any):
         self.folder = base / name
         self._diary = base / f"{name}.diary"
         self._diary.write_text("")
@@ -42,7 +42,10 @@ class Victim:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.survival.victim", json.dumps(settings)],
             cwd=ROOT,
-            stderr=self._errors,
+            stdin=terminal,
+            stdout=terminal,
+            stderr=self._errors if terminal is None else terminal,
+            preexec_fn=None if terminal is None else lambda: os.login_tty(terminal),
             env={**os.environ, "EXPLAINFT_CACHE_DIR": os.environ.get("EXPLAINFT_CACHE_DIR", str(base / "cache"))},
         )
 

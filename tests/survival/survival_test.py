@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import os
+import pty
 import random
 import re
 import shutil
@@ -27,7 +28,7 @@ from explainft.evaluation import loss_evaluation, prediction_files
 from explainft.evaluation.evaluate import EvaluationConfig
 from explainft.generation import batching, decoding
 from explainft.model.parameters import named_leaves
-from explainft.training import optimizers
+from explainft.training import optimizers, preemption
 from explainft.training.config import DatasetConfig
 from explainft.training.run_directory import RunDirectory, locked
 from explainft.training.train_state import abstract_state
@@ -48,7 +49,7 @@ def run(folder, data_dir, **changes):
         schedule=RATE,
         train_steps=10,
     )
-    victim.run(folder, data_dir, **{**settings, **changes})
+    return victim.run(folder, data_dir, **{**settings, **changes})
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -114,6 +115,7 @@ def go_on_equal(folder, data_dir, undisturbed):
     [
         (signal.SIGTERM, Batches, "__getitem__", 7, 7, 7),
         (signal.SIGTERM, Checkpointer, "save", 1, 5, 2),
+        (signal.SIGHUP, Batches, "__getitem__", 7, 7, 7),
         (signal.SIGTERM, loss_evaluation, "_loss_sums", 1, 6, 1),
         (signal.SIGINT, decoding, "_prefill_jit", 1, 6, 1),  # of two batches, one at a time
         (signal.SIGTERM, decoding, "_prefill_jit", 3, 10, 3),  # in the last evaluation
@@ -122,26 +124,39 @@ def go_on_equal(folder, data_dir, undisturbed):
 def test_a_signal_saves_and_the_resumed_run_ends_the_same(
     undisturbed, tmp_path, tiny_data_dir, monkeypatch, capsys, number, owner, name, call, step, calls_in_all
 ):
-    handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
+    handlers = [signal.getsignal(n) for n in preemption.SIGNALS]
     with monkeypatch.context() as patch:
         patch.setattr(batching, "CONCURRENT_BATCHES", 1)
         calls = at_call(patch, owner, name, call, lambda: signal.raise_signal(number))
-        run(tmp_path, tiny_data_dir)
+        assert run(tmp_path, tiny_data_dir) == number
         assert len(calls) == calls_in_all  # what was under way is given up
     assert suite.newest_complete(tmp_path) == step
-    line = f"{number.name}: step {step} is saved; the same command goes on from it\n"
+    line = f"{number.name}: step {step} is saved; rerun the same command to resume\n"
     assert capsys.readouterr().err.endswith(line)
-    assert handlers == [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
+    assert handlers == [signal.getsignal(n) for n in preemption.SIGNALS]
     go_on_equal(tmp_path, tiny_data_dir, undisturbed)
 
 
-def test_a_process_that_is_told_to_stop_exits_with_0(tmp_path, tiny_data_dir):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_process_exits_with_its_signal(tmp_path, tiny_data_dir, number):
     process = suite.Victim(tmp_path, "run", tiny_data_dir)
     assert process.runs_until("training")
-    status, errors = process.end(signal.SIGTERM)
+    status, errors = process.end(number)
     step = suite.newest_complete(process.folder)
-    assert (status, errors.strip().splitlines()[-1].split(";")[0]) == (0, f"SIGTERM: step {step} is saved")
+    last_line = errors.strip().splitlines()[-1].split(";")[0]
+    assert (status, last_line) == (128 + number, f"{number.name}: step {step} is saved")
     assert 0 < step < victim.STEPS
+
+
+def test_a_closed_terminal_saves(tmp_path, tiny_data_dir):
+    """As an SSH session that ends: SIGHUP, and from then on every write to the terminal fails."""
+    ours, its = pty.openpty()
+    process = suite.Victim(tmp_path, "run", tiny_data_dir, terminal=its)
+    os.close(its)
+    assert process.runs_until("training")
+    os.close(ours)
+    assert process.end()[0] == 128 + signal.SIGHUP
+    assert 0 < suite.newest_complete(process.folder) < victim.STEPS
 
 
 def test_killed_at_random_moments(tmp_path, tiny_data_dir):

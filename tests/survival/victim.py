@@ -7,6 +7,7 @@ compiled programs), and `changes` to the fields of train().
 import functools
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -42,7 +43,7 @@ EVAL_TASK = "explained_tiny_short_eval_validation_compact"
 STEPS = 30
 
 
-def run(folder: Path, data_dir: str, **changes) -> None:
+def run(folder: Path, data_dir: str, **changes) -> signal.Signals | None:
     settings = dict(
         model=T5(MODEL),
         optimizer=optimizers.adamw,
@@ -54,7 +55,7 @@ def run(folder: Path, data_dir: str, **changes) -> None:
         log_period=3,
         seed=1,
     )
-    start(folder, data_dir, changes.pop("train_steps", STEPS), **{**settings, **changes})
+    return start(folder, data_dir, changes.pop("train_steps", STEPS), **{**settings, **changes})
 
 
 def telling(diary: Path) -> None:
@@ -115,7 +116,9 @@ if __name__ == "__main__":
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     telling(Path(settings["diary"]))
     try:
-        run(Path(settings["folder"]), settings["data"], **settings.get("changes", {}))
+        stopped_by = run(Path(settings["folder"]), settings["data"], **settings.get("changes", {}))
     except UserError as e:  # as explainft.cli.main does it
         print(f"explainft: error: {e.line}", file=sys.stderr)
         sys.exit(2)
+    if stopped_by:  # as explainft.cli.train does it
+        sys.exit(128 + stopped_by)

@@ -43,7 +43,9 @@ FLAGS = "--implicit-dirs --rename-dir-limit=200000 --kernel-list-cache-ttl-secs=
     "--metadata-cache-ttl-secs=0 --metadata-cache-negative-ttl-secs=0"
 )
 # At most a minute, should a test leave it behind.
-LONG = 'trap "echo saved; exit 0" TERM; echo "at work"; for _ in {1..1200}; do read -r -t 0.05 <> <(:) || true; done\n'
+LONG = (
+    'trap "echo saved; exit 143" TERM; echo "at work"; for _ in {1..1200}; do read -r -t 0.05 <> <(:) || true; done\n'
+)
 
 
 def test_values_reach_the_program_unchanged(cloud):
@@ -180,13 +182,17 @@ def test_a_run_outlives_its_connection_and_is_exclusive(cloud):
     assert job(cloud) == "running"
     assert "a run is in progress here" in on_host(cloud, "start", "builtin", "train", expected=2).stderr
     on_host(cloud, "stop")
-    # It exits with 0, as a complete run does; that it was told to stop makes the difference.
-    assert job(cloud) == "stopped" and "saved\n" in log.read_text() and "stopped, exit code 0" in log.read_text()
+    assert job(cloud) == "stopped" and "saved\n" in log.read_text() and "stopped, exit code 143" in log.read_text()
 
 
 def test_how_a_run_ended(cloud):
     cloud.hosts(1)
-    for lines, outcome in (("", "finished"), ("exit 3\n", "failed 3"), ("kill -SEGV $$\n", "failed 139")):
+    for lines, outcome in (
+        ("", "finished"),
+        ("exit 3\n", "failed 3"),
+        ("kill -SEGV $$\n", "failed 139"),
+        ("exit 143\n", "stopped"),
+    ):
         (cloud.host(0) / "job.sh").write_text(lines)
         on_host(cloud, "start", "builtin", "train")
         wait_for(lambda outcome=outcome: job(cloud) == outcome)
