@@ -1,64 +1,46 @@
-"""A SentencePiece model as the tokenizer.json of Hugging Face's tokenizers, with the same ids for the same text."""
+"""A SentencePiece model as a tokenizer.json for Hugging Face's tokenizers, with the same ids for the same text."""
 
-import base64
 import json
 from pathlib import Path
 from typing import Any
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from explainft.core.errors import UserError
 from explainft.data.vocabulary import EOS_ID, Vocabulary
 
 PAD, EOS, UNK = 0, EOS_ID, 2
 UNIGRAM = 1  # in SentencePiece's TrainerSpec.ModelType
+SPACE = "▁"
 
 
-def write(folder: Path, vocabulary: Vocabulary, extra_ids: int) -> None:
-    """tokenizer.json and tokenizer_config.json for a vocabulary of the unigram kind, which T5's and ours are."""
+def write(directory: Path, vocabulary: Vocabulary, extra_ids: int) -> None:
+    """Writes tokenizer.json and tokenizer_config.json for a unigram vocabulary, as T5's is.
+
+    `extra_ids`: the number of sentinels that the vocabulary adds to its SentencePiece model. Raises UserError for a
+    model of another kind.
+    """
     model = vocabulary.proto
     if model.trainer_spec.model_type != UNIGRAM:
-        raise UserError(f"{vocabulary.path} is no unigram model; give a vocabulary of the kind that T5 has")
-    pieces = [_piece(piece.piece) for piece in model.pieces]
-    special = [PAD, EOS, UNK, *(i for i, piece in enumerate(pieces) if piece.startswith("<extra_id_"))]
-    spaces = model.normalizer_spec
-    described = {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [
-            {
-                "id": i,
-                "content": pieces[i],
-                "single_word": False,
-                "lstrip": False,
-                "rstrip": False,
-                "normalized": False,
-                "special": True,
-            }
-            for i in special
-        ],
-        "normalizer": _normalizer(spaces),
-        # Not split at spaces: a piece may hold several words, as a whole phrase of the compact vocabulary does.
-        "pre_tokenizer": _metaspace(spaces.add_dummy_prefix),
-        "post_processor": {
-            "type": "TemplateProcessing",
-            "single": [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": pieces[EOS], "type_id": 0}}],
-            "pair": [
-                {"Sequence": {"id": "A", "type_id": 0}},
-                {"SpecialToken": {"id": pieces[EOS], "type_id": 0}},
-                {"Sequence": {"id": "B", "type_id": 0}},
-                {"SpecialToken": {"id": pieces[EOS], "type_id": 0}},
-            ],
-            "special_tokens": {pieces[EOS]: {"id": pieces[EOS], "ids": [EOS], "tokens": [pieces[EOS]]}},
-        },
-        "decoder": _metaspace(spaces.add_dummy_prefix),
-        "model": {
-            "type": "Unigram",
-            "unk_id": UNK,
-            "vocab": [[name, piece.score] for name, piece in zip(pieces, model.pieces, strict=True)],
-            "byte_fallback": False,
-        },
-    }
-    (folder / "tokenizer.json").write_text(json.dumps(described, ensure_ascii=False) + "\n", encoding="utf-8")
+        raise UserError(f"{vocabulary.path} must be a unigram model, as T5's is; choose another vocabulary")
+    pieces = [_token(piece.piece) for piece in model.pieces]
+    scored = [(name, piece.score) for name, piece in zip(pieces, model.pieces, strict=True)]
+    tokenizer = Tokenizer(models.Unigram(scored, unk_id=UNK, byte_fallback=False))
+    special = [PAD, EOS, UNK, *(i for i, name in enumerate(pieces) if name.startswith("<extra_id_"))]
+    tokenizer.add_special_tokens([AddedToken(pieces[i], special=True, normalized=False) for i in special])
+    normalizer = _normalizer(model.normalizer_spec)
+    if normalizer is not None:
+        tokenizer.normalizer = normalizer
+    # Not split at spaces: a piece may hold several words, as a whole phrase of the compact vocabulary does.
+    scheme = "always" if model.normalizer_spec.add_dummy_prefix else "never"
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(SPACE, prepend_scheme=scheme, split=False)
+    tokenizer.decoder = decoders.Metaspace(SPACE, prepend_scheme=scheme, split=False)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"$A {pieces[EOS]}",
+        pair=f"$A {pieces[EOS]} $B {pieces[EOS]}",
+        special_tokens=[(pieces[EOS], EOS)],
+    )
+    tokenizer.save(str(directory / "tokenizer.json"))
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "pad_token": pieces[PAD],
@@ -67,24 +49,18 @@ def write(folder: Path, vocabulary: Vocabulary, extra_ids: int) -> None:
         "extra_ids": extra_ids,
         "clean_up_tokenization_spaces": False,
     }
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
+    (directory / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
 
 
-def _piece(name: str) -> str:
-    return name.removeprefix("▁") if name.startswith("▁<extra_id_") else name
+def _token(piece: str) -> str:
+    return piece.removeprefix(SPACE) if piece.startswith(f"{SPACE}<extra_id_") else piece
 
 
-def _metaspace(prefix: bool) -> dict[str, Any]:
-    scheme = "always" if prefix else "never"
-    return {"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": False}
-
-
-def _normalizer(spec: Any) -> dict[str, Any] | None:
-    steps: list[dict[str, Any]] = []
+def _normalizer(spec: Any) -> Any:
+    """Returns the normalizer of a SentencePiece NormalizerSpec; None where it changes nothing."""
+    steps: list[Any] = []
     if spec.name != "identity" and spec.precompiled_charsmap:
-        charsmap = base64.b64encode(spec.precompiled_charsmap).decode()
-        steps.append({"type": "Precompiled", "precompiled_charsmap": charsmap})
+        steps.append(normalizers.Precompiled(spec.precompiled_charsmap))
     if spec.remove_extra_whitespaces:
-        steps.append({"type": "Strip", "strip_left": True, "strip_right": True})
-        steps.append({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "})
-    return {"type": "Sequence", "normalizers": steps} if steps else None
+        steps += [normalizers.Strip(left=True, right=True), normalizers.Replace(Regex(" {2,}"), " ")]
+    return normalizers.Sequence(steps) if steps else None
