@@ -1,4 +1,4 @@
-"""Checkpoints in and out: what lies in a folder is recognised, and any of it can become any other."""
+"""Converting checkpoints: the format of a directory is recognized, and written as another one."""
 
 import dataclasses
 import os
@@ -12,67 +12,68 @@ from etils import epath
 from tqdm import tqdm
 
 from explainft.checkpoints import hugging_face, integrity, run_checkpoint, t5x
-from explainft.checkpoints.weights import Weights, check_network
+from explainft.checkpoints.weights import Weights, check_parameters
 from explainft.core import tensorflow_setup
 from explainft.core.errors import UserError, require_name
 from explainft.data.vocabulary import Vocabulary
+from explainft.model.config import T5Config
 from explainft.model.layers import RELPOS_MAX_DISTANCE
 
 WRITERS = {"hf": hugging_face.write, "t5x": t5x.write}
 EXPECTED = (
-    "a run of explainft (checkpoints/), a T5X checkpoint (a msgpack file `checkpoint` or a folder state/), "
-    "or a Hugging Face folder (config.json with model.safetensors or pytorch_model.bin)"
+    "a run of explainft (checkpoints/), a T5X checkpoint (a msgpack file `checkpoint` or a directory state/), "
+    "or a Hugging Face directory (config.json with model.safetensors or pytorch_model.bin)"
 )
 
 
 def open_weights(path: str, step: int | str | None = None) -> Weights:
-    """The checkpoint at a local path or gs:// address, whatever its format.
+    """Opens the checkpoint at a local path or gs:// address, in any known format.
 
-    The folder of a run of ours or of T5X stands for its newest checkpoint, unless a step is given. Raises UserError
-    where it is none of the known formats.
+    The directory of a run of explainft or T5X stands for its latest checkpoint, unless a step is given. Raises
+    UserError where the format is unknown.
     """
     require_name(checkpoint=path)
-    folder, inside = _list(path)
+    directory, inside = _list(path)
     try:
-        found = _recognise(path, folder, inside, step)
+        found = _recognize(path, directory, inside, step)
     except UserError:
         raise
-    except Exception as e:  # every library has its own error for a damaged file
+    except Exception as e:  # every library has its own error for a corrupt file
         raise UserError(f"cannot read {path} ({_line(e)}); copy the checkpoint again") from e
-    return _guarded(found)
+    return _name_read_errors(found)
 
 
-def _recognise(path: str, folder: epath.Path, inside: list[str], step: int | str | None) -> Weights:
-    local = Path(folder).absolute()
+def _recognize(path: str, directory: epath.Path, inside: list[str], step: int | str | None) -> Weights:
+    local = Path(directory).absolute()
     if "checkpoints" in inside:
         return run_checkpoint.open_run(_local(path, local), step)
-    one = {"params", "meta"} <= set(inside)  # checkpoint_<step> of ours
-    if step is not None and (one or hugging_face.recognises(local) or t5x.recognises(folder)):
-        raise UserError(f"{path} is one checkpoint; give --step with the folder of a run")
+    one = {"params", "meta"} <= set(inside)  # checkpoint_<step> of explainft
+    if step is not None and (one or hugging_face.recognizes(local) or t5x.recognizes(directory)):
+        raise UserError(f"{path} is one checkpoint; give --step with the directory of a run")
     if one:
         if not _is_step(local.name) or local.parent.name != "checkpoints":
             raise UserError(f"{path} is a checkpoint outside of its run; give RUN/checkpoints/checkpoint_STEP")
         return run_checkpoint.open_run(_local(path, local).parent.parent, int(local.name.removeprefix("checkpoint_")))
-    if "config.json" in inside and hugging_face.recognises(_local(path, local)):
+    if "config.json" in inside and hugging_face.recognizes(_local(path, local)):
         return hugging_face.read(local)
     steps = sorted(int(name.removeprefix("checkpoint_")) for name in inside if _is_step(name))
-    if steps and not t5x.recognises(folder):
+    if steps and not t5x.recognizes(directory):
         chosen = steps[-1] if step is None else step
         if chosen not in steps:
             raise UserError(f"{path} has no checkpoint of step {chosen}; it has {steps}")
-        folder /= f"checkpoint_{chosen}"
-    if t5x.recognises(folder):
-        return t5x.read(folder)
+        directory /= f"checkpoint_{chosen}"
+    if t5x.recognizes(directory):
+        return t5x.read(directory)
     found = ", ".join(inside[:6]) + (", ..." if len(inside) > 6 else "") if inside else "nothing"
     hint = "; a TensorFlow checkpoint must be converted by T5X first" if "model.ckpt" in found else ""
-    raise UserError(f"{path} holds {found}{hint}; expected is {EXPECTED}")
+    raise UserError(f"{path} holds {found}{hint}; expected {EXPECTED}")
 
 
-def _guarded(weights: Weights) -> Weights:
-    """The same, but an array that cannot be read is named."""
+def _name_read_errors(weights: Weights) -> Weights:
+    """Returns the same weights, whose errors name the array that cannot be read."""
 
-    def guard(read: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
-        def guarded(*name: str) -> np.ndarray:
+    def wrap(read: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+        def read_named(*name: str) -> np.ndarray:
             try:
                 return read(*name)
             except UserError:
@@ -80,33 +81,35 @@ def _guarded(weights: Weights) -> Weights:
             except Exception as e:  # as above
                 raise UserError(f"{weights.origin}: cannot read {'/'.join(name)} ({_line(e)}); copy it again") from e
 
-        return guarded
+        return read_named
 
-    read_slot = None if weights.read_slot is None else guard(weights.read_slot)
-    return dataclasses.replace(weights, read=guard(weights.read), read_slot=read_slot)
+    read_slot = None if weights.read_slot is None else wrap(weights.read_slot)
+    return dataclasses.replace(weights, read=wrap(weights.read), read_slot=read_slot)
 
 
 def _list(path: str) -> tuple[epath.Path, list[str]]:
-    """The folder that is meant, and the names in it."""
+    """Returns the directory of a path, and the names in it."""
     if path.startswith("gs://"):
         tensorflow_setup.import_tensorflow()  # which reads buckets
-    folder = epath.Path(path)
+    directory = epath.Path(path)
     try:
-        if not folder.exists():
-            raise UserError(f"no checkpoint at {path}; expected is {EXPECTED}")
-        if not folder.is_dir():  # T5X also takes the msgpack file itself
-            folder = folder.parent
-        return folder, sorted(entry.name for entry in folder.iterdir())
+        if not directory.exists():
+            raise UserError(f"no checkpoint at {path}; expected {EXPECTED}")
+        if not directory.is_dir():  # T5X also takes the msgpack file itself
+            directory = directory.parent
+        return directory, sorted(entry.name for entry in directory.iterdir())
     except UserError:
         raise
     except Exception as e:  # TensorFlow has errors of its own for a bucket that cannot be reached
-        raise UserError(f"cannot read {path} ({_line(e)}); give a folder that this machine can reach") from e
+        raise UserError(f"cannot read {path} ({_line(e)}); give a directory that this machine can reach") from e
 
 
-def _local(path: str, folder: Path) -> Path:
+def _local(path: str, directory: Path) -> Path:
     if "://" in path:
-        raise UserError(f"{path}: only T5X checkpoints are read from a bucket; copy the folder to this machine first")
-    return folder
+        raise UserError(
+            f"{path}: only T5X checkpoints are read from a bucket; copy the directory to this machine first"
+        )
+    return directory
 
 
 def _is_step(name: str) -> bool:
@@ -125,45 +128,24 @@ def convert(
     dtype: str | None = None,
     vocabulary: Path | None = None,
 ) -> Path:
-    """Writes a checkpoint in another format, "hf" or "t5x"; returns the path to give to its readers.
+    """Writes a checkpoint in another format, "hf" or "t5x"; returns the path of the new one.
 
-    Few parameters are held at a time, however many there are. `dtype`: "float32", "bfloat16" or None, which keeps what
-    is stored. `vocabulary`: a SentencePiece model for the tokenizer of a Hugging Face folder, where the checkpoint does
-    not bring its own.
+    Few parameters are in memory at a time. `dtype`: "float32", "bfloat16" or None, which keeps what is stored.
+    `vocabulary`: a SentencePiece model for the tokenizer of a Hugging Face directory, where the checkpoint has none.
     """
     if destination.exists():
-        raise UserError(f"{destination} exists; name a new folder")
+        raise UserError(f"{destination} exists; choose a new directory")
     found = open_weights(source, step)
     model = found.architecture()
-    check_network(found, model)
+    check_parameters(found, model)
     if vocabulary is not None:
-        size = Vocabulary(vocabulary).size
-        if to != "hf" or size > model.vocab_size:
-            why = f"{size} pieces are more than the network's {model.vocab_size}" if to == "hf" else "it is for --to hf"
-            raise UserError(f"--vocabulary={vocabulary} cannot be used: {why}; leave it out or name another")
+        _check_vocabulary(vocabulary, model, to)
         found = dataclasses.replace(found, vocabulary=vocabulary, extra_ids=0)
-    if to == "hf" and found.vocabulary is None:
-        _note("no tokenizer is written; --vocabulary names a SentencePiece model to make it from")
-    if to == "t5x" and model.relative_attention_max_distance != RELPOS_MAX_DISTANCE:
-        raise UserError(
-            f"{source} has relative_attention_max_distance={model.relative_attention_max_distance}, and T5X's network "
-            f"{RELPOS_MAX_DISTANCE}: use --to hf"
-        )
-    if model.encoder_local_radius is not None:
-        raise UserError(
-            f"{source} has encoder_local_radius={model.encoder_local_radius}, which no T5 of T5X or Hugging Face has; "
-            "the folder of its run is all there is of it"
-        )
-    if to == "t5x" and found.meta.get("output_ids") is not None:
-        _note(
-            f"the run learned {len(found.meta['output_ids'])} of {model.vocab_size} output pieces alone "
-            "(OUTPUT_VOCABULARY=task), and T5X may write the others; decode with explainft, or use --to hf"
-        )
-    if to == "t5x" and found.read_slot is None:
-        _note("no Adafactor slots to write: fresh ones, at step 0; count from there with TRAIN_STEPS_RELATIVE")
+    _check_supported(source, model, to)
+    _report_losses(found, model, to)
     with tqdm(total=len(found.parameters), desc=f"{to} of {source}", unit=" arrays", disable=None) as bar:
         scratch = destination.with_name(f"{destination.name}.{os.getpid()}.incomplete")
-        # T5X takes the step from the folder's name, so the checkpoint stands in one below the destination.
+        # T5X takes the step from the directory's name, so the checkpoint is one level below the destination.
         below = scratch / f"checkpoint_{t5x.written_step(found)}" if to == "t5x" else scratch
         try:
             with integrity.writing(destination):
@@ -172,6 +154,43 @@ def convert(
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     return destination / below.name if to == "t5x" else destination
+
+
+def _check_vocabulary(vocabulary: Path, model: T5Config, to: str) -> None:
+    size = Vocabulary(vocabulary).size
+    if to == "hf" and size <= model.vocab_size:
+        return
+    why = f"its {size} tokens exceed vocab_size={model.vocab_size} of the model" if to == "hf" else "it needs --to hf"
+    raise UserError(f"--vocabulary={vocabulary} cannot be used: {why}; leave it out or choose another")
+
+
+def _check_supported(source: str, model: T5Config, to: str) -> None:
+    """Refuses an architecture that the other format does not have."""
+    if to == "t5x" and model.relative_attention_max_distance != RELPOS_MAX_DISTANCE:
+        raise UserError(
+            f"{source} has relative_attention_max_distance={model.relative_attention_max_distance}, but T5X's model "
+            f"always {RELPOS_MAX_DISTANCE}; use --to hf"
+        )
+    if model.encoder_local_radius is not None:
+        raise UserError(
+            f"{source} has encoder_local_radius={model.encoder_local_radius}, which T5X and Hugging Face do not "
+            "support; decode its run with explainft"
+        )
+
+
+def _report_losses(found: Weights, model: T5Config, to: str) -> None:
+    """Prints what the other format does not keep."""
+    if to == "hf":
+        if found.vocabulary is None:
+            _note("no tokenizer is written; give a SentencePiece model with --vocabulary")
+        return
+    if found.meta.get("output_ids") is not None:
+        _note(
+            f"the run was trained on {len(found.meta['output_ids'])} of {model.vocab_size} output tokens "
+            "(OUTPUT_VOCABULARY=task), and T5X may generate the others; decode with explainft, or use --to hf"
+        )
+    if found.read_slot is None:
+        _note("the checkpoint has no Adafactor slots: they start fresh, at step 0; train on with TRAIN_STEPS_RELATIVE")
 
 
 def _note(text: str) -> None:

@@ -1,4 +1,4 @@
-"""Hugging Face's T5 folders: which of their tensors is which parameter here, reading them and writing them.
+"""Directories of Hugging Face's T5: the names of their tensors, reading and writing.
 
 Covers T5 1.0, T5 1.1 and Flan-T5, which has 1.1's architecture.
 """
@@ -23,18 +23,19 @@ from explainft.data.vocabulary import EOS_ID, Vocabulary
 from explainft.model.config import T5Config
 from explainft.model.layers import RELPOS_BUCKETS, RELPOS_MAX_DISTANCE
 
+MODEL_TYPES = ("t5", "mt5")
 ACTIVATIONS = {"relu": ("relu",), "gated-gelu": ("gelu", "linear"), "gated-silu": ("silu", "linear")}
 EMBEDDING = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")  # one tensor, three names
 OUTPUT = "lm_head.weight"
-# In the files of T5 1.0, and read by nobody: cross-attention has no positions.
+# In the files of T5 1.0, and unused: cross-attention has no position biases.
 IGNORED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
 SHARD_BYTES = 2**30
 
 
 def tensor_names(config: T5Config) -> dict[str, tuple[str, bool]]:
-    """For each parameter's path its tensor in Hugging Face's T5ForConditionalGeneration, and whether it is transposed.
+    """Maps each parameter to its tensor in T5ForConditionalGeneration, and to whether that is transposed.
 
-    Kernels here are [in, out], theirs [out, in]; their table of relative positions is [bucket, head].
+    Kernels are [in, out], Hugging Face's [out, in]; its relative position biases are [bucket, head].
     """
     names = {"token_embedder/embedding": (EMBEDDING[0], False)}
     for stack, layers in (("encoder", config.num_encoder_layers), ("decoder", config.num_decoder_layers)):
@@ -65,51 +66,51 @@ def _layer(ours: str, theirs: str, decoder: bool, config: T5Config) -> dict[str,
     return names
 
 
-def recognises(folder: Path) -> bool:
-    return (folder / "config.json").is_file() and bool(_weight_files(folder))
+def recognizes(directory: Path) -> bool:
+    return (directory / "config.json").is_file() and bool(_weight_files(directory))
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    """The files of one format; safetensors where a folder has both. An index says which belong to it."""
+def _weight_files(directory: Path) -> list[Path]:
+    """Returns the files of one format, by their index; safetensors where a directory has both."""
     for stem, suffix in (("model", "safetensors"), ("pytorch_model", "bin")):
-        index = folder / f"{stem}.{suffix}.index.json"
+        index = directory / f"{stem}.{suffix}.index.json"
         if index.is_file():
-            return [folder / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
-        if (folder / f"{stem}.{suffix}").is_file():
-            return [folder / f"{stem}.{suffix}"]
+            return [directory / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+        if (directory / f"{stem}.{suffix}").is_file():
+            return [directory / f"{stem}.{suffix}"]
     return []
 
 
-def read(folder: Path) -> Weights:
-    """The parameters of a folder of T5ForConditionalGeneration.
+def read(directory: Path) -> Weights:
+    """Reads the parameters of T5ForConditionalGeneration.
 
-    PyTorch files are loaded weights-only, mapped into memory.
+    PyTorch files are loaded weights-only, mapped into memory. Raises UserError for another model.
     """
-    settings = json.loads((folder / "config.json").read_text())
-    files = _weight_files(folder)
+    settings = _read_settings(directory / "config.json")
+    files = _weight_files(directory)
     for file in files:
         if not file.is_file():
-            raise UserError(f"{folder} lacks {file.name}, which its index names; copy the folder again")
+            raise UserError(f"{directory} lacks {file.name}, which its index names; copy the directory again")
     tensors = dict(t for file in files for t in (_safetensors(file) if file.suffix != ".bin" else _pytorch(file)))
     embedding = next((name for name in EMBEDDING if name in tensors), None)
     if embedding is None:
-        raise UserError(f"{folder} has no tensor {EMBEDDING[0]!r}; give the folder of a whole T5, not of its encoder")
-    # Releases from 5 on write tie_word_embeddings=true always, and tell the family by this scale instead.
+        raise UserError(f"{directory} has no tensor {EMBEDDING[0]!r}; give a whole T5, not its encoder")
+    # transformers from 5 on always writes tie_word_embeddings=true, and shows the family by this scale.
     scaled = settings.get("scale_decoder_outputs", settings.get("tie_word_embeddings", True) is not False)
-    # A T5 1.1 that transformers 5 made anew shares its embedding with the output layer, and says so.
+    # A new T5 1.1 of transformers 5 shares its embedding with the output layer, and is marked as such.
     if not scaled and OUTPUT not in tensors and not settings.get("tie_word_embeddings"):
-        raise UserError(f"{folder} has no tensor {OUTPUT!r}, which a T5 1.1 has; copy the folder again")
+        raise UserError(f"{directory} has no tensor {OUTPUT!r}, which a T5 1.1 has; copy the directory again")
     output = OUTPUT if OUTPUT in tensors else embedding
     if scaled and output != embedding and not np.array_equal(tensors[output][1](), tensors[embedding][1]()):
-        raise UserError(f"{folder} scales its outputs and has an {OUTPUT} of its own; neither T5 1.0 nor 1.1 does")
-    config = _config(folder, settings, tied=scaled)
+        raise UserError(f"{directory} scales its outputs and has an {OUTPUT} of its own; neither T5 1.0 nor 1.1 does")
+    config = _config(directory, settings, tied=scaled)
     renamed = {EMBEDDING[0]: embedding, OUTPUT: output}
     sources = {
         name: (renamed.get(theirs, theirs), transposed) for name, (theirs, transposed) in tensor_names(config).items()
     }
     unknown = tensors.keys() - {theirs for theirs, _ in sources.values()} - {*EMBEDDING, OUTPUT, IGNORED}
     if unknown:
-        raise UserError(f"{folder} has a tensor {min(unknown)!r} that T5 does not have; give the folder of a T5")
+        raise UserError(f"{directory} has a tensor {min(unknown)!r} that T5 does not have; give a checkpoint of T5")
 
     def read_parameter(name: str) -> np.ndarray:
         theirs, transposed = sources[name]
@@ -120,32 +121,41 @@ def read(folder: Path) -> Weights:
         found = tensors[theirs][0]
         return found[::-1] if transposed else found
 
-    vocabulary = folder / "spiece.model"
+    vocabulary = directory / "spiece.model"
     return Weights(
-        origin=f"Hugging Face folder {folder}",
-        # A missing tensor is left out here: the comparison with the network names it.
+        origin=f"Hugging Face directory {directory}",
+        # A missing tensor is left out: check_parameters names it.
         parameters={name: shape(*source) for name, source in sources.items() if source[0] in tensors},
         read=read_parameter,
         vocabulary=vocabulary if vocabulary.is_file() else None,
-        extra_ids=_extra_ids(folder),
+        extra_ids=_extra_ids(directory),
         config=config,
     )
 
 
-def _config(folder: Path, settings: dict[str, Any], *, tied: bool) -> T5Config:
-    fixed = {
-        "relative_attention_num_buckets": RELPOS_BUCKETS,
-        "layer_norm_epsilon": 1e-6,
-    }
-    for key, value in fixed.items():
+def _read_settings(file: Path) -> dict[str, Any]:
+    """Reads config.json. Raises UserError where it is not that of a T5."""
+    settings = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(settings, dict):
+        raise UserError(f"{file} must hold a JSON object, not {type(settings).__name__}; copy the directory again")
+    kind = settings.get("model_type")
+    if kind not in MODEL_TYPES:
+        reason = " (relative position biases in every layer)" if kind == "umt5" else ""
+        raise UserError(f"{file} has model_type={kind!r}{reason}; it must be one of {', '.join(MODEL_TYPES)}")
+    return settings
+
+
+def _config(directory: Path, settings: dict[str, Any], *, tied: bool) -> T5Config:
+    file = directory / "config.json"
+    for key, value in (("relative_attention_num_buckets", RELPOS_BUCKETS), ("layer_norm_epsilon", 1e-6)):
         if settings.get(key, value) != value:
-            raise UserError(f"{folder / 'config.json'} has {key} {settings[key]}; a T5 has {value}")
+            raise UserError(f"{file} has {key}={settings[key]}, but T5 has {value}; give a checkpoint of T5")
     feed_forward = settings.get("feed_forward_proj", "relu")
-    if settings.get("model_type") not in ("t5", "mt5") or feed_forward not in ACTIVATIONS:
-        raise UserError(
-            f"{folder / 'config.json'} is of a {settings.get('model_type')!r} model with feed_forward_proj "
-            f"{feed_forward!r}; expected is a T5 with one of {', '.join(ACTIVATIONS)}"
-        )
+    if feed_forward not in ACTIVATIONS:
+        raise UserError(f"{file} has feed_forward_proj={feed_forward!r}; it must be one of {', '.join(ACTIVATIONS)}")
+    sizes = ("vocab_size", "d_model", "num_heads", "num_layers", "d_kv", "d_ff")
+    if missing := [size for size in sizes if size not in settings]:
+        raise UserError(f"{file} lacks {missing[0]!r}; copy the directory again")
     return T5Config(
         vocab_size=settings["vocab_size"],
         emb_dim=settings["d_model"],
@@ -160,14 +170,14 @@ def _config(folder: Path, settings: dict[str, Any], *, tied: bool) -> T5Config:
     )
 
 
-def _extra_ids(folder: Path) -> int:
-    """Sentinels that the tokenizer adds after the pieces of spiece.model: T5Tokenizer's default is 100."""
-    settings = folder / "tokenizer_config.json"
+def _extra_ids(directory: Path) -> int:
+    """Returns how many sentinels the tokenizer adds after the pieces of spiece.model: T5Tokenizer's default is 100."""
+    settings = directory / "tokenizer_config.json"
     return json.loads(settings.read_text()).get("extra_ids", 100) if settings.is_file() else 100
 
 
 def _safetensors(file: Path) -> Iterator[tuple[str, Any]]:
-    # Opened again for each tensor: the map of a whole file would count as memory until it is closed.
+    # Opened again for each tensor: the map of a whole file counts as memory until it is closed.
     with safe_open(file, framework="numpy") as opened:
         shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118 (no dict)
 
@@ -181,9 +191,9 @@ def _safetensors(file: Path) -> Iterator[tuple[str, Any]]:
 
 def _pytorch(file: Path) -> Iterator[tuple[str, Any]]:
     try:
-        import torch  # pyright: ignore[reportMissingImports] only for folders without safetensors
+        import torch  # pyright: ignore[reportMissingImports] only for directories without safetensors
     except ImportError as e:
-        raise UserError(f"{file} is a PyTorch file; install torch, or save the folder again as safetensors") from e
+        raise UserError(f"{file} is a PyTorch file; install torch, or save the checkpoint as safetensors") from e
     try:
         tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except Exception as e:  # what torch raises differs by release and fault
@@ -201,28 +211,28 @@ def _pytorch(file: Path) -> Iterator[tuple[str, Any]]:
         yield name, (tuple(tensor.shape), functools.partial(read_tensor, name))
 
 
-def write(folder: Path, weights: Weights, dtype: str | None = None) -> None:
-    """Writes what T5ForConditionalGeneration.from_pretrained loads: weights, settings, tokenizer and a model card.
+def write(directory: Path, weights: Weights, dtype: str | None = None) -> None:
+    """Writes the weights, settings, tokenizer and model card that T5ForConditionalGeneration.from_pretrained loads.
 
-    At most about a gibibyte of tensors is held at a time. `dtype` None keeps each array's own.
+    At most about a gibibyte of tensors is in memory at a time. `dtype` None keeps each array's own.
     """
     config = weights.architecture()
-    folder.mkdir(parents=True, exist_ok=True)
-    stored = _write_weights(folder, config, weights, dtype)
-    (folder / "config.json").write_text(json.dumps(_settings(config, stored), indent=2) + "\n")
+    directory.mkdir(parents=True, exist_ok=True)
+    stored = _write_weights(directory, config, weights, dtype)
+    (directory / "config.json").write_text(json.dumps(_settings(config, stored), indent=2) + "\n")
     generation: dict[str, Any] = {"decoder_start_token_id": 0, "eos_token_id": EOS_ID, "pad_token_id": 0}
-    if weights.meta.get("output_ids") is not None:  # of the others' logits the run never learned anything
+    if weights.meta.get("output_ids") is not None:  # the run was not trained on the logits of the others
         generation["suppress_tokens"] = sorted(set(range(config.vocab_size)) - set(weights.meta["output_ids"]))
-    (folder / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
+    (directory / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
     if weights.vocabulary is not None:
         vocabulary = Vocabulary(weights.vocabulary, weights.extra_ids)
-        shutil.copyfile(weights.vocabulary, folder / "spiece.model")
-        tokenizer_json.write(folder, vocabulary, weights.extra_ids)
-    (folder / "README.md").write_text(_card(config, weights))
+        shutil.copyfile(weights.vocabulary, directory / "spiece.model")
+        tokenizer_json.write(directory, vocabulary, weights.extra_ids)
+    (directory / "README.md").write_text(_card(config, weights))
 
 
-def _write_weights(folder: Path, config: T5Config, weights: Weights, dtype: str | None) -> str:
-    """The shards and their index; returns the stored dtype's name."""
+def _write_weights(directory: Path, config: T5Config, weights: Weights, dtype: str | None) -> str:
+    """Writes the shards and their index; returns the name of the stored dtype."""
     shards: list[list[str]] = [[]]
     room = SHARD_BYTES
     names = tensor_names(config)
@@ -242,21 +252,21 @@ def _write_weights(folder: Path, config: T5Config, weights: Weights, dtype: str 
             theirs, transposed = names[name]
             value = weights.read(name)
             value = value if dtype is None else value.astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
-            # safetensors writes an array's memory as it lies, whatever its strides: a transposed view would be garbled.
+            # safetensors writes the memory of an array, whatever its strides: a transposed view would be garbled.
             tensors[theirs] = np.ascontiguousarray(value.T if transposed else value)
             stored, total = value.dtype.name, total + value.nbytes
-        save_file(tensors, folder / file, metadata={"format": "pt"})
+        save_file(tensors, directory / file, metadata={"format": "pt"})
         index |= dict.fromkeys(tensors, file)
     if len(shards) > 1:
         listing = {"metadata": {"total_size": total}, "weight_map": index}
-        (folder / "model.safetensors.index.json").write_text(json.dumps(listing, indent=2) + "\n")
+        (directory / "model.safetensors.index.json").write_text(json.dumps(listing, indent=2) + "\n")
     return stored
 
 
 def _settings(config: T5Config, dtype: str) -> dict[str, Any]:
     feed_forward = next((name for name, known in ACTIVATIONS.items() if known == config.mlp_activations), None)
     if feed_forward is None:
-        raise UserError(f"Hugging Face's T5 has no mlp_activations={config.mlp_activations}; use --to t5x")
+        raise UserError(f"Hugging Face's T5 does not support mlp_activations={config.mlp_activations}; use --to t5x")
     return {
         "architectures": ["T5ForConditionalGeneration"],
         "model_type": "t5",

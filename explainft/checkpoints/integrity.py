@@ -1,8 +1,8 @@
-"""Whether a checkpoint is what was written: a checksum of each array, a seal on its meta, and one word for all damage.
+"""Integrity of a checkpoint: a checksum of each array, a digest of the metadata, and one error for all corruption.
 
-Arrays are summed where they lie, on one device, a mesh, or many hosts, with the same result: the bits of element i are
-multiplied by an odd number that depends on i, and added modulo 2^32. So any change of one element shows for certain,
-other damage with probability 1 - 2^-32.
+A checksum is computed where its array is, on one device, a mesh or many hosts, with the same result: the bits of
+element i are multiplied by an odd number that depends on i, and added modulo 2^32. Any change of one element is
+detected for certain, other corruption with probability 1 - 2^-32.
 """
 
 import contextlib
@@ -29,10 +29,10 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOE
 
 
 class CorruptCheckpoint(UserError):
-    """What was read is not what was written, or cannot be read at all."""
+    """A checkpoint that cannot be read, or that is not what was written."""
 
-    def __init__(self, folder: os.PathLike[str], step: int, reason: str):
-        self.what = f"checkpoint {step} in {folder} is corrupt ({reason})"
+    def __init__(self, directory: os.PathLike[str], step: int, reason: str):
+        self.what = f"checkpoint {step} in {directory} is corrupt ({reason})"
         super().__init__(f"{self.what}; choose another one, or copy it again")
         self.step = step
 
@@ -44,7 +44,10 @@ class Summary:
 
 
 def summaries(tree: Any) -> dict[str, Summary]:
-    """Of each array by its path, one after the other: hosts that sum two arrays at once may wait for each other."""
+    """Summarizes each array, by its path.
+
+    One after the other: hosts that sum two arrays at once may deadlock.
+    """
     found = {name: jax.device_get(_summary(leaf)) for name, leaf in named_leaves(tree).items()}
     return {name: Summary(int(total), bool(finite)) for name, (total, finite) in found.items()}
 
@@ -53,7 +56,7 @@ def checksum(array: np.ndarray | jax.Array) -> int:
     return int(_summary(array)[0])
 
 
-@jax.jit  # compiled once for each shape and sharding, of which a network has few
+@jax.jit  # compiled once for each shape and sharding, of which a model has few
 def _summary(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     width = jnp.dtype(f"uint{8 * x.dtype.itemsize}")
     bits = jax.lax.bitcast_convert_type(x, width).astype(jnp.uint32)
@@ -61,26 +64,25 @@ def _summary(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     for axis, size in enumerate(x.shape):
         index = index * np.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
     finite = jnp.all(jnp.isfinite(x)) if jnp.issubdtype(x.dtype, jnp.inexact) else jnp.bool_(True)
-    return jnp.sum(bits * (_scattered(index) | np.uint32(1)), dtype=jnp.uint32), finite
+    return jnp.sum(bits * (_mix(index) | np.uint32(1)), dtype=jnp.uint32), finite
 
 
-def _scattered(n: jax.Array) -> jax.Array:
-    """The finaliser of MurmurHash3 (Appleby, public domain): neighbouring numbers become unlike ones."""
+def _mix(n: jax.Array) -> jax.Array:
+    """Applies the finalizer of MurmurHash3 (Appleby, public domain): neighbouring integers become unrelated ones."""
     n = (n ^ (n >> 16)) * np.uint32(0x85EBCA6B)
     n = (n ^ (n >> 13)) * np.uint32(0xC2B2AE35)
     return n ^ (n >> 16)
 
 
 def with_digest(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """The meta of a checkpoint, as JSON reads it back, with a digest of itself."""
+    """Returns the metadata, as JSON reads it back, with a digest of itself."""
     plain = {key: value for key, value in json.loads(json.dumps(meta)).items() if key != "digest"}
     return {**plain, "digest": _digest(plain)}
 
 
 def verify_digest(meta: Mapping[str, Any]) -> None:
-    """Raises ValueError where the meta was changed. One without digest and checksums is of an older format."""
-    rest = {key: value for key, value in meta.items() if key != "digest"}
-    if ("digest" in meta or "checksums" in meta) and meta.get("digest") != _digest(rest):
+    """Raises ValueError where the metadata is not what was written."""
+    if meta.get("digest") != _digest({key: value for key, value in meta.items() if key != "digest"}):
         raise ValueError("wrong checksum of meta")
 
 
@@ -89,30 +91,30 @@ def _digest(meta: dict[str, Any]) -> str:
 
 
 def check_array(meta: Mapping[str, Any], item: str, name: str, found: int) -> None:
-    """Raises ValueError where an array's checksum is not the one in the meta."""
-    if "checksums" in meta and meta["checksums"][item][name] != found:
+    """Raises ValueError where the checksum of an array is not the one in the metadata."""
+    if meta["checksums"][item][name] != found:
         raise ValueError(f"wrong checksum of {item}/{name}")
 
 
-def reading(folder: os.PathLike[str], step: int) -> contextlib.AbstractContextManager[None]:
-    """A context in which whatever goes wrong becomes CorruptCheckpoint."""
-    return in_one_line(lambda error: CorruptCheckpoint(folder, step, reason(error, "unreadable")))
+def reading(directory: os.PathLike[str], step: int) -> contextlib.AbstractContextManager[None]:
+    """Turns any error of reading a checkpoint into CorruptCheckpoint."""
+    return in_one_line(lambda error: CorruptCheckpoint(directory, step, reason(error, "unreadable")))
 
 
 def writing(destination: os.PathLike[str]) -> contextlib.AbstractContextManager[None]:
-    """A context in which whatever keeps a checkpoint from being written is told in one line."""
+    """Turns any error of writing a checkpoint into a UserError."""
 
-    def told(error: Exception) -> UserError:
-        if isinstance(error, UserError):  # of what is read for it
+    def describe(error: Exception) -> UserError:
+        if isinstance(error, UserError):  # of the source
             return error
-        return UserError(f"cannot write {destination} ({reason(error)}); name a folder with room for it")
+        return UserError(f"cannot write {destination} ({reason(error)}); choose a directory with enough free space")
 
-    return in_one_line(told)
+    return in_one_line(describe)
 
 
 @contextlib.contextmanager
-def in_one_line(told: Callable[[Exception], UserError]) -> Iterator[None]:
-    """Whatever goes wrong inside is told by one UserError: orbax and its libraries have many errors and many lines."""
+def in_one_line(describe: Callable[[Exception], UserError]) -> Iterator[None]:
+    """Turns any error into the UserError that `describe` returns: orbax and its libraries have many, of many lines."""
     failure = None
     with _silence() as held:
         try:
@@ -120,9 +122,9 @@ def in_one_line(told: Callable[[Exception], UserError]) -> Iterator[None]:
         except (MemoryError, jax.errors.JaxRuntimeError):  # too large for the machine: neither disk nor files
             raise
         except Exception as error:
-            failure = told(error)
+            failure = describe(error)
         if failure is not None:
-            gc.collect()  # now, not later, Python complains of what orbax has left behind
+            gc.collect()  # the warnings about what orbax left open come now, while they are silenced
     if failure is not None:
         raise failure
     sys.stderr.write(held.getvalue())
@@ -130,7 +132,7 @@ def in_one_line(told: Callable[[Exception], UserError]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[io.StringIO]:
-    """Holds standard error back: where something is wrong, one line will tell."""
+    """Holds standard error back: an error is reported in one line."""
     hook, log, held = sys.unraisablehook, logging.getLogger("asyncio"), io.StringIO()
     sys.unraisablehook, log.disabled = lambda _: None, True
     try:
@@ -141,7 +143,7 @@ def _silence() -> Iterator[io.StringIO]:
 
 
 def reason(error: BaseException, otherwise: str = "") -> str:
-    """The gist of an error in a few words: the operating system's own, where it is behind it."""
+    """Returns the cause of an error in a few words: the operating system's own where it is the cause."""
     text = " ".join(str(error.args[0] if len(error.args) == 1 else error).split())
     words = next((words for words in map(os.strerror, DISK_ERRORS) if words in text), None)
     return words or (text if 0 < len(text) <= 100 else otherwise or f"{type(error).__name__}: {text[:100]}")

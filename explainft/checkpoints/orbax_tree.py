@@ -1,4 +1,4 @@
-"""One saved item of an orbax checkpoint, read leaf by leaf."""
+"""Reading one item of an orbax checkpoint leaf by leaf."""
 
 from functools import cached_property
 from typing import Any
@@ -12,11 +12,11 @@ from explainft.model.parameters import leaf_name, named_leaves
 
 
 class OrbaxTree:
-    """The arrays below a folder that orbax wrote with StandardSave or PyTreeSave, by their path."""
+    """The arrays that orbax wrote into a directory with StandardSave or PyTreeSave, by their path."""
 
-    def __init__(self, folder: epath.Path):
-        self.folder = folder
-        # Of several processes each reads for itself, when it likes: orbax would let it wait for the others.
+    def __init__(self, directory: epath.Path):
+        self.directory = directory
+        # Each process reads for itself: orbax would make it wait for the others.
         alone = ocp.options.MultiprocessingOptions(
             primary_host=jax.process_index(),
             active_processes={jax.process_index()},
@@ -28,7 +28,7 @@ class OrbaxTree:
 
     @cached_property
     def _saved(self) -> Any:
-        metadata: Any = self._checkpointer.metadata(self.folder)
+        metadata: Any = self._checkpointer.metadata(self.directory)
         return metadata.item_metadata.tree
 
     @cached_property
@@ -36,7 +36,7 @@ class OrbaxTree:
         return {name: tuple(leaf.shape) for name, leaf in named_leaves(self._saved).items()}
 
     def read(self, name: str) -> np.ndarray:
-        """One array as it is stored; nothing else is read."""
+        """Reads one array as it is stored, and nothing else."""
 
         def wanted(path: jax.tree_util.KeyPath, leaf: Any) -> Any:
             return np.zeros(leaf.shape, leaf.dtype) if leaf_name(path) == name else ocp.PLACEHOLDER
@@ -44,6 +44,6 @@ class OrbaxTree:
         item = jax.tree_util.tree_map_with_path(wanted, self._saved)
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item)
         restored = self._checkpointer.restore(
-            self.folder, args=ocp.args.PyTreeRestore(item=item, restore_args=as_numpy)
+            self.directory, args=ocp.args.PyTreeRestore(item=item, restore_args=as_numpy)
         )
         return named_leaves(restored)[name]

@@ -30,7 +30,7 @@ def open_run(run: Path, step: int | str | None = None) -> Weights:
     with integrity.reading(run / DIRECTORY, chosen):
         shapes = params.shapes
         # Adafactor's state lies somewhere in a chain of transformations; an exported checkpoint has none.
-        saved = opt_state.shapes if opt_state.folder.is_dir() else {}
+        saved = opt_state.shapes if opt_state.directory.is_dir() else {}
     prefix = next((name.partition("v_row/")[0] for name in saved if "v_row/" in name), None)
 
     def read_verified(item: str, saved: OrbaxTree, name: str) -> np.ndarray:

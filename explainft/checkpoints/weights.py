@@ -1,6 +1,6 @@
-"""A checkpoint of any format as named arrays that are read one at a time.
+"""A checkpoint of any format as named arrays, read one at a time.
 
-A parameter's name is its path in the network's tree, which is T5X's: "encoder/layers_0/attention/query/kernel".
+The name of a parameter is its path in the model's tree, which is T5X's: "encoder/layers_0/attention/query/kernel".
 """
 
 import dataclasses
@@ -19,42 +19,45 @@ from explainft.data.vocabulary import Vocabulary
 from explainft.model.config import T5Config
 from explainft.model.parameters import leaf_name, parameter_shapes
 
-SLOTS = ("v_row", "v_col", "v")  # of Adafactor, for each parameter; those it does not use have the shape (1,)
+SLOTS = ("v_row", "v_col", "v")  # of Adafactor, for each parameter; unused ones have shape (1,)
 
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """What a checkpoint holds. `read` gives a parameter as it is stored, without a copy of any other."""
+    """The contents of a checkpoint. `read` returns one parameter as it is stored, and holds no other in memory."""
 
-    origin: str  # what it is and where, for messages
+    origin: str  # format and path, for messages
     parameters: Mapping[str, tuple[int, ...]]  # shapes
     read: Callable[[str], np.ndarray]
-    step: int | None = None  # None: this format does not tell
+    step: int | None = None  # None: the format does not store it
     read_slot: Callable[[str, str], np.ndarray] | None = None  # (parameter, slot); None: no Adafactor slots
-    vocabulary: Path | None = None  # the SentencePiece model, where the checkpoint brings it
-    extra_ids: int = 0  # sentinels that come after it
-    config: T5Config | None = None  # None: to be told from the shapes
+    vocabulary: Path | None = None  # the SentencePiece model beside the checkpoint, if any
+    extra_ids: int = 0  # number of sentinels after its pieces
+    config: T5Config | None = None  # None: inferred from the shapes
     meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # of a run: see metadata.describe
 
     def architecture(self) -> T5Config:
-        """The network of these parameters."""
+        """Returns the architecture of these parameters."""
         return self.config or architecture(self.parameters, self.origin)
 
     def tokenizer(self) -> Vocabulary:
-        """The vocabulary that the checkpoint brings. Raises UserError where it brings none."""
+        """Returns the vocabulary beside the checkpoint. Raises UserError where there is none."""
         if self.vocabulary is None:
-            raise UserError(f"{self.origin} brings no vocabulary; give the folder of a run of explainft")
+            raise UserError(f"{self.origin} has no vocabulary; give the MODEL_DIR of a run of explainft")
         return Vocabulary(self.vocabulary, self.extra_ids)
 
     def tree(self) -> dict[str, Any]:
-        """All parameters in float32 as the tree of the network, on this process's first device."""
-        check_network(self, self.architecture())
+        """Reads all parameters in float32 as the model's tree, on this process's first device."""
+        check_parameters(self, self.architecture())
         flat = {name: jax.numpy.asarray(self.read(name).astype(np.float32)) for name in self.parameters}
         return traverse_util.unflatten_dict(flat, sep="/")
 
 
 def architecture(shapes: Mapping[str, tuple[int, ...]], origin: str) -> T5Config:
-    """The sizes of a T5 from the shapes of its parameters. Two gates are taken for 1.1's gelu: shapes do not tell."""
+    """Infers the architecture of a T5 from the shapes of its parameters.
+
+    Two gates are taken for the gated GELU of T5 1.1: shapes do not show the activation.
+    """
     try:
         V, D = shapes["token_embedder/embedding"]
         H = shapes["encoder/relpos_bias/rel_embedding"][0]
@@ -83,50 +86,54 @@ def _layers(names: Iterable[str], stack: str) -> int:
     return len(found)
 
 
-def check_network(weights: Weights, network: T5Config) -> None:
-    """Refuses parameters that are not those of the network, with the first that differs and both shapes."""
-    wanted = parameter_shapes(network)
+def check_parameters(weights: Weights, config: T5Config) -> None:
+    """Raises UserError where the parameters are not those of the config; names the first difference and both shapes."""
+    wanted = parameter_shapes(config)
     for name, shape in wanted.items():
         found = weights.parameters.get(name)
         if found is None:
-            raise UserError(f"{weights.origin} has no parameter {name!r}, which the network has with shape {shape}")
+            raise UserError(
+                f"{weights.origin} has no parameter {name!r}, which the model has with shape {shape}; "
+                "choose the recipe of the checkpoint's size"
+            )
         if found != shape:
             raise UserError(
-                f"{weights.origin}: parameter {name!r} has shape {found}, the network's is {shape}; "
+                f"{weights.origin}: parameter {name!r} has shape {found}, but the model's is {shape}; "
                 "choose the recipe of the checkpoint's size"
             )
     for name in weights.parameters:
         if name not in wanted:
             raise UserError(
-                f"{weights.origin} has a parameter {name!r} that the network lacks; choose the recipe of its size"
+                f"{weights.origin} has a parameter {name!r} that the model lacks; "
+                "choose the recipe of the checkpoint's size"
             )
-    untold = ["relative_attention_max_distance", "encoder_local_radius"]  # by shapes
+    not_in_shapes = ["relative_attention_max_distance", "encoder_local_radius"]
     if weights.config is not None:
-        untold += ["mlp_activations"]
-    for field in untold:
-        theirs, ours = getattr(weights.architecture(), field), getattr(network, field)
-        if theirs != ours:
+        not_in_shapes += ["mlp_activations"]
+    for field in not_in_shapes:
+        found, wanted = getattr(weights.architecture(), field), getattr(config, field)
+        if found != wanted:
             raise UserError(
-                f"{weights.origin} has {field}={theirs}, the network {ours}; give --gin.{field.upper()}={theirs}"
+                f"{weights.origin} has {field}={found}, but the model {wanted}; give --gin.{field.upper()}={found}"
             )
 
 
-def parameters_like(weights: Weights, like: Any) -> Any:
-    """The parameters in float32 as a tree like the given one, each on the device or devices that `like` has it on.
+def read_parameters(weights: Weights, abstract_params: Any) -> Any:
+    """Reads the parameters in float32 into a tree with the structure and the shardings of `abstract_params`.
 
-    `like` may hold mere shapes with shardings. One parameter at a time passes through the host's memory.
+    One parameter at a time passes through the host's memory.
     """
 
     def place(path: jax.tree_util.KeyPath, leaf: Any) -> jax.Array:
         return put(weights.read(leaf_name(path)).astype(np.float32), leaf)
 
-    return jax.tree_util.tree_map_with_path(place, like)
+    return jax.tree_util.tree_map_with_path(place, abstract_params)
 
 
-def slots_like(weights: Weights, opt_state: Any, step: int) -> Any:
-    """A fresh optimizer state at that step: its schedule goes on from there, Adafactor's slots are the checkpoint's.
+def restore_slots(weights: Weights, opt_state: Any, step: int) -> Any:
+    """Returns the optimizer state at a step: the schedule continues from it, with Adafactor's slots of the checkpoint.
 
-    Slots that the checkpoint lacks stay as they are, with the count of steps that they have seen.
+    Slots that the checkpoint lacks stay as they are in `opt_state`, with their count of steps.
     """
 
     def restore(state: Any) -> Any:  # of one transformation in the chain
@@ -134,7 +141,7 @@ def slots_like(weights: Weights, opt_state: Any, step: int) -> Any:
             return state._replace(count=put(np.int32(step), state.count))
         if isinstance(state, optax.FactoredState) and weights.read_slot is not None:
             slots = {slot: _slot_tree(weights, slot, getattr(state, slot)) for slot in SLOTS}
-            # The steps that the slots have seen, wherever this run begins to count.
+            # The steps that the slots averaged over, at whatever step this run starts to count.
             seen = step if weights.step is None else weights.step
             return state._replace(count=put(np.int32(seen), state.count), **slots)
         return state
@@ -142,24 +149,24 @@ def slots_like(weights: Weights, opt_state: Any, step: int) -> Any:
     return jax.tree.map(restore, opt_state, is_leaf=_is_transformation)
 
 
-def _slot_tree(weights: Weights, slot: str, like: Any) -> Any:
+def _slot_tree(weights: Weights, slot: str, abstract_slots: Any) -> Any:
     def place(path: jax.tree_util.KeyPath, leaf: Any) -> jax.Array:
         assert weights.read_slot is not None
         value = weights.read_slot(leaf_name(path), slot)
         if value.shape != leaf.shape:
             raise UserError(
-                f"{weights.origin}: Adafactor's {slot} of {leaf_name(path)!r} has shape {value.shape}, here it is "
-                f"{leaf.shape}; convert the checkpoint to a Hugging Face folder to leave its slots behind"
+                f"{weights.origin}: Adafactor's {slot} of {leaf_name(path)!r} has shape {value.shape}, but this "
+                f"optimizer's is {leaf.shape}; convert the checkpoint to a Hugging Face directory, which has no slots"
             )
         return put(value, leaf)
 
-    return jax.tree_util.tree_map_with_path(place, like)
+    return jax.tree_util.tree_map_with_path(place, abstract_slots)
 
 
-def put(value: Any, like: Any) -> jax.Array:
-    """A value that every host has, placed as `like` is: of a split array each device gets its part."""
+def put(value: Any, abstract_array: Any) -> jax.Array:
+    """Places a value that every host has with the sharding of `abstract_array`: each device gets its shard."""
     value = np.asarray(value)
-    return jax.make_array_from_callback(value.shape, like.sharding, lambda index: value[index])
+    return jax.make_array_from_callback(value.shape, abstract_array.sharding, lambda index: value[index])
 
 
 def _is_transformation(state: Any) -> bool:

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from explainft.checkpoints.weights import Weights, check_network, parameters_like
+from explainft.checkpoints.weights import Weights, check_parameters, read_parameters
 from explainft.core.errors import UserError
 from explainft.data import token_cache
 from explainft.data.task_registry import Iterative
@@ -50,11 +50,11 @@ def load_model(
     `model` is that of the recipe (None: the checkpoint's own). Raises UserError where the parameters do not fit it.
     """
     model = model or T5(weights.architecture())
-    check_network(weights, model.config)
+    check_parameters(weights, model.config)
     if mesh is None:
         return LoadedModel(weights, model, weights.tree(), decode_config, batch_size)
     sharding.check_model(model.config, mesh)
-    params = parameters_like(weights, sharding.abstract_parameters(model.config, mesh))
+    params = read_parameters(weights, sharding.abstract_parameters(model.config, mesh))
     return LoadedModel(weights, model, params, decode_config, batch_size)
 
 

@@ -9,7 +9,7 @@ import optax
 from explainft.checkpoints import convert
 from explainft.checkpoints.checkpointer import Checkpointer
 from explainft.checkpoints.progress import Progress
-from explainft.checkpoints.weights import Weights, check_network, has_adafactor, parameters_like, put, slots_like
+from explainft.checkpoints.weights import Weights, check_parameters, has_adafactor, put, read_parameters, restore_slots
 from explainft.core.errors import UserError, require_positive
 from explainft.model.config import T5Config
 from explainft.parallel import sharding
@@ -66,7 +66,7 @@ def restore_or_init(
         params, opt_state = checkpointer.restore(like.params, like.opt_state)
         return TrainState(put(np.int32(checkpointer.latest), like.step), params, opt_state)
     if weights is not None:
-        check_network(weights, model)
+        check_parameters(weights, model)
         return state_from(weights, like, tx, step)
     shardings = jax.tree.map(lambda x: x.sharding, like)
     devices = list(like.step.sharding.device_set)
@@ -82,9 +82,9 @@ def state_from(weights: Weights, like: TrainState, tx: optax.GradientTransformat
 
     Says on standard error what was restored.
     """
-    params = parameters_like(weights, like.params)
+    params = read_parameters(weights, like.params)
     shardings = jax.tree.map(lambda x: x.sharding, like.opt_state)
-    opt_state = slots_like(weights, jax.jit(tx.init, out_shardings=shardings)(params), step)
+    opt_state = restore_slots(weights, jax.jit(tx.init, out_shardings=shardings)(params), step)
     n = sum(x.size for x in jax.tree.leaves(params))
     restored = has_adafactor(like.opt_state) and weights.read_slot is not None
     slots = "its optimizer slots" if restored else "fresh optimizer slots"
