@@ -1,4 +1,4 @@
-"""Packing and batches, on token caches written by hand."""
+"""Packing and batches, on hand-written token caches."""
 
 import itertools
 import json
@@ -21,7 +21,7 @@ ROW = {"inputs": 30, "targets": 50}
 
 
 def write_cache(folder, inputs, targets):
-    """The files of a token cache as token_cache writes them."""
+    """Writes the files of a token cache."""
     folder.mkdir(parents=True, exist_ok=True)
     for feature, rows in (("inputs", inputs), ("targets", targets)):
         with ragged.writer(folder, feature) as write:
@@ -57,7 +57,7 @@ def cache(tmp_path_factory):
 
 
 def examples_of(batch):
-    """Every example of a batch, as pairs of tuples, read off with plain loops."""
+    """Returns every example of a batch as a pair of tuples, by plain loops."""
     found = []
     for row in range(len(batch["encoder_input_tokens"])):
         for segment in range(1, batch["decoder_segment_ids"][row].max() + 1):
@@ -77,13 +77,13 @@ def all_examples(cache):
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_an_epoch_holds_every_example_once_and_whole(cache, packed):
+def test_epoch_has_every_example_once(cache, packed):
     batches = Batches(cache, ROW, batch_size=7, seed=3, packed=packed)
     found = [example for i in range(batches.epoch_batches()) for example in examples_of(batches.ordered(i))]
     assert sorted(found) == all_examples(cache)
 
 
-def test_training_batches_go_through_the_rows_epoch_by_epoch_in_new_orders(cache):
+def test_each_epoch_has_a_new_order(cache):
     batches = Batches(cache, ROW, batch_size=7, seed=3, packed=True)
     rows = len(batches.packing)
     stream = [row.tobytes() for step in range(-(-3 * rows // 7)) for row in batches[step]["decoder_target_tokens"]]
@@ -92,7 +92,7 @@ def test_training_batches_go_through_the_rows_epoch_by_epoch_in_new_orders(cache
     assert len({tuple(epoch) for epoch in epochs}) == 3
 
 
-def test_a_batch_is_a_function_of_seed_and_step(cache):
+def test_batch_depends_on_seed_and_step_alone(cache):
     def batch(seed, step):
         return Batches(cache, ROW, batch_size=7, seed=seed, packed=True)[step]
 
@@ -103,7 +103,7 @@ def test_a_batch_is_a_function_of_seed_and_step(cache):
     assert any((batch(3, 0)[name] != batch(4, 0)[name]).any() for name in batch(3, 0))
 
 
-def test_batches_in_order_keep_the_order(cache):
+def test_ordered_batches_keep_order(cache):
     batches = Batches(cache, ROW, batch_size=7, seed=0, packed=False)
     found = [example for i in range(batches.epoch_batches()) for example in examples_of(batches.ordered(i))]
     assert found == [(tuple(cache.inputs[i].tolist()), tuple(cache.targets[i].tolist())) for i in range(200)]
@@ -118,12 +118,12 @@ def test_packing_fills_rows():
         per_row = np.add.reduceat(lengths[packing.examples], packing.starts[:-1])
         assert per_row.max() <= room
     filled = max(n_inputs.sum() / 96, n_targets.sum() / 192)
-    assert filled / len(packing) > 0.98  # of the scarcer feature's places
+    assert filled / len(packing) > 0.98  # of the positions of the scarcer feature
 
 
 @pytest.mark.parametrize(("row_inputs", "row_targets"), [(30, 50), (24, 200), (97, 64), (400, 400)])
-def test_the_end_of_a_row_goes_to_the_examples_that_fill_it_best(row_inputs, row_targets):
-    """Every choice is made again, among all pairs that waited: the longest waiting one, and at the end the fullest."""
+def test_row_end_takes_the_best_fit(row_inputs, row_targets):
+    """Repeats every choice over all waiting pairs: the first that fits, and at the row's end the largest pair."""
     rng = np.random.default_rng(0)
     n_inputs, n_targets = rng.integers(2, 25, 700), rng.integers(1, 50, 700)
     packing = pack(n_inputs, n_targets, row_inputs, row_targets, seed=5)
@@ -154,7 +154,7 @@ def test_the_end_of_a_row_goes_to_the_examples_that_fill_it_best(row_inputs, row
     assert not waiting
 
 
-def test_packing_takes_little_memory(monkeypatch):
+def test_packing_takes_80_bytes_an_example(monkeypatch):
     monkeypatch.setattr(batches, "PACK_BLOCK", 2**12)
     n = 60_000
     rng = np.random.default_rng(0)
@@ -164,12 +164,12 @@ def test_packing_takes_little_memory(monkeypatch):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(packing.examples) == n
-    assert peak / n < 80  # bytes an example; lists of Python's numbers would take 120
+    assert peak / n < 80  # bytes an example; lists of Python integers take 120
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak of memory under /proc")
-def test_memory_does_not_grow_by_the_tokens_read(tmp_path):
-    """In processes of their own: an epoch of 10 and of 100 MB of tokens."""
+def test_memory_does_not_grow_with_tokens_read(tmp_path):
+    """Compares epochs of 10 and of 100 MB of tokens, each in a new process."""
 
     def peak_kb(n):
         rng = np.random.default_rng(0)
@@ -190,7 +190,7 @@ def test_memory_does_not_grow_by_the_tokens_read(tmp_path):
     assert peak_kb(200_000) - peak_kb(20_000) < 30_000
 
 
-def test_sequences_are_whole_and_in_order_over_several_files(tmp_path, monkeypatch):
+def test_sequences_span_several_files_in_order(tmp_path, monkeypatch):
     monkeypatch.setattr(ragged, "SHARD_TOKENS", 40)
     rng = np.random.default_rng(0)
     rows = [rng.integers(0, 2**31, rng.integers(0, 12)) for _ in range(99)]
@@ -210,12 +210,12 @@ def test_sequences_are_whole_and_in_order_over_several_files(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_a_split_without_examples_has_no_batches(tmp_path, packed):
+def test_split_without_examples_has_no_batches(tmp_path, packed):
     with pytest.raises(UserError, match="split 'train' of a_task has no examples; name a task that has some"):
         Batches(write_cache(tmp_path, [], []), ROW, 4, 0, packed=packed)
 
 
-def test_examples_longer_than_their_row_are_counted_never_cut(cache):
+def test_too_long_examples_are_counted_and_never_cut(cache):
     longest = int(cache.targets.lengths.max())
     over = int((cache.targets.lengths > 40).sum())
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""Datasets built on Apache Beam against those built without it, on a small problem with many duplicates."""
+"""Builds on Apache Beam compared with local ones, on a small problem with many duplicates."""
 
 import importlib.util
 from pathlib import Path
@@ -16,7 +16,7 @@ from explainft.listops.sampling import Sampler
 pytestmark = [
     pytest.mark.beam,
     pytest.mark.skipif(importlib.util.find_spec("apache_beam") is None, reason="needs the extra `beam`"),
-    pytest.mark.filterwarnings("default"),  # Beam's own are not ours to mend
+    pytest.mark.filterwarnings("default"),  # of Beam itself
 ]
 
 SMALL = Config(

@@ -1,4 +1,4 @@
-"""The compact vocabulary: what each text costs, and that no text is changed by coding it."""
+"""The compact vocabulary: its segmentation, and that encoding and decoding change no text."""
 
 import random
 import re
@@ -55,14 +55,14 @@ def test_special_ids(processor):
     assert (processor.pad_id(), processor.eos_id(), processor.unk_id(), processor.bos_id()) == (0, 1, 2, -1)
 
 
-def test_digits_stand_apart(processor):
+def test_digits_are_separate_pieces(processor):
     pieces = [processor.id_to_piece(i) for i in range(processor.get_piece_size())]
     assert len(set(pieces)) == len(pieces)
     assert max(sum(character.isdigit() for character in piece) for piece in pieces) == 1
     assert [piece for piece in pieces if "\n" in piece] == ["\n"]
 
 
-def test_pieces_of_a_hand_worked_explanation(processor):
+def test_pieces_of_one_explanation(processor):
     text = "SUM, add [17, 5], sum is 22, answer is 2\nMax, largest number of [9, 2] is 9\nFinal answer: 9"
     assert processor.encode(text, out_type=str) == [
         *["SUM,▁add▁[", "1", "7", ",▁5", "],▁sum▁is", "▁2", "2", ",▁answer▁is", "▁2", "\n"],
@@ -72,7 +72,7 @@ def test_pieces_of_a_hand_worked_explanation(processor):
     assert processor.encode(expression, out_type=str) == ["[MAX", "▁[SUM", "▁1", "7", "▁5", "▁]", "▁9", "▁]"]
 
 
-def test_coding_changes_no_text(processor, trees):
+def test_decoding_inverts_encoding(processor, trees):
     texts = explanations(trees) + expressions(trees)
     texts += ["; ".join(text.split("\n")) for text in explanations(trees)]
     texts += ["\n".join(texts[:4]), "", "\n", " \n\n  7  ", "[MEDIAN 1 [SM 2 3 ] ]", string.printable[:95]]
@@ -82,8 +82,8 @@ def test_coding_changes_no_text(processor, trees):
         assert processor.unk_id() not in ids
 
 
-def test_every_digit_and_every_phrase_is_one_piece(processor, trees):
-    """The fewest pieces there can be while digits stand apart: a wording that changed would break into characters."""
+def test_digits_and_phrases_are_one_piece_each(processor, trees):
+    """This is the minimum with separate digits. A changed wording would be split into characters."""
     for text in explanations(trees):
         digits = re.findall(r"\d", text)
         phrases = [part for part in re.split(r", \d| \d|\d|(\n)", text) if part]
@@ -98,7 +98,7 @@ def test_every_phrase_is_used(processor, trees):
     assert {phrase.replace(" ", "▁") for phrase in make.phrases()} <= used
 
 
-def test_seqio_agrees_in_tensorflow_and_in_python(processor, trees):
+def test_seqio_encodes_equally_in_tensorflow_and_python(processor, trees):
     vocabulary = seqio.SentencePieceVocabulary(COMPACT)
     rng = random.Random(1)
     noise = ["".join(rng.choices(string.printable[:95] + "\n", k=60)) for _ in range(100)]

@@ -22,7 +22,7 @@ from tests.helpers.datasets import SIZES, environment, expressions
 pytestmark = pytest.mark.usefixtures("small_tiny")
 
 
-def stream_in_full(config: str) -> dict[str, list[str]]:
+def expected_splits(config: str) -> dict[str, list[str]]:
     """Returns the expected splits, from the text and hash of every candidate."""
     splits: dict[str, list[str]] = {split: [] for split in SPLITS}
     for stream in ("train", "longer", "larger_numbers"):
@@ -37,7 +37,7 @@ def stream_in_full(config: str) -> dict[str, list[str]]:
 
 
 def test_splits_are_the_first_of_their_streams(built):
-    expected = stream_in_full("tiny")
+    expected = expected_splits("tiny")
     for split in SPLITS:
         assert len(expected[split]) == SIZES[split]
         assert expressions(tfds.load("explained_listops/tiny", split=split, data_dir=built)) == expected[split]
@@ -52,8 +52,8 @@ def test_expressions_are_unique_across_splits(built):
 def test_other_sizes_share_examples(built, tmp_path):
     """The first training examples are the same, and so are the other splits."""
     for size in (200, 500):
-        folder = build(f"tiny-{size}", str(tmp_path), processes=1)
-        assert folder == tmp_path / f"explained_listops/tiny-{size}/1.0.0"
+        directory = build(f"tiny-{size}", str(tmp_path), processes=1)
+        assert directory == tmp_path / f"explained_listops/tiny-{size}/1.0.0"
         examples = tfds.load(f"explained_listops/tiny-{size}", data_dir=tmp_path)
         train = expressions(examples["train"])
         assert len(train) == len(set(train)) == size

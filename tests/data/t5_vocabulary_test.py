@@ -1,7 +1,7 @@
-"""A vocabulary made as T5's was: what newlines become, what is unknown, and what happens where the file is not there.
+"""A vocabulary like T5's: newlines, unknown ids, comparison, and files that are missing or invalid.
 
-T5's own file needs the network. This one has its normalisation, special pieces, sentinels and kind of model, and is
-trained here on prose and explanations; it splits words at other places.
+T5's own file needs the network. This one is trained here on prose and explanations. It has T5's normalization, special
+pieces, sentinels and kind of model, and segments words differently.
 """
 
 import io
@@ -79,26 +79,26 @@ def t5_like(tmp_path_factory):
 # ---- texts
 
 
-def test_explanations_survive_that_newlines_become_spaces(t5_like, trees):
-    ours, seqio_s = Vocabulary(t5_like), T5Vocabulary(t5_like)
-    assert ours.decode(ours.encode("Max,  largest\n\n of\n")) == "Max, largest of"
+def test_explanations_without_newlines_stay_valid(t5_like, trees):
+    vocabulary, seqio_s = Vocabulary(t5_like), T5Vocabulary(t5_like)
+    assert vocabulary.decode(vocabulary.encode("Max,  largest\n\n of\n")) == "Max, largest of"
     for tree in trees:
         expression = listops.format(tree)
-        assert ours.decode(ours.encode(expression)) == expression
+        assert vocabulary.decode(vocabulary.encode(expression)) == expression
         for style in STYLES:
             text = listops.explain(tree, style)
-            ids = ours.encode(text)
+            ids = vocabulary.encode(text)
             assert ids == seqio_s.encode(text) == seqio_s.encode_tf(tf.constant(text)).numpy().tolist()
             assert seqio_s.unk_id not in ids
-            decoded = ours.decode([*ids, seqio_s.eos_id])
+            decoded = vocabulary.decode([*ids, seqio_s.eos_id])
             assert decoded == seqio_s.decode([*ids, seqio_s.eos_id]) == text.replace("\n", " ")
             check = listops.check(decoded, tree, style)
             assert check.valid
             assert check == listops.check(text, tree, style)
 
 
-def test_mistakes_are_found_without_newlines_too(t5_like, trees):
-    """A wrong digit, and lines that are missing, doubled or in another order, are the same mistakes."""
+def test_errors_are_found_without_newlines(t5_like, trees):
+    """An incorrect digit, and missing, duplicate or reordered lines, give the same check."""
     vocabulary = Vocabulary(t5_like)
     rng = random.Random(2)
     wrong = 0
@@ -134,17 +134,17 @@ def test_metrics_of_decoded_explanations(t5_like, trees):
 # ---- ids past the last piece: T5's output layer has 32,128 columns, its vocabulary 32,100 pieces
 
 
-def test_padded_ids_decode_as_the_unknown_piece(t5_like):
-    ours, seqio_s = Vocabulary(t5_like), T5Vocabulary(t5_like)
-    number = ours.encode("7")
-    unknown = ours.decode([*number, 2, *number])
+def test_padded_ids_decode_to_the_unknown_piece(t5_like):
+    vocabulary, seqio_s = Vocabulary(t5_like), T5Vocabulary(t5_like)
+    number = vocabulary.encode("7")
+    unknown = vocabulary.decode([*number, 2, *number])
     assert unknown.split() == ["7", "⁇", "7"]
-    for beyond in (ours.size, ours.size + 27, 32_127):
-        assert ours.decode([*number, beyond, *number]) == seqio_s.decode([*number, beyond, *number]) == unknown
-    assert ours.decode([*number, ours.size - 1]) == "7 <extra_id_0>"  # the last piece itself is known
+    for beyond in (vocabulary.size, vocabulary.size + 27, 32_127):
+        assert vocabulary.decode([*number, beyond, *number]) == seqio_s.decode([*number, beyond, *number]) == unknown
+    assert vocabulary.decode([*number, vocabulary.size - 1]) == "7 <extra_id_0>"  # the last piece itself is known
 
 
-def test_the_output_layer_may_be_wider_than_the_vocabulary(t5_like):
+def test_output_layer_may_exceed_the_vocabulary(t5_like):
     cache = SimpleNamespace(vocabulary=Vocabulary(t5_like), task="a_task")
     size = cache.vocabulary.size
 
@@ -169,7 +169,7 @@ def changed(path, folder, change):
     return Vocabulary(copy)
 
 
-def test_the_same_vocabulary_from_other_bytes(t5_like, tmp_path):
+def test_equal_vocabularies_of_different_bytes(t5_like, tmp_path):
     def retrain(proto):
         proto.trainer_spec.input.append("another corpus")
         proto.trainer_spec.num_threads = 7
@@ -180,7 +180,7 @@ def test_the_same_vocabulary_from_other_bytes(t5_like, tmp_path):
     assert vocabulary.difference(other) is None
 
 
-def test_sentinels_in_the_file_or_beside_it_are_the_same(t5_like, tmp_path):
+def test_sentinels_in_or_beside_the_file_are_equal(t5_like, tmp_path):
     bare = write_t5_like(tmp_path / "bare.model", sentinels=0)
     vocabulary = Vocabulary(t5_like)
     assert vocabulary.difference(Vocabulary(bare, extra_ids=SENTINELS)) is None
@@ -202,7 +202,7 @@ def test_sentinels_in_the_file_or_beside_it_are_the_same(t5_like, tmp_path):
         (lambda p: setattr(p.trainer_spec, "unk_surface", "?"), "trainer_spec.unk_surface is ' ⁇ ' here, '[?]' there"),
     ],
 )
-def test_what_is_different(t5_like, tmp_path, change, line):
+def test_difference_is_named(t5_like, tmp_path, change, line):
     other = changed(t5_like, tmp_path, change)
     assert Vocabulary(t5_like).difference(Vocabulary(t5_like)) is None
     with pytest.raises(AssertionError, match=line):
@@ -212,7 +212,7 @@ def test_what_is_different(t5_like, tmp_path, change, line):
 # ---- a file that is not there
 
 
-def test_a_bucket_that_does_not_answer(monkeypatch, capfd):
+def test_unreachable_bucket(monkeypatch, capfd):
     stop = threading.Event()
     monkeypatch.setattr(tf.io.gfile, "stat", lambda path: stop.wait(60))
     monkeypatch.setattr(vocabularies, "ANSWER_SECONDS", 0.2)
@@ -223,7 +223,7 @@ def test_a_bucket_that_does_not_answer(monkeypatch, capfd):
     stop.set()
 
 
-def test_what_native_code_says_of_a_bucket_is_held_back(monkeypatch, capfd):
+def test_native_output_about_a_bucket_is_held_back(monkeypatch, capfd):
     def refuse(path):
         os.write(2, b"W0000 google_auth_provider.cc:196] no token\n")
         raise tf.errors.NotFoundError(None, None, "Error executing an HTTP request: 404")
@@ -235,7 +235,7 @@ def test_what_native_code_says_of_a_bucket_is_held_back(monkeypatch, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_files_that_are_no_vocabulary(tmp_path):
+def test_invalid_files(tmp_path):
     (tmp_path / "text").write_text("no model")
     (tmp_path / "empty").write_bytes(b"")
     for name, words in (
@@ -249,8 +249,8 @@ def test_files_that_are_no_vocabulary(tmp_path):
         assert "\n" not in raised.value.line
 
 
-def test_training_without_a_network_ends_in_one_line(tiny_data_dir, tmp_path):
-    """The real client of the bucket behind a proxy that accepts and says nothing; its own patience is over a minute."""
+def test_training_without_network_takes_one_line(tiny_data_dir, tmp_path):
+    """The bucket's real client, whose timeout is over a minute, meets a proxy that accepts and never answers."""
     command = [
         *(sys.executable, "-m", "explainft.cli.main", "train", f"--gin_file={ROOT}/gin/medium_tiny.gin"),
         *(f"--gin.MODEL_DIR={tmp_path}/run", "--gin.MIXTURE_OR_TASK_NAME=explained_tiny_medium"),
@@ -267,11 +267,11 @@ def test_training_without_a_network_ends_in_one_line(tiny_data_dir, tmp_path):
     assert run.returncode == 2
     assert run.stderr.startswith("explainft: error: cannot read T5's vocabulary gs://")
     assert run.stderr.count("\n") == 1 and "set EXPLAINFT_T5_VOCAB" in run.stderr
-    assert seconds < 30  # 3 s of it for the answer; what importing takes is the machine's matter
+    assert seconds < 30  # 3 s for the bucket; the rest is importing on a loaded machine
     assert not (tmp_path / "run").exists()
 
 
-def test_a_bucket_that_answers_is_read(t5_like, monkeypatch):
+def test_reachable_bucket_is_read(t5_like, monkeypatch):
     asked = []
     monkeypatch.setattr(tf.io.gfile, "stat", asked.append)
     monkeypatch.setattr(

@@ -1,4 +1,4 @@
-"""For hosts_test: the command line in a process that notes which training examples it reads.
+"""Runs a command and records the training examples that it reads, for hosts_test.
 
 python -m tests.helpers.host NOTES ARGUMENT...: NOTES gets a line for each reading, with the numbers of the examples.
 """
@@ -10,18 +10,18 @@ from explainft.cli import main
 from explainft.data import ragged
 
 
-def noting(notes: Path) -> None:
+def record_reads(notes: Path) -> None:
     take = ragged.Ragged.take
 
-    def noted(self, which):
+    def take_and_record(self, which):
         if self._directory.name.startswith("train-"):
             with open(notes, "a") as file:
                 file.write(" ".join(map(str, which.tolist())) + "\n")
         return take(self, which)
 
-    ragged.Ragged.take = noted
+    ragged.Ragged.take = take_and_record
 
 
 if __name__ == "__main__":
-    noting(Path(sys.argv[1]))
+    record_reads(Path(sys.argv[1]))
     main.main(sys.argv[2:])

@@ -22,7 +22,7 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_candidates_keep_to_their_config(name):
+def test_candidates_match_their_config(name):
     for stream, (numbers, shortest, longest) in zip(STREAMS, PUBLISHED[name], strict=True):
         trees = candidates(CONFIGS[name], stream, 0)
         assert all(shortest <= length(tree) <= longest for tree in trees)
@@ -46,12 +46,12 @@ def test_candidates_keep_to_their_config(name):
         ("tiny_gaps", "166cb85623c2c23e"),
     ],
 )
-def test_candidates_are_the_published_ones(name, sha256):
+def test_candidates_are_published(name, sha256):
     texts = [format(tree) for stream in STREAMS for tree in candidates(CONFIGS[name], stream, 7)[:50]]
     assert hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16] == sha256
 
 
-def test_chunks_configs_and_streams_draw_apart():
+def test_chunks_configs_and_streams_differ():
     drawn = [
         tuple(candidates(CONFIGS[name], stream, chunk)[:20])
         for name, stream, chunk in [
@@ -64,13 +64,13 @@ def test_chunks_configs_and_streams_draw_apart():
     assert len(set(drawn)) == 4
 
 
-def test_splits_and_their_streams():
+def test_splits_of_streams():
     assert SPLITS == ("train", "validation", "test", "longer", "larger_numbers")
     assert SPLITS[1:] == EVAL_SPLITS
     assert sorted(split for members in STREAMS.values() for split in members) == sorted(SPLITS)
 
 
-def test_a_stream_is_dealt_out_98_to_2_to_2():
+def test_splits_are_proportional():
     counts = Counter(split_of("train", digest(str(n))) for n in range(102_000))
     assert counts["train"] == pytest.approx(98_000, abs=300)  # five standard deviations or more, here and below
     assert counts["validation"] == pytest.approx(2_000, abs=220)

@@ -79,7 +79,7 @@ def test_lines(text, style, line):
     assert explain(tree, style) == f"{line}\nFinal answer: {evaluate(tree)}"
 
 
-def test_a_step_shows_what_its_style_shows():
+def test_step_has_the_numbers_of_its_style():
     tree = parse("[SUM 7 [MED 9 4 ] ]")
     assert steps(tree, "none") == []
     assert steps(tree, "short") == [Step("MED", (), (), 6), Step("SUM", (), (), 3)]
@@ -97,7 +97,7 @@ def test_modulus():
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_what_is_written_reads_back(style):
+def test_read_inverts_explain(style):
     rng = random.Random(3)
     for _ in range(1000):
         values, modulus = rng.choice([(10, 10), (30, 10), (10**18, 10**18)])
@@ -111,7 +111,7 @@ def test_what_is_written_reads_back(style):
 
 
 @pytest.mark.parametrize("style", STEP_STYLES)
-def test_blanks_and_leading_zeros_do_not_matter(style):
+def test_whitespace_and_leading_zeros_do_not_matter(style):
     written = explain(RELEASED, style)
     for spaced in (re.sub(r"([\[\],:])", r" \1 ", written), written.replace(" ", " \t  "), f"\n {written} \n"):
         assert check(spaced, RELEASED, style).valid, spaced
@@ -122,7 +122,7 @@ def test_blanks_and_leading_zeros_do_not_matter(style):
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_lines_stand_as_in_the_text_and_read_one_by_one(style):
+def test_lines_are_parts_of_the_text(style):
     rng = random.Random(6)
     for _ in range(100):
         tree = random_tree(rng)
@@ -138,7 +138,7 @@ def test_lines_stand_as_in_the_text_and_read_one_by_one(style):
 
 
 @pytest.mark.parametrize("text", ["", " \n ", ";", ";;a;", "a ; ;b", "Min, 4 Min,4 Final answer:4", "x\n\n y ;\n z"])
-def test_there_is_a_line_for_each_step_and_for_the_answer(text):
+def test_lines_count_steps_and_answer(text):
     cut = lines(text)
     assert len(cut) == len(read(text, "short").steps) + (final_answer(text) is not None)
     assert "".join("".join(cut).split()) == re.sub(r"[\s;]", "", text)
@@ -147,7 +147,7 @@ def test_there_is_a_line_for_each_step_and_for_the_answer(text):
 
 @pytest.mark.parametrize("separator", ["\n", " ", ";"])
 @pytest.mark.parametrize("style", STEP_STYLES)
-def test_a_wrong_number_spoils_its_step_alone(style, separator):
+def test_incorrect_number_affects_one_step(style, separator):
     rng = random.Random(4)
     for _ in range(60):
         tree = random_tree(rng)
@@ -187,7 +187,7 @@ def test_missing_surplus_and_swapped_steps(style, separator):
 
 
 @pytest.mark.parametrize("style", STEP_STYLES)
-def test_garbled_steps_are_none(style):
+def test_invalid_steps_are_none(style):
     *lines, final = explain(RELEASED, style).split("\n")
     damages = [
         lambda line: line + ".",
@@ -210,7 +210,7 @@ def test_garbled_steps_are_none(style):
             assert check(";".join(pieces), RELEASED, style).first_wrong_step == k
 
 
-def test_a_step_of_another_style_is_none():
+def test_step_of_another_style_is_none():
     for written in STEP_STYLES:
         for style in STEP_STYLES:
             if written != style:
@@ -218,7 +218,7 @@ def test_a_step_of_another_style_is_none():
                 assert check(explain(RELEASED, written), RELEASED, style) == Check(2, True, 3, 0, 0)
 
 
-def test_a_text_cut_off():
+def test_truncated_text():
     text = explain(RELEASED, "medium")
     assert read(text[:50], "medium") == Explanation((steps(RELEASED, "medium")[0], None), None)
     assert check(text[:-2], RELEASED, "medium") == Check(None, False, 3, 3, None)
@@ -233,7 +233,7 @@ def test_style_none_has_no_steps():
     assert check("two", RELEASED, "none") == Check(None, False, 0, 0, None)
 
 
-def test_a_bare_number_has_no_steps():
+def test_bare_number_has_no_steps():
     assert explain(12, "none") == "12"
     for style in STEP_STYLES:
         assert explain(12, style) == "Final answer: 12"

@@ -19,7 +19,7 @@ TREE_OR_END = "an integer of 0 or more, '[' with an operator or ']'"
 
 
 def random_tree(rng, budget=40):
-    """Any shape, one argument and bare numbers included."""
+    """Returns a tree of any shape, with single arguments and bare numbers."""
     if budget < 2 or rng.random() < 0.3:
         return rng.choice([rng.randrange(10), rng.randrange(30), rng.randrange(10**18)])
     arguments = rng.randint(1, 6)
@@ -29,7 +29,7 @@ def random_tree(rng, budget=40):
 
 
 def small_tree(rng, levels=4):
-    """Numbers at which statistics.median's division is exact."""
+    """Returns a tree of numbers for which statistics.median divides exactly."""
     if levels == 0 or rng.random() < 0.4:
         return rng.randrange(100)
     return Node(
@@ -129,7 +129,7 @@ def test_round_trips_and_measures():
 
 
 @pytest.mark.parametrize("text", ["[MAX 2[MIN 4 7]0]", "[MAX 2 [MIN 4 7 ]0 ]", " [MAX\n2\t[MIN 4\r\n7 ] 0 ]\n"])
-def test_blanks(text):
+def test_whitespace(text):
     assert parse(text) == Node("MAX", (2, Node("MIN", (4, 7)), 0))
 
 
@@ -165,7 +165,7 @@ def test_nodes_are_immutable():
         ("MAX", ("2",), "got str '2'"),
     ],
 )
-def test_what_is_no_node(operator, arguments, error):
+def test_invalid_nodes(operator, arguments, error):
     with pytest.raises(ListOpsError) as caught:
         Node(operator, arguments)
     assert str(caught.value).endswith(error)
@@ -210,13 +210,13 @@ def test_what_is_no_node(operator, arguments, error):
         ("[MAX ( ( [MIN 2 ) ] ) ]", "at character 0: expected '(', found '[MAX'"),
     ],
 )  # fmt: skip
-def test_what_is_no_expression(text, error):
+def test_invalid_expressions(text, error):
     with pytest.raises(ListOpsError) as caught:
         parse(text)
     assert str(caught.value) == error
 
 
-def test_one_parenthesis_more_or_less_or_elsewhere():
+def test_misplaced_parentheses():
     words = RELEASED.split()
     places = [at for at, word in enumerate(words) if word in "()"]
     for at in places:
@@ -232,7 +232,7 @@ def test_unknown_form():
         format(5, "brackets")
 
 
-def test_a_bare_number_is_a_tree():
+def test_bare_number_is_a_tree():
     assert parse(" 7 ") == 7
     assert (format(7), format(7, "parenthesized")) == ("7", "7")
     assert (evaluate(7), length(7), depth(7), operators(7), values(7)) == (7, 1, 0, [], [7])

@@ -53,7 +53,7 @@ def random_tree(rng, levels=4):
 
 
 @pytest.mark.parametrize("style", STEP_STYLES)
-def test_the_lines_of_these_tests_are_right(style):
+def test_lines_of_these_tests_are_gold(style):
     assert LINES[style] == explain(TREE, style).split("\n")
     assert of(style, *LINES[style]) is None
 
@@ -74,7 +74,7 @@ def test_the_lines_of_these_tests_are_right(style):
         ("long", 0, LINES["long"][0].replace("MIN", "MAX").replace("smallest", "largest")),
     ],
 )
-def test_wrong_operator(style, k, line):
+def test_operator_error(style, k, line):
     assert with_line(style, k, line) == FirstError("operator", k)
 
 
@@ -87,7 +87,7 @@ def test_wrong_operator(style, k, line):
         ("medium", 0, "Min, smallest number of [6, 4] is 4"),
         ("medium", 1, "MED, sorted list, [2, 8, 8], MEDIAN is 8"),
         ("medium", 3, "SUM, add [7, 4, 8, 6], sum is 25, answer is 5"),
-        ("medium", 0, "Min, smallest number of [9, 2, 8] is 2"),  # the list of the MED, under the right operator
+        ("medium", 0, "Min, smallest number of [9, 2, 8] is 2"),  # the list of the MED, under the correct operator
         ("long", 2, LINES["long"][2].replace("[1 5 3]", "[1 5 5]")),
         ("long", 1, LINES["long"][1].replace("numbers [9 2 8]", "numbers [9 2 7]")),
     ],
@@ -112,13 +112,13 @@ def test_copy_error(style, k, line):
         ("long", 3, LINES["long"][3].replace("7 11 19 24", "7 11 18 24")),
     ],
 )
-def test_wrong_arithmetic(style, k, line):
+def test_arithmetic_error(style, k, line):
     assert line != LINES[style][k]
     assert with_line(style, k, line) == FirstError("arithmetic", k)
 
 
 @pytest.mark.parametrize("style", STEP_STYLES)
-def test_missing_surplus_and_swapped_steps_are_wrong_lists(style):
+def test_missing_surplus_and_swapped_steps_are_list_errors(style):
     a, b, c, d, final = LINES[style]
     assert of(style, b, c, d, final) == FirstError("list", 0)
     assert of(style, a, c, d, final) == FirstError("list", 1)
@@ -130,7 +130,7 @@ def test_missing_surplus_and_swapped_steps_are_wrong_lists(style):
 
 
 @pytest.mark.parametrize("style", SHOWING_LISTS)
-def test_another_steps_list_is_a_wrong_list(style):
+def test_list_of_another_step_is_a_list_error(style):
     a, b, c, d, final = LINES[style]
     wrong_too = c.replace("is 5", "is 3")
     assert wrong_too != c
@@ -140,14 +140,14 @@ def test_another_steps_list_is_a_wrong_list(style):
 
 @pytest.mark.parametrize("garbage", ["Min, smallest", "", "SUM add 3", "Final answer: 4", "<b>", "Min, x"])
 @pytest.mark.parametrize("style", STEP_STYLES)
-def test_what_is_no_step_is_malformed(style, garbage):
+def test_invalid_step_is_malformed(style, garbage):
     a, b, c, d, final = LINES[style]
     assert first_error(";".join([a, garbage, c, d, final]), TREE, style) == FirstError("malformed", 1)
     assert first_error(";".join([a, b, c, d, garbage, final]), TREE, style) == FirstError("malformed", 4)
 
 
 @pytest.mark.parametrize("style", STEP_STYLES)
-def test_without_a_final_answer_it_is_malformed_where_it_ends(style):
+def test_missing_answer_is_malformed_at_the_end(style):
     *lines, final = LINES[style]
     assert of(style, *lines) == FirstError("malformed", None)
     assert of(style, *lines, "Final answer: four") == FirstError("malformed", None)
@@ -156,31 +156,31 @@ def test_without_a_final_answer_it_is_malformed_where_it_ends(style):
 
 
 @pytest.mark.parametrize("style", STEP_STYLES)
-def test_a_wrong_final_answer_after_right_steps(style):
+def test_incorrect_answer_after_correct_steps(style):
     *lines, _ = LINES[style]
     assert of(style, *lines, "Final answer: 5") == FirstError("answer", None)
 
 
-def test_style_none_has_an_answer_alone():
+def test_style_none_has_only_an_answer():
     assert of("none", "4") is of("none", "Final answer: 4") is None
     assert of("none", "5") == of("none", "Final answer: 24") == FirstError("answer", None)
     assert of("none") == of("none", "four") == FirstError("malformed", None)
 
 
 @pytest.mark.parametrize("style", STEP_STYLES)
-def test_the_first_mistake_counts(style):
+def test_first_error_counts(style):
     a, b, c, d, _ = LINES[style]
     assert of(style, a, "garbage", d, c, "Final answer: 9") == FirstError("malformed", 1)
 
 
-def test_the_modulus_counts():
+def test_modulus():
     tree = parse("[SUM 15 27 1 ]")
     text = explain(tree, "medium", 30)
     assert first_error(text, tree, "medium", 30) is None
     assert first_error(text, tree, "medium") == FirstError("arithmetic", 0)
 
 
-def test_an_unknown_style_is_refused():
+def test_unknown_style():
     with pytest.raises(ListOpsError, match="unknown style 'shuffled'"):
         first_error("4", TREE, "shuffled")
 
@@ -188,8 +188,8 @@ def test_an_unknown_style_is_refused():
 # ---- whatever the text
 
 
-def damaged(text: str, rng: random.Random) -> str:
-    """The text, or with one to three changes of a number, a word, a line or a character."""
+def corrupt(text: str, rng: random.Random) -> str:
+    """Returns the text, or one with one to three changes of a number, a word, a line or a character."""
     for _ in range(rng.choice([0, 1, 1, 1, 2, 3])):
         lines = text.split("\n")
         i, j = rng.randrange(len(lines)), rng.randrange(len(lines))
@@ -212,12 +212,12 @@ def damaged(text: str, rng: random.Random) -> str:
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_there_is_a_mistake_exactly_where_the_check_finds_no_valid_explanation(style):
+def test_error_exists_exactly_where_check_is_invalid(style):
     rng = random.Random(5)
     seen = set()
     for _ in range(3000):
         tree = random_tree(rng)
-        text = damaged(explain(tree, style), rng)
+        text = corrupt(explain(tree, style), rng)
         checked = check(text, tree, style)
         found = first_error(text, tree, style)
         assert (found is None) == checked.valid, text

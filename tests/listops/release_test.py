@@ -13,8 +13,8 @@ ROWS = f'{SOURCE}\t"{MEDIUM}"\n[SM 3 4 ]\t7\n{SOURCE}\t"{MEDIUM}"\n'
 EXAMPLES = [Example(TREE, 4, MEDIUM, 1), Example(Node("SUM", (3, 4)), 7, None, 4), Example(TREE, 4, MEDIUM, 5)]
 
 
-def write(folder, text, encoding="utf-8"):
-    path = folder / "rows.tsv"
+def write(directory, text, encoding="utf-8"):
+    path = directory / "rows.tsv"
     path.write_bytes(text.encode(encoding))
     return path
 
@@ -34,7 +34,7 @@ def test_header_is_optional(tmp_path):
     assert list(read_release(write(tmp_path, ""))) == []
 
 
-def test_header_in_the_middle_is_damage(tmp_path):
+def test_header_in_the_middle_is_invalid(tmp_path):
     with pytest.raises(ListOpsError, match="line 8: expected a target"):
         list(read_release(write(tmp_path, ROWS + "Source\tTarget\n")))
 
@@ -45,11 +45,11 @@ def test_byte_order_mark_and_crlf(tmp_path, header):
     assert list(read_release(path)) == shifted(bool(header))
 
 
-def test_blank_lines_are_counted_and_skipped(tmp_path):
+def test_empty_lines_are_counted_and_skipped(tmp_path):
     assert list(read_release(write(tmp_path, "\n\n" + ROWS + "\n"))) == shifted(2)
 
 
-def test_a_wrong_answer_is_data(tmp_path):
+def test_incorrect_answer_is_kept(tmp_path):
     [row, explained] = read_release(write(tmp_path, '[SUM 3 4 ]\t9\n[SUM 3 4 ]\t"SUM, 9\nFinal answer: 8"\n'))
     assert row == Example(Node("SUM", (3, 4)), 9, None, 1)
     assert explained == Example(Node("SUM", (3, 4)), 8, "SUM, 9\nFinal answer: 8", 2)
@@ -69,7 +69,7 @@ def test_rows_written_by_the_csv_module(tmp_path):
     assert examples[1].explanation == explain(trees[1], "short") and examples[0].explanation is None
 
 
-def test_rows_come_one_at_a_time(tmp_path):
+def test_rows_are_lazy(tmp_path):
     rows = read_release(write(tmp_path, "[MAX 1 ]\t1\n[MAX 2 ]\n"))
     assert next(rows) == Example(Node("MAX", (1,)), 1, None, 1)
     with pytest.raises(ListOpsError, match="line 2"):
@@ -93,7 +93,7 @@ def test_rows_come_one_at_a_time(tmp_path):
          "expected a target that is a number or ends with 'Final answer: N', found 'Max, 2'"),
     ],
 )  # fmt: skip
-def test_damage_names_file_and_line(tmp_path, row, error):
+def test_error_names_file_and_line(tmp_path, row, error):
     for before, line in (("", 1), (ROWS, 8), ("Source\tTarget\n" + ROWS, 9)):
         path = write(tmp_path, before + row)
         with pytest.raises(ListOpsError) as caught:
@@ -101,7 +101,7 @@ def test_damage_names_file_and_line(tmp_path, row, error):
         assert str(caught.value) == f"{path}, line {line}: {error}"
 
 
-def test_a_byte_that_is_not_utf8(tmp_path):
+def test_byte_that_is_not_utf8(tmp_path):
     path = write(tmp_path, "[MAX 1 ]\t1\n[MAX 2 ]\t2\xe9\n", "latin-1")
     with pytest.raises(ListOpsError, match="line 2: expected UTF-8, found another byte at character 1 of the target"):
         list(read_release(path))

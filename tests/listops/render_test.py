@@ -2,7 +2,7 @@ from explainft.listops.expression import Node, parse
 from explainft.listops.render import render_tree
 
 
-def test_every_node_is_a_line_and_every_operator_shows_its_value():
+def test_tree_has_a_line_a_node():
     assert render_tree(parse("[MAX 2 [MIN 4 [SUM 7 8 ] ] 0 [MED 1 2 ] ]")).split("\n") == [
         "MAX = 4",
         "├─ 2",
@@ -18,12 +18,12 @@ def test_every_node_is_a_line_and_every_operator_shows_its_value():
     ]
 
 
-def test_a_number_alone_and_another_modulus():
+def test_bare_number_and_modulus():
     assert render_tree(7) == "7"
     assert render_tree(parse("[SUM 7 8 ]"), modulus=100).startswith("SUM = 15\n")
 
 
-def test_nesting_past_the_recursion_limit():
+def test_deep_nesting():
     tree = 3
     for _ in range(2_000):
         tree = Node("MAX", (tree,))

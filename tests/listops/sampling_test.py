@@ -1,4 +1,4 @@
-"""The sampler against a second one, written from the long-range arena's definition: recursive, nothing clever."""
+"""The sampler compared with a recursive one from the definition of the Long Range Arena."""
 
 import random
 from collections import Counter
@@ -13,7 +13,7 @@ from explainft.listops.sampling import Sampler
 
 
 def arena_tree(rng: random.Random, level: int, sampler: Sampler):
-    """A tree as nested lists [operator, argument, ...]. The arena draws r > 0.25 for a value."""
+    """Returns a tree as nested lists [operator, argument, ...]. In the arena r > 0.25 gives a value."""
     if level == sampler.max_depth or (level > 1 and rng.random() > 0.25):
         return rng.choice(sampler.values)
     count = rng.randint(2, sampler.max_args)
@@ -37,7 +37,7 @@ def as_node(tree):
 
 
 def statistics(tree: Node) -> dict[str, int | str]:
-    """One number or name a tree for each trait, so that samples of a trait are independent."""
+    """Returns one number or name for each trait of a tree, so that samples of a trait are independent."""
     inner = [argument for argument in tree.arguments if isinstance(argument, Node)]
     numbers = values(tree)
     return {
@@ -55,10 +55,10 @@ def statistics(tree: Node) -> dict[str, int | str]:
     }
 
 
-def assert_same_distribution(ours: Counter, theirs: Counter, what: str):
+def assert_same_distribution(sampled: Counter, expected: Counter, what: str):
     """Two-sample chi-square at p = 0.0001; outcomes seen less than 20 times in all share one cell."""
-    cells = [(ours[k], theirs[k]) for k in sorted(ours | theirs, key=str) if ours[k] + theirs[k] >= 20]
-    rest = (ours.total() - sum(a for a, _ in cells), theirs.total() - sum(b for _, b in cells))
+    cells = [(sampled[k], expected[k]) for k in sorted(sampled | expected, key=str) if sampled[k] + expected[k] >= 20]
+    rest = (sampled.total() - sum(a for a, _ in cells), expected.total() - sum(b for _, b in cells))
     a, b = np.array([*cells, rest] if sum(rest) else cells, float).T
     scale = np.sqrt(b.sum() / a.sum())
     chi_square = np.sum((a * scale - b / scale) ** 2 / (a + b))
@@ -78,15 +78,15 @@ def assert_same_distribution(ours: Counter, theirs: Counter, what: str):
     ],
     ids=["tiny", "listops30", "shallow"],
 )
-def test_trees_are_distributed_as_the_long_range_arenas(sampler, count):
+def test_distribution_is_that_of_the_long_range_arena(sampler, count):
     rng, arena_rng = random.Random(1), random.Random(2)
-    ours = [statistics(sampler.tree(rng)) for _ in range(count)]
-    theirs = [statistics(as_node(arena_sample(arena_rng, sampler))) for _ in range(count)]
-    for trait in ours[0]:
-        assert_same_distribution(Counter(t[trait] for t in ours), Counter(t[trait] for t in theirs), trait)
+    sampled = [statistics(sampler.tree(rng)) for _ in range(count)]
+    expected = [statistics(as_node(arena_sample(arena_rng, sampler))) for _ in range(count)]
+    for trait in sampled[0]:
+        assert_same_distribution(Counter(t[trait] for t in sampled), Counter(t[trait] for t in expected), trait)
 
 
-def test_the_comparison_tells_samplers_apart():
+def test_comparison_detects_another_sampler():
     rng = random.Random(1)
     shorter = Counter(depth(Sampler(range(10), 8, 24, max_args=4).tree(rng)) for _ in range(3_000))
     longer = Counter(depth(Sampler(range(10), 8, 27, max_args=4).tree(rng)) for _ in range(3_000))
@@ -94,7 +94,7 @@ def test_the_comparison_tells_samplers_apart():
         assert_same_distribution(shorter, longer, "depth")
 
 
-def test_values_operators_arguments_and_levels_stay_within_their_limits():
+def test_trees_stay_within_limits():
     sampler = Sampler(range(30, 33), 15, 40, max_args=5, max_depth=4, operators=("MED", "MIN"))
     rng = random.Random(3)
     trees = [sampler.tree(rng) for _ in range(3_000)]
@@ -106,13 +106,13 @@ def test_values_operators_arguments_and_levels_stay_within_their_limits():
 
 
 class OnlyRandom(random.Random):
-    """Fails where anything but random() is drawn: Python changes the other methods' streams between versions."""
+    """Fails for anything but random(): Python changes the other methods' streams between versions."""
 
     def getrandbits(self, k):
         raise AssertionError("getrandbits() was called")
 
 
-def test_the_stream_is_made_of_random_alone():
+def test_only_random_is_called():
     sampler = CONFIGS["listops10"].train
     assert [sampler.tree(OnlyRandom(5)) for _ in range(3)] == [sampler.tree(random.Random(5)) for _ in range(3)]
 
@@ -131,6 +131,6 @@ def test_the_stream_is_made_of_random_alone():
         ({"operators": ("MAXX",)}, "did you mean 'MAX'"),
     ],
 )
-def test_settings_that_allow_no_tree(settings, message):
+def test_impossible_settings(settings, message):
     with pytest.raises(UserError, match=message):
         Sampler(**({"values": range(10), "min_length": 4, "max_length": 20} | settings))
