@@ -25,7 +25,7 @@ KEYS: dict[str, type | tuple[type, ...]] = {
     "extra_ids": int,
     "lengths": dict,  # in tokens: of the longest inputs and targets, and of the shortest inputs, min_inputs
     "explanation": (dict, type(None)),  # style and modulus of a ListOps task
-    "next_input": (dict, type(None)),  # of an iterative task
+    "next_input": (dict, type(None)),  # task and module, whose registry has the function of an iterative task
     "data": dict,
     "output_ids": (list, type(None)),  # token ids of the output layer; None: all
     "progress": dict,
@@ -65,7 +65,7 @@ def describe(
         "extra_ids": cache.vocabulary.extra_ids,
         "lengths": cache.lengths(),
         "explanation": explanation if "style" in arguments else None,
-        "next_input": cache.meta["next_input"],
+        "next_input": {"task": cache.task, "module": dataset["module"]} if cache.meta["next_input"] else None,
         "output_ids": output_ids,
     }
 

@@ -53,6 +53,17 @@ def register_iterative(task: str, next_input: NextInput, max_rounds: int) -> Non
     _iterative[task] = Iterative(next_input, max_rounds)
 
 
+def find_iterative(task: str, module: str) -> Iterative:
+    """Returns the registration of a task by the module that registers it. Raises UserError where there is none."""
+    try:
+        tensorflow_setup.import_quietly(module)
+    except ImportError as e:
+        raise UserError(f"task {task} is registered by {module} ({e}); run where that module can be imported") from e
+    if task not in _iterative:
+        raise UserError(f"{module} does not register {task} for iterative decoding; call register_iterative there")
+    return _iterative[task]
+
+
 def describe_iterative(task: str) -> dict[str, Any] | None:
     """Returns what a task's meta keeps of its registration, as JSON."""
     registered = _iterative.get(task)

@@ -6,7 +6,7 @@ from typing import Any
 from explainft.checkpoints.weights import Weights, check_parameters, read_parameters
 from explainft.core.errors import UserError
 from explainft.data import token_cache
-from explainft.data.task_registry import Iterative
+from explainft.data.task_registry import find_iterative
 from explainft.data.token_cache import TokenCache
 from explainft.generation.generator import Generator
 from explainft.generation.quantization import DecodeConfig, decode_parameters
@@ -34,7 +34,7 @@ class LoadedModel:
         """Returns what decodes any inputs as the checkpoint's own task does; only of a run of explainft."""
         meta = self.weights.meta
         params = decode_parameters(self.model.config, self.params, self.decode_config.dtype, meta["output_ids"])
-        iterative = Iterative.from_meta(meta["next_input"])
+        iterative = find_iterative(**meta["next_input"]) if meta["next_input"] else None
         return Generator(self.model, params, self.weights.tokenizer(), self.batch_size, iterative)
 
 

@@ -83,9 +83,16 @@ def test_lengths_trained_on_need_no_note(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_a_function_that_cannot_be_imported_is_named(tmp_path):
-    run = shipped(tmp_path / "run", next_input={"name": "not_here:follow", "kwargs": {}, "max_rounds": 9})
-    with pytest.raises(UserError, match="the task needs follow of not_here .*; run where that module can be imported"):
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        ("not_here", "task a_task is registered by not_here .*; run where that module can be imported"),
+        ("json", "json does not register a_task for iterative decoding"),
+    ],
+)
+def test_a_missing_registration_is_named(module, message, tmp_path):
+    run = shipped(tmp_path / "run", next_input={"task": "a_task", "module": module})
+    with pytest.raises(UserError, match=message):
         infer.infer(run, ["[MAX 2 9 ]"])
 
 

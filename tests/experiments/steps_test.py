@@ -8,6 +8,7 @@ import pytest
 from experiments import steps
 from explainft import listops
 from explainft.data import token_cache
+from explainft.data.task_registry import register_iterative
 from explainft.evaluation import infer
 from explainft.evaluation.evaluator import Evaluator
 from explainft.listops.configs import CONFIGS
@@ -87,7 +88,8 @@ def test_a_line_that_names_no_list_is_to_be_written_again(inputs, line, left):
 
 
 def test_a_run_answers_as_its_task_says(tmp_path):
-    next_input = {"name": f"{__name__}:list_within", "kwargs": {}, "max_rounds": 9}
+    register_iterative("a_task", list_within, max_rounds=9)
+    next_input = {"task": "a_task", "module": __name__}
     [found] = infer.infer(shipped(tmp_path / "run", next_input=next_input), [OUTER])
     assert found.explanation == "\n".join(listops.explain(listops.parse(text), "medium") for text in (OUTER, INNER))
 
