@@ -57,7 +57,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     args = build_parser().parse_args([word for word in argv if not word.startswith(GIN_FLAG)])
     args.gin_bindings = bindings
     if bindings and not (args.reads_macros or getattr(args, "gin_file", None)):
-        raise UserError(f"{GIN_FLAG}{bindings[0]} sets a macro of a recipe, and this command was given none")
+        fix = "give one with --gin_file" if hasattr(args, "gin_file") else "this command reads none"
+        raise UserError(f"{GIN_FLAG}{bindings[0]} sets a macro of a recipe; {fix}")
     return args
 
 

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--gin_file", action="append", help="a recipe; may be repeated")
+    parser.add_argument(
+        "--gin_file", action="append", help="a recipe, whose macros --gin.NAME=VALUE sets; may be repeated"
+    )
     parser.add_argument("--gin_search_paths", help="directories with included files, separated by commas")
 
 

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable
 
 MAX_NAMES = 3  # of near ones in an error line
-MAX_LISTED = 120  # characters of an error line in which all known names may stand instead
+MAX_LISTED = 120  # characters; up to them an error line lists all known names
 
 
 class UserError(ValueError):

@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 import tensorflow_datasets as tfds
+from etils import epy
 from tensorflow_datasets.core import constants
 
 from explainft.core.errors import UserError, nearest
@@ -12,6 +13,9 @@ from explainft.data.records import EXPLANATIONS
 from explainft.listops.configs import SPLITS, VERSION, Config
 from explainft.listops.expression import parse
 from explainft.listops.render import render_tree
+
+with epy.lazy_imports():
+    import tensorflow as tf
 
 
 def open_builder(config: str, data_dir: str | None) -> ExplainedListops:
@@ -56,10 +60,8 @@ def _directory(config: str, data_dir: str | None) -> str:
     return os.path.join(data_dir or constants.DATA_DIR, ExplainedListops.name, config, VERSION)
 
 
-def _corrupt(directory: str, file: str, config: str, data_dir: str | None) -> UserError:
-    return UserError(
-        f"{os.path.join(directory, file)} is corrupt; delete {directory} and run: {build_command(config, data_dir)}"
-    )
+def _corrupt(directory: str, part: str, config: str, data_dir: str | None) -> UserError:
+    return UserError(f"{directory}: {part} is corrupt; delete the directory and run: {build_command(config, data_dir)}")
 
 
 def build_command(config: str, data_dir: str | None) -> str:
@@ -80,7 +82,10 @@ def show(config: str, split: str, n: int, data_dir: str | None) -> str:
     builder = open_built(config, data_dir)
     in_order = tfds.ReadConfig(interleave_cycle_length=1)
     examples = builder.as_dataset(split=split, read_config=in_order)  # pyright: ignore[reportCallIssue] (decorated)
-    rows = tfds.as_numpy(examples.take(n))
+    try:
+        rows = list(tfds.as_numpy(examples.take(n)))
+    except tf.errors.OpError as error:  # a file is missing or cut
+        raise _corrupt(os.fspath(builder.data_path), f"split {split!r}", config, data_dir) from error
     return "\n\n".join(
         _format_example(f"{config}/{split} {index}", builder.config.listops, row) for index, row in enumerate(rows)
     )

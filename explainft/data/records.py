@@ -42,7 +42,7 @@ def serialize(features: dict[str, Any]) -> bytes:
     """
     flat = features | {f"explanation/{style}": text for style, text in features["explanation"].items()}
     del flat["explanation"]
-    proto = tf_example_pb2.Example()  # pyright: ignore[reportAttributeAccessIssue] (made when it is imported)
+    proto = tf_example_pb2.Example()  # pyright: ignore[reportAttributeAccessIssue] (created at import)
     for name, value in flat.items():
         if isinstance(value, int):
             proto.features.feature[name].int64_list.value.append(value)

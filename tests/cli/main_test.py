@@ -49,8 +49,9 @@ def test_help_is_light():
         (["train", RECIPE, "--gin.MODEL_DIR=/tmp/x", "--gin.BATCH=3"], "nothing reads the macro BATCH; did you mean"),
         (
             ["eval", "/nonexistent", "--gin.BATCH_SIZE=3"],
-            "--gin.BATCH_SIZE=3 sets a macro of a recipe, and this command was given none",
+            "--gin.BATCH_SIZE=3 sets a macro of a recipe; give one with --gin_file",
         ),
+        (["solve", NESTED, "--gin.A=1"], "--gin.A=1 sets a macro of a recipe; this command reads none"),
         (["infer", "/nonexistent", NESTED], "/nonexistent holds no checkpoints; give the MODEL_DIR of a run"),
         (["eval", "/nonexistent"], "/nonexistent holds no checkpoints"),
         (

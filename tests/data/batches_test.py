@@ -20,18 +20,18 @@ from explainft.data.token_cache import TokenCache
 ROW = {"inputs": 30, "targets": 50}
 
 
-def write_cache(folder, inputs, targets):
+def write_cache(directory, inputs, targets):
     """Writes the files of a token cache."""
-    folder.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
     for feature, rows in (("inputs", inputs), ("targets", targets)):
-        with ragged.writer(folder, feature) as write:
+        with ragged.writer(directory, feature) as write:
             for row in rows:
                 write(row, np.array([len(row)]))
-    add_meta(folder)
-    return TokenCache(folder)
+    add_meta(directory)
+    return TokenCache(directory)
 
 
-def add_meta(folder):
+def add_meta(directory):
     meta = {
         "format": freshness.FORMAT,
         "task": "a_task",
@@ -42,9 +42,9 @@ def add_meta(folder):
         "metrics": [],
         "sources": {},
     }
-    (folder / "meta.json").write_text(json.dumps(meta))
-    (folder / "records.jsonl").write_text("")
-    shutil.copy(COMPACT, folder / "vocabulary.model")
+    (directory / "meta.json").write_text(json.dumps(meta))
+    (directory / "records.jsonl").write_text("")
+    shutil.copy(COMPACT, directory / "vocabulary.model")
 
 
 @pytest.fixture(scope="module")

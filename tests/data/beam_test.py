@@ -71,10 +71,10 @@ def test_several_worker_processes(tmp_path, monkeypatch, small):
 
 
 def test_duplicates_cause_more_blocks_but_none_twice(tmp_path, monkeypatch, small):
-    made = []
+    chunks = []
 
     def keyed_records(config, stream, chunk):
-        made.append((stream, chunk))
+        chunks.append((stream, chunk))
         return records.keyed_records(config, stream, chunk)
 
     monkeypatch.setattr(small, "needed_blocks", lambda sizes: 3)
@@ -82,8 +82,8 @@ def test_duplicates_cause_more_blocks_but_none_twice(tmp_path, monkeypatch, smal
     local = build("tiny", str(tmp_path / "local"), processes=1, shards=2)
     on_beam = build("tiny", str(tmp_path / "beam"), shards=2, beam_pipeline_options="")
     assert files(on_beam) == files(local)
-    assert len(made) == len(set(made))
-    assert max(chunk for stream, chunk in made if stream == "train") > 6
+    assert len(chunks) == len(set(chunks))
+    assert max(chunk for stream, chunk in chunks if stream == "train") > 6
 
 
 @pytest.mark.parametrize(

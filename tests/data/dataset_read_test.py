@@ -44,12 +44,26 @@ def test_build_command():
 def test_corrupt_description_is_named(built, tmp_path, file, content):
     directory = shutil.copytree(built / "explained_listops/tiny/1.0.0", tmp_path / "explained_listops/tiny/1.0.0")
     (directory / file).write_text(content)
-    line = f"{directory / file} is corrupt; delete {directory} and run: explainft data build --config tiny"
+    line = f"{directory}: {file} is corrupt; delete the directory and run: explainft data build --config tiny"
     with pytest.raises(UserError, match=line):
         show("tiny", "test", 1, str(tmp_path))
     if file == "dataset_info.json":
         with pytest.raises(UserError, match=line):
             build("tiny", str(tmp_path))
+
+
+@pytest.mark.parametrize("content", [None, b"", b"x" * 100, b"\0" * 100])
+def test_corrupt_records_name_their_split(built, tmp_path, content):
+    directory = shutil.copytree(built / "explained_listops/tiny/1.0.0", tmp_path / "explained_listops/tiny/1.0.0")
+    [file] = directory.glob("*-test.tfrecord-*")
+    if content is None:
+        file.unlink()
+    else:
+        file.write_bytes(content)
+    with pytest.raises(
+        UserError, match=f"{directory}: split 'test' is corrupt; delete the directory and run: explainft data"
+    ):
+        show("tiny", "test", 1, str(tmp_path))
 
 
 def test_task_names_a_corrupt_description(built, tmp_path, seqio_unchanged):

@@ -161,10 +161,10 @@ def test_output_layer_may_exceed_the_vocabulary(t5_like):
 # ---- two files, one vocabulary
 
 
-def changed(path, folder, change):
+def changed(path, directory, change):
     proto = model_pb2.ModelProto.FromString(Path(path).read_bytes())  # pyright: ignore[reportAttributeAccessIssue]
     change(proto)
-    copy = folder / "changed.model"
+    copy = directory / "changed.model"
     copy.write_bytes(proto.SerializeToString())
     return Vocabulary(copy)
 

@@ -52,7 +52,7 @@ def test_candidates_are_published(name, sha256):
 
 
 def test_chunks_configs_and_streams_differ():
-    drawn = [
+    sampled = [
         tuple(candidates(CONFIGS[name], stream, chunk)[:20])
         for name, stream, chunk in [
             ("listops10", "train", 0),
@@ -61,7 +61,7 @@ def test_chunks_configs_and_streams_differ():
             ("listops10", "longer", 0),
         ]
     ]
-    assert len(set(drawn)) == 4
+    assert len(set(sampled)) == 4
 
 
 def test_splits_of_streams():

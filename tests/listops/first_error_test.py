@@ -66,7 +66,7 @@ def test_lines_of_these_tests_are_gold(style):
     [
         ("short", 0, "Max, 6"),
         ("short", 2, "SUM, 9"),
-        ("short", 2, "SUM, 4"),  # also the last step, but all others stand in their places
+        ("short", 2, "SUM, 4"),  # also the last step, but all others are in place
         ("medium", 0, "Max, largest number of [4, 6] is 6"),
         ("medium", 1, "Min, smallest number of [9, 2, 8] is 2"),
         ("medium", 2, "MED, sorted list, [1, 3, 5], MEDIAN is 3"),
