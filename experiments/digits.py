@@ -1,8 +1,8 @@
-"""Explanations that carry to numbers never seen: no step looks at more of a number than one digit.
+"""Explanations by digits, which generalize to unseen numbers: no step reads more than one digit of a number.
 
-A network that has seen 12 and 25 whole has no use for the digits of 22. Here every number has two digits, in inputs
-too, and the steps compare, sort and add tens and units apart. The compact vocabulary has two sets of digits, those that
-begin a word and those that go on with it: the tens and the units, so that a piece says itself which of the two it is.
+A model that has seen 12 and 25 as wholes learns nothing of the digits of 22. Here every number has two digits, in
+inputs too, and the steps compare, sort and add tens and units separately. The compact vocabulary has two sets of
+digits, those that begin a word and those that continue it: a token shows whether it is of the tens or the units.
 
     [MED 12 [MAX 25 07 22 ] 20 08 ]
 
@@ -10,8 +10,8 @@ begin a word and those that go on with it: the tens and the units, so that a pie
     [MED 12 25 20 08 ] 0 1 2 2: 08 12 20 25: 12 20 02 32= 16
     Final answer: 16
 
-MIN and MAX find the tens, then the units of those that have them; MED sorts the tens, then the numbers, and adds the
-middle two, units first, to halve the sum; SUM runs through the units alone, whose sum has the last digit of the whole.
+MIN and MAX find the tens, then the units of the numbers with these tens. MED sorts the tens, then the numbers, and adds
+the middle two, units first, to halve the sum. SUM adds the units alone, whose sum has the last digit of the total.
 """
 
 from explainft.listops.expression import Tree, applications, format, median_values
@@ -20,7 +20,7 @@ LARGEST = 49  # two of them added still have two digits
 
 
 def digits(tree: Tree, draw: int = 0) -> tuple[str, str]:
-    """Inputs and targets of an expression with numbers up to LARGEST, SUM modulo 10; every `draw` gives the same."""
+    """Returns inputs and targets of an expression with numbers up to LARGEST, SUM modulo 10; `draw` is ignored."""
     del draw
     inputs = " ".join(token if token[0] in "[]" else f"{int(token):02}" for token in format(tree).split())
     lines = [_line(operator, arguments, answer) for operator, arguments, answer in applications(tree)]

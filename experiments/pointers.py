@@ -1,11 +1,11 @@
-"""Explanations that carry to longer expressions: each token has a mark, and every step says where it looks.
+"""Pointer marks: explanations that generalize to longer expressions, because every step names where it looks.
 
-A network that has learned to find things by their place loses its place in an expression longer than it has seen. Here
-each token of the expression has a mark of its own, drawn at random: an ascending choice from a random stretch of MARKS,
-so that short expressions train all of them, far apart and as close together as they are in long ones. Operators have
-marks of another kind, in a row from a random one on: the one before needs no looking for. An explanation takes the
-operators from the last bracket to the first. The arguments of each stand in a row then, but for operators whose lines
-are written already, and each step asks only for what stands next to a mark, or what followed the same mark before.
+A model that has learned to find tokens by position fails in an expression longer than it has seen. Here each token of
+the expression has a mark, sampled at random: an ascending choice from a random range of MARKS, so that short
+expressions train all marks, far apart and as close together as in long ones. Operators have marks of another kind, consecutive from
+a random one on: the mark before is known without a search. An explanation takes the operators from the last bracket to
+the first. The arguments of each are then adjacent, except for operators whose lines are already generated. Each step
+needs only the token next to a mark, or what followed the same mark before.
 
     o5 [MAX m7 2 o6 [SUM m20 9 m21 4 m40 ] m41 1 m90 ]
 
@@ -13,8 +13,8 @@ are written already, and each step asks only for what stands next to a mark, or 
     o5 [MAX m7 2 o6 3 m41 1 m90] is o5 3
     Final answer: 3
 
-A line ends with its operator's mark, its answer, and the mark where the operator round it goes on. Marks are the
-vocabulary's sentinels, one piece each.
+A line ends with its operator's mark, its answer, and the mark where the enclosing operator continues. Marks are the
+vocabulary's sentinels, one token each.
 """
 
 import random
@@ -27,15 +27,15 @@ OPERATOR_MARKS = 40  # the sentinels after them
 
 
 def marked(tree: Tree, draw: int = 0) -> tuple[str, str]:
-    """Inputs and targets of an expression, SUM modulo 10; each `draw` gives other marks.
+    """Returns inputs and targets of an expression, SUM modulo 10; each `draw` gives other marks.
 
-    MARKS and OPERATOR_MARKS bound its tokens.
+    An expression has at most MARKS tokens and OPERATOR_MARKS operators.
     """
     expression = format(tree)
     tokens = expression.split()
     marks = _marks(tokens, random.Random(f"{draw} {expression}"))
     inputs = "".join(f"{_sentinel(mark)} {token}" for mark, token in zip(marks, tokens, strict=True))
-    values: dict[int, int] = {}  # of each bracket's place that was passed
+    values: dict[int, int] = {}  # of the operator at each position
     ends: dict[int, int] = {}  # and where its operator ends
     lines = []
     for start in reversed(range(len(tokens))):

@@ -1,15 +1,15 @@
-"""A line at a time: the network reads an expression and writes the line that comes first in its explanation.
+"""One line per round: the model reads an expression and generates the first line of its explanation.
 
-The list of that line, replaced by its answer, leaves a shorter expression, which it reads next, until a number is left.
+That line's list, replaced by its answer, leaves a shorter expression: the next input, until a number is left.
 
     [MED 6 [SUM 7 5 ] [MAX 9 6 ] ]      SUM, add [7, 5], sum is 12, answer is 2
     [MED 6 2 [MAX 9 6 ] ]               Max, largest number of [9, 6] is 9
     [MED 6 2 9 ]                        MED, sorted list, [2, 6, 9], MEDIAN is 6
     6                                   Final answer: 6
 
-The lines together are the explanation of the style medium. Each is found by the same look at what is read, the list
-that closes first, so that an expression twice as long asks for more lines and for nothing new. All that is done outside
-the network is to put an answer in the place of the list that its line names.
+The lines together are the explanation of the style medium. Each round does the same: it finds the list that closes
+first. An expression twice as long takes more rounds and no new skill. Code outside the model only replaces the list
+that a line names by the line's answer.
 """
 
 import functools
@@ -21,12 +21,17 @@ from explainft.listops import Tree
 _LIST = re.compile(r"\[([A-Z]+)((?: [0-9]+)+) \]")
 
 
-def step(tree: Tree, number: int = 0) -> tuple[str, str]:
-    """Inputs and targets of a line, counted from 0; the last is the final answer's."""
-    return _steps(tree)[number]
+def step(tree: Tree, index: int = 0) -> tuple[str, str]:
+    """Returns inputs and targets of a round, counted from 0; the last is the final answer's."""
+    return _steps(tree)[index]
 
 
-@functools.lru_cache(maxsize=1)  # the lines of a tree are asked for one after the other
+def num_steps(tree: Tree) -> int:
+    """Returns the number of rounds, which is that of the explanation's lines."""
+    return len(listops.operators(tree)) + 1
+
+
+@functools.lru_cache(maxsize=1)  # the rounds of a tree are read one after the other
 def _steps(tree: Tree) -> list[tuple[str, str]]:
     lines = listops.explain(tree, "medium").split("\n")
     inputs = [listops.format(tree)]
@@ -35,46 +40,40 @@ def _steps(tree: Tree) -> list[tuple[str, str]]:
     return list(zip(inputs, lines, strict=True))
 
 
-def far_step(tree: Tree, number: int = 0) -> tuple[str, str]:
-    """The same of lines that are drawn more often, the longer their inputs have a stretch in which nothing closes.
+def oversampled_step(tree: Tree, index: int = 0) -> tuple[str, str]:
+    """Returns one of the rounds, which are repeated the more, the longer their inputs' longest stretch without a `]`.
 
-    There a list is far from what tells it from the first, the last bracket that closed. Short expressions have few such
-    stretches, longer ones more.
+    There a list is far from the last bracket that closed, by which it is found. Such stretches are few in short
+    expressions and more in long ones.
     """
-    return _far_steps(tree)[number]
+    return _oversampled_steps(tree)[index]
 
 
-def far_count(tree: Tree) -> int:
-    """How often lines of the expression are drawn by far_step."""
-    return len(_far_steps(tree))
+def num_oversampled_steps(tree: Tree) -> int:
+    """Returns the number of rounds, repetitions included."""
+    return len(_oversampled_steps(tree))
 
 
 @functools.lru_cache(maxsize=1)
-def _far_steps(tree: Tree) -> list[tuple[str, str]]:
-    return [step for step in _steps(tree) for _ in range(2 ** (_stretch(step[0]) // 2))]
+def _oversampled_steps(tree: Tree) -> list[tuple[str, str]]:
+    return [step for step in _steps(tree) for _ in range(2 ** (_longest_stretch(step[0]) // 2))]
 
 
-def _stretch(inputs: str) -> int:
-    """The most tokens between a closing bracket and the next."""
+def _longest_stretch(inputs: str) -> int:
+    """Returns the maximum number of tokens between a closing bracket and the next."""
     return max((len(between.split()) for between in inputs.split("]")[1:-1]), default=0)
 
 
-def whole(tree: Tree, number: int = 0) -> tuple[str, str]:
-    """The whole explanation, which the lines of all steps are held against."""
-    del number
+def explanation(tree: Tree, index: int = 0) -> tuple[str, str]:
+    """Returns the expression and its full explanation, the gold target of all rounds together."""
+    del index
     return listops.format(tree), listops.explain(tree, "medium")
 
 
-def count(tree: Tree) -> int:
-    """Lines of the explanation."""
-    return len(listops.operators(tree)) + 1
-
-
 def next_input(inputs: str, line: str) -> str | None:
-    """The expression with the line's answer in the place of its list, the first where there are more; None if it has
-    no such list, as after the final answer.
+    """Returns the expression with the line's list replaced by its answer; None where it holds no such list.
 
-    MED's line has the list sorted: lists count as equal in any order.
+    Of several equal lists the first is replaced. MED's line has its list sorted: lists are equal in any order.
     """
     [found] = listops.read(line, "medium").steps[:1] or [None]
     if found is None:
@@ -86,10 +85,10 @@ def next_input(inputs: str, line: str) -> str | None:
     return None
 
 
-def next_input_or_resample(inputs: str, line: str) -> str | None:
-    """The same, but a line that names no list of what is read is to be written again: it cannot be right.
+def next_input_or_reject(inputs: str, line: str) -> str | None:
+    """Returns `next_input`, but rejects a line that names no list of the expression: it cannot be correct.
 
-    What is right of a list that is there, nobody is asked.
+    Whether the answer for a list is correct is not checked.
     """
-    left = next_input(inputs, line)
-    return inputs if left is None and "[" in inputs else left
+    following = next_input(inputs, line)
+    return inputs if following is None and "[" in inputs else following

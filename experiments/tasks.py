@@ -1,4 +1,4 @@
-"""The tasks of the experiments that `import tasks` does not register."""
+"""Registers the tasks of the experiments that `import tasks` does not."""
 
 import functools
 import re
@@ -18,7 +18,7 @@ from explainft.listops.expression import Tree, length, parse
 from tasks import preprocessors
 from tasks.sources import ExplainedListopsSource
 
-Writer = Callable[[Tree, int], tuple[str, str]]  # inputs and targets of a tree, of its draw of that number
+Writer = Callable[[Tree, int], tuple[str, str]]  # from a tree and the repetition's index to inputs and targets
 MAX_ROUNDS = 100  # no expression of the data has as many operators
 
 for _percent in (2, 10, 50):
@@ -26,7 +26,7 @@ for _percent in (2, 10, 50):
 for _examples in (1000, 3000, 10000, 30000):
     tasks.register(f"tiny-{_examples}")
 
-LEFT_OUT = {  # of the texts of the style medium
+LEFT_OUT = {  # of the explanations of the style medium
     "lists": r"(smallest|largest) number of \[[^\]]*\] is |add \[[^\]]*\], ",
     "sorting": r"sorted list, \[[^\]]*\], MEDIAN is ",
     "sum": r"sum is [0-9]+, ",
@@ -68,42 +68,44 @@ _answer = functools.partial(metrics.postprocess, style="none")
 _medium = functools.partial(metrics.postprocess, style="medium", modulus=10)
 
 
-def _register_written(
+def _register_python_task(
     style: str,
     config: str,
     write: Writer,
     extra_ids: int = 0,
-    draws: Callable[[Tree], int] = lambda tree: 1,
+    repetitions: Callable[[Tree], int] = lambda tree: 1,
     postprocess: Callable[..., object] = _answer,
-    whole: Writer | None = None,
+    gold: Writer | None = None,
     next_input: NextInput | None = None,
 ) -> None:
-    """Tasks of a config whose texts are Python's. Training takes an expression as often as `draws` says.
+    """Registers tasks of a config with targets made in Python. Training has an expression `repetitions(tree)` times.
 
-    Where a prediction is several texts, as `next_input` says, its target is what `whole` writes.
+    With `next_input` the tasks are iterative, and the gold target of all rounds is what `gold` writes.
     """
     task = f"explained_{config}_{style}"
-    _add_written(f"{task}_compact", config, tasks.TRAINING_SPLITS, write, draws, extra_ids, postprocess, next_input)
+    _add_python_task(
+        f"{task}_compact", config, tasks.TRAINING_SPLITS, write, repetitions, extra_ids, postprocess, next_input
+    )
     evaluations = {f"{task}_eval_{split}_compact": split for split in EVAL_SPLITS}
     for name, split in evaluations.items():
         splits = {"validation": split, "test": split}
-        _add_written(name, config, splits, whole or write, lambda tree: 1, extra_ids, postprocess, next_input)
+        _add_python_task(name, config, splits, gold or write, lambda tree: 1, extra_ids, postprocess, next_input)
     seqio.MixtureRegistry.remove(f"{task}_eval_compact")
     seqio.MixtureRegistry.add(f"{task}_eval_compact", list(evaluations), default_rate=1.0)
 
 
-def _add_written(
+def _add_python_task(
     name: str,
     config: str,
     splits: dict[str, str],
     write: Writer,
-    draws: Callable[[Tree], int],
+    repetitions: Callable[[Tree], int],
     extra_ids: int,
     postprocess: Callable[..., object],
     next_input: NextInput | None,
 ) -> None:
     vocabulary = seqio.SentencePieceVocabulary(COMPACT, extra_ids=extra_ids)
-    rows = _written(ExplainedListopsSource(config, splits), write, draws)
+    rows = _rows_of(ExplainedListopsSource(config, splits), write, repetitions)
     seqio.TaskRegistry.remove(name)
     seqio.TaskRegistry.add(
         name,
@@ -117,7 +119,7 @@ def _add_written(
         register_iterative(name, next_input, MAX_ROUNDS)
 
 
-def _written(source: ExplainedListopsSource, write: Writer, draws: Callable[[Tree], int]):
+def _rows_of(source: ExplainedListopsSource, write: Writer, repetitions: Callable[[Tree], int]):
     fields = {"inputs": tf.string, "targets": tf.string, "expression": tf.string, "answer": tf.int64}
 
     def dataset(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
@@ -126,8 +128,8 @@ def _written(source: ExplainedListopsSource, write: Writer, draws: Callable[[Tre
         def rows():
             for row in tfds.as_numpy(source.get_dataset(split, shuffle=False)):
                 tree = parse(row["expression"].decode())
-                for draw in range(draws(tree)):
-                    inputs, targets = write(tree, draw)
+                for index in range(repetitions(tree)):
+                    inputs, targets = write(tree, index)
                     yield {
                         "inputs": inputs,
                         "targets": targets,
@@ -142,60 +144,62 @@ def _written(source: ExplainedListopsSource, write: Writer, draws: Callable[[Tre
     return dataset
 
 
-def _evenly(tree: Tree) -> int:
-    """More often the longer it is: tiny has seven expressions of 9 tokens for one of 24."""
+def _repetitions_by_length(tree: Tree) -> int:
+    """Repeats longer expressions more often: tiny has seven of 9 tokens for one of 24."""
     return max(1, length(tree) // 4 - 1)
 
 
-_register_written("marked", "tiny", pointers.marked, pointers.MARKS + pointers.OPERATOR_MARKS, _evenly)
-_register_written("marked", "tiny_25_96", pointers.marked, pointers.MARKS + pointers.OPERATOR_MARKS)
-_register_written("digits", "tiny_gaps", digits.digits)
+_register_python_task(
+    "marked", "tiny", pointers.marked, pointers.MARKS + pointers.OPERATOR_MARKS, _repetitions_by_length
+)
+_register_python_task("marked", "tiny_25_96", pointers.marked, pointers.MARKS + pointers.OPERATOR_MARKS)
+_register_python_task("digits", "tiny_gaps", digits.digits)
 
 
-def _without_unseen(tree: Tree) -> int:
-    """Only expressions whose texts show none of the unseen numbers, not as a sum or median on the way either.
+def _without_unseen_digits(tree: Tree) -> int:
+    """Withholds expressions that show an unseen number in inputs or targets, as an intermediate result too.
 
-    Longer ones are fewer then, and drawn more often.
+    Of the others long ones are fewer, and repeated more often.
     """
     shown = {int(number) for text in digits.digits(tree) for number in re.findall("[0-9]{2}", text)}
-    return 0 if shown & set(UNSEEN) else _evenly(tree)
+    return 0 if shown & set(UNSEEN) else _repetitions_by_length(tree)
 
 
-_register_written("unmet_digits", "tiny_gaps", digits.digits, draws=_without_unseen)
+_register_python_task("unmet_digits", "tiny_gaps", digits.digits, repetitions=_without_unseen_digits)
 for _config in ("tiny", "tiny_25_96"):
-    _register_written(
+    _register_python_task(
         "steps",
         _config,
         steps.step,
-        draws=steps.count,
+        repetitions=steps.num_steps,
         postprocess=_medium,
-        whole=steps.whole,
+        gold=steps.explanation,
         next_input=steps.next_input,
     )
-_register_written(
+_register_python_task(
     "far_steps",
     "tiny",
-    steps.far_step,
+    steps.oversampled_step,
     0,
-    steps.far_count,
+    steps.num_oversampled_steps,
     postprocess=_medium,
-    whole=steps.whole,
+    gold=steps.explanation,
     next_input=steps.next_input,
 )
 
 
-def _twice_as_long(tree: Tree) -> int:
-    """Only expressions about twice as long as tiny's longest, of which the test split of tiny_25_96 has few."""
+def _has_length_45_to_49(tree: Tree) -> int:
+    """Keeps expressions about twice as long as tiny's longest, of which the test split of tiny_25_96 has few."""
     return int(45 <= length(tree) <= 49)
 
 
-for _style, _next_input in (("steps", steps.next_input), ("again_steps", steps.next_input_or_resample)):
-    _add_written(  # of the training split, for nothing that tiny trains has more than 24 tokens
+for _style, _next_input in (("steps", steps.next_input), ("again_steps", steps.next_input_or_reject)):
+    _add_python_task(  # of the training split, for nothing that tiny trains has more than 24 tokens
         f"explained_tiny_25_96_{_style}_eval_twice_compact",
         "tiny_25_96",
         {"validation": "train[:25%]", "test": "train[:25%]"},
-        steps.whole,
-        _twice_as_long,
+        steps.explanation,
+        _has_length_45_to_49,
         0,
         _medium,
         _next_input,

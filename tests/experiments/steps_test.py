@@ -1,4 +1,4 @@
-"""A line at a time: steps that lead to the answer, and decoding that reads again what is left."""
+"""One line per round: the rounds of an expression, and the next input."""
 
 import random
 import re
@@ -18,8 +18,8 @@ OUTER, INNER = "[MAX 2 [MIN 4 [SUM 7 5 ] 3 8 ] 1 ]", "[MIN 4 [SUM 7 5 ] 3 8 ]"
 OTHER = "[SUM 7 5 [MED 1 2 9 ] 3 ]"
 
 
-def list_within(inputs: str, text: str) -> str | None:
-    """For tests: MAX's nested list is read after the whole; what was written does not matter."""
+def inner_list(inputs: str, text: str) -> str | None:
+    """Returns MAX's nested list, whatever the output."""
     assert text
     found = re.match(r"\[MAX 2 (\[.*\]) ", inputs)
     return found[1] if found else None
@@ -27,7 +27,7 @@ def list_within(inputs: str, text: str) -> str | None:
 
 def test_the_example_of_the_description():
     tree = listops.parse("[MED 6 [SUM 7 5 ] [MAX 9 6 ] ]")
-    assert [steps.step(tree, number) for number in range(steps.count(tree))] == [
+    assert [steps.step(tree, number) for number in range(steps.num_steps(tree))] == [
         ("[MED 6 [SUM 7 5 ] [MAX 9 6 ] ]", "SUM, add [7, 5], sum is 12, answer is 2"),
         ("[MED 6 2 [MAX 9 6 ] ]", "Max, largest number of [9, 6] is 9"),
         ("[MED 6 2 9 ]", "MED, sorted list, [2, 6, 9], MEDIAN is 6"),
@@ -44,18 +44,18 @@ def test_the_lines_of_all_steps_are_the_explanation():
         while (inputs := steps.next_input(inputs, lines[-1])) is not None:
             assert inputs == steps.step(tree, len(lines))[0]
             lines.append(steps.step(tree, len(lines))[1])
-        assert "\n".join(lines) == steps.whole(tree)[1] == listops.explain(tree, "medium")
+        assert "\n".join(lines) == steps.explanation(tree)[1] == listops.explain(tree, "medium")
 
 
-def test_lines_far_from_the_bracket_that_closed_last_are_drawn_more_often():
+def test_lists_far_from_the_last_closed_bracket_are_oversampled():
     tree = listops.parse("[MAX [MIN 1 2 ] 3 [SUM 4 [SUM 5 6 ] ] ]")
-    drawn = [steps.far_step(tree, number) for number in range(steps.far_count(tree))]
-    first, *others = [steps.step(tree, number) for number in range(steps.count(tree))]
-    assert drawn == [first] * 8 + others  # six tokens, 3 [SUM 4 [SUM 5 6, in which nothing closes
+    oversampled = [steps.oversampled_step(tree, i) for i in range(steps.num_oversampled_steps(tree))]
+    first, *others = [steps.step(tree, number) for number in range(steps.num_steps(tree))]
+    assert oversampled == [first] * 8 + others  # six tokens, 3 [SUM 4 [SUM 5 6, in which nothing closes
 
 
 @pytest.mark.parametrize(
-    ("inputs", "line", "left"),
+    ("inputs", "line", "following"),
     [
         ("[MIN 3 [MED 2 1 ] [MED 1 2 ] ]", "MED, sorted list, [1, 2], MEDIAN is 1", "[MIN 3 1 [MED 1 2 ] ]"),
         ("[MIN 3 [MAX 1 2 ] ]", "Max, largest number of [1, 2] is 7", "[MIN 3 7 ]"),  # a wrong answer is taken
@@ -68,12 +68,12 @@ def test_lines_far_from_the_bracket_that_closed_last_are_drawn_more_often():
         ("2", "Final answer: 2", None),
     ],
 )
-def test_what_is_left_after_a_line(inputs, line, left):
-    assert steps.next_input(inputs, line) == left
+def test_next_input_replaces_the_list_of_a_line(inputs, line, following):
+    assert steps.next_input(inputs, line) == following
 
 
 @pytest.mark.parametrize(
-    ("inputs", "line", "left"),
+    ("inputs", "line", "following"),
     [
         ("[MIN 3 [MAX 1 2 ] ]", "Max, largest number of [1, 2] is 7", "[MIN 3 7 ]"),
         ("[MIN 3 [MAX 1 2 ] ]", "Max, largest number of [1, 3] is 3", "[MIN 3 [MAX 1 2 ] ]"),
@@ -83,12 +83,12 @@ def test_what_is_left_after_a_line(inputs, line, left):
         ("2", "", None),
     ],
 )
-def test_a_line_that_names_no_list_is_to_be_written_again(inputs, line, left):
-    assert steps.next_input_or_resample(inputs, line) == left
+def test_a_line_that_names_no_list_is_rejected(inputs, line, following):
+    assert steps.next_input_or_reject(inputs, line) == following
 
 
-def test_a_run_answers_as_its_task_says(tmp_path):
-    register_iterative("a_task", list_within, max_rounds=9)
+def test_infer_decodes_iteratively_as_the_run_s_task_does(tmp_path):
+    register_iterative("a_task", inner_list, max_rounds=9)
     next_input = {"task": "a_task", "module": __name__}
     [found] = infer.infer(shipped(tmp_path / "run", next_input=next_input), [OUTER])
     assert found.explanation == "\n".join(listops.explain(listops.parse(text), "medium") for text in (OUTER, INNER))
@@ -110,5 +110,5 @@ def test_tasks_and_their_caches(registries, tiny_data_dir):
     )
     lines = [(record["inputs_pretokenized"], record["targets_pretokenized"]) for record in training.records]
     first = listops.parse(training.records[0]["expression"])
-    assert lines[: steps.count(first)] == [steps.step(first, number) for number in range(steps.count(first))]
-    assert len(lines) == sum(steps.count(listops.parse(e)) for e in {r["expression"] for r in training.records})
+    assert lines[: steps.num_steps(first)] == [steps.step(first, number) for number in range(steps.num_steps(first))]
+    assert len(lines) == sum(steps.num_steps(listops.parse(e)) for e in {r["expression"] for r in training.records})
