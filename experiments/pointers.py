@@ -2,10 +2,10 @@
 
 A model that has learned to find tokens by position fails in an expression longer than it has seen. Here each token of
 the expression has a mark, sampled at random: an ascending choice from a random range of MARKS, so that short
-expressions train all marks, far apart and as close together as in long ones. Operators have marks of another kind, consecutive from
-a random one on: the mark before is known without a search. An explanation takes the operators from the last bracket to
-the first. The arguments of each are then adjacent, except for operators whose lines are already generated. Each step
-needs only the token next to a mark, or what followed the same mark before.
+expressions train all marks, far apart and as close together as in long ones. Operators have marks of another kind,
+consecutive from a random one on: the mark before is known without a search. An explanation takes the operators from the
+last bracket to the first. The arguments of each are then adjacent, except for operators whose lines are already
+generated. Each step needs only the token next to a mark, or what followed the same mark before.
 
     o5 [MAX m7 2 o6 [SUM m20 9 m21 4 m40 ] m41 1 m90 ]
 
