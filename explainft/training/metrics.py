@@ -78,6 +78,9 @@ class TrainMetrics:
                 )
         total = {name: sum(float(sums[name]) for sums in recent) for name in recent[0]}
         seconds = self.timer.lap()
+        flops_per_second = len(recent) * self._flops_per_step / seconds
+        # The machine may have been busy when the peak was measured: what training reaches is a lower bound of it.
+        self._peak = max(self._peak, flops_per_second)
         progress.add_steps(int(total["examples"]), seconds)
         return {
             "loss": total["loss_sum"] / total["weight_sum"],
@@ -86,7 +89,7 @@ class TrainMetrics:
             "seconds": progress.seconds,
             "examples_per_second": total["examples"] / seconds,
             "target_tokens_per_second": total["weight_sum"] / seconds,
-            "flops_per_second": len(recent) * self._flops_per_step / seconds,
+            "flops_per_second": flops_per_second,
             "padding_share": 1.0 - total["tokens"] / (len(recent) * self._tokens_per_batch),
             "peak_flops_per_second": self._peak,
         }

@@ -20,44 +20,51 @@ from explainft.core import jax_setup
 from explainft.model import flops
 
 WARM_UP, TRACED = 3, 3  # updates before a trace, and in it
-PRODUCTS = 3  # of which the fastest is the peak
+PEAK_TRIALS = 3  # of each size
 CONTROL_FLOW = ("while", "conditional", "call")  # their time is that of what they run
 
 
 def peak_flops_per_second(dtype: str) -> float:
-    """FLOP/s of all devices together in square matrix products of this type, measured now: tenths of a second.
+    """Measures the FLOP/s of all devices together in square matmuls of this dtype, in tenths of a second.
 
-    Of random numbers: a GPU multiplies equal ones faster, for which it draws less power.
+    The fastest of several counts: a busy machine is slower, never faster. On a CPU the caches choose the best size.
     """
-    devices = jax.devices()
-    # XLA uses a CPU's instructions for bfloat16 only where sums are asked for in float32. A GPU's program takes a tenth
-    # of a product's time to begin.
-    on_cpu = devices[0].platform == "cpu"
-    n, in_a_row, sums = (2048, 1, jnp.float32) if on_cpu else (8192, 10, None)
+    on_cpu = jax.devices()[0].platform == "cpu"
     if on_cpu and not jax_setup.has_bfloat16_matmul():
-        dtype = "float32"  # as layers.bfloat16_matmul multiplies there
+        dtype = "float32"  # as in layers.bfloat16_matmul
+    return max(_matmul_flops_per_second(n, dtype, on_cpu) for n in ((1024, 2048) if on_cpu else (8192,)))
+
+
+def _matmul_flops_per_second(n: int, dtype: str, on_cpu: bool) -> float:
+    devices = jax.devices()
+    # XLA uses a CPU's bfloat16 instructions only for float32 accumulation. To launch a GPU's program takes a tenth of
+    # the time of a matmul.
+    repetitions, accumulation = (1, jnp.float32) if on_cpu else (10, None)
     mesh = Mesh(np.array(devices), ("device",))
-    rows, all_of_it = (NamedSharding(mesh, spec) for spec in (PartitionSpec("device"), PartitionSpec()))
+    rows, replicated = (NamedSharding(mesh, spec) for spec in (PartitionSpec("device"), PartitionSpec()))
     key = jax.random.key(0)
-    # Simulated devices share one CPU's cores: together they multiply what a CPU does.
-    rows_in_all = len(devices) * (max(1, n // jax.local_device_count()) if on_cpu else n)
-    left = jax.jit(lambda: jax.random.normal(key, (rows_in_all, n), dtype), out_shardings=rows)()
-    right = jax.jit(lambda: jax.random.normal(key, (n, n), dtype) / np.sqrt(n).astype(dtype), out_shardings=all_of_it)()
+    # Simulated devices share one CPU's cores: together they have its FLOP/s.
+    num_rows = len(devices) * (max(1, n // jax.local_device_count()) if on_cpu else n)
+    # Random: a GPU multiplies equal numbers faster, because it draws less power.
+    left = jax.jit(lambda: jax.random.normal(key, (num_rows, n), dtype), out_shardings=rows)()
+    right = jax.jit(
+        lambda: jax.random.normal(key, (n, n), dtype) / np.sqrt(n).astype(dtype), out_shardings=replicated
+    )()
 
     @functools.partial(jax.jit, out_shardings=rows)
-    def product(left: jax.Array, right: jax.Array) -> jax.Array:
+    def matmuls(left: jax.Array, right: jax.Array) -> jax.Array:
         def times_right(_: int, x: jax.Array) -> jax.Array:
-            return jnp.matmul(x, right, preferred_element_type=sums).astype(dtype)
+            return jnp.matmul(x, right, preferred_element_type=accumulation).astype(dtype)
 
-        return jax.lax.fori_loop(0, in_a_row, times_right, left)
+        return jax.lax.fori_loop(0, repetitions, times_right, left)
 
-    jax.block_until_ready(product(left, right))
+    jax.block_until_ready(matmuls(left, right))
     times = []
-    for _ in range(PRODUCTS):
+    for _ in range(PEAK_TRIALS):
         started = time.perf_counter()
-        jax.block_until_ready(product(left, right))
+        jax.block_until_ready(matmuls(left, right))
         times.append(time.perf_counter() - started)
-    return in_a_row * 2 * rows_in_all * n**2 / min(times)
+    return repetitions * 2 * num_rows * n**2 / min(times)
 
 
 def model_flops(update: Any, *arguments: Any) -> int:
