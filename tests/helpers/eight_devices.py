@@ -1,8 +1,9 @@
-"""Three steps on eight simulated devices in every way, as differences from one device, in JSON: for sharding_test.
+"""Prints, as JSON, how far three steps on eight simulated devices differ from one device: for sharding_test.
 
 python -m tests.helpers.eight_devices
 """
 
+import dataclasses
 import json
 
 import jax
@@ -20,18 +21,17 @@ from explainft.training import optimizers
 from explainft.training.train_state import abstract_state, init_state
 from explainft.training.train_step import make_train_step
 
+# Small, because compiling is what takes time; eight heads, which 1x8 splits over all devices.
 CONFIG = T5Config(
-    vocab_size=64, emb_dim=32, num_heads=8, num_encoder_layers=2, num_decoder_layers=1, head_dim=4, mlp_dim=64,
+    vocab_size=64, emb_dim=32, num_heads=8, num_encoder_layers=1, num_decoder_layers=1, head_dim=4, mlp_dim=64,
     dropout_rate=0.1,
 )  # fmt: skip
+DEEPER = dataclasses.replace(CONFIG, num_encoder_layers=2)  # for a scan
+# Each way of executing is part of one choice, so that few programs compile.
 CHOICES = {
     "plain": {},
-    "fsdp": {"fsdp": True},
-    "remat": {"remat_policy": "full"},
-    "scan": {"scan_layers": True},
-    "microbatches": {"microbatches": 2},
+    "fsdp, full remat, chunks": {"fsdp": True, "remat_policy": "full", "max_logits": 1024},
     "bfloat16": {"matmul_precision": "bfloat16"},
-    "chunks": {"max_logits": 1024},  # from one position of the targets at a time to eight, as the mesh has it
     "all": {
         "fsdp": True,
         "remat_policy": "minimal",
@@ -40,8 +40,9 @@ CHOICES = {
         "max_logits": 512,
     },
 }
-# On each mesh, data x model: every choice where both axes are split, all together where the data alone are.
-TRIED = {"8x1": ("plain", "all"), "4x2": tuple(CHOICES), "2x4": ("plain",), "1x8": ("plain",)}
+# On each mesh, data x model: where both axes are split, all ways together.
+TRIED = {"8x1": ("plain", "fsdp, full remat, chunks"), "4x2": ("all", "bfloat16"), "2x4": ("plain",), "1x8": ("plain",)}
+DECODED = {"8x1": ("float32",), "4x2": DTYPES, "2x4": ("bfloat16",), "1x8": ("float32", "int8")}
 
 
 def batch(seed):
@@ -64,23 +65,23 @@ def keep_gradients():
     return optax.GradientTransformation(lambda params: params, lambda grads, state, params=None: (grads, grads))
 
 
-def three_steps(mesh, fsdp=False, microbatches=1, **execution):
-    """Losses of three steps, the gradients after them, the parameters, and how much of one of them a device holds."""
+def three_steps(mesh, fsdp=False, microbatches=1, config=CONFIG, **execution):
+    """Returns the losses of three steps, gradients and parameters after them, and a device's fraction of a kernel."""
     tx = optax.chain(keep_gradients(), optimizers.adafactor(lambda _: 1e-2))
-    like = abstract_state(CONFIG, tx, mesh, fsdp)
-    shardings = jax.tree.map(lambda x: x.sharding, like)
-    state = jax.device_put(init_state(CONFIG, tx, 0), shardings)
+    abstract = abstract_state(config, tx, mesh, fsdp)
+    shardings = jax.tree.map(lambda x: x.sharding, abstract)
+    state = jax.device_put(init_state(config, tx, 0), shardings)
     with jax.set_mesh(mesh):
-        model = T5(CONFIG, ExecutionConfig(**execution))
+        model = T5(config, ExecutionConfig(**execution))
         step = make_train_step(model, tx, Loss(z_loss=1e-4), 0, microbatches, shardings)
         losses = []
         for i in range(4):
-            ended = jax.device_get(state.params)  # after three steps, when the fourth's gradients are taken
+            params = jax.device_get(state.params)  # after three steps, when the fourth's gradients are taken
             state, sums = step(state, sharding.put_batch(batch(i), mesh))
             losses.append(float(sums["loss_sum"]))
     kernel = state.params["encoder"]["layers_0"]["mlp"]["wi"]["kernel"]
-    share = kernel.addressable_shards[0].data.size / kernel.size
-    return np.array(losses), jax.device_get(state.opt_state[0]), ended, share
+    fraction = kernel.addressable_shards[0].data.size / kernel.size
+    return np.array(losses), jax.device_get(state.opt_state[0]), params, fraction
 
 
 def difference(a, b):
@@ -88,39 +89,41 @@ def difference(a, b):
     return max(float(np.abs(x - y).max() / np.abs(y).max()) for x, y in pairs)
 
 
-def written(params, dtype):
-    """Greedy texts; of fewer bits, of some of the pieces alone."""
-    pieces = None if dtype == "float32" else range(1, 40)
+def decode(params, dtype):
+    """Decodes greedily; in lower precision with a smaller output vocabulary."""
+    output_ids = None if dtype == "float32" else range(1, 40)
     inputs = [row[row > 0] for row in batch(9)["encoder_input_tokens"]]
-    return decoding.generate(T5(CONFIG), decode_parameters(CONFIG, params, dtype, pieces), inputs, 8, len(inputs))
+    return decoding.generate(T5(CONFIG), decode_parameters(CONFIG, params, dtype, output_ids), inputs, 8, len(inputs))
 
 
 def main():
     one = sharding.make_mesh(1, jax.devices()[:1])
-    # The dropout of a microbatch is drawn for itself: compare with one device that has as many.
-    wanted = {n: three_steps(one, microbatches=n) for n in (1, 2)}
-    rounded = three_steps(one, matmul_precision="bfloat16")
-    params = wanted[1][2]
-    texts = {dtype: written(params, dtype) for dtype in DTYPES}
-    found = {}
+    expected = {
+        "plain": three_steps(one),
+        "bfloat16": three_steps(one, matmul_precision="bfloat16"),
+        # Each microbatch samples its own dropout: one device with as many is what to compare with.
+        "all": three_steps(one, microbatches=2, config=DEEPER),
+    }
+    params = expected["plain"][2]
+    outputs = {dtype: decode(params, dtype) for dtype in DTYPES}
+    differences = {}
     for name in TRIED:
         mesh = sharding.make_mesh(int(name.split("x")[1]))
         for choice in TRIED[name]:
-            changes = CHOICES[choice]
-            losses, gradients, ended, share = three_steps(mesh, **changes)
-            of_one = rounded if choice == "bfloat16" else wanted[changes.get("microbatches", 1)]
-            their_losses, their_gradients, their_end, _ = of_one
-            found[f"{name} {choice}"] = {
-                "loss": float(np.abs(losses / their_losses - 1).max()),
-                "gradients": difference(gradients, their_gradients),
-                "parameters": difference(ended, their_end),
-                "share": share,
+            config = DEEPER if choice == "all" else CONFIG
+            losses, gradients, end, fraction = three_steps(mesh, config=config, **CHOICES[choice])
+            one_losses, one_gradients, one_end, _ = expected.get(choice, expected["plain"])
+            differences[f"{name} {choice}"] = {
+                "loss": float(np.abs(losses / one_losses - 1).max()),
+                "gradients": difference(gradients, one_gradients),
+                "parameters": difference(end, one_end),
+                "fraction": fraction,
             }
-        placed = jax.device_put(params, sharding.shardings(params, params, mesh))
-        for dtype in DTYPES:
-            pairs = zip(written(placed, dtype), texts[dtype], strict=True)
-            found[f"{name} decoding {dtype}"] = sum(one != other for one, other in pairs)
-    print(json.dumps(found))
+        sharded = jax.device_put(params, sharding.shardings(params, params, mesh))
+        for dtype in DECODED[name]:
+            pairs = zip(decode(sharded, dtype), outputs[dtype], strict=True)
+            differences[f"{name} decoding {dtype}"] = sum(output != one for output, one in pairs)
+    print(json.dumps(differences))
 
 
 if __name__ == "__main__":

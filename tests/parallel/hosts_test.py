@@ -1,7 +1,4 @@
-"""Two processes of four simulated devices, joined over loopback, against one process of eight.
-
-`make survival` runs those marked slow, of minutes each, too.
-"""
+"""Two processes of four simulated devices, connected over loopback, against one process of eight."""
 
 import contextlib
 import json
@@ -18,13 +15,15 @@ import numpy as np
 import pytest
 
 from explainft.checkpoints import run_checkpoint
+from explainft.cli.main import main
 from explainft.data.batches import Batches
 from explainft.training import run_directory
 from tests.data.batches_test import write_cache
+from tests.helpers.xla_flags import device_flags
 
 ROOT = Path(__file__).parents[2]
 STEPS = 24
-# Eight heads, so that one copy of the network can lie over all devices of both processes. Compiling is what takes long.
+# Eight heads, so that one copy of the model can be split over all devices. Small, because compiling takes long.
 NETWORK = """
 NUM_LAYERS = 1
 EMB_DIM = 16
@@ -57,8 +56,7 @@ class Hosts:
                 free.bind(("localhost", 0))
                 address = f"localhost:{free.getsockname()[1]}"
             several = ["--multihost", f"--coordinator_address={address}", f"--process_count={count}"]
-        flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={8 // count}"
-        environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+        environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": device_flags(8 // count)}
         self.processes = []
         for i in range(count):
             mine = [*several, f"--process_index={i}"] if several else []
@@ -117,7 +115,7 @@ def one(place, tiny_data_dir):
 
 @pytest.fixture(scope="module")
 def two(place, tiny_data_dir, one):
-    """Stopped by a signal to the second process, and gone on with; everything split over `data`."""
+    """Stopped by a signal to the second process, then resumed; everything split over `data`."""
     command = training(place, "two", tiny_data_dir, "FSDP=True")
     hosts = Hosts(place, 2, *command)
     metrics = place / "two" / "metrics.jsonl"
@@ -129,7 +127,7 @@ def two(place, tiny_data_dir, one):
     assert all("SIGTERM to a host: step" in error for error in errors)
     stopped_at = max(int(p.name.removeprefix("checkpoint_")) for p in (place / "two" / "checkpoints").iterdir())
     assert 0 < stopped_at < STEPS
-    hosts = Hosts(place, 2, *command)  # its notes go on too
+    hosts = Hosts(place, 2, *command)  # appends to its notes
     hosts.succeed()
     return place / "two", stopped_at, hosts.read()
 
@@ -164,7 +162,7 @@ def assert_same_run(folder, wanted, stopped_at=0):
         assert (folder / "inference_eval" / name).read_bytes() == (wanted / "inference_eval" / name).read_bytes()
 
 
-def test_two_hosts_train_evaluate_stop_and_go_on_as_one_does(one, two):
+def test_two_hosts_train_stop_and_resume_as_one_does(one, two):
     folder, stopped_at, _ = two
     assert_same_run(folder, one[0], stopped_at)
     steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -172,7 +170,7 @@ def test_two_hosts_train_evaluate_stop_and_go_on_as_one_does(one, two):
     assert len(list(folder.glob("events.out.tfevents.*"))) == 2  # of two starts
 
 
-def test_flops_are_those_of_all_hosts(one, two):
+def test_flops_count_all_hosts(one, two):
     def flops_an_example(folder):
         rows = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
         return np.mean([row["flops_per_second"] / row["examples_per_second"] for row in rows if "loss" in row])
@@ -181,7 +179,7 @@ def test_flops_are_those_of_all_hosts(one, two):
     assert flops_an_example(two[0]) == pytest.approx(flops_an_example(one[0]), rel=0.1)
 
 
-def test_each_host_reads_its_own_part(one, two):
+def test_each_host_reads_its_own_rows(one, two):
     _, readings = one
     assert len(readings) == 2 * STEPS  # inputs and targets
     for whole, first, second in zip(readings, *two[2], strict=True):
@@ -190,7 +188,7 @@ def test_each_host_reads_its_own_part(one, two):
 
 
 @pytest.mark.slow
-def test_one_copy_of_the_network_over_both_hosts(place, one, tiny_data_dir):
+def test_model_is_split_over_both_hosts(place, one, tiny_data_dir):
     Hosts(place, 2, *training(place, "wide", tiny_data_dir, "MODEL_PARALLELISM=8")).succeed()
     assert_same_run(place / "wide", one[0])
 
@@ -208,7 +206,7 @@ def test_both_hosts_skip_a_corrupt_checkpoint(place, one, two, tiny_data_dir):
     assert_same_run(place / "corrupt", one[0], two[1])
 
 
-def test_a_signal_ends_what_is_no_training(place, one, tiny_data_dir):
+def test_signal_ends_inference(place, one, tiny_data_dir):
     hosts = Hosts(place, 2, *inference(place, one[0], "stopped", tiny_data_dir))
     while not list(place.glob("infer-stopped")) and hosts.processes[0].poll() is None:
         time.sleep(0.05)  # the folder is made when all have met
@@ -230,7 +228,7 @@ def inference(place, run, name, data_dir):
     ]
 
 
-def test_predictions_come_out_once_complete_and_in_order(place, one, tiny_data_dir):
+def test_predictions_are_written_once_in_order(place, one, tiny_data_dir):
     written = {}
     for count in (1, 2):
         outputs = Hosts(place, count, *inference(place, one[0], count, tiny_data_dir)).succeed()
@@ -241,7 +239,7 @@ def test_predictions_come_out_once_complete_and_in_order(place, one, tiny_data_d
     assert written[1] == written[2]
 
 
-def test_an_error_of_one_host_ends_both(place, tiny_data_dir):
+def test_error_of_one_host_ends_both(place, tiny_data_dir):
     with contextlib.ExitStack() as stack:
         stack.enter_context(run_directory.locked(place / "locked"))
         started = time.monotonic()
@@ -252,7 +250,7 @@ def test_an_error_of_one_host_ends_both(place, tiny_data_dir):
     assert "is being trained by process" in line
 
 
-def test_rows_of_a_batch_are_the_same_whoever_reads_them(tmp_path):
+def test_rows_of_a_batch_do_not_depend_on_the_host(tmp_path):
     cache = write_cache(tmp_path, *(np.arange(2, 2 + 21 * n).reshape(21, n) for n in (3, 2)))
     lengths = {"inputs": 3, "targets": 2}
     whole = Batches(cache, lengths, 4, seed=3, packed=True)
@@ -281,7 +279,9 @@ def test_rows_of_a_batch_are_the_same_whoever_reads_them(tmp_path):
         ),
     ],
 )
-def test_flags_that_do_not_fit_together(place, tiny_data_dir, flags, message):
-    codes, _, errors = Hosts(place, 1, *training(place, "none", tiny_data_dir), *flags).end()
-    assert codes == [2]
-    assert len(errors[0].splitlines()) == 1 and message in errors[0]
+def test_inconsistent_flags_are_refused(place, tiny_data_dir, flags, message, capsys):
+    with pytest.raises(SystemExit) as error:
+        main([*training(place, "none", tiny_data_dir), *flags])
+    assert error.value.code == 2
+    errors = capsys.readouterr().err
+    assert len(errors.splitlines()) == 1 and message in errors

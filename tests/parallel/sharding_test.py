@@ -1,4 +1,4 @@
-"""One network over eight simulated devices, split in every way, against the same on one device."""
+"""A model over eight simulated devices, split in every way, against the same on one device."""
 
 import functools
 import json
@@ -13,11 +13,11 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from explainft.core.errors import UserError
-from explainft.generation.quantization import DTYPES
 from explainft.model.config import T5Config
 from explainft.model.parameters import parameter_shapes
 from explainft.parallel import sharding
 from tests.helpers import eight_devices
+from tests.helpers.xla_flags import device_flags
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "sharding.json"
 T5_3B = T5Config(32128, 1024, 32, 24, 24, 128, 16384)
@@ -25,7 +25,7 @@ T5_1_1 = T5Config(32128, 512, 8, 2, 2, 64, 1024, ("gelu", "linear"), logits_via_
 
 
 def listed():
-    """How every parameter is split, as text; one layer of each stack stands for all."""
+    """Returns how every parameter is split, as text; one layer of each stack stands for all."""
     found = {}
     for family, config in (("1.0", T5_3B), ("1.1", T5_1_1)):
         for fsdp in (False, True):
@@ -37,11 +37,11 @@ def listed():
     return found
 
 
-def test_every_parameter_is_split_as_in_the_golden_file():
+def test_partitions_equal_the_golden_file():
     assert listed() == json.loads(GOLDEN.read_text())
 
 
-def test_the_optimizer_s_arrays_lie_where_their_parameters_do():
+def test_optimizer_slots_are_sharded_like_their_parameters():
     mesh = sharding.make_mesh()
     params = {"encoder": {"layers_0": {"mlp": {"wi": {"kernel": np.zeros((4, 8))}}}}}
     moments = {"mu": params, "v_row": {"encoder": {"layers_0": {"mlp": {"wi": {"kernel": np.zeros(4)}}}}}, "count": 0}
@@ -66,23 +66,22 @@ class FakeMesh:
         (FakeMesh(3, 1), True, "FSDP=True splits emb_dim=512 over 3 data-parallel devices; 1 do"),
     ],
 )
-def test_what_does_not_divide_is_refused_with_what_would(mesh, fsdp, message):
+def test_indivisible_model_is_refused(mesh, fsdp, message):
     with pytest.raises(UserError, match=message):
         sharding.check_model(T5_1_1, mesh, fsdp)
 
 
-def test_devices_that_model_parallelism_does_not_divide():
+def test_indivisible_devices_are_refused():
     with pytest.raises(UserError, match="MODEL_PARALLELISM=3 does not divide the 1 devices; it can be 1"):
         sharding.make_mesh(3)
 
 
 @functools.cache
 def on_eight_devices():
-    """Every way of splitting, in a process of eight simulated devices: this one has but one."""
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
+    """Runs every way of splitting in a process with eight simulated devices: this process has one."""
     process = subprocess.run(
         [sys.executable, "-m", "tests.helpers.eight_devices"],
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": device_flags(8)},
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
@@ -95,21 +94,21 @@ def on_eight_devices():
     ("mesh", "choice"),
     [(mesh, choice) for mesh, choices in eight_devices.TRIED.items() for choice in choices],
 )
-def test_three_steps_equal_those_of_one_device(mesh, choice):
+def test_three_steps_equal_one_device(mesh, choice):
     found = on_eight_devices()[f"{mesh} {choice}"]
-    # A sum in another order may round to the next bfloat16 number, and so, some updates later, turn a relu on or off.
+    # Another order of a sum may round to the next bfloat16 number, and some steps later turn a relu on or off.
     assert found["loss"] < (1e-3 if choice == "bfloat16" else 1e-5)
     if choice != "bfloat16":
         assert found["gradients"] < 1e-5
         assert found["parameters"] < 1e-5
-    # It was really split: a device holds its part of the largest parameter and no more.
+    # A device holds its part of the largest parameter and no more.
     data, model = map(int, mesh.split("x"))
-    assert found["share"] == pytest.approx(1 / model / (data if choice in ("fsdp", "all") else 1))
+    assert found["fraction"] == pytest.approx(1 / model / (data if eight_devices.CHOICES[choice].get("fsdp") else 1))
 
 
-def test_decoding_on_all_meshes():
-    for mesh in eight_devices.TRIED:
-        for dtype in DTYPES:
+def test_decoding_equals_one_device():
+    for mesh, dtypes in eight_devices.DECODED.items():
+        for dtype in dtypes:
             assert on_eight_devices()[f"{mesh} decoding {dtype}"] == 0
 
 
