@@ -10,14 +10,13 @@ ACTIVATION_DTYPES = ("float32", "bfloat16")
 
 @dataclasses.dataclass(frozen=True)
 class T5Config:
-    """Sizes of one T5. `mlp_activations` are ("relu",) in 1.0 and ("gelu", "linear") in 1.1; `dtype`: activations.
+    """Defines the sizes of a T5; an ExecutionConfig defines how it executes.
 
-    Distances from `relative_attention_max_distance` tokens on share one position bias. Pre-trained networks have 128;
-    one trained from scratch on short texts never learns the biases of distances that it has not seen. With
-    `encoder_local_radius` a token of the input attends to those at most so far away (the local attention of LongT5, Guo
-    et al. 2022, https://arxiv.org/abs/2112.07916): what it sees does not change with the length of the text.
-
-    How the model executes is chosen apart, by an ExecutionConfig.
+    `mlp_activations`: ("relu",) in 1.0, ("gelu", "linear") in 1.1. `dtype`: that of the activations.
+    `relative_attention_max_distance`: distances from it on share one position bias. Pre-trained models have 128. A
+    model trained from scratch on short sequences never learns the biases of longer distances.
+    `encoder_local_radius`: how far a token of the input attends (the local attention of LongT5, Guo et al. 2022,
+    https://arxiv.org/abs/2112.07916), so that attention does not change with the input's length. None: everywhere.
     """
 
     vocab_size: int

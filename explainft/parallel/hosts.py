@@ -1,4 +1,4 @@
-"""Several processes as one machine, one to a host: how they meet, which of them writes, how an error ends them all."""
+"""Several processes as one, one per host: how they connect, which of them writes, how an error ends them all."""
 
 import contextlib
 import os
@@ -12,20 +12,20 @@ from jax.experimental import multihost_utils
 
 from explainft.core.errors import UserError
 
-HEARTBEAT_TIMEOUT = 30  # seconds after which a process that died is missed by the others
-SHUTDOWN_TIMEOUT = 60  # seconds that the first to end waits for the others
+HEARTBEAT_TIMEOUT = 30  # seconds until the others notice that a process died
+SHUTDOWN_TIMEOUT = 60  # seconds that the first process to end waits for the others
 
 
 @contextlib.contextmanager
 def connected(
     coordinator_address: str | None, process_count: int | None, process_index: int | None, *, preemptible: bool
 ) -> Iterator[None]:
-    """A context in which all processes of a run see all devices.
+    """Connects the processes of a run for a context, in which each sees all devices.
 
-    `preemptible`: SIGTERM goes to JAX's preemption service, which a StopSignal asks; else it ends the process as ever.
-    Without the other three, JAX finds them itself: on a TPU pod, under SLURM, Open MPI or Kubernetes. Raises UserError
-    where they do not fit together or the processes do not find each other. An error inside ends this process without
-    waiting for the others, which may be waiting for it: they end too, within HEARTBEAT_TIMEOUT.
+    `preemptible`: SIGTERM goes to JAX's preemption service, which StopSignal reads; else it ends the process. Without
+    the other three, JAX detects them: on a TPU pod, under SLURM, Open MPI or Kubernetes. Raises UserError if they are
+    inconsistent or the processes do not connect. An error inside ends this process without waiting for the others,
+    which may wait for it: they end too, within HEARTBEAT_TIMEOUT.
     """
     _check(coordinator_address, process_count, process_index)
     jax.config.update("jax_enable_preemption_service", preemptible)
@@ -40,7 +40,7 @@ def connected(
     except (RuntimeError, ValueError) as e:
         reason = " ".join(str(e).split())[:200]
         raise UserError(
-            f"the processes of this run did not meet ({reason}); start it on a TPU pod or under srun, or give "
+            f"the processes of this run did not connect ({reason}); start it on a TPU pod or under srun, or give "
             "--coordinator_address=HOST:PORT --process_count=N --process_index=I, I from 0"
         ) from e
     try:
@@ -71,12 +71,12 @@ def _check(coordinator_address: str | None, process_count: int | None, process_i
 
 
 def writes() -> bool:
-    """Whether this process writes what is written once."""
+    """Returns whether this process writes what is written once."""
     return jax.process_index() == 0
 
 
 def whole(array: jax.Array) -> np.ndarray:
-    """An array in this host's memory, other hosts' parts of it included. All processes must ask."""
+    """Returns a whole array in this host's memory, other hosts' parts included. All processes must call it."""
     if array.is_fully_addressable or array.is_fully_replicated:
         return np.asarray(array)
     return np.asarray(multihost_utils.process_allgather(array, tiled=True))

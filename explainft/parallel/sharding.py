@@ -1,4 +1,4 @@
-"""The device mesh, and which part of what lies where. One CPU is the (1, 1) mesh: no other module counts devices."""
+"""The device mesh, and how arrays are sharded over it. One CPU is the (1, 1) mesh: no other module counts devices."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -35,9 +35,9 @@ FSDP_RULES = {**MODEL_RULES, "embed": "data"}
 
 
 def make_mesh(model_parallelism: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
-    """A ("data", "model") mesh: `model_parallelism` devices share each copy of the network.
+    """Makes a ("data", "model") mesh; `model_parallelism` devices share each copy of the model.
 
-    Over all devices, in the order that jax finds best; or over those given, in theirs.
+    Contains all devices, in the order that jax finds best, or `devices` in their order.
     """
     n = jax.device_count() if devices is None else len(devices)
     if model_parallelism < 1 or n % model_parallelism:
@@ -85,7 +85,7 @@ def _fits_cudnn(config: T5Config, lengths: Iterable[int]) -> bool:
 
 
 def check_batch(batch_size: int, mesh: Mesh, microbatches: int = 1) -> None:
-    """Refuses a BATCH_SIZE that does not divide into equal microbatches on all data-parallel devices."""
+    """Raises UserError for a BATCH_SIZE without equal microbatches on all data-parallel devices."""
     parts = mesh.shape["data"] * microbatches
     if batch_size < 1 or batch_size % parts:
         near = max(parts, batch_size - batch_size % parts)
@@ -96,7 +96,7 @@ def check_batch(batch_size: int, mesh: Mesh, microbatches: int = 1) -> None:
 
 
 def check_model(config: T5Config, mesh: Mesh, fsdp: bool = False) -> None:
-    """Refuses a network that does not divide over the mesh, with the numbers of devices that would do."""
+    """Raises UserError for a model that does not divide over the mesh; names the numbers of devices that do."""
     n = mesh.shape["model"]
     for name in ("num_heads", "mlp_dim", "vocab_size"):
         size = getattr(config, name)
@@ -142,7 +142,7 @@ def with_shardings(tree: Any, mesh: Mesh, fsdp: bool = False, parameters: Any = 
 
 
 def partition(parameter: str, fsdp: bool = False) -> PartitionSpec:
-    """How a parameter is split: its wide axis over `model`, with `fsdp` that of the residual stream over `data`."""
+    """Returns how a parameter is split: its wide axis over `model`; with `fsdp` its emb_dim axis over `data`."""
     above, last = parameter.split("/")[-2:]
     axes = LOGICAL_AXES.get(f"{above}/{last}") or LOGICAL_AXES[f"*/{last}"]
     rules = FSDP_RULES if fsdp else MODEL_RULES
@@ -150,25 +150,25 @@ def partition(parameter: str, fsdp: bool = False) -> PartitionSpec:
 
 
 def host_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
-    """Which rows of a batch this host's devices hold, ascending."""
+    """Returns the rows of a batch that this host's devices hold, ascending."""
     return _host_rows(NamedSharding(mesh, PartitionSpec("data")), batch_size)
 
 
-def _host_rows(place: NamedSharding, batch_size: int) -> np.ndarray:
-    parts = place.addressable_devices_indices_map((batch_size,)).values()
+def _host_rows(sharding: NamedSharding, batch_size: int) -> np.ndarray:
+    parts = sharding.addressable_devices_indices_map((batch_size,)).values()
     return np.unique(np.concatenate([np.arange(batch_size)[part] for part in parts if part is not None]))
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """A batch on the devices, its rows split over `data`. Each host gives its `host_rows` alone."""
-    place = NamedSharding(mesh, PartitionSpec("data"))
-    return {name: jax.make_array_from_process_local_data(place, rows) for name, rows in batch.items()}
+    """Puts a batch on the devices, its rows split over `data`; each host passes its `host_rows` alone."""
+    sharding = NamedSharding(mesh, PartitionSpec("data"))
+    return {name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()}
 
 
 def on_one_cpu(params: Any) -> bool:
-    """Whether these arrays are on a CPU, and it is the only device that holds them."""
+    """Returns whether these arrays are on one CPU device."""
     leaf = jax.tree.leaves(params)[0]
-    return are_one_cpu(leaf.devices() if isinstance(leaf, jax.Array) else jax.devices()[:1])  # NumPy's go to the first
+    return are_one_cpu(leaf.devices() if isinstance(leaf, jax.Array) else jax.devices()[:1])  # where NumPy arrays go
 
 
 def are_one_cpu(devices: Iterable[Any]) -> bool:
@@ -176,13 +176,13 @@ def are_one_cpu(devices: Iterable[Any]) -> bool:
 
 
 def put_rows_like(params: Any, rows: np.ndarray) -> jax.Array:
-    """Rows on the devices of the parameters: split over `data` where their number divides, else all everywhere.
+    """Puts rows on the devices of the parameters: split over `data` if their number divides, else replicated.
 
-    Every host gives all rows, and its devices get their part.
+    Every host passes all rows; its devices get their part.
     """
-    place = getattr(jax.tree.leaves(params)[0], "sharding", None)  # none where NumPy's arrays are given
-    if not isinstance(place, NamedSharding):
-        return jax.device_put(rows, place)
-    divides = len(rows) % place.mesh.shape["data"] == 0
-    place = NamedSharding(place.mesh, PartitionSpec("data" if divides else None))
-    return jax.make_array_from_process_local_data(place, rows[_host_rows(place, len(rows))], rows.shape)
+    sharding = getattr(jax.tree.leaves(params)[0], "sharding", None)  # None for NumPy arrays
+    if not isinstance(sharding, NamedSharding):
+        return jax.device_put(rows, sharding)
+    divides = len(rows) % sharding.mesh.shape["data"] == 0
+    sharding = NamedSharding(sharding.mesh, PartitionSpec("data" if divides else None))
+    return jax.make_array_from_process_local_data(sharding, rows[_host_rows(sharding, len(rows))], rows.shape)

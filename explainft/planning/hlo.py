@@ -15,7 +15,7 @@ BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 # Their outputs hold their operands too.
 GIVE_BACK = tuple(f"{kind}-start" for kind in COLLECTIVES if kind != "all-reduce")
-# They move nothing by themselves, or what they move is counted where it is used.
+# They access no memory, or the instruction that uses their output counts it.
 FREE = ("parameter", "tuple", "get-tuple-element", "bitcast", "constant", "while", "call", "after-all", "iota")
 FREE_CALLS = ("AllocateBuffer", "ConcatBitcast")
 RENAMING = ("bitcast", "reshape", "get-tuple-element")
@@ -40,7 +40,7 @@ class Array(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
-    """One line of HLO; `rest` is what follows the opening bracket of its operands."""
+    """One line of HLO; `rest` is the text after the opening bracket of its operands."""
 
     root: bool
     name: str
@@ -50,7 +50,7 @@ class Instruction:
     rest: str
 
     def called(self, role: str) -> str:
-        """The name of the computation that it calls as `calls`, `body`, `condition` or `to_apply`; or nothing."""
+        """Returns the computation that it calls as `calls`, `body`, `condition` or `to_apply`; else an empty string."""
         found = re.search(rf"{role}=%?([\w.-]+)", self.rest)
         return found[1] if found else ""
 
@@ -60,7 +60,7 @@ Computation = dict[str, Instruction]
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
-    """Of one device, for one run: bytes to and from its memory, bytes of each kind of collective and their number.
+    """Counts of one device and one run: bytes to and from memory, bytes and number of each kind of collective.
 
     A collective's bytes are those of its larger side: what it gathers, or what it reduces.
     """
@@ -70,12 +70,12 @@ class Costs:
     counts: dict[str, int]
 
     def bytes_sent(self) -> float:
-        """What passes the chip's links, if the other chips are many: a sum over all chips travels twice."""
+        """Returns the bytes that the chip sends, among many chips: an all-reduce sends its operand twice."""
         return sum(size * (2 if kind == "all-reduce" else 1) for kind, size in self.collectives.items())
 
 
 def costs(text: str, while_trips: int = 1) -> Costs:
-    """Counts a compiled program. A loop that does not tell how often it runs counts as `while_trips` runs."""
+    """Counts a compiled program; a loop of unknown length counts as `while_trips` runs of its body."""
     computations = parse(text)
     entry = re.search(r"^ENTRY %?([\w.-]+)", text, re.MULTILINE)
     assert entry is not None
@@ -96,7 +96,7 @@ def costs(text: str, while_trips: int = 1) -> Costs:
 
 
 def parse(text: str) -> dict[str, Computation]:
-    """The instructions of each computation by their names."""
+    """Returns the instructions of each computation by their names."""
     computations: dict[str, Computation] = {}
     current: Computation = {}
     for line in text.splitlines():
@@ -123,7 +123,7 @@ def _operands(i: Instruction, computation: Computation) -> list[Array]:
 def _runs(
     computations: dict[str, Computation], entry: str, while_trips: int
 ) -> Iterator[tuple[Computation, int, bool]]:
-    """Each computation, how often it runs, and whether it is the inside of a fusion, whose arrays stay on the chip."""
+    """Yields each computation, how often it runs, and whether a fusion contains it, whose arrays stay on the chip."""
     waiting = [(entry, 1, False)]
     while waiting:
         name, times, fused = waiting.pop()
@@ -139,7 +139,7 @@ def _runs(
 
 
 def _trips(loop: Instruction, computations: dict[str, Computation], unknown: int) -> int:
-    """How often a loop runs: as the compiler notes, or as far as its counter, from 0 on, stays below a constant."""
+    """Returns the trip count of a loop: the compiler's, or the constant that its counter is compared with."""
     if noted := re.search(r'known_trip_count":\{"n":"(\d+)"', loop.rest):
         return int(noted[1])
     condition = computations.get(loop.called("condition"), {})
@@ -152,7 +152,7 @@ def _trips(loop: Instruction, computations: dict[str, Computation], unknown: int
 
 
 def _accessed(i: Instruction, computation: Computation, computations: dict[str, Computation]) -> float:
-    """Bytes that an instruction reads from the chip's memory and writes to it."""
+    """Returns the bytes that an instruction reads from the chip's memory and writes to it."""
     if i.opcode in FREE or i.opcode.endswith("-done") or any(f'target="{name}"' in i.rest for name in FREE_CALLS):
         return 0
     operands = _operands(i, computation)
@@ -180,7 +180,7 @@ def _accessed(i: Instruction, computation: Computation, computations: dict[str, 
 
 
 def _read_inside(body: Computation, number: int, computations: dict[str, Computation]) -> float:
-    """Bytes that a fusion reads of its operand: parts, where it only takes slices of it. Infinite: all of it."""
+    """Returns the bytes that a fusion reads of an operand of which it takes slices; infinity: all of it."""
     own = [i.name for i in body.values() if i.opcode == "parameter" and i.rest.startswith(f"{number})")]
     total, waiting = 0.0, own
     while waiting:
@@ -196,14 +196,14 @@ def _read_inside(body: Computation, number: int, computations: dict[str, Computa
                 inner = computations.get(user.called("calls"), {})
                 total += _read_inside(inner, user.operands.index(name), computations)
             elif user.opcode == "tuple" and user.root:
-                continue  # handed on in place
+                continue  # returned in place
             elif not (user.opcode == "dynamic-update-slice" and user.operands.index(name) == 0):
                 return math.inf
     return total
 
 
 def _written_inside(body: Computation, computations: dict[str, Computation]) -> float:
-    """Bytes that a fusion writes: the updates alone, where it updates an operand in place. Infinite: all outputs."""
+    """Returns the bytes that a fusion writes to an operand that it updates in place; infinity: all outputs."""
     total, waiting = 0.0, [i for i in body.values() if i.root]
     while waiting:
         i = waiting.pop()

@@ -1,4 +1,4 @@
-"""The numbers of transformers' T5ForConditionalGeneration for our weights. Needs torch and transformers."""
+"""Numbers of transformers' T5ForConditionalGeneration for given weights. Needs torch and transformers."""
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from tests.golden.cases import Flat, examples, flatten
 
 
 def model(config: T5Config, params) -> transformers.T5ForConditionalGeneration:
-    """Their network with our weights, in float32 and without dropout."""
+    """Makes the model with the given weights, in float32 and without dropout."""
     theirs = transformers.T5ForConditionalGeneration(
         transformers.T5Config(
             vocab_size=config.vocab_size,
@@ -28,7 +28,7 @@ def model(config: T5Config, params) -> transformers.T5ForConditionalGeneration:
         )
     ).eval()
     if not config.logits_via_embedding:
-        # A network made from a config alone ties its output layer even where the config says no (transformers 5).
+        # A model made from a config alone ties its output layer even where the config says no (transformers 5).
         theirs.lm_head.weight = torch.nn.Parameter(torch.empty_like(theirs.shared.weight))
     tensors, flat = dict(theirs.named_parameters()), flatten(params)
     names = tensor_names(config)

@@ -1,4 +1,4 @@
-"""The numbers of T5X's network, loss and Adafactor for our weights. Needs a T5X checkout on PYTHONPATH."""
+"""Numbers of T5X's model, loss and Adafactor for given weights. Needs a T5X checkout on PYTHONPATH."""
 
 import dataclasses
 

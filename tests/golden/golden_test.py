@@ -1,4 +1,4 @@
-"""Our network, loss, Adafactor and decoding against numbers that Hugging Face and T5X gave for the same weights.
+"""Model, loss, Adafactor and decoding against numbers of Hugging Face and T5X for the same weights.
 
 tests/golden/make.py made the files; hf_test.py and t5x_network_test.py compare with the living libraries.
 """
@@ -13,8 +13,8 @@ import pytest
 from explainft.generation import decoding
 from explainft.model.loss import Loss
 from explainft.model.t5 import T5
-from tests.golden import cases, ours
-from tests.golden.ours import relative_difference
+from tests.golden import cases, from_explainft
+from tests.golden.from_explainft import relative_difference
 
 FOLDER = pathlib.Path(__file__).parent
 
@@ -41,7 +41,7 @@ def test_weights_and_inputs_are_those_that_the_files_were_made_with():
 def test_logits_loss_and_gradients(source, batch, loss, tolerance, family):
     config, expected = cases.FAMILIES[family], golden(source)
     arrays = batch(config)
-    logits, value, gradients = ours.loss_and_gradients(config, cases.random_params(config), arrays, loss)
+    logits, value, gradients = from_explainft.loss_and_gradients(config, cases.random_params(config), arrays, loss)
     sample = cases.real(arrays, logits)[:: cases.GOLDEN_STRIDE]
     assert relative_difference(sample, expected[f"{family} logits"]) < tolerance
     assert value == pytest.approx(float(expected[f"{family} loss"]), rel=tolerance)
@@ -52,7 +52,7 @@ def test_logits_loss_and_gradients(source, batch, loss, tolerance, family):
 @pytest.mark.parametrize("name", cases.FACTORED)
 def test_adafactor_after_five_updates_and_after_a_restored_step(name):
     params, expected = cases.random_params(cases.FACTORED[name]), golden("t5x")
-    optimizer = ours.Adafactor(params, cases.ADAFACTOR_RATE)
+    optimizer = from_explainft.Adafactor(params, cases.ADAFACTOR_RATE)
     for k, (new_params, slots) in enumerate(cases.adafactor_course(optimizer, params)):
         if k in cases.GOLDEN_UPDATES:
             for row, expected_row in zip(cases.summary(new_params), expected[f"{name} {k} params"], strict=True):

@@ -11,6 +11,6 @@ def device_flags(count):
     if jax.__version_info__ < (
         0,
         11,
-    ):  # later ones do not know the flag; without fusion emitters it takes half the time
+    ):  # later versions lack the flag, which halves the time
         flags.append("--xla_cpu_use_fusion_emitters=false")
     return " ".join(flags)

@@ -1,4 +1,4 @@
-"""Our network, loss and decoding against Hugging Face's T5ForConditionalGeneration, same weights, float32.
+"""Model, loss and decoding against Hugging Face's T5ForConditionalGeneration, same weights, float32.
 
 Differences are the largest absolute one, relative to the largest absolute value of their array (of Hugging Face's
 logits, of one parameter's gradient).
@@ -11,7 +11,7 @@ from explainft.generation import decoding
 from explainft.model.layers import relative_position_bucket
 from explainft.model.loss import Loss
 from explainft.model.t5 import T5
-from tests.golden import cases, ours
+from tests.golden import cases, from_explainft
 
 pytestmark = [
     pytest.mark.hf,
@@ -34,24 +34,24 @@ def hugging_face():
 def test_padded_batch(hugging_face, family):
     config = cases.FAMILIES[family]
     params, batch = cases.random_params(config), cases.padded(config)
-    logits, loss, gradients = ours.loss_and_gradients(config, params, batch, Loss())
+    logits, loss, gradients = from_explainft.loss_and_gradients(config, params, batch, Loss())
     their_logits, their_loss, their_gradients = hugging_face.loss_and_gradients(config, params, batch)
-    assert ours.relative_difference(cases.real(batch, logits), cases.real(batch, their_logits)) < 1e-4
+    assert from_explainft.relative_difference(cases.real(batch, logits), cases.real(batch, their_logits)) < 1e-4
     assert loss == pytest.approx(their_loss, rel=1e-4)
-    assert ours.largest_difference(gradients, their_gradients) < (1e-4, "")
+    assert from_explainft.largest_difference(gradients, their_gradients) < (1e-4, "")
 
 
 @pytest.mark.parametrize("family", cases.FAMILIES)
 def test_a_packed_batch_is_each_example_alone(hugging_face, family):
     config = cases.FAMILIES[family]
     params, batch = cases.random_params(config), cases.packed(config)
-    logits, loss, gradients = ours.loss_and_gradients(config, params, batch, Loss())
+    logits, loss, gradients = from_explainft.loss_and_gradients(config, params, batch, Loss())
     their_logits, their_loss, their_gradients = hugging_face.each_alone(config, params)
     ends = np.cumsum(cases.TARGET_LENGTHS)[:-1]
     pairs = zip(np.split(cases.real(batch, logits), ends), np.split(their_logits, ends), strict=True)
-    assert max(ours.relative_difference(mine, theirs) for mine, theirs in pairs) < 1e-4
+    assert max(from_explainft.relative_difference(mine, theirs) for mine, theirs in pairs) < 1e-4
     assert loss == pytest.approx(their_loss, rel=1e-4)
-    assert ours.largest_difference(gradients, their_gradients) < (1e-4, "")
+    assert from_explainft.largest_difference(gradients, their_gradients) < (1e-4, "")
 
 
 @pytest.mark.parametrize("max_distance", [128, 32])

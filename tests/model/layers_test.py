@@ -138,8 +138,8 @@ def test_remat_policies_save_the_same_matmuls_in_bfloat16(policy):
     tokens = (jnp.ones((2, 6), jnp.int32), jnp.ones((2, 4), jnp.int32), jnp.ones((2, 4), jnp.int32))
 
     def flops_of_gradients(**execution):
-        network = T5(SMALL, ExecutionConfig(**execution))
-        return matmul_flops(jax.grad(lambda params: jnp.sum(network.apply(params, *tokens))), params_of(SMALL))
+        model = T5(SMALL, ExecutionConfig(**execution))
+        return matmul_flops(jax.grad(lambda params: jnp.sum(model.apply(params, *tokens))), params_of(SMALL))
 
     saved = flops_of_gradients()
     rematerialized = flops_of_gradients(remat_policy=policy)
@@ -150,8 +150,8 @@ def test_remat_policies_save_the_same_matmuls_in_bfloat16(policy):
 def test_matmul_precision_reaches_every_kernel(config):
     """What a kernel has beyond bfloat16 changes the output in float32 alone."""
     tokens = (jnp.arange(2, 14).reshape(2, 6), jnp.arange(8).reshape(2, 4), jnp.arange(3, 11).reshape(2, 4))
-    networks = [T5(config, ExecutionConfig(matmul_precision=precision)) for precision in ("float32", "bfloat16")]
-    applied = [jax.jit(network.apply) for network in networks]
+    models = [T5(config, ExecutionConfig(matmul_precision=precision)) for precision in ("float32", "bfloat16")]
+    applied = [jax.jit(model.apply) for model in models]
     params = params_of(config)
     before = [apply(params, *tokens) for apply in applied]
     paths, tree = jax.tree_util.tree_flatten_with_path(params)
@@ -159,17 +159,17 @@ def test_matmul_precision_reaches_every_kernel(config):
         if "kernel" in str(path[-1]):
             leaves = [other for _, other in paths]
             leaves[i] = rounded(leaf).astype(np.float32)
-            plain, fewer = (apply(jax.tree.unflatten(tree, leaves), *tokens) for apply in applied)
-            assert (plain != before[0]).any() and (fewer == before[1]).all(), path
+            plain, lower = (apply(jax.tree.unflatten(tree, leaves), *tokens) for apply in applied)
+            assert (plain != before[0]).any() and (lower == before[1]).all(), path
     if config.logits_via_embedding:
         embedding, states = params["params"]["token_embedder"]["embedding"], jnp.ones((1, 1, config.emb_dim))
-        few = {"token_embedder": {"embedding": jnp.asarray(rounded(embedding), jnp.float32)}}
-        plain, fewer = (
-            network.apply({"params": {"token_embedder": {"embedding": embedding}}}, states, method=T5.logits)
-            == network.apply({"params": few}, states, method=T5.logits)
-            for network in networks
+        rounded_params = {"token_embedder": {"embedding": jnp.asarray(rounded(embedding), jnp.float32)}}
+        plain, lower = (
+            model.apply({"params": {"token_embedder": {"embedding": embedding}}}, states, method=T5.logits)
+            == model.apply({"params": rounded_params}, states, method=T5.logits)
+            for model in models
         )
-        assert not plain.all() and fewer.all()
+        assert not plain.all() and lower.all()
 
 
 def test_unknown_matmul_precision_is_refused():

@@ -116,8 +116,8 @@ def test_embedding_gradient_is_accumulated_in_float32():
     def summed(params):
         return jnp.sum(T5(config).apply({"params": params}, tokens, method=T5.embed).astype(jnp.float32))
 
-    derivative = jax.grad(summed)(params_of(SMALL)["params"])["token_embedder"]["embedding"]
-    np.testing.assert_array_equal(derivative[5], 1000.0)  # a bfloat16 sum of ones ends at 256
+    gradient = jax.grad(summed)(params_of(SMALL)["params"])["token_embedder"]["embedding"]
+    np.testing.assert_array_equal(gradient[5], 1000.0)  # a bfloat16 sum of ones ends at 256
 
 
 def test_position_biases_end_at_the_max_distance():

@@ -1,4 +1,4 @@
-"""Our network, loss and Adafactor against T5X's own, same weights, float32.
+"""Model, loss and Adafactor against T5X's own, same weights, float32.
 
 Differences are the largest absolute one, relative to the largest absolute value of their array (of T5X's logits, of one
 parameter or its gradient); Adafactor's second moments, all positive, are compared number by number.
@@ -9,7 +9,7 @@ import pytest
 
 from explainft.model.layers import relative_position_bucket
 from explainft.model.loss import Loss
-from tests.golden import cases, ours
+from tests.golden import cases, from_explainft
 
 pytestmark = [
     pytest.mark.t5x,
@@ -48,21 +48,21 @@ def test_parameters_have_the_same_names_and_shapes(t5x, family):
 def test_logits_loss_and_gradients(t5x, family, batch):
     config, loss = cases.FAMILIES[family], LOSSES["smoothed"]
     params, arrays = cases.random_params(config), BATCHES[batch](config)
-    logits, value, gradients = ours.loss_and_gradients(config, params, arrays, loss)
+    logits, value, gradients = from_explainft.loss_and_gradients(config, params, arrays, loss)
     their_logits, their_value, their_gradients = t5x.loss_and_gradients(config, params, arrays, loss)
-    assert ours.relative_difference(cases.real(arrays, logits), cases.real(arrays, their_logits)) < 1e-5
+    assert from_explainft.relative_difference(cases.real(arrays, logits), cases.real(arrays, their_logits)) < 1e-5
     assert value == pytest.approx(their_value, rel=1e-5)
-    assert ours.largest_difference(gradients, their_gradients) < (1e-5, "")
+    assert from_explainft.largest_difference(gradients, their_gradients) < (1e-5, "")
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_losses_and_their_normalization(t5x, loss):
     batch, random = cases.padded(cases.V1_0), np.random.RandomState(0)
     logits = random.standard_normal((*batch["decoder_target_tokens"].shape, cases.V1_0.vocab_size)).astype(np.float32)
-    value, gradient = ours.loss_of_logits(logits, batch, LOSSES[loss])
+    value, gradient = from_explainft.loss_of_logits(logits, batch, LOSSES[loss])
     their_value, their_gradient = t5x.loss_of_logits(logits, batch, LOSSES[loss])
     assert value == pytest.approx(their_value, rel=1e-5)
-    assert ours.relative_difference(gradient, their_gradient) < 1e-5
+    assert from_explainft.relative_difference(gradient, their_gradient) < 1e-5
 
 
 @pytest.mark.parametrize("bidirectional", [True, False])
@@ -78,13 +78,13 @@ def test_adafactor(t5x, name, step_offset):
     """Five updates, then three from a restored step; T5X's v, v_row and v_col are optax's of the same names."""
     config = cases.FACTORED[name]
     params = cases.random_params(config)
-    mine = ours.Adafactor(params, cases.ADAFACTOR_RATE, step_offset)
+    mine = from_explainft.Adafactor(params, cases.ADAFACTOR_RATE, step_offset)
     theirs = t5x.Adafactor(config, params, cases.ADAFACTOR_RATE, step_offset)
     for optimizer in (mine, theirs):
         optimizer.go_to(step_offset)
     courses = (cases.adafactor_course(optimizer, params) for optimizer in (mine, theirs))
     for (new, slots), (their_new, their_slots) in zip(*courses, strict=True):
-        assert ours.largest_difference(new, their_new) < (1e-5, "")
+        assert from_explainft.largest_difference(new, their_new) < (1e-5, "")
         for slot, their_values in their_slots.items():
             for path, expected in their_values.items():
                 np.testing.assert_allclose(slots[slot][path], expected, rtol=1e-5, err_msg=f"{path} {slot}")

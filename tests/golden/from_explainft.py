@@ -1,4 +1,4 @@
-"""The same numbers from explainft, and how far two sets of numbers are apart."""
+"""The same numbers from explainft, and the difference of two sets of numbers."""
 
 import functools
 
