@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUNS := demo
 
-.PHONY: demo test lint docs survival pretrained bench bench-long results results-check browser clean
+.PHONY: demo test test-all lint docs survival pretrained bench bench-long results results-check browser clean
 
 demo: .venv/installed
 	$(BIN)/explainft data build --config tiny
@@ -18,6 +18,11 @@ demo: .venv/installed
 # Two files at a time: a test that waits for a command or for a compiler's one thread leaves a core to another.
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# All tests but those that need a GPU: slow ones, Hugging Face, TPU compilers, the browser, and T5X where PYTHONPATH has it.
+test-all: lint
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,hf,tpu,docs]'
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not gpu'
 
 lint: .venv/installed
 	$(BIN)/ruff format --check

@@ -39,7 +39,7 @@ def dashes(name: str) -> str:
 
 
 def fill(text: str, directory: Path = RESULTS) -> str:
-    """Returns the page with its tables made anew from the results in `directory`."""
+    """Returns the page with its tables rebuilt from the results in `directory`."""
 
     def fill_row(match: re.Match[str]) -> str:
         path = directory / f"{match[1]}.json"

@@ -3,7 +3,7 @@
     python -m experiments.document            # writes them
     python -m experiments.document --check    # exit code 1 where one of them differs
 
-A table stands between `<!-- table NAME -->` and `<!-- end -->`; what is between them is made anew.
+A table stands between `<!-- table NAME -->` and `<!-- end -->`; what is between them is generated.
 """
 
 import argparse
@@ -19,7 +19,7 @@ FIGURES = ROOT / "docs" / "figures"
 
 
 def filled(text: str, found: list[Result]) -> str:
-    """A document with its tables made anew."""
+    """Return a document with its tables rebuilt."""
 
     def fill(match: re.Match[str]) -> str:
         return f"<!-- table {match[1]} -->\n\n{written(match[1], found)}\n\n<!-- end -->"

@@ -66,7 +66,7 @@ def _marks(tokens: list[str], rng: random.Random) -> list[int]:
 
 
 def _working(operator: str, arguments: list[int]) -> str:
-    """In words of the styles that the vocabulary has as pieces; sums modulo 10 from the first on."""
+    """In words of the styles that are tokens of the vocabulary; sums modulo 10 from the first on."""
     if operator == "SUM":
         return "], running sums" + "".join(f" {sum(arguments[: i + 1]) % 10}" for i in range(len(arguments)))
     if operator == "MED":

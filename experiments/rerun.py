@@ -1,9 +1,9 @@
-"""Trials of results/ drawn at random, trained and scored anew by this checkout, beside what their files say.
+"""Train and score random trials of results/ again with this checkout, and compare with their files.
 
     python -m experiments.rerun --draw 0               # two trials; runs and results go to rerun/
     python -m experiments.rerun --draw 1 --trials 3
 
-Exit code 1 where a new share of right answers is outside the interval of the file's. With the same seed, data, code and
+Exit code 1 where a new exact match is outside the interval of the file's. With the same seed, data, code and
 kind of processor they are equal; else a run is another one, as with another seed.
 """
 

@@ -1,4 +1,4 @@
-"""What the files of results/ say: shares of right answers of the runs that a cell stands for, seeds taken together."""
+"""Exact match over the runs of results/ that a table cell stands for, seeds taken together."""
 
 import json
 import re
@@ -31,9 +31,9 @@ Result = dict[str, Any]
 
 
 class Share(NamedTuple):
-    """A share of the same n examples for each of some runs: their mean, the least and greatest, Wilson's interval.
+    """The exact match of several runs on the same n examples: mean, minimum, maximum, Wilson's interval.
 
-    The interval is that of the mean share of n examples: runs that share them tell nothing more of other examples.
+    The interval is that of the mean over n examples: more runs on the same examples do not narrow it.
     """
 
     mean: float

@@ -84,7 +84,7 @@ def lengths(found: list[Result]) -> str:
 
 
 def twice(found: list[Result]) -> str:
-    splits = {"as in the table above": "tiny_25_96_twice", "useless lines drawn again": "tiny_25_96_again_twice"}
+    splits = {"as in the table above": "tiny_25_96_twice", "rejected lines resampled": "tiny_25_96_again_twice"}
     styles = ("steps", "local_steps")
     shares = {style: [share(pick(found, style=style), split) for split in splits.values()] for style in styles}
     n = max(of.n if of else 0 for row in shares.values() for of in row)

@@ -57,7 +57,7 @@ def _add_task(
     name: str, config: str, splits: dict[str, str], style: str, vocabulary: seqio.Vocabulary, percent: int = 100
 ) -> None:
     published = CONFIGS[config.partition("-")[0]]
-    seqio.TaskRegistry.remove(name)  # importlib.reload registers anew
+    seqio.TaskRegistry.remove(name)  # importlib.reload registers them again
     seqio.TaskRegistry.add(
         name,
         source=ExplainedListopsSource(config, splits),  # pyright: ignore[reportArgumentType] as seqio's own sources

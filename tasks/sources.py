@@ -1,4 +1,4 @@
-"""The data of the tasks: a config of explained_listops that somebody has built."""
+"""The data of the tasks: a built config of explained_listops."""
 
 from collections.abc import Sequence
 

@@ -15,7 +15,9 @@ from explainft.data.compact_vocabulary import COMPACT
 # T5X's gin files, and T5X refuses to train where task and model differ.
 PUBLIC_T5_VOCAB = "gs://t5-data/vocabs/cc_all.32000.100extra/sentencepiece.model"
 T5_VOCAB = os.environ.get("EXPLAINFT_T5_VOCAB") or PUBLIC_T5_VOCAB  # an empty setting is none
-CURE = "set EXPLAINFT_T5_VOCAB to the path of a copy of T5's sentencepiece.model, or take the task's twin _compact"
+FIX = (
+    "set EXPLAINFT_T5_VOCAB to the path of a copy of T5's sentencepiece.model, or take the task's counterpart _compact"
+)
 # How long a bucket may take to say whether it has the file. TensorFlow itself tries again for minutes where connections
 # are refused or packets are dropped. With its import, about 6 s of an idle machine, the wait stays below ten seconds.
 ANSWER_SECONDS = 3.0
@@ -34,9 +36,9 @@ class T5Vocabulary(seqio.SentencePieceVocabulary):
                 _ask_for(path)
             return super()._model_context()
         except (tf.errors.OpError, TimeoutError) as error:
-            raise UserError(f"cannot read T5's vocabulary {path} ({_reason(error)}); {CURE}") from error
+            raise UserError(f"cannot read T5's vocabulary {path} ({_reason(error)}); {FIX}") from error
         except (DecodeError, RuntimeError) as error:  # protobuf's and SentencePiece's own
-            raise UserError(f"{path} is not a SentencePiece model, which T5's vocabulary must be; {CURE}") from error
+            raise UserError(f"{path} is not a SentencePiece model, which T5's vocabulary must be; {FIX}") from error
 
 
 def _ask_for(path: str) -> None:

@@ -171,7 +171,7 @@ def _config(directory: Path, settings: dict[str, Any], *, tied: bool) -> T5Confi
 
 
 def _extra_ids(directory: Path) -> int:
-    """Returns how many sentinels the tokenizer adds after the pieces of spiece.model: T5Tokenizer's default is 100."""
+    """Returns how many sentinels the tokenizer adds after the tokens of spiece.model: T5Tokenizer's default is 100."""
     settings = directory / "tokenizer_config.json"
     return json.loads(settings.read_text()).get("extra_ids", 100) if settings.is_file() else 100
 

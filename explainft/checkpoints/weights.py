@@ -32,7 +32,7 @@ class Weights:
     step: int | None = None  # None: the format does not store it
     read_slot: Callable[[str, str], np.ndarray] | None = None  # (parameter, slot); None: no Adafactor slots
     vocabulary: Path | None = None  # the SentencePiece model beside the checkpoint, if any
-    extra_ids: int = 0  # number of sentinels after its pieces
+    extra_ids: int = 0  # number of sentinels after its tokens
     config: T5Config | None = None  # None: inferred from the shapes
     meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # of a run: see metadata.describe
 

@@ -56,7 +56,7 @@ class ExplainedListops(dataset_builder.FileReaderBuilder):
     RELEASE_NOTES = {"1.0.0": "The first version."}
     BUILDER_CONFIGS = [ListopsConfig(name=name, listops=config) for name, config in CONFIGS.items()]
 
-    url_infos = None  # nothing is downloaded, so there are no checksums
+    url_infos = None  # nothing is downloaded, so there is nothing to verify
     processes: int | None = None  # None: one for each core
 
     @classmethod

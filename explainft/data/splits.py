@@ -13,7 +13,7 @@ def assign_splits(
     """Yields each record of a stream with its split.
 
     `records` are pairs of the expression's 64-bit digest and its bytes. A split takes the first `sizes[split]` of its
-    own records that are no duplicates.
+    own records, without duplicates.
     """
     missing = dict(sizes)
     seen = DigestSet()

@@ -51,9 +51,9 @@ def postprocess(
 def score(targets: Sequence[Mapping[str, Any]], predictions: Sequence[str]) -> dict[str, float]:
     """A SeqIO metric_fn over the results of `postprocess`.
 
-    exact_match is the share of right final answers, with its Wilson 95% interval; parseable the share with any final
-    answer. For the styles that can be checked, valid is the share of explanations right in every step and in the
-    answer, and step_accuracy the share of right steps among all steps of all examples.
+    exact_match is the fraction of correct final answers, with its Wilson 95% interval; parseable the fraction with any
+    final answer. For the styles that can be checked, valid is the fraction of explanations that are correct in every
+    step and in the answer, and step_accuracy that of correct steps among all steps of all examples.
     exact_match/<group> and n/<group> split the examples three ways: by the root's operator (the last operation before
     the answer), by depth, and by length in buckets of 5, from 60 on of 10.
     """

@@ -203,7 +203,7 @@ def format(tree: Tree, style: str = "bracket") -> str:
             words.append("( " * (len(part.arguments) + 1) * applied + "[" + part.operator)
         else:
             words.append(close if part is None else f"{part}{end_argument}")
-    return " ".join(words).removesuffix(" )")  # the root is no argument
+    return " ".join(words).removesuffix(" )")  # the root is not an argument
 
 
 def length(tree: Tree) -> int:

@@ -90,7 +90,7 @@ def decode_matmul(x: jax.Array, kernel: Mapping[str, jax.Array], dtype: str, mat
     return jax.lax.platform_dependent(
         x,
         kernel_FD,
-        # A program decodes one token: it would round the kernel each time, for matmuls that are no faster on a CPU.
+        # A program decodes one token: it would round the kernel each time, for matmuls that do not get faster on a CPU.
         cpu=lambda x, kernel_FD: _matmul_by(kernel_FD, x.astype(kernel_FD.dtype), kernel_FD.dtype).astype(dtype),
         default=lambda x, kernel_FD: _matmul_by(kernel_FD.astype(dtype), x, dtype),
     )

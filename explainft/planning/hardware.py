@@ -70,7 +70,7 @@ def find_devices(topology: str) -> tuple[list[Any], Hardware | None]:
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     options = {"chip_config_name": "megacore"} if generation == "v4" else {}  # both cores of a chip as one device
-    with hold_native_stderr():  # libtpu logs that there is no TPU
+    with hold_native_stderr():  # libtpu logs that no TPU is attached
         try:
             described = topologies.get_topology_desc(platform="tpu", topology_name=f"{generation}:{shape}", **options)
             return list(described.devices), HARDWARE[generation]

@@ -19,7 +19,7 @@ class Choice:
     """A question with `choices`, answered by the letter or the text of one; without choices, by yes or no.
 
     Choices of equal text (spaces and case aside) are one answer. Two letters, two texts, or a letter and the text of
-    another choice are no answer, unless a last, explicit "the answer is" names one.
+    another choice do not count as an answer, unless a last, explicit "the answer is" names one.
     """
 
     name = "choice"

@@ -19,7 +19,7 @@ class ListOps:
         return answer.strip() == other.strip()
 
     def check(self, explanation: str, example: Example) -> StepCheck | None:
-        """Compare each step with the expression's own. Return None where there are no steps to check."""
+        """Compare each step with the expression's own. Return None where nothing can be checked."""
         style = str(example.get("style", "medium"))
         tree = _tree(example)
         if style not in _CHECKED_STYLES or tree is None:

@@ -4,7 +4,7 @@ import re
 import unicodedata
 from fractions import Fraction
 
-MAX_DIGITS = 200  # of a number or an exponent's result: more is no number that a person wrote
+MAX_DIGITS = 200  # of a number or an exponent's result: longer ones are not read
 MAX_EXPRESSION = 400  # characters of arithmetic
 _DECIMAL = re.compile(r"(\d{1,3}(?:,\d{3})+|\d+)?(?:\.(\d+))?")
 _TOKEN = re.compile(r"\s*(?:(\d[\d,]*\.?\d*|\.\d+)(%?)|([-+*/()]))")
@@ -144,7 +144,7 @@ def _unsigned_decimal(text: str) -> Fraction | None:
 
 
 def _ascii_digits(text: str) -> str:
-    """Return the text with the decimal digits of any script as 0-9. `²` is no decimal digit and stays."""
+    """Return the text with the decimal digits of any script as 0-9. `²` is not a decimal digit and stays."""
     if text.isascii():
         return text
     return "".join(c if c.isascii() else str(unicodedata.decimal(c, c)) for c in text)

@@ -155,7 +155,7 @@ def _holds_run(path: Path) -> bool:
 
 
 def _is_complete(run: Path) -> bool:
-    """Whether a sweep has scored the run; true for a run that is no sweep's."""
+    """Whether a sweep has scored the run; true for a run outside a sweep."""
     scored = re.compile(re.escape(run.name) + r"\.[^.]+" + re.escape(SCORED_SUFFIX))
     of_sweep = run.with_name(run.name + CONFIG_HASH_SUFFIX).is_file()
     return not of_sweep or any(scored.fullmatch(file.name) for file in run.parent.iterdir())
@@ -237,7 +237,7 @@ def read_predictions(run: Run) -> list[Predictions]:
     found = []
     for task, (step, file) in last.items():
         rows = read_jsonl(file, {"input": dict})
-        # SeqIO leaves out what is no JSON, and other tasks have other targets.
+        # SeqIO leaves out what is not JSON, and other tasks have other targets.
         kept = [row for row in rows if _is_listops(row.get("target")) and isinstance(row.get("prediction"), str)]
         if kept:
             targets, texts = [row["target"] for row in kept], [row["prediction"] for row in kept]

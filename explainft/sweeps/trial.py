@@ -121,7 +121,7 @@ def result_of(trial: Trial, plan: TrialPlan) -> dict[str, Any]:
     run = read_run(trial.run)
     last = max(run.train, default=0)
     if last < steps:
-        raise UserError(f"stopped at step {last:,} of {steps:,}; the same command goes on")
+        raise UserError(f"stopped at step {last:,} of {steps:,}; rerun the same command to resume")
     vocabulary = run_checkpoint.open_run(trial.run).tokenizer()
     decoded = {found.task: found.texts for found in read_predictions(run) if found.step == steps}
     evaluations = {}
@@ -135,7 +135,7 @@ def result_of(trial: Trial, plan: TrialPlan) -> dict[str, Any]:
     curve = []
     for step in sorted(set.intersection(*map(set, followed))):
         rows = [by_step[step] for by_step in followed]
-        # Of a mixture the mean of its tasks, as the run counts it; somebody else's metrics may have other names.
+        # Of a mixture the mean of its tasks, as the run counts it; metrics of a user's task may have other names.
         right, n = ([row[name] for row in rows if name in row] for name in ("exact_match", "n"))
         seen = round(run.at(step, "examples") or 0)
         curve.append([step, seen, statistics.mean(right) if right else None, sum(n) if n else None])

@@ -25,7 +25,7 @@ def test_shards_and_their_index(tmp_path, monkeypatch):
     total = 4 * sum(int(np.prod(shape)) for shape in original.parameters.values())
     assert index["metadata"]["total_size"] == total
     assert_same_weights(hugging_face.read(tmp_path / "hf"), original)
-    # Reading and writing in pieces: never the whole at once.
+    # Reading and writing in parts: never all at once.
     tracemalloc.start()
     convert.convert(str(tmp_path / "hf"), tmp_path / "again", "hf")
     _, peak = tracemalloc.get_traced_memory()

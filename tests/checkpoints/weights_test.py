@@ -64,6 +64,6 @@ def test_optimizer_state_at_a_restored_step():
         name = "encoder/layers_0/mlp/wi/kernel"
         found = next(leaf for path, leaf in flat.items() if path.endswith(f"v_col/{name}"))
         np.testing.assert_array_equal(found, restored.read_slot(name, "v_col"))
-        # Without slots Adafactor begins anew, while the schedule goes on.
+        # Without slots Adafactor restarts, while the schedule continues.
         flat = named_leaves(restore_slots(random_weights(SMALL), fresh, 1_000_000))
         assert sorted(int(leaf) for path, leaf in flat.items() if path.endswith("count")) == [0, 1_000_000]

@@ -169,8 +169,8 @@ def test_missing_surplus_and_swapped_steps(style, separator):
     tree = parse("[MED [SUM 7 5 ] [MAX 9 4 ] [MIN 5 6 ] ]")
     *lines, final = explain(tree, style).split("\n")
 
-    def first_wrong(*pieces):
-        answer, correct, total, _, wrong = check(separator.join(pieces), tree, style)
+    def first_wrong(*parts):
+        answer, correct, total, _, wrong = check(separator.join(parts), tree, style)
         assert (answer, correct, total) == (5, True, 4)
         return wrong
 
@@ -203,11 +203,11 @@ def test_invalid_steps_are_none(style):
         for damage in damages:
             if damage(line) == line:
                 continue
-            pieces = [*lines[:k], damage(line), *lines[k + 1 :], final]
+            parts = [*lines[:k], damage(line), *lines[k + 1 :], final]
             expected = [*steps(RELEASED, style)]
             expected[k] = None
-            assert read("\n".join(pieces), style) == Explanation(tuple(expected), 2), pieces
-            assert check(";".join(pieces), RELEASED, style).first_wrong_step == k
+            assert read("\n".join(parts), style) == Explanation(tuple(expected), 2), parts
+            assert check(";".join(parts), RELEASED, style).first_wrong_step == k
 
 
 def test_step_of_another_style_is_none():

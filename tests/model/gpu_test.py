@@ -59,7 +59,7 @@ def gradients(model, dropout):
 
 @pytest.mark.parametrize("dropout", [False, True])
 def test_attention_in_one_kernel_and_logits_at_once_are_as_good_as_apart(dropout):
-    """Each parameter's gradient is no further from that of float32 than bfloat16 numbers have it without the kernel."""
+    """Each parameter's gradient is at most as far from float32's as bfloat16 is without the kernel."""
     execution = sharding.resolve_execution(ExecutionConfig(), CONFIG, sharding.make_mesh(1), (96, 64))
     assert execution.attention_kernel == "cudnn"
     with jax.default_matmul_precision("highest"):

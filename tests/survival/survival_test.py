@@ -54,7 +54,7 @@ def run(folder, data_dir, **changes):
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled(tmp_path_factory):
-    """Each run would compile the same step anew."""
+    """Else each run would compile the same step again."""
     settings = {
         "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
         "jax_persistent_cache_min_compile_time_secs": 0.0,

@@ -54,7 +54,7 @@ def in_directory(tmp_path, monkeypatch):
 
 
 def test_only_the_sweep_s_own_evaluation_counts(in_directory, registries):
-    """Not one that somebody made by hand, of other examples or with other kernels."""
+    """Not an evaluation by hand, of other examples or with other kernels."""
     task = "explained_tiny_medium_eval_test_compact"
     [trial] = grid(axes={"n": {"x": {}}}, evaluations=(task,)).trials("s", Path("runs"))
     folder = trial.run / "inference_eval"
@@ -93,7 +93,7 @@ def test_config_hash_survives_a_full_disk(in_directory, monkeypatch):
 
 
 def test_result_has_every_task_and_the_curve_of_a_mixture(tmp_path, monkeypatch):
-    """Also of tasks of somebody else, whose texts and metrics are not known here."""
+    """Also of a user's tasks, whose outputs and metrics are not known here."""
     ours, theirs = "explained_tiny_medium_eval_test_compact", "theirs_eval_test"
     run = shipped(tmp_path / "runs/grid/0")
     write_lines(run / "metrics.jsonl", [training_row(2000, 300, 1.0), training_row(4000, 600, 3.0)])

@@ -117,7 +117,7 @@ def test_products_of_bfloat16_numbers_change_a_run_a_little(undisturbed, tmp_pat
     losses = {row["step"]: row["loss"] for row in rows(tmp_path / "run") if "loss" in row}
     before, after = rows(undisturbed)[0]["loss"], np.mean([losses[step] for step in (1, 2, 3)])
     assert after != before and after == pytest.approx(before, rel=1e-3)
-    # How a run's updates are computed is no part of the network that it makes.
+    # How a run's steps are computed is not part of its model.
     run(tmp_path / "run", tiny_data_dir, 4)
     assert {row["step"] for row in rows(tmp_path / "run") if "loss" in row} == {1, 2, 3, 4}
 
