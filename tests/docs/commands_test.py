@@ -100,3 +100,10 @@ def test_marked_commands_exist(place, line):
 def test_commands_stand_in_fenced_blocks(page):
     outside = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     assert not re.findall(r"^ {4,}(?:explainft |python |make |pip |tpu_scripts/\S+\.sh ).*", outside, re.MULTILINE)
+
+
+def test_readme_links_lead_to_files():
+    """`make docs` checks the links inside docs/."""
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md"):
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert (ROOT / target).exists(), f"{page.name}: {target}"

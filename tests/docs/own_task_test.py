@@ -33,7 +33,7 @@ def evaluate(output_of):
         outputs = [output_of(vocabulary.decode(row["decoder_target_tokens"].tolist())) for _, row in rows]
         ids = [vocabulary.encode(output) for output in outputs]
         width = max(map(len, ids))
-        return [(index, row + [0] * (width - len(row))) for (index, _), row in zip(rows, ids, strict=True)]
+        return [(index, [*row, *[0] * (width - len(row))]) for (index, _), row in zip(rows, ids, strict=True)]
 
     converter = seqio.EncDecFeatureConverter(pack=False)
     evaluator = seqio.Evaluator("my_answer_first_eval", converter, eval_split="test")
