@@ -132,11 +132,13 @@ def test_closed_pipe_is_no_error(capfd, monkeypatch, tiny_data_dir, command):
     assert code == 0 and "error" not in err and "Traceback" not in err
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("words", [["--help"], ["explain", NESTED]])
-def test_interpreter_exits_quietly_after_a_full_disk(words):
+def test_interpreter_exits_quietly_after_a_full_disk(words, unbuffered):
     """Python flushes standard output once more at exit."""
+    settings = os.environ | {"PYTHONUNBUFFERED": unbuffered}
     with open("/dev/full", "w") as full:
-        run = subprocess.run([EXPLAINFT, *words], stdout=full, stderr=subprocess.PIPE, text=True)
+        run = subprocess.run([EXPLAINFT, *words], stdout=full, stderr=subprocess.PIPE, text=True, env=settings)
     assert run.returncode == 2 and run.stderr.count("\n") == 1
 
 
