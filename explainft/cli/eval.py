@@ -32,14 +32,14 @@ def add_parser(subparsers) -> None:
 
 def run(args: argparse.Namespace) -> None:
     if args.gin_file:
-        _run_recipe(args)
+        _evaluate_recipe(args)
     elif args.run is None:
         raise UserError("give the MODEL_DIR of a run, or a recipe with --gin_file=gin/eval_small.gin")
     else:
-        _run_run(args)
+        _evaluate_run(args)
 
 
-def _run_recipe(args: argparse.Namespace) -> None:
+def _evaluate_recipe(args: argparse.Namespace) -> None:
     flags = (
         "run",
         "mixture",
@@ -59,7 +59,7 @@ def _run_recipe(args: argparse.Namespace) -> None:
         recipe.build(evaluate.evaluate)(tfds_data_dir=args.tfds_data_dir)
 
 
-def _run_run(args: argparse.Namespace) -> None:
+def _evaluate_run(args: argparse.Namespace) -> None:
     jax_setup.configure()
     with connect_hosts(args):
         from explainft.evaluation import evaluate

@@ -33,16 +33,16 @@ def add_parser(subparsers) -> None:
 
 def run(args: argparse.Namespace) -> None:
     if args.gin_file:
-        _run_recipe(args)
+        _infer_recipe(args)
         return
     if args.run is None:
         raise UserError("give the MODEL_DIR of a run, or a recipe with --gin_file=gin/infer_small.gin")
     if args.multihost:
         raise UserError("--multihost answers a task's examples; give a recipe with --gin_file=gin/infer_small.gin")
-    _run_run(args)
+    _infer_run(args)
 
 
-def _run_recipe(args: argparse.Namespace) -> None:
+def _infer_recipe(args: argparse.Namespace) -> None:
     refuse_beside_recipe(args, "run", "expression", "input", "output", "step", "batch_size", "decode_dtype")
     recipe = load_recipe(args, "infer")
     with connect_hosts(args):
@@ -51,7 +51,7 @@ def _run_recipe(args: argparse.Namespace) -> None:
         recipe.build(infer.write_inferences)(tfds_data_dir=args.tfds_data_dir)
 
 
-def _run_run(args: argparse.Namespace) -> None:
+def _infer_run(args: argparse.Namespace) -> None:
     jax_setup.configure()
     from explainft.evaluation import infer
 
