@@ -38,7 +38,7 @@ def shell(tmp_path_factory, tiny_data_dir):
         directory = tmp_path_factory.mktemp("page")
         for name in ("tpu_scripts", "gin", "experiments", "Makefile"):
             (directory / name).symlink_to(ROOT / name)
-        for shown in read_blocks(block.page, "python", "gin"):
+        for shown in read_blocks(block.page, "python", "gin", "json"):
             if shown.file:
                 (directory / shown.file).write_text(shown.body)
         return subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, timeout=120)
