@@ -1,4 +1,4 @@
-"""From a record of explained_listops to inputs and targets, in plain TensorFlow ops."""
+"""Makes inputs and targets of a record of explained_listops, in plain TensorFlow ops."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,9 +11,9 @@ FIELDS = ("expression", "answer", "length", "depth", "operators")
 
 
 def explain(dataset: tf.data.Dataset, style: str, percent: int = 100) -> tf.data.Dataset:
-    """inputs: the expression. targets: its explanation in the style, or the answer alone for the style "none".
+    """Returns inputs, the expression, and targets, its explanation in the style or the answer alone for "none".
 
-    Of the examples `percent` are explained, which of them the expressions decide; the others have the answer alone.
+    `percent` of the examples are explained, chosen by a hash of the expression; the others have the answer alone.
     """
 
     def to_text(example):
@@ -33,7 +33,7 @@ def explain(dataset: tf.data.Dataset, style: str, percent: int = 100) -> tf.data
 
 
 def shuffle_steps(explanation: tf.Tensor, seed_text: tf.Tensor) -> tf.Tensor:
-    """The same lines with all but the last in an order that seed_text alone decides; any order, so also the first."""
+    """Returns the lines, all but the last in a random order that depends on seed_text alone."""
     lines = tf.strings.split(explanation, "\n")
     seed = tf.stack([tf.strings.to_hash_bucket_fast(seed_text, 2**31 - 1), 0])
     order = tf.argsort(tf.random.stateless_uniform(tf.shape(lines[:-1]), seed))
@@ -41,7 +41,7 @@ def shuffle_steps(explanation: tf.Tensor, seed_text: tf.Tensor) -> tf.Tensor:
 
 
 def tokenize(dataset: tf.data.Dataset, output_features: Mapping[str, Any]) -> tf.data.Dataset:
-    """seqio's, but an unreadable vocabulary raises here: inside of map its error would lose type and shape."""
+    """Tokenizes as seqio does. An unreadable vocabulary raises here: inside of map its error would lose its type."""
     for feature in output_features.values():
         feature.vocabulary.load_model()
     return seqio.preprocessors.tokenize(dataset, output_features)

@@ -1,4 +1,4 @@
-"""The data of the tasks: a built config of explained_listops."""
+"""The data of the tasks: a config of explained_listops that has been built."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from explainft.data.dataset_read import open_built
 
 
 class ExplainedListopsSource(seqio.TfdsDataSource):
-    """Reads one config. Building takes minutes, so reading never starts it but says which command does.
+    """Reads one config. Building takes minutes, so reading never starts it: the error names the command.
 
     splits maps a task's split names to those of the dataset. Raises UserError where the data is not built.
     """

@@ -1,4 +1,4 @@
-"""The two vocabularies of every task. Neither opens its file before the first text is coded."""
+"""The two vocabularies of every task. Neither opens its file before the first text is encoded."""
 
 import os
 import threading
@@ -14,18 +14,16 @@ from explainft.data.compact_vocabulary import COMPACT
 # T5's own vocabulary, whose file already holds the 100 sentinels: with extra_ids left at 0 it equals the VOCABULARY of
 # T5X's gin files, and T5X refuses to train where task and model differ.
 PUBLIC_T5_VOCAB = "gs://t5-data/vocabs/cc_all.32000.100extra/sentencepiece.model"
-T5_VOCAB = os.environ.get("EXPLAINFT_T5_VOCAB") or PUBLIC_T5_VOCAB  # an empty setting is none
-FIX = (
-    "set EXPLAINFT_T5_VOCAB to the path of a copy of T5's sentencepiece.model, or take the task's counterpart _compact"
-)
-# How long a bucket may take to say whether it has the file. TensorFlow itself tries again for minutes where connections
-# are refused or packets are dropped. With its import, about 6 s of an idle machine, the wait stays below ten seconds.
-ANSWER_SECONDS = 3.0
-_asking = threading.Lock()  # holding back native messages is a matter of the whole process
+T5_VOCAB = os.environ.get("EXPLAINFT_T5_VOCAB") or PUBLIC_T5_VOCAB  # an empty value means unset
+FIX = "set EXPLAINFT_T5_VOCAB to the path of a copy of T5's sentencepiece.model, or use the task's counterpart _compact"
+# How long a bucket may take to answer whether it has the file. TensorFlow itself retries for minutes where connections
+# are refused or packets are dropped. With its import, about 6 s on an idle machine, the wait stays below ten seconds.
+TIMEOUT_SECONDS = 3.0
+_stderr_lock = threading.Lock()  # standard error is held back for the whole process
 
 
 class T5Vocabulary(seqio.SentencePieceVocabulary):
-    """A SentencePiece vocabulary whose missing file is the user's mistake."""
+    """A SentencePiece vocabulary. A missing file raises UserError."""
 
     def _model_context(self):  # the one place through which seqio opens the file
         if self._model is not None:
@@ -33,7 +31,7 @@ class T5Vocabulary(seqio.SentencePieceVocabulary):
         path = self.sentencepiece_model_file
         try:
             if "://" in path:
-                _ask_for(path)
+                _require_reachable(path)
             return super()._model_context()
         except (tf.errors.OpError, TimeoutError) as error:
             raise UserError(f"cannot read T5's vocabulary {path} ({_reason(error)}); {FIX}") from error
@@ -41,8 +39,8 @@ class T5Vocabulary(seqio.SentencePieceVocabulary):
             raise UserError(f"{path} is not a SentencePiece model, which T5's vocabulary must be; {FIX}") from error
 
 
-def _ask_for(path: str) -> None:
-    """Raises TimeoutError or OpError where a remote file is not there in ANSWER_SECONDS; reading it may take longer."""
+def _require_reachable(path: str) -> None:
+    """Raises TimeoutError or OpError where a remote file is not found in TIMEOUT_SECONDS; reading may take longer."""
     answer: list[tf.errors.OpError | None] = []
 
     def ask() -> None:
@@ -54,11 +52,11 @@ def _ask_for(path: str) -> None:
 
     # A daemon: the process ends although TensorFlow still waits. Its messages would bury the one line for the user.
     thread = threading.Thread(target=ask, daemon=True)
-    with _asking, tensorflow_setup.hold_native_stderr():
+    with _stderr_lock, tensorflow_setup.hold_native_stderr():
         thread.start()
-        thread.join(ANSWER_SECONDS)
+        thread.join(TIMEOUT_SECONDS)
     if not answer:
-        raise TimeoutError(f"no answer in {ANSWER_SECONDS:g} s")
+        raise TimeoutError(f"no answer in {TIMEOUT_SECONDS:g} s")
     if answer[0] is not None:
         raise answer[0]
 

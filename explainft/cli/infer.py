@@ -24,7 +24,7 @@ def add_parser(subparsers) -> None:
     parser.add_argument("--input", help="a file with one expression a line, or a released .tsv file")
     parser.add_argument(
         "--output",
-        help="a JSONL file of answers and checks, - for standard output; default: text to standard output",
+        help="a JSONL file of answers and checks (steps count from 1), - for standard output; default: text",
     )
     add_step(parser)
     add_decoding(parser)

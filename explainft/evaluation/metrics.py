@@ -1,4 +1,4 @@
-"""How good predicted explanations and answers are. Pure Python, for SeqIO tasks and the built-in engine alike."""
+"""Metrics of predicted explanations and answers. Pure Python, for SeqIO tasks and the built-in engine alike."""
 
 import math
 from collections import defaultdict
@@ -7,13 +7,13 @@ from typing import Any
 
 from explainft import listops
 
-# Styles whose steps can be checked: "none" has no steps, and those of "shuffled" stand in no order.
 METRICS_SUFFIX = "-metrics.jsonl"  # of the file of a task's scores, as seqio.JSONLogger names it
+# Styles whose steps can be checked: "none" has no steps, and those of "shuffled" have no order.
 CHECKED_STYLES = ("short", "medium", "long")
 
 
 def wilson(successes: float, n: int, z: float = 1.96) -> tuple[float, float]:
-    """The Wilson score interval of a share, (low, high); z = 1.96 makes it 95%. No trials: (0, 1)."""
+    """Returns the Wilson score interval of a proportion, (low, high), 95% for z = 1.96. No trials: (0, 1)."""
     if n == 0:
         return 0.0, 1.0
     share = successes / n
@@ -31,7 +31,7 @@ def postprocess(
     style: str,
     modulus: int = 10,
 ) -> Any:
-    """A SeqIO postprocess_fn. A prediction stays text; a target becomes what `score` needs of its example.
+    """Postprocesses as SeqIO asks. A prediction stays text; a target becomes what `score` needs of its example.
 
     The example has the fields `expression` and `answer`, as numpy values, bytes or JSON. The gold text is not used:
     `score` derives every step from the expression.
@@ -49,11 +49,11 @@ def postprocess(
 
 
 def score(targets: Sequence[Mapping[str, Any]], predictions: Sequence[str]) -> dict[str, float]:
-    """A SeqIO metric_fn over the results of `postprocess`.
+    """Scores the results of `postprocess`; a SeqIO metric_fn.
 
     exact_match is the fraction of correct final answers, with its Wilson 95% interval; parseable the fraction with any
-    final answer. For the styles that can be checked, valid is the fraction of explanations that are correct in every
-    step and in the answer, and step_accuracy that of correct steps among all steps of all examples.
+    final answer. For the styles that can be checked, valid is the fraction of explanations correct in every step and in
+    the answer, and step_accuracy the fraction of correct steps among all steps of all examples.
     exact_match/<group> and n/<group> split the examples three ways: by the root's operator (the last operation before
     the answer), by depth, and by length in buckets of 5, from 60 on of 10.
     """
@@ -81,17 +81,17 @@ def score(targets: Sequence[Mapping[str, Any]], predictions: Sequence[str]) -> d
     n = len(targets)
     low, high = wilson(counts["correct"], n)
     metrics: dict[str, float] = {
-        "exact_match": _share(counts["correct"], n),
+        "exact_match": _fraction(counts["correct"], n),
         "exact_match_low": low,
         "exact_match_high": high,
         "n": n,
-        "parseable": _share(counts["parseable"], n),
+        "parseable": _fraction(counts["parseable"], n),
     }
     if counts["checked"]:
-        metrics["valid"] = _share(counts["valid"], counts["checked"])
-        metrics["step_accuracy"] = _share(counts["steps_correct"], counts["steps"])
+        metrics["valid"] = _fraction(counts["valid"], counts["checked"])
+        metrics["step_accuracy"] = _fraction(counts["steps_correct"], counts["steps"])
     for group in sorted(group_n):
-        metrics[f"exact_match/{group}"] = _share(group_correct[group], group_n[group])
+        metrics[f"exact_match/{group}"] = _fraction(group_correct[group], group_n[group])
         metrics[f"n/{group}"] = group_n[group]
     return metrics
 
@@ -105,7 +105,7 @@ def _groups(tree: listops.Tree) -> Iterator[str]:
     yield f"length/{start}-{start + width - 1}"
 
 
-def _share(part: int, whole: int) -> float:
+def _fraction(part: int, whole: int) -> float:
     return part / whole if whole else 0.0
 
 

@@ -215,7 +215,7 @@ def test_difference_is_named(t5_like, tmp_path, change, line):
 def test_unreachable_bucket(monkeypatch, capfd):
     stop = threading.Event()
     monkeypatch.setattr(tf.io.gfile, "stat", lambda path: stop.wait(60))
-    monkeypatch.setattr(vocabularies, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(vocabularies, "TIMEOUT_SECONDS", 0.2)
     start = time.monotonic()
     with pytest.raises(UserError, match=r"a-bucket/sentencepiece.model \(no answer in 0.2 s\); set EXPLAINFT_T5_VOCAB"):
         T5Vocabulary(BUCKET).load_model()
