@@ -7,7 +7,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(
-    r"(?:`(?P<file>[\w./]+\.(?:py|gin|jsonl))`:\n\n)?(?:<!-- (?P<mark>[^\n]*) -->\n)?```(?P<language>\w+)\n(?P<body>.*?)```",
+    r"(?:`(?P<file>[\w./]+\.(?:py|gin|jsonl))`:\n\n)?(?:<!-- (?P<mark>[^\n]*) -->\n)?"
+    r"```(?P<language>\w+)\n(?P<body>.*?)```",
     re.DOTALL,
 )
 
