@@ -1,4 +1,4 @@
-"""What our code and the references are given: small networks with weights from a seed, batches, gradients.
+"""The inputs of explainft and the references: small models with weights from a seed, batches, gradients.
 
 Every number comes from numpy's RandomState, whose streams are frozen for good: golden files need not hold weights.
 """
@@ -44,19 +44,19 @@ Flat = dict[str, np.ndarray]
 
 
 def flatten(tree) -> Flat:
-    """The leaves of a parameter tree by path, "encoder/layers_0/mlp/wi/kernel"."""
+    """Returns the leaves of a parameter tree by path, "encoder/layers_0/mlp/wi/kernel"."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf) for path, leaf in leaves}
 
 
 def shapes(config: T5Config):
-    """The parameter tree with a shape at each leaf."""
+    """Returns the parameter tree with a shape at each leaf."""
     tokens = jax.ShapeDtypeStruct((1, 1), np.int32)
     return jax.eval_shape(T5(config).init, jax.random.key(0), tokens, tokens, tokens)["params"]
 
 
 def random_params(config: T5Config, seed: int = 0):
-    """Weights that are far from symmetric: attention looks somewhere, and no norm's scale is 1."""
+    """Returns asymmetric weights: attention is not uniform, and no norm's scale is 1."""
     random = np.random.RandomState(seed)
 
     def draw(path, leaf):
@@ -72,13 +72,13 @@ def random_params(config: T5Config, seed: int = 0):
 
 
 def digest(*trees) -> str:
-    """A fingerprint of all bytes of these arrays."""
+    """Returns a fingerprint of all bytes of these arrays."""
     leaves = [leaf for tree in trees for leaf in flatten(tree).values()]
     return hashlib.sha256(b"".join(leaf.tobytes() for leaf in leaves)).hexdigest()
 
 
 def digests() -> dict[str, str]:
-    """Fingerprints of the weights and inputs of all cases."""
+    """Returns fingerprints of the weights and inputs of all cases."""
     every = {**FAMILIES, **FACTORED}
     return {name: digest(random_params(config), packed(config)) for name, config in every.items()} | {
         f"{name} decoding": digest(decoding_params(config), prompts(config, GOLDEN_PROMPTS))
@@ -99,7 +99,7 @@ def summary(flat: Flat, count: int = 24) -> np.ndarray:
 
 
 def random_ids(config: T5Config, lengths, seed: int) -> list[np.ndarray]:
-    """Rows of token ids of these lengths, each with EOS at its end."""
+    """Returns rows of token ids of these lengths, each with EOS at its end."""
     random = np.random.RandomState(seed)
     return [np.append(random.randint(2, config.vocab_size, n - 1), EOS_ID).astype(np.int32) for n in lengths]
 
@@ -109,7 +109,7 @@ def shifted(targets: np.ndarray) -> np.ndarray:
 
 
 def examples(config: T5Config) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(inputs, targets) of the batches below."""
+    """Returns (inputs, targets) of the batches below."""
     return list(zip(random_ids(config, INPUT_LENGTHS, 1), random_ids(config, TARGET_LENGTHS, 2), strict=True))
 
 
@@ -151,12 +151,12 @@ def packed(config: T5Config) -> dict[str, np.ndarray]:
 
 
 def real(batch: dict[str, np.ndarray], logits: np.ndarray) -> np.ndarray:
-    """The logits [N, V] where there is a target: in the same order from `padded` and from `packed`."""
+    """Returns the logits [N, V] where there is a target, in the same order from `padded` and from `packed`."""
     return logits[batch["decoder_target_tokens"] > 0]
 
 
 def decoding_params(config: T5Config):
-    """Weights under which greedy decoding says many things, and ends at many lengths."""
+    """Returns weights with which greedy decoding gives many outputs of many lengths."""
 
     def louder(path, x):
         # Where logits are tied to the embedding, what a layer adds must outweigh the last token, or that is repeated.
@@ -175,14 +175,14 @@ def decoding_params(config: T5Config):
 
 
 def prompts(config: T5Config, count: int) -> list[np.ndarray]:
-    """Inputs of all lengths from 1 to 150."""
+    """Returns inputs of all lengths from 1 to 150."""
     lengths = np.random.RandomState(3).randint(1, 151, count)
     lengths[:2] = 1, 150
     return random_ids(config, lengths, 6)
 
 
 def adafactor_course(optimizer, params) -> Iterator[tuple[Flat, dict[str, Flat]]]:
-    """What `optimizer.update` gives for five updates, and for three more as if a run at update 1,000,000 went on.
+    """Returns the results of `optimizer.update` for five steps, and for three more as if resumed at step 1,000,000.
 
     There the second moments move by 16 millionths of a squared gradient: the gradients grow, so that this is seen.
     """

@@ -42,7 +42,7 @@ def test_padded_batch(hugging_face, family):
 
 
 @pytest.mark.parametrize("family", cases.FAMILIES)
-def test_a_packed_batch_is_each_example_alone(hugging_face, family):
+def test_packed_batch_equals_single_examples(hugging_face, family):
     config = cases.FAMILIES[family]
     params, batch = cases.random_params(config), cases.packed(config)
     logits, loss, gradients = from_explainft.loss_and_gradients(config, params, batch, Loss())
@@ -63,7 +63,7 @@ def test_relative_position_buckets(hugging_face, bidirectional, max_distance):
 
 
 @pytest.mark.parametrize("family", cases.FAMILIES)
-def test_greedy_decoding_of_200_inputs_is_token_identical(hugging_face, family):
+def test_greedy_decoding_is_token_identical(hugging_face, family):
     config = cases.FAMILIES[family]
     params, prompts = cases.decoding_params(config), cases.prompts(config, 200)
     expected, _ = hugging_face.generate(config, params, prompts, cases.DECODE_LENGTH, batch_size=25)

@@ -23,20 +23,20 @@ def by_definition(smoothing, z_loss):
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("z_loss", [0.0, 0.01])
-def test_cross_entropy_is_its_definition(smoothing, z_loss):
+def test_cross_entropy_equals_its_definition(smoothing, z_loss):
     np.testing.assert_allclose(
         cross_entropy(LOGITS, TARGETS, smoothing, z_loss), by_definition(smoothing, z_loss), rtol=1e-5
     )
 
 
-def test_a_perfect_model_scores_zero_even_when_smoothed():
+def test_perfect_model_scores_zero_with_smoothing():
     smoothing = 0.1
     probabilities = np.full((1, 1, 7), smoothing / 6)
     probabilities[0, 0, 3] = 1 - smoothing
     assert cross_entropy(jnp.log(probabilities), jnp.array([[3]]), smoothing)[0, 0] == pytest.approx(0.0, abs=1e-6)
 
 
-def test_sums_leave_padding_out():
+def test_sums_exclude_padding():
     sums = Loss().sums(LOGITS, TARGETS)
     expected = by_definition(0.0, 0.0)
     assert sums["weight_sum"] == 5  # one of the six targets is padding
@@ -52,14 +52,14 @@ def test_denominator(factor, expected):
     assert Loss(normalizing_factor=factor).denominator(TARGETS) == expected
 
 
-def test_an_unknown_rule_is_refused():
+def test_unknown_rule_is_refused():
     with pytest.raises(UserError, match="NUM_REAL_TARGET_TOKEN'.*did you mean 'NUM_REAL_TARGET_TOKENS'"):
         Loss(normalizing_factor="NUM_REAL_TARGET_TOKEN")
 
 
 @pytest.mark.parametrize("chunk", [7 * 2, 7 * 2 * 2, 10**6])  # of three positions: one, two and a padded one, all
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_logits_in_chunks_change_neither_sums_nor_gradients(chunk, dtype):
+def test_chunked_logits_give_the_same_sums_and_gradients(chunk, dtype):
     rng = np.random.default_rng(1)
     states, output = (rng.normal(size=shape).astype(np.float32) for shape in ((2, 3, 5), (5, 7)))
     states = states.astype(dtype)
