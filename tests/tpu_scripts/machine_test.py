@@ -247,7 +247,7 @@ def test_evaluation_recipes(cloud):
         (
             "run gin/eval_small.gin",
             dict(POD, ENGINE="t5x"),
-            "RECIPE=gin/eval_small.gin evaluates or infers, which ENGINE=t5x does on one host only; use ENGINE=builtin, or",
+            "RECIPE=gin/eval_small.gin evaluates or infers, which ENGINE=t5x does on one host only; use",
         ),
         ("setup", dict(MODEL_DIR="gs://My_Bucket/run"), "MODEL_DIR=gs://My_Bucket/run is not a path on a host; give "),
         (
