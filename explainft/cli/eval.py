@@ -55,7 +55,10 @@ def _evaluate_recipe(args: argparse.Namespace) -> None:
     recipe = load_recipe(args, "eval")
     with connect_hosts(args):
         from explainft.evaluation import evaluate
+        from explainft.recipes.machine_memory import check_inference
 
+        bound = recipe.bindings(evaluate.evaluate)
+        check_inference(bound["model"], bound["model_parallelism"])
         recipe.build(evaluate.evaluate)(tfds_data_dir=args.tfds_data_dir)
 
 

@@ -47,7 +47,10 @@ def _infer_recipe(args: argparse.Namespace) -> None:
     recipe = load_recipe(args, "infer")
     with connect_hosts(args):
         from explainft.evaluation import infer
+        from explainft.recipes.machine_memory import check_inference
 
+        bound = recipe.bindings(infer.write_inferences)
+        check_inference(bound["model"], bound["model_parallelism"])
         recipe.build(infer.write_inferences)(tfds_data_dir=args.tfds_data_dir)
 
 

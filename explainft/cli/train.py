@@ -25,10 +25,10 @@ def add_parser(subparsers) -> None:
 def run(args: argparse.Namespace) -> None:
     recipe = load_recipe(args, "train")
     with connect_hosts(args, preemptible=True):
-        from explainft.recipes.machine_memory import check_memory
+        from explainft.recipes.machine_memory import check_training
         from explainft.training import train
 
-        check_memory(recipe.bindings(train.train)["config"])
+        check_training(recipe.bindings(train.train)["config"])
         stopped_by = recipe.build(train.train)(
             config_text=recipe.config_text,
             tfds_data_dir=args.tfds_data_dir,

@@ -1,4 +1,4 @@
-"""Whether a training recipe can fit the memory of this machine at all, before anything is allocated.
+"""Whether a recipe can fit the memory of this machine at all, before anything is allocated.
 
 A lower bound: parameters, optimizer state and the arrays of one batch. `explainft plan` compiles the rest.
 """
@@ -11,25 +11,20 @@ import jax.numpy as jnp
 
 from explainft.core.errors import UserError
 from explainft.model.config import T5Config
+from explainft.model.t5 import T5
 from explainft.training.config import TrainConfig
 
 GIB = 2**30
 
 
-def check_memory(config: TrainConfig) -> None:
+def check_training(config: TrainConfig) -> None:
     """Refuses a run that cannot fit. Starts JAX's devices. Raises UserError."""
-    model, dataset, devices = config.model.config, config.dataset, jax.device_count()
-    shards = devices if config.mesh.fsdp else min(config.mesh.model_parallelism, devices)
-    count = count_kernels(model)
+    model, dataset, mesh = config.model.config, config.dataset, config.mesh
     kernel = jax.ShapeDtypeStruct((max(model.emb_dim, 128), max(model.mlp_dim, 128)), jnp.float32)
     slots = jax.eval_shape(config.optimization.optimizer(lambda step: 0.0).init, kernel)
-    slot_share = sum(x.size for x in jax.tree.leaves(slots)) / math.prod(kernel.shape)
-    needed, available = 4 * count * (1 + slot_share) / shards, device_memory()
-    if needed > available:
-        raise UserError(
-            f"{count:,} parameters and their optimizer state need {_gib(needed)} on each device, which has "
-            f"{_gib(available)}; choose a smaller model, a larger MODEL_PARALLELISM or FSDP=True"
-        )
+    slots_per_parameter = sum(x.size for x in jax.tree.leaves(slots)) / math.prod(kernel.shape)
+    shards = jax.device_count() if mesh.fsdp else mesh.model_parallelism
+    _check_parameters(model, shards, 1 + slots_per_parameter, " and their optimizer state")
     lengths = dataset.task_feature_lengths
     # int32 tokens, positions and segment ids of both sides, and the decoder's inputs beside its targets.
     row = 4 * (3 * lengths.get("inputs", 0) + 4 * lengths.get("targets", 0))
@@ -41,6 +36,23 @@ def check_memory(config: TrainConfig) -> None:
                 f"{name}={rows:,} needs {_gib(needed)} for the tokens of one batch, and this machine has "
                 f"{_gib(available)}; at most {fit:,} rows fit"
             )
+
+
+def check_inference(model: T5, model_parallelism: int = 1) -> None:
+    """Refuses a model whose parameters cannot fit. Starts JAX's devices. Raises UserError."""
+    _check_parameters(model.config, model_parallelism, 1, "")
+
+
+def _check_parameters(model: T5Config, shards: int, arrays: float, what: str) -> None:
+    """`arrays`: float32 arrays of each parameter's size; `shards`: devices that share them."""
+    count = count_kernels(model)
+    shards = max(1, min(shards, jax.device_count()))
+    needed, available = 4 * count * arrays / shards, device_memory()
+    if needed > available:
+        raise UserError(
+            f"{count:,} parameters{what} need {_gib(needed)} on each device, which has {_gib(available)}; "
+            "choose a smaller model, or more devices and MODEL_PARALLELISM"
+        )
 
 
 def count_kernels(model: T5Config) -> int:

@@ -117,7 +117,7 @@ def test_train_exits_with_its_signal(monkeypatch):
         bindings=lambda function: {"config": None}, build=lambda function: lambda **_: signal.SIGINT, config_text=str
     )
     monkeypatch.setattr(train, "load_recipe", lambda *_: recipe)
-    monkeypatch.setattr(machine_memory, "check_memory", lambda _: None)
+    monkeypatch.setattr(machine_memory, "check_training", lambda _: None)
     with pytest.raises(SystemExit) as caught:
         main(["train", RECIPE])
     assert caught.value.code == 130

@@ -3,6 +3,7 @@
 import pytest
 
 from explainft.cli.main import main
+from explainft.core.errors import UserError
 from explainft.recipes import machine_memory, recipe
 from explainft.training import train
 from tests.recipes.recipe_test import PARAMETERS, ROOT
@@ -11,6 +12,7 @@ TINY = str(ROOT / "gin" / "medium_tiny.gin")
 WRONG = {
     "DROPOUT_RATE = None": "DROPOUT_RATE=None must be a number",
     "DROPOUT_RATE = 1.5": "DROPOUT_RATE=1.5 must be at least 0 and below 1",
+    "MODEL_PARALLELISM = 0": "MODEL_PARALLELISM=0",
     "MODEL_PARALLELISM = 'x'": "MODEL_PARALLELISM='x' must be an integer",
     "SCHEDULE = 5": "SCHEDULE=5 must be a string",
     "SCHEDULE = None": "SCHEDULE=None must be a string",
@@ -74,9 +76,19 @@ def test_adam_needs_three_times_the_parameters(monkeypatch):
     def check(memory, *bindings):
         monkeypatch.setattr(machine_memory, "device_memory", lambda: memory)
         found = recipe.load([TINY], ["MODEL_DIR=run", *bindings])
-        machine_memory.check_memory(found.bindings(train.train)["config"])
+        machine_memory.check_training(found.bindings(train.train)["config"])
 
     check(12 * PARAMETERS["tiny"])
-    with pytest.raises(Exception, match="239,616 parameters and their optimizer state need"):
+    with pytest.raises(UserError, match="239,616 parameters and their optimizer state need"):
         check(11 * PARAMETERS["tiny"])
     check(5 * PARAMETERS["tiny"], "OPTIMIZER=@optimizers.adafactor")
+
+
+@pytest.mark.parametrize("command", ["eval", "infer"])
+def test_a_model_too_large_to_load_is_refused(command, tmp_path, capsys):
+    words = {"eval": "EVAL_OUTPUT_DIR", "infer": "INFER_OUTPUT_DIR"}
+    flags = ["--gin.CHECKPOINT_PATH=x", f"--gin.{words[command]}={tmp_path / 'out'}", "--gin.NUM_LAYERS=4000000000"]
+    with pytest.raises(SystemExit) as exit:
+        main([command, f"--gin_file={ROOT / 'gin' / command}_tiny.gin", *flags])
+    assert exit.value.code == 2
+    assert "parameters need" in capsys.readouterr().err
