@@ -22,13 +22,13 @@ NESTED = "[MAX 2 9 [MIN 4 7 ] 0 ]"
 
 def test_eval_writes_scores(capfd, trained, tiny_data_dir):
     assert "TRAIN_STEPS = 2" in (trained / "config.gin").read_text()
-    code, out, err = outcome(capfd, "eval", trained, "--num_examples=3", "--tfds_data_dir", tiny_data_dir)
+    code, out, err = outcome(capfd, "eval", trained, "--num_examples=5", "--tfds_data_dir", tiny_data_dir)
     assert code == 0, err
     tasks = [
         f"explained_tiny_medium_eval_{split}_compact" for split in ("larger_numbers", "longer", "test", "validation")
     ]
     assert [line.split()[0] for line in out.splitlines()] == tasks
-    assert json.loads((trained / "inference_eval" / f"{tasks[2]}-metrics.jsonl").read_text())["n"] == 3
+    assert json.loads((trained / "inference_eval" / f"{tasks[2]}-metrics.jsonl").read_text())["n"] == 5
 
 
 def test_infer_reads_text_and_released_files(capfd, trained, tmp_path):
