@@ -225,7 +225,7 @@ def test_a_corrupt_checkpoint_is_named_and_the_one_before_it_used(
     run(copy, tiny_data_dir)
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(f"checkpoint 10 in {folder} is corrupt (") and words in line
-    assert line.endswith("): going on from checkpoint 8")
+    assert line.endswith("): resuming from checkpoint 8")
     assert resumed == [8]
     assert_same_end(copy, undisturbed, but=["metrics"])
     assert (folder / "corrupt_checkpoint_10").is_dir()
