@@ -3,26 +3,28 @@
     python -m experiments.document            # writes them
     python -m experiments.document --check    # exit code 1 where one of them differs
 
-A table stands between `<!-- table NAME -->` and `<!-- end -->`; what is between them is generated.
+A table stands between `<!-- table NAME -->` and `<!-- end -->`; what is between them is rebuilt.
 """
 
 import argparse
 import re
 import sys
 
-from experiments.pictures import PICTURES, svg
-from experiments.shares import ROOT, Result, results
-from experiments.tables import written
+from experiments.accuracy import ROOT, Result, results
+from experiments.pictures import PICTURES
+from experiments.tables import render
+from explainft.core.errors import UserError
+from explainft.reporting import vega
 
 DOCUMENTS = (ROOT / "docs" / "results.md", ROOT / "README.md")
 FIGURES = ROOT / "docs" / "figures"
 
 
-def filled(text: str, found: list[Result]) -> str:
-    """Return a document with its tables rebuilt."""
+def fill_tables(text: str, found: list[Result]) -> str:
+    """Returns a document with its tables rebuilt."""
 
     def fill(match: re.Match[str]) -> str:
-        return f"<!-- table {match[1]} -->\n\n{written(match[1], found)}\n\n<!-- end -->"
+        return f"<!-- table {match[1]} -->\n\n{render(match[1], found)}\n\n<!-- end -->"
 
     return re.sub(r"<!-- table (\w+) -->.*?<!-- end -->", fill, text, flags=re.DOTALL)
 
@@ -31,13 +33,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 where a document differs")
     check = parser.parse_args().check
-    found = results()
-    made = {path: filled(path.read_text(encoding="utf-8"), found).encode() for path in DOCUMENTS}
-    made |= {FIGURES / name: svg(picture(found)) for name, picture in PICTURES.items()}
+    try:
+        found = results()
+    except UserError as e:
+        parser.error(e.line)
+    made = {path: fill_tables(path.read_text(encoding="utf-8"), found).encode() for path in DOCUMENTS}
+    made |= {FIGURES / name: vega.svg(picture(found)).encode() for name, picture in PICTURES.items()}
     differing = [path for path, content in made.items() if not path.is_file() or path.read_bytes() != content]
     if check:
         for path in differing:
-            print(f"{path.relative_to(ROOT)} is not what results/ says; run: python -m experiments.document")
+            print(f"{path.relative_to(ROOT)} differs from results/; run: python -m experiments.document")
         sys.exit(1 if differing else 0)
     FIGURES.mkdir(parents=True, exist_ok=True)
     for path in differing:

@@ -1,179 +1,193 @@
-"""The figures of docs/results.md and README.md."""
+"""The figures of docs/results.md and README.md, as Vega-Lite."""
 
 import statistics
 from collections.abc import Callable, Sequence
-from io import BytesIO
+from typing import Any
 
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, PercentFormatter
+import altair as alt
 
-from experiments.shares import EXAMPLES, SIZES, STYLES, Result, Share, by_length, mean_of, pick, pooled, share
+from experiments.accuracy import EXAMPLES, SIZES, STYLES, Accuracy, Result, accuracy, by_length, mean_of, pick, pooled
 from experiments.tables import FEWER_UPDATES
 from explainft.reporting.looks import COLOURS
+from explainft.reporting.vega import ZERO, Chart, percent
 
 COLOUR = dict(zip(STYLES, ("#000000", COLOURS[5], COLOURS[0], COLOURS[2], COLOURS[3]), strict=True)) | {
     "steps": COLOURS[4],
     "local_steps": COLOURS[1],
     "marked": "#777777",
 }
-MARKER = dict(zip(COLOUR, "osD^vPX*", strict=True))
+SHAPES = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "triangle-left", "triangle-right")
+SHAPE = dict(zip(COLOUR, SHAPES, strict=True))
+Y_TITLE = "exact match of the final answer"
+Row = dict[str, Any]
 
 
-def panel(width: float = 6.4, height: float = 3.6) -> tuple[Figure, Axes]:
-    fig = Figure(figsize=(width, height), layout="constrained")
-    ax = fig.subplots()
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.grid(axis="y", color="#e6e6e6")
-    ax.set_axisbelow(True)
-    ax.set(ylim=(0, 1), ylabel="final answers right")
-    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    return fig, ax
+def curve(style: str, xs: Sequence[float], accuracies: Sequence[Accuracy | None]) -> list[Row]:
+    """The rows of a style's line, where there are results."""
+    return [
+        {"style": style, "x": x, **found._asdict()}
+        for x, found in zip(xs, accuracies, strict=True)
+        if found is not None
+    ]
 
 
-def with_legend(fig: Figure) -> Figure:
-    [ax] = fig.axes
-    if ax.get_legend_handles_labels()[0]:
-        fig.legend(frameon=False, fontsize=8, loc="outside upper center", ncols=4)  # no curve runs there
-    return fig
+def lines(rows: list[Row], x: alt.X) -> list[alt.Chart]:
+    """A line for each style: means, Wilson's interval as a band, the range of the seeds as a stroke."""
+    styles = [style for style in COLOUR if any(row["style"] == style for row in rows)]
+    legend = alt.Legend(title=None, orient="top", columns=4, labelFontSize=12, symbolOpacity=1)
+    colour = alt.Color("style:N", scale=alt.Scale(domain=styles, range=[COLOUR[s] for s in styles]), legend=legend)
+    shape = alt.Shape("style:N", scale=alt.Scale(domain=styles, range=[SHAPE[s] for s in styles]), legend=legend)
+    base = alt.Chart(alt.InlineData(rows)).encode(x, colour)
+    return [
+        base.mark_area(opacity=0.15).encode(percent("low", Y_TITLE), alt.Y2("high")),
+        base.mark_line(strokeWidth=2).encode(percent("mean", Y_TITLE)),
+        base.mark_rule(strokeWidth=1).encode(percent("min", Y_TITLE), alt.Y2("max")),
+        base.mark_point(filled=True, opacity=1, size=45).encode(percent("mean", Y_TITLE), shape),
+    ]
 
 
-def points(ax: Axes, xs: Sequence[float], shares: Sequence[Share | None], style: str) -> None:
-    colour = COLOUR[style]
-    kept = [(x, found) for x, found in zip(xs, shares, strict=True) if found is not None]
-    if not kept:
-        return
-    at = [x for x, _ in kept]
-    ax.fill_between(at, [f.low for _, f in kept], [f.high for _, f in kept], color=colour, alpha=0.15, lw=0)
-    ax.plot(
-        at, [f.mean for _, f in kept], "-", marker=MARKER[style], color=colour, lw=2, ms=5, label=style, clip_on=False
+def panel(layers: Sequence[alt.Chart], width: int = 460, height: int = 250) -> alt.LayerChart:
+    return alt.LayerChart(layer=list(layers)).properties(width=width, height=height)
+
+
+def number(title: str, zero: bool = True, **scale: Any) -> alt.X:
+    """A horizontal axis of numbers."""
+    axis = alt.Axis(format="~s", labelExpr=ZERO, tickCount=6, grid=False)
+    return alt.X("x:Q", title=title, axis=axis, scale=alt.Scale(zero=zero, nice=False, **scale))
+
+
+def styles_figure(found: list[Result]) -> Chart:
+    rows = []
+    for style in STYLES:
+        for size in SIZES:
+            result = accuracy(pick(found, style=style, size=size), "test")
+            if result is not None:
+                text = [
+                    f"{result.mean:.0%}",
+                    size + ("*" if size in FEWER_UPDATES else ""),
+                    *(["1 seed"] if result.runs == 1 else []),
+                ]
+                shade = 0.4 + 0.2 * SIZES.index(size)
+                rows.append({"style": style, "size": size, "text": text, "shade": shade, **result._asdict()})
+                rows[-1]["top"] = max(result.max, result.high)
+    title = "test split of tiny, by style of explanation and size (* 2,000 updates)"
+    y_axis = alt.Axis(format=".0%", values=[0, 0.25, 0.5, 0.75, 1])
+    y_scale = alt.Scale(domain=[0, 1.15])
+
+    def y(field: str) -> alt.Y:
+        return alt.Y(f"{field}:Q", title=Y_TITLE, axis=y_axis, scale=y_scale)
+
+    base = alt.Chart(alt.InlineData(rows)).encode(
+        alt.X("style:N", sort=list(STYLES), title=None, axis=alt.Axis(labelAngle=0, grid=False)),
+        alt.XOffset(
+            "size:N", sort=list(SIZES), scale=alt.Scale(domain=list(SIZES), paddingInner=0.1, paddingOuter=0.1)
+        ),
     )
-    for x, f in kept:
-        ax.vlines(x, f.least, f.greatest, color=colour, lw=1)
+    colours = alt.Scale(domain=list(STYLES), range=[COLOUR[style] for style in STYLES])
+    bars = base.mark_bar().encode(
+        y("mean"),
+        alt.Color("style:N", scale=colours, legend=None),
+        alt.FillOpacity("shade:Q", scale=None),
+    )
+    layers = [
+        bars,
+        base.mark_rule(strokeWidth=5, color="#999999").encode(y("min"), alt.Y2("max")),
+        base.mark_rule(strokeWidth=1.2, color="#333333").encode(y("low"), alt.Y2("high")),
+        *(
+            base.transform_filter(f"length(datum.text) == {count}")
+            .mark_text(dy=-11 * (count - 1) - 5, baseline="bottom", fontSize=10, lineHeight=11)
+            .encode(y("top"), text="text:N")
+            for count in (2, 3)
+        ),
+    ]
+    return panel(layers, width=820, height=300).properties(title=alt.TitleParams(title, fontWeight="normal"))
 
 
-def styles_figure(found: list[Result]) -> Figure:
-    fig, ax = panel(9.0, 4.0)
-    for i, style in enumerate(STYLES):
-        shares = {size: share(pick(found, style=style, size=size), "test") for size in SIZES}
-        run = {size: f for size, f in shares.items() if f is not None}
-        for j, (size, f) in enumerate(run.items()):
-            x = i + (j - (len(run) - 1) / 2) * 0.22
-            hatch = "////" if size in FEWER_UPDATES else None
-            shade = 0.4 + 0.2 * SIZES.index(size)
-            ax.bar(x, f.mean, 0.2, color=COLOUR[style], alpha=shade, hatch=hatch, edgecolor="white", lw=0)
-            ax.vlines(x, f.least, f.greatest, color="#999999", lw=4)
-            interval = [[f.mean - f.low], [f.high - f.mean]]
-            ax.errorbar(x, f.mean, interval, color="#333333", elinewidth=1, capsize=2)
-            seeds = "\n1 seed" if f.runs == 1 else ""
-            ax.annotate(
-                f"{f.mean:.0%}\n{size}{seeds}",
-                (x, max(f.greatest, f.high)),
-                (0, 3),
-                textcoords="offset points",
-                ha="center",
-                fontsize=7,
-            )
-    ax.set_xticks(range(len(STYLES)), STYLES)
-    ax.set(ylim=(0, 1.12), title="test split of tiny, by style of explanation and size (3.7M: 2,000 updates)")
-    return fig
-
-
-def lengths_figure(found: list[Result]) -> Figure:
-    fig, ax = panel()
+def lengths_figure(found: list[Result]) -> Chart:
     groups = {9: range(8, 10), 12: range(10, 15), 17: range(15, 20), 22: range(20, 25), 27: range(25, 30),
               32: range(30, 35), 37: range(35, 40), 42: range(40, 45), 47: range(45, 50),
               55: range(50, 60), 65: range(60, 70), 75: range(70, 80), 85: range(80, 90),
               95: range(90, 97)}  # fmt: skip
+    rows = []
     for style in (*STYLES, "marked", "steps", "local_steps"):
-        shares = [by_length(pick(found, style=style), lengths) for lengths in groups.values()]
-        points(ax, list(groups), shares, style)
-    ax.axvspan(8, 24.5, color="#f0f0f0", zorder=0)
-    ax.annotate("trained on", (9, 0.02), fontsize=8, color="#555555")
-    ax.set(xlabel="length of the expression", xlim=(8, 96))
-    return with_legend(fig)
+        accuracies = [by_length(pick(found, style=style), lengths) for lengths in groups.values()]
+        rows += curve(style, list(groups), accuracies)
+    x = number("length of the expression", zero=False, domain=[8, 96])
+    trained = alt.Chart(alt.InlineData([{"x": 8, "end": 24.5, "text": "trained on", "y": 0.02}])).encode(x)
+    background = trained.mark_rect(color="#f0f0f0").encode(alt.X2("end"))
+    label = trained.mark_text(align="left", baseline="bottom", dx=4, color="#555555").encode(
+        percent("y", Y_TITLE), text="text:N"
+    )
+    return panel([background, *lines(rows, x), label])
 
 
-def examples_figure(found: list[Result]) -> Figure:
-    fig, ax = panel()
+def examples_figure(found: list[Result]) -> Chart:
+    rows = []
     for style in ("none", "medium"):
-        shares = [share(pick(found, style=style, examples=n), "test") for n in EXAMPLES]
-        points(ax, [int(n) for n in EXAMPLES], shares, style)
-    ax.set_xscale("log")
-    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-    ax.set(xlabel="training examples")
-    return with_legend(fig)
+        accuracies = [accuracy(pick(found, style=style, examples=n), "test") for n in EXAMPLES]
+        rows += curve(style, [int(n) for n in EXAMPLES], accuracies)
+    axis = alt.Axis(format="~s", values=[int(n) for n in EXAMPLES], grid=False)
+    x = alt.X("x:Q", title="training examples", axis=axis, scale=alt.Scale(type="log", nice=False))
+    return panel(lines(rows, x))
 
 
-def training_figure(found: list[Result]) -> Figure:
+def by_step(runs: Sequence[Result]) -> dict[int, list[tuple[float, float, float]]]:
+    """(examples seen, correct answers, n) of each run's validation at each step."""
+    found: dict[int, list[tuple[float, float, float]]] = {}
+    for step, seen, exact_match, n in (row for result in runs for row in result["curve"]["rows"]):
+        found.setdefault(step, []).append((seen, exact_match * n, n))
+    return dict(sorted(found.items()))
+
+
+def training_figure(found: list[Result]) -> Chart:
     """Validation during training against examples seen: claim (d)'s epochs."""
-    fig, ax = panel()
+    rows = []
     for style in STYLES:
-        runs = pick(found, style=style)
-        by_step: dict[int, list[tuple[float, float, float]]] = {}
-        for result in runs:
-            for step, seen, right, n in result["curve"]["rows"]:
-                by_step.setdefault(step, []).append((seen, right * n, n))
-        steps = sorted(by_step)
-        seen = [statistics.mean(row[0] for row in by_step[step]) for step in steps]
-        points(ax, seen, [pooled([row[1:] for row in by_step[step]]) for step in steps], style)
-    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-    ax.set(xlabel="training examples seen (98,000 an epoch)", xlim=(0, None))
-    return with_legend(fig)
+        steps = by_step(pick(found, style=style))
+        seen = [statistics.mean(counts[0] for counts in of_step) for of_step in steps.values()]
+        rows += curve(style, seen, [pooled([counts[1:] for counts in of_step]) for of_step in steps.values()])
+    return panel(lines(rows, number("training examples seen (98,000 an epoch)")))
 
 
-def cost_figure(found: list[Result]) -> Figure:
-    """What an answer costs: accuracy during training against its FLOPs, and at its end against tokens written."""
-    fig = Figure(figsize=(9.6, 3.8))
-    training, decoding = fig.subplots(1, 2, sharey=True)
-    fig.subplots_adjust(left=0.08, right=0.99, bottom=0.13, top=0.88, wspace=0.06)
+def cost_figure(found: list[Result]) -> Chart:
+    """The cost of an answer: accuracy during training against its FLOPs, and at its end against tokens decoded."""
+    rows = []
     for style in STYLES:
         runs = pick(found, style=style)
-        by_step: dict[int, list[tuple[float, float]]] = {}
-        for step, _, right, n in (row for result in runs for row in result["curve"]["rows"]):
-            by_step.setdefault(step, []).append((right * n, n))
-        steps = sorted(by_step)
-        spent = [step / runs[0]["steps"] * runs[0]["flops"] / 1e12 for step in steps]
-        points(training, spent, [pooled(by_step[step]) for step in steps], style)
+        steps = by_step(runs)
+        spent = [step / runs[0]["steps"] * runs[0]["flops"] for step in steps]
+        rows += curve(style, spent, [pooled([counts[1:] for counts in of_step]) for of_step in steps.values()])
     answers = {style: (pick(found, style=style), "test") for style in STYLES}
     for part in ("lists", "sorting", "sum"):
         answers[f"without {part}"] = (pick(found, without=part), "tiny_without_test")
+    points = []
     for label, (runs, split) in answers.items():
-        right, tokens = share(runs, split), mean_of(runs, split, "decoded_tokens")
-        if right is None or tokens is None:
-            continue
-        looks = {"color": COLOUR.get(label, COLOUR["medium"]), "fmt": MARKER.get(label, MARKER["medium"])}
-        if label not in STYLES:
-            looks["mfc"] = "white"
-        seeds = [[right.mean - right.least], [right.greatest - right.mean]]
-        decoding.errorbar(tokens, right.mean, seeds, ms=5, lw=1, **looks)
-        left = label not in STYLES
-        place = (-6 if left else 6, -3)
-        decoding.annotate(label, (tokens, right.mean), place, textcoords="offset points", fontsize=7,
-                          ha="right" if left else "left")  # fmt: skip
-    training.set(ylim=(0, 1.04), xlim=(0, None), ylabel="final answers right", xlabel="training TFLOP (validation)")
-    decoding.set(xlim=(0, 55), xlabel="tokens of an answer (test; open: medium less a part)")
-    for ax in (training, decoding):
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.grid(axis="y", color="#e6e6e6")
-        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    fig.legend(*training.get_legend_handles_labels(), frameon=False, fontsize=8, loc="upper center", ncols=5)
-    return fig
+        result, tokens = accuracy(runs, split), mean_of(runs, split, "decoded_tokens")
+        if result is not None and tokens is not None:
+            points.append({"label": label, "x": tokens, "colour": COLOUR.get(label, COLOUR["medium"])})
+            points[-1] |= {"part": label not in STYLES, **result._asdict()}
+    training = panel(lines(rows, number("training FLOPs (validation)")), width=340, height=270)
+    x = number("tokens of an answer (test; open: medium less a part)", domain=[0, 55])
+    base = alt.Chart(alt.InlineData(points)).encode(x, alt.Color("colour:N", scale=None, legend=None))
+    mean = percent("mean", None)
+    whole, part = base.transform_filter("!datum.part"), base.transform_filter("datum.part")
+    label = alt.Text("label:N")
+    decoding = [
+        base.mark_rule(strokeWidth=1).encode(percent("min", None), alt.Y2("max")),
+        whole.mark_point(filled=True, opacity=1, size=55).encode(mean),
+        part.mark_point(filled=False, opacity=1, size=55, fill="white", strokeWidth=1.5).encode(mean),
+        whole.mark_text(align="left", dx=8, fontSize=11).encode(mean, label),
+        part.mark_text(align="right", dx=-8, fontSize=11).encode(mean, label),
+    ]
+    return alt.hconcat(training, panel(decoding, width=340, height=270)).resolve_scale(
+        color="independent", shape="independent"
+    )
 
 
-PICTURES: dict[str, Callable[[list[Result]], Figure]] = {
+PICTURES: dict[str, Callable[[list[Result]], Chart]] = {
     "styles.svg": styles_figure,
     "lengths.svg": lengths_figure,
     "examples.svg": examples_figure,
     "training.svg": training_figure,
     "cost.svg": cost_figure,
 }
-
-
-def svg(figure: Figure) -> bytes:
-    """The same bytes for the same figure."""
-    buffer = BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "explainft", "svg.fonttype": "none"}):
-        figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
-    return buffer.getvalue()

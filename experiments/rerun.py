@@ -14,7 +14,7 @@ from pathlib import Path
 
 import jax
 
-from experiments.shares import ROOT, Result, results
+from experiments.accuracy import ROOT, Result, results
 from explainft.core.errors import UserError
 from explainft.core.process_pool import available_cores
 from explainft.recipes import recipe
@@ -45,7 +45,7 @@ def run(result: Result, folder: Path) -> Result:
 
 
 def compared(before: Result, again: Result) -> list[tuple[str, bool]]:
-    """A line for each evaluation, and whether the new share is inside the interval of the one before."""
+    """A line for each evaluation, and whether the new exact match is inside the interval of the one before."""
     lines = []
     for task, old in before["evaluations"].items():
         low, high, new = old["exact_match_low"], old["exact_match_high"], again["evaluations"][task]["exact_match"]

@@ -3,18 +3,18 @@
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 
-from experiments.shares import (
+from experiments.accuracy import (
     EXAMPLES,
     LENGTHS,
     SIZES,
     STYLES,
     T5_SIZES,
+    Accuracy,
     Result,
-    Share,
+    accuracy,
     by_length,
     mean_of,
     pick,
-    share,
 )
 
 DASH = "-"
@@ -26,19 +26,21 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def cell(found: Share | None) -> str:
+def cell(found: Accuracy | None) -> str:
     return DASH if found is None else found.text()
 
 
 def sizes(found: list[Result]) -> str:
-    rows = [(style, *(cell(share(pick(found, style=style, size=size), "test")) for size in SIZES)) for style in STYLES]
+    rows = [
+        (style, *(cell(accuracy(pick(found, style=style, size=size), "test")) for size in SIZES)) for style in STYLES
+    ]
     return table(("style", *(f"{size} parameters{FEWER_UPDATES.get(size, '')}" for size in SIZES)), rows)
 
 
 def t5(found: list[Result]) -> str:
     """As the paper has it: the public checkpoints, fine-tuned."""
     rows = [
-        (style, *(cell(share(pick(found, style=style, size=size), "listops30_test")) for size in T5_SIZES))
+        (style, *(cell(accuracy(pick(found, style=style, size=size), "listops30_test")) for size in T5_SIZES))
         for style in STYLES
     ]
     return table(("style", *(f"T5-{size.upper() if size == '3b' else size}" for size in T5_SIZES)), rows)
@@ -46,7 +48,7 @@ def t5(found: list[Result]) -> str:
 
 def t5_claims(found: list[Result]) -> str:
     rows = []
-    for words, split, labels in (
+    for words, split, axis_values in (
         ("(c) modular sum, T5-small", "modsum30_test", {"task": "modsum", "size": "small"}),
         ("(c) modular sum, T5-3B", "modsum30_test", {"task": "modsum", "size": "3b"}),
         (
@@ -55,8 +57,8 @@ def t5_claims(found: list[Result]) -> str:
             {"data": "50-100", "size": "large"},
         ),
     ):
-        shares = [cell(share(pick(found, style=style, **labels), split)) for style in ("none", "medium")]
-        rows.append((words, *shares))
+        accuracies = [cell(accuracy(pick(found, style=style, **axis_values), split)) for style in ("none", "medium")]
+        rows.append((words, *accuracies))
     return table(("claim", "none", "medium"), rows)
 
 
@@ -64,13 +66,15 @@ def valid(found: list[Result]) -> str:
     rows = []
     for style in ("short", "medium", "long"):
         runs = pick(found, style=style)
-        rows.append((style, cell(share(runs, "test", "valid")), _number(mean_of(runs, "test", "step_accuracy"), ".1%")))
-    return table(("style", "every step and the answer right", "steps right"), rows)
+        rows.append(
+            (style, cell(accuracy(runs, "test", "valid")), _number(mean_of(runs, "test", "step_accuracy"), ".1%"))
+        )
+    return table(("style", "every step and the answer correct", "steps correct"), rows)
 
 
 def splits(found: list[Result]) -> str:
     names = {"test": "test", "longer": "longer (25-60)", "larger_numbers": "larger numbers (10-29)"}
-    rows = [(style, *(cell(share(pick(found, style=style), split)) for split in names)) for style in STYLES]
+    rows = [(style, *(cell(accuracy(pick(found, style=style), split)) for split in names)) for style in STYLES]
     return table(("style", *names.values()), rows)
 
 
@@ -86,15 +90,15 @@ def lengths(found: list[Result]) -> str:
 def twice(found: list[Result]) -> str:
     splits = {"as in the table above": "tiny_25_96_twice", "rejected lines resampled": "tiny_25_96_again_twice"}
     styles = ("steps", "local_steps")
-    shares = {style: [share(pick(found, style=style), split) for split in splits.values()] for style in styles}
-    n = max(of.n if of else 0 for row in shares.values() for of in row)
+    accuracies = {style: [accuracy(pick(found, style=style), split) for split in splits.values()] for style in styles}
+    n = max(of.n if of else 0 for row in accuracies.values() for of in row)
     head = (f"length 45-49, n = {n:,}", *splits)
-    return table(head, [(style, *map(cell, row)) for style, row in shares.items()])
+    return table(head, [(style, *map(cell, row)) for style, row in accuracies.items()])
 
 
 def examples(found: list[Result]) -> str:
     rows = [
-        (f"{int(n):,}", *(cell(share(pick(found, style=style, examples=n), "test")) for style in ("none", "medium")))
+        (f"{int(n):,}", *(cell(accuracy(pick(found, style=style, examples=n), "test")) for style in ("none", "medium")))
         for n in EXAMPLES
     ]
     return table(("training examples", "none", "medium"), rows)
@@ -102,18 +106,18 @@ def examples(found: list[Result]) -> str:
 
 def modsum(found: list[Result]) -> str:
     rows = [
-        (style, *(cell(share(pick(found, style=style, task="modsum"), split)) for split in ("test", "longer")))
+        (style, *(cell(accuracy(pick(found, style=style, task="modsum"), split)) for split in ("test", "longer")))
         for style in ("none", "medium")
     ]
     return table(("style", "test", "longer (25-60)"), rows)
 
 
 def explained(found: list[Result]) -> str:
-    rows = [("0 (style none, its own recipe)", cell(share(pick(found, style="none", percent="100"), "test")), DASH)]
+    rows = [("0 (style none, its own recipe)", cell(accuracy(pick(found, style="none", percent="100"), "test")), DASH)]
     for percent in ("2", "10", "50", "100"):
         runs = pick(found, style="medium", percent=percent)
-        rows.append((percent, cell(share(runs, "test")), cell(share(runs, "test", "valid"))))
-    return table(("explained training examples, percent", "answer right", "every step right"), rows)
+        rows.append((percent, cell(accuracy(runs, "test")), cell(accuracy(runs, "test", "valid"))))
+    return table(("explained training examples, percent", "answer correct", "every step correct"), rows)
 
 
 def ablations(found: list[Result]) -> str:
@@ -122,7 +126,7 @@ def ablations(found: list[Result]) -> str:
     for part, words in parts.items():
         runs = pick(found, without=part)
         split = "tiny_without_test" if part else "test"
-        rows.append((words, cell(share(runs, split)), _number(mean_of(runs, split, "decoded_tokens"), ".1f")))
+        rows.append((words, cell(accuracy(runs, split)), _number(mean_of(runs, split, "decoded_tokens"), ".1f")))
     return table(("left out of medium", "test", "tokens an answer"), rows)
 
 
@@ -132,20 +136,20 @@ def unseen(found: list[Result]) -> str:
     for style, size in (*cells, ("unmet_digits", "240k")):
         runs = pick(found, style=style, size=size, data="gaps")
         config = "tiny_gaps_unmet" if style == "unmet_digits" else "tiny_gaps"  # that of its tasks' names
-        shares = [cell(share(runs, f"{config}_{split}")) for split in ("test", "larger_numbers")]
-        rows.append((f"{style}, {size} parameters", *shares))
+        accuracies = [cell(accuracy(runs, f"{config}_{split}")) for split in ("test", "larger_numbers")]
+        rows.append((f"{style}, {size} parameters", *accuracies))
     return table(("style", "numbers trained on", "numbers in no input of training"), rows)
 
 
 def faster(found: list[Result]) -> str:
     rows = []
-    for words, labels in (
+    for words, axis_values in (
         ("neither", {}),
         ("`OUTPUT_VOCABULARY=task`", {"output_vocabulary": "task"}),
         ("`MATMUL_PRECISION=bfloat16`", {"precision": "bfloat16"}),
     ):
-        runs = pick(found, **labels)
-        rows.append((words, *(cell(share(runs, split)) for split in ("test", "longer", "larger_numbers"))))
+        runs = pick(found, **axis_values)
+        rows.append((words, *(cell(accuracy(runs, split)) for split in ("test", "longer", "larger_numbers"))))
     return table(("in training", "test", "longer (25-60)", "larger numbers (10-29)"), rows)
 
 
@@ -156,7 +160,7 @@ def cost(found: list[Result]) -> str:
         rows.append(
             (
                 style,
-                cell(share(runs, "test")),
+                cell(accuracy(runs, "test")),
                 f"{runs[0]['flops'] / 1e12:.1f}" if runs else DASH,
                 f"{statistics.mean(r['examples'] for r in runs):,.0f}" if runs else DASH,
                 _number(mean_of(runs, "test", "decoded_tokens"), ".1f"),
@@ -209,8 +213,8 @@ TABLES: dict[str, tuple[Callable[[list[Result]], str], tuple[str, ...]]] = {
 }
 
 
-def written(name: str, found: list[Result]) -> str:
-    """A table, and below it the commands that fill it."""
+def render(name: str, found: list[Result]) -> str:
+    """Returns a table in Markdown, and below it the commands that fill it."""
     function, sweeps = TABLES[name]
     if not sweeps:
         return function(found)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments import document, pictures, rerun, shares, tables
+from experiments import accuracy, document, pictures, rerun, tables
 from explainft.core.errors import UserError
 from explainft.evaluation.metrics import wilson
 from explainft.recipes import recipe
+from explainft.reporting import vega
 from explainft.sweeps import cost_model, sweep
 
 
@@ -25,23 +26,23 @@ def result(right, n=2000, task="explained_tiny_medium_eval_test_compact", valid=
     }  # fmt: skip
 
 
-def test_seeds_are_pooled_and_their_spread_is_told():
+def test_seeds_are_pooled():
     """The interval is that of one seed's examples, which the other answers too."""
     found = [result(1900, seed="0"), result(1980, seed="1")]
-    of_both = shares.share(found, "test")
+    of_both = accuracy.accuracy(found, "test")
     low, high = wilson(1940, 2000)
-    assert of_both == shares.Share(0.97, 0.95, 0.99, low, high, 2000, 2)
+    assert of_both == accuracy.Accuracy(0.97, 0.95, 0.99, low, high, 2000, 2)
     assert of_both.text() == f"**97.0%** [{100 * low:.1f}, {100 * high:.1f}] (95.0 to 99.0)"
-    assert shares.share(found[:1], "test").text().endswith("(1 seed)")
-    assert shares.share(found, "longer") is None and tables.cell(None) == "-"
+    assert accuracy.accuracy(found[:1], "test").text().endswith("(1 seed)")
+    assert accuracy.accuracy(found, "longer") is None and tables.cell(None) == "-"
 
 
-def test_a_split_of_another_config_is_not_taken_for_that_of_tiny():
+def test_splits_of_other_configs_are_distinct():
     far = result(10, task="explained_tiny_25_96_medium_eval_test_compact")
-    assert shares.share([far], "test") is None
-    assert shares.share([far], "tiny_25_96_test").mean == 0.005
+    assert accuracy.accuracy([far], "test") is None
+    assert accuracy.accuracy([far], "tiny_25_96_test").mean == 0.005
     modsum = result(7, n=10, task="explained_modsum_tiny_none_eval_test_compact")
-    assert shares.share([modsum], "test").mean == 0.7
+    assert accuracy.accuracy([modsum], "test").mean == 0.7
 
 
 def test_lengths_are_summed_over_both_tasks():
@@ -55,13 +56,13 @@ def test_lengths_are_summed_over_both_tasks():
         metrics |= {"n/length/25-29": 4, "exact_match/length/25-29": 0.25, "n/length/60-69": 6,
                     "exact_match/length/60-69": 0.0}  # fmt: skip
         runs.append({**near, "evaluations": near["evaluations"] | far["evaluations"]})
-    assert shares.by_length(runs, range(8, 25)).mean == pytest.approx(0.4)
-    assert shares.by_length(runs, range(25, 50)) == shares.Share(0.25, 0.25, 0.25, *wilson(1, 4), 4, 2)
-    assert shares.by_length(runs, range(8, 25)).n == 10  # every one of them
-    assert shares.by_length(runs, range(70, 97)) is None
+    assert accuracy.by_length(runs, range(8, 25)).mean == pytest.approx(0.4)
+    assert accuracy.by_length(runs, range(25, 50)) == accuracy.Accuracy(0.25, 0.25, 0.25, *wilson(1, 4), 4, 2)
+    assert accuracy.by_length(runs, range(8, 25)).n == 10  # every one of them
+    assert accuracy.by_length(runs, range(70, 97)) is None
 
 
-def test_the_ranges_of_lengths_take_every_example_once():
+def test_length_ranges_hold_every_example_once():
     metrics = pytest.importorskip("explainft.evaluation.metrics")
     expressions = ["[MAX " + " ".join(["1"] * n) + " ]" for n in range(6, 95)]
     targets = [{"expression": e, "answer": 1, "style": "none", "modulus": 10} for e in expressions]
@@ -70,27 +71,27 @@ def test_the_ranges_of_lengths_take_every_example_once():
     far = {k: v for k, v in scores.items() if "length" not in k or int(k.split("/")[-1].split("-")[1]) >= 25}
     run = {**result(1), "evaluations": {"explained_tiny_none_eval_test_compact": near,
                                         "explained_tiny_25_96_none_eval_test_compact": far}}  # fmt: skip
-    counted = [shares.by_length([run], lengths).n for lengths in shares.LENGTHS.values()]
-    assert counted == [len([n for n in range(8, 97) if n in lengths]) for lengths in shares.LENGTHS.values()]
+    counted = [accuracy.by_length([run], lengths).n for lengths in accuracy.LENGTHS.values()]
+    assert counted == [len([n for n in range(8, 97) if n in lengths]) for lengths in accuracy.LENGTHS.values()]
 
 
-def test_results_with_an_axis_of_somebody_s_own_are_in_no_table():
-    assert shares.pick([result(1, rate="high")]) == [] != shares.pick([result(1)])
+def test_results_with_another_axis_are_in_no_table():
+    assert accuracy.pick([result(1, rate="high")]) == [] != accuracy.pick([result(1)])
 
 
-def test_every_table_and_figure_is_made_of_nothing_and_of_something():
+def test_tables_and_figures_need_no_results():
     some = [result(1900), result(1000, task="explained_tiny_none_eval_test_compact", style="none")]
     for found in ([], some):
         for name in tables.TABLES:
-            lines = tables.written(name, found).split("\n\n")[0].split("\n")
+            lines = tables.render(name, found).split("\n\n")[0].split("\n")
             assert len({line.count("|") for line in lines}) == 1
         for picture in pictures.PICTURES.values():
             drawn = picture(found)
-            assert pictures.svg(drawn) == pictures.svg(drawn)  # the same bytes
+            assert vega.svg(drawn) == vega.svg(drawn)  # the same bytes
     assert "**95.0%**" in tables.sizes(some) and "**50.0%**" in tables.sizes(some)
 
 
-def test_the_paper_s_own_sizes_have_their_cells():
+def test_t5_sizes_have_cells():
     modsum = result(20, n=100, task="explained_modsum30_none_eval_test", style="none", size="3b")
     modsum["axis_values"]["task"] = "modsum"
     large = result(90, n=100, task="explained_listops30_50_100_medium_eval_longer", size="large", data="50-100")
@@ -101,14 +102,14 @@ def test_the_paper_s_own_sizes_have_their_cells():
     assert "**" not in tables.sizes([modsum, large, base])
 
 
-def test_a_table_names_the_sweeps_that_fill_it_and_a_result_a_trial_of_its_sweep(monkeypatch):
+def test_result_is_of_a_trial_of_its_sweep(monkeypatch):
     monkeypatch.chdir(document.ROOT)  # recipes name one another from there
     monkeypatch.setattr(cost_model, "cost", lambda *_: (1, 1))  # traces each network
     named = {sweep for _, sweeps in tables.TABLES.values() for sweep in sweeps}
     files = {path.stem for path in (document.ROOT / "experiments").glob("*.gin")}
     assert named == files
-    assert tables.written("modsum", []).endswith("\n\nFrom `explainft sweep experiments/modsum.gin`.")
-    for name in sorted({found["sweep"] for found in shares.results()}):
+    assert tables.render("modsum", []).endswith("\n\nFrom `explainft sweep experiments/modsum.gin`.")
+    for name in sorted({found["sweep"] for found in accuracy.results()}):
         grid = recipe.load([str(document.ROOT / "experiments" / f"{name}.gin")], []).build(sweep.Sweep)()
         trials = {trial.name: trial for trial in grid.trials(name, Path("runs"))}
         found = {path.stem: json.loads(path.read_text()) for path in (document.ROOT / "results" / name).iterdir()}
@@ -118,14 +119,14 @@ def test_a_table_names_the_sweeps_that_fill_it_and_a_result_a_trial_of_its_sweep
             assert result["result_hash"] == plans[trial].result_hash
 
 
-def test_trials_drawn_to_be_run_again_depend_on_the_draw_alone():
+def test_sampled_trials_depend_on_the_seed_alone():
     found = [result(1, seed=str(i)) for i in range(50)]
     assert rerun.drawn(found, 3, 2) == rerun.drawn(found, 3, 2) != rerun.drawn(found, 4, 2)
     with pytest.raises(UserError, match="--trials=51 must be 1 to 50"):
         rerun.drawn(found, 3, 51)
 
 
-def test_a_trial_run_again_is_held_to_the_interval_of_its_file():
+def test_rerun_is_compared_with_the_interval():
     def of(right, low, high):
         return {"evaluations": {"a_task": {"exact_match": right, "exact_match_low": low, "exact_match_high": high}}}
 
@@ -135,16 +136,16 @@ def test_a_trial_run_again_is_held_to_the_interval_of_its_file():
     assert not inside and "OUTSIDE" in line
 
 
-def test_a_document_keeps_its_words_and_its_tables_are_made_anew():
+def test_document_keeps_its_text_and_rebuilds_its_tables():
     text = "# Words\n\n<!-- table sizes -->\nold\n<!-- end -->\n\nmore\n<!-- table cost --><!-- end -->\n"
-    once = document.filled(text, [result(1900)])
+    once = document.fill_tables(text, [result(1900)])
     assert once.startswith("# Words\n") and "\nmore\n" in once and "old" not in once and "**95.0%**" in once
-    assert document.filled(once, [result(1900)]) == once
+    assert document.fill_tables(once, [result(1900)]) == once
     with pytest.raises(KeyError):
-        document.filled("<!-- table unknown --><!-- end -->", [])
+        document.fill_tables("<!-- table unknown --><!-- end -->", [])
 
 
-def test_the_documents_are_what_the_results_say():
+def test_documents_agree_with_the_results():
     checked = subprocess.run(
         [sys.executable, "-m", "experiments.document", "--check"], cwd=document.ROOT, capture_output=True, text=True
     )
@@ -158,7 +159,7 @@ def test_check_names_a_document_that_differs(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["document", "--check"])
     with pytest.raises(SystemExit) as exit:
         document.main()
-    assert exit.value.code == 1 and "results.md is not what results/ says" in capsys.readouterr().out
+    assert exit.value.code == 1 and "results.md differs from results/" in capsys.readouterr().out
     monkeypatch.setattr(sys, "argv", ["document"])
     document.main()
     monkeypatch.setattr(sys, "argv", ["document", "--check"])
@@ -167,7 +168,7 @@ def test_check_names_a_document_that_differs(tmp_path, monkeypatch, capsys):
     assert exit.value.code == 0
 
 
-def test_every_figure_and_table_of_the_documents_is_known():
+def test_figures_and_tables_of_the_documents_exist():
     for path in document.DOCUMENTS:
         text = path.read_text()
         assert set(re.findall(r"<!-- table (\w+) -->", text)) <= tables.TABLES.keys()

@@ -1,6 +1,5 @@
-"""Exact match over the runs of results/ that a table cell stands for, seeds taken together."""
+"""Accuracies in the files of results/, pooled over seeds."""
 
-import json
 import re
 import statistics
 from collections.abc import Iterable, Sequence
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from explainft.evaluation.metrics import wilson
+from explainft.sweeps.results import read_result
 
 ROOT = Path(__file__).parent.parent
 
@@ -30,15 +30,15 @@ DEFAULTS = {
 Result = dict[str, Any]
 
 
-class Share(NamedTuple):
-    """The exact match of several runs on the same n examples: mean, minimum, maximum, Wilson's interval.
+class Accuracy(NamedTuple):
+    """The accuracy of some runs on the same n examples: their mean, minimum and maximum, and Wilson's interval.
 
-    The interval is that of the mean over n examples: more runs on the same examples do not narrow it.
+    The interval is that of the mean accuracy on n examples: more runs on the same examples add no examples.
     """
 
     mean: float
-    least: float
-    greatest: float
+    min: float
+    max: float
     low: float
     high: float
     n: int
@@ -46,17 +46,17 @@ class Share(NamedTuple):
 
     def text(self) -> str:
         return f"**{self.mean:.1%}** [{100 * self.low:.1f}, {100 * self.high:.1f}]" + (
-            f" ({100 * self.least:.1f} to {100 * self.greatest:.1f})" if self.runs > 1 else " (1 seed)"
+            f" ({100 * self.min:.1f} to {100 * self.max:.1f})" if self.runs > 1 else " (1 seed)"
         )
 
 
-def results(folder: Path = ROOT / "results") -> list[Result]:
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*/*.json"))]
+def results(directory: Path = ROOT / "results") -> list[Result]:
+    return [read_result(path) for path in sorted(directory.glob("*/*.json"))]
 
 
-def pick(found: Iterable[Result], **labels: str) -> list[Result]:
+def pick(found: Iterable[Result], **axis_values: str) -> list[Result]:
     """The results, of any seed, with these values on the axes; on the others with those of DEFAULTS, and on no more."""
-    wanted = DEFAULTS | labels
+    wanted = DEFAULTS | axis_values
     return [
         r
         for r in found
@@ -65,19 +65,19 @@ def pick(found: Iterable[Result], **labels: str) -> list[Result]:
     ]
 
 
-def share(found: Sequence[Result], split: str, metric: str = "exact_match") -> Share | None:
+def accuracy(found: Sequence[Result], split: str, metric: str = "exact_match") -> Accuracy | None:
     """`split`: the end of an evaluation task's name, "tiny_25_96_test", with the config before the split."""
     cells = [metrics for result in found if (metrics := metrics_of(result, split)) and metric in metrics]
     return pooled([(cell[metric] * cell["n"], cell["n"]) for cell in cells])
 
 
-def pooled(counts: Sequence[tuple[float, float]]) -> Share | None:
-    counts = [(right, n) for right, n in counts if n]
+def pooled(counts: Sequence[tuple[float, float]]) -> Accuracy | None:
+    counts = [(correct, n) for correct, n in counts if n]
     if not counts:
         return None
-    shares = [right / n for right, n in counts]
-    mean, n = statistics.mean(shares), round(statistics.mean(n for _, n in counts))
-    return Share(mean, min(shares), max(shares), *wilson(mean * n, n), n, len(shares))
+    accuracies = [correct / n for correct, n in counts]
+    mean, n = statistics.mean(accuracies), round(statistics.mean(n for _, n in counts))
+    return Accuracy(mean, min(accuracies), max(accuracies), *wilson(mean * n, n), n, len(accuracies))
 
 
 def metrics_of(result: Result, split: str) -> dict[str, float] | None:
@@ -89,16 +89,16 @@ def metrics_of(result: Result, split: str) -> dict[str, float] | None:
     return None
 
 
-def by_length(found: Sequence[Result], lengths: range) -> Share | None:
+def by_length(found: Sequence[Result], lengths: range) -> Accuracy | None:
     counts = []
     for result in found:
-        right = n = 0.0
+        correct = n = 0.0
         for split in ("test", "tiny_25_96_test"):
             for name, of_group in (metrics_of(result, split) or {}).items():
                 if name.startswith("n/length/") and _overlap(name.removeprefix("n/length/"), lengths):
-                    right += of_group * (metrics_of(result, split) or {})[name.replace("n/", "exact_match/", 1)]
+                    correct += of_group * (metrics_of(result, split) or {})[name.replace("n/", "exact_match/", 1)]
                     n += of_group
-        counts.append((right, n))
+        counts.append((correct, n))
     return pooled(counts)
 
 
