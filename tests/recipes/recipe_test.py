@@ -29,8 +29,8 @@ TRAINING = [f"{style}_{size}" for size in PARAMETERS for style in STYLES]
 SCORING = [f"{kind}_{size}" for size in PARAMETERS for kind in ("eval", "infer")]
 # What the user of a leaf still has to give.
 GIVEN = {
-    "eval": ["CHECKPOINT_PATH=RUN/checkpoints/checkpoint_1", "EVAL_OUTPUT_DIR=FOLDER"],
-    "infer": ["CHECKPOINT_PATH=RUN/checkpoints/checkpoint_1", "INFER_OUTPUT_DIR=FOLDER"],
+    "eval": ["CHECKPOINT_PATH=RUN/checkpoints/checkpoint_1", "EVAL_OUTPUT_DIR=DIRECTORY"],
+    "infer": ["CHECKPOINT_PATH=RUN/checkpoints/checkpoint_1", "INFER_OUTPUT_DIR=DIRECTORY"],
     **{style: ["MODEL_DIR=RUN"] for style in STYLES},
 }
 
