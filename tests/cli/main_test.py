@@ -95,7 +95,7 @@ def printing_commands(run: Path, data_dir: str) -> dict[str, list[str]]:
         "explain": ["explain", NESTED],
         "check": ["check", NESTED, "--text=9"],
         "solve": ["solve", NESTED],
-        "eval": ["eval", str(run), "--num_examples=1", "--overwrite", f"--tfds_data_dir={data_dir}"],
+        "eval": ["eval", str(run), "--num_examples=5", f"--tfds_data_dir={data_dir}"],
         "infer": ["infer", str(run), NESTED],
         "report": ["report", str(run), f"--output={run / 'report'}"],
         "sweep": [
