@@ -49,20 +49,23 @@ def tensor_names(config: T5Config) -> dict[str, tuple[str, bool]]:
     return names
 
 
-def _layer(ours: str, theirs: str, decoder: bool, config: T5Config) -> dict[str, tuple[str, bool]]:
+def _layer(layer: str, tensor: str, decoder: bool, config: T5Config) -> dict[str, tuple[str, bool]]:
     blocks = [("self_attention" if decoder else "attention", "SelfAttention")]
     blocks += [("encoder_decoder_attention", "EncDecAttention")] if decoder else []
     norms = ["pre_self_attention", "pre_cross_attention", "pre_mlp"] if decoder else ["pre_attention", "pre_mlp"]
     names = {
-        f"{ours}/{norm}_layer_norm/scale": (f"{theirs}.{j}.layer_norm.weight", False) for j, norm in enumerate(norms)
+        f"{layer}/{norm}_layer_norm/scale": (f"{tensor}.{j}.layer_norm.weight", False) for j, norm in enumerate(norms)
     }
-    for j, (block, their_block) in enumerate(blocks):
+    for j, (block, tensor_block) in enumerate(blocks):
         for projection in ("query", "key", "value", "out"):
-            names[f"{ours}/{block}/{projection}/kernel"] = (f"{theirs}.{j}.{their_block}.{projection[0]}.weight", True)
+            names[f"{layer}/{block}/{projection}/kernel"] = (
+                f"{tensor}.{j}.{tensor_block}.{projection[0]}.weight",
+                True,
+            )
     gates = len(config.mlp_activations)
     for wi in ["wi"] if gates == 1 else [f"wi_{g}" for g in range(gates)]:
-        names[f"{ours}/mlp/{wi}/kernel"] = (f"{theirs}.{len(blocks)}.DenseReluDense.{wi}.weight", True)
-    names[f"{ours}/mlp/wo/kernel"] = (f"{theirs}.{len(blocks)}.DenseReluDense.wo.weight", True)
+        names[f"{layer}/mlp/{wi}/kernel"] = (f"{tensor}.{len(blocks)}.DenseReluDense.{wi}.weight", True)
+    names[f"{layer}/mlp/wo/kernel"] = (f"{tensor}.{len(blocks)}.DenseReluDense.wo.weight", True)
     return names
 
 
@@ -106,19 +109,19 @@ def read(directory: Path) -> Weights:
     config = _config(directory, settings, tied=scaled)
     renamed = {EMBEDDING[0]: embedding, OUTPUT: output}
     sources = {
-        name: (renamed.get(theirs, theirs), transposed) for name, (theirs, transposed) in tensor_names(config).items()
+        name: (renamed.get(tensor, tensor), transposed) for name, (tensor, transposed) in tensor_names(config).items()
     }
-    unknown = tensors.keys() - {theirs for theirs, _ in sources.values()} - {*EMBEDDING, OUTPUT, IGNORED}
+    unknown = tensors.keys() - {tensor for tensor, _ in sources.values()} - {*EMBEDDING, OUTPUT, IGNORED}
     if unknown:
         raise UserError(f"{directory} has a tensor {min(unknown)!r} that T5 does not have; give a checkpoint of T5")
 
     def read_parameter(name: str) -> np.ndarray:
-        theirs, transposed = sources[name]
-        value = tensors[theirs][1]()
+        tensor, transposed = sources[name]
+        value = tensors[tensor][1]()
         return value.T if transposed else value
 
-    def shape(theirs: str, transposed: bool) -> tuple[int, ...]:
-        found = tensors[theirs][0]
+    def shape(tensor: str, transposed: bool) -> tuple[int, ...]:
+        found = tensors[tensor][0]
         return found[::-1] if transposed else found
 
     vocabulary = directory / "spiece.model"
@@ -249,11 +252,11 @@ def _write_weights(directory: Path, config: T5Config, weights: Weights, dtype: s
         file = "model.safetensors" if len(shards) == 1 else f"model-{i:05d}-of-{len(shards):05d}.safetensors"
         tensors: dict[str, np.ndarray] = {}
         for name in shard:
-            theirs, transposed = names[name]
+            tensor, transposed = names[name]
             value = weights.read(name)
             value = value if dtype is None else value.astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
             # safetensors writes the memory of an array, whatever its strides: a transposed view would be garbled.
-            tensors[theirs] = np.ascontiguousarray(value.T if transposed else value)
+            tensors[tensor] = np.ascontiguousarray(value.T if transposed else value)
             stored, total = value.dtype.name, total + value.nbytes
         save_file(tensors, directory / file, metadata={"format": "pt"})
         index |= dict.fromkeys(tensors, file)

@@ -48,7 +48,7 @@ def _is_special(path: os.PathLike[str]) -> bool:
     """Returns whether the path is something other than a file or a directory: a device, a pipe or a socket."""
     try:
         mode = os.stat(path).st_mode
-    except OSError:  # absent, in a bucket, or not to be seen: writing will tell
+    except OSError:  # absent, in a bucket, or not readable: the write reports it
         return False
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 

@@ -23,7 +23,7 @@ SHALLOW = dataclasses.replace(SMALL, num_decoder_layers=1)  # orbax takes a whil
 def test_slots_and_step_round_trip(tmp_path):
     original = random_weights(SMALL, slots=True, step=1_000_000)
     t5x.write(epath.Path(tmp_path / "checkpoint_1000000"), original)
-    found = convert.open_weights(str(tmp_path))  # a MODEL_DIR stands for its newest checkpoint
+    found = convert.open_weights(str(tmp_path))  # a MODEL_DIR stands for its latest checkpoint
     assert found.step == 1_000_000
     assert found.architecture() == SMALL
     assert_same_weights(found, original, slots=True)

@@ -31,7 +31,7 @@ def test_other_activations_are_refused(tmp_path):
     check_parameters(found, silu)
     with pytest.raises(UserError, match=r"mlp_activations=\('silu', 'linear'\), but the model \('gelu', 'linear'\)"):
         check_parameters(found, FAMILIES["1.1"])
-    # Shapes alone do not tell, and T5X keeps nothing else.
+    # Shapes alone do not show it, and T5X stores nothing else.
     check_parameters(dataclasses.replace(found, config=None), silu)
     with pytest.raises(
         UserError, match=r"Hugging Face's T5 does not support mlp_activations=\('gelu',\); use --to t5x"
