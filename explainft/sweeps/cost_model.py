@@ -28,8 +28,8 @@ from explainft.training.train_state import abstract_state
 from explainft.training.train_step import make_train_step
 
 ACCELERATORS = ("/dev/nvidia[0-9]*", "/dev/accel[0-9]*", "/dev/vfio/[0-9]*")  # as Linux names a GPU and TPUs
-MEMORY_A_RUN = 2 * 2**30  # bytes, before the first trial of a sweep has told its own
-SHARE_OF_PEAK = 0.3  # of the measured FLOP/s: what a small network reaches on a CPU, before the first trial has told
+MEMORY_A_RUN = 2 * 2**30  # bytes, until the first trial of a sweep is measured
+FRACTION_OF_PEAK = 0.3  # of the measured FLOP/s: what a small network reaches on a CPU, until the first trial is measured
 
 
 def make_trial_plans(trials: Sequence[Trial]) -> dict[str, TrialPlan]:
@@ -95,7 +95,7 @@ def seconds_of(
     """Of doing all trials one after the other, from results of this machine: as long as the trials of the same size
     and FLOPs took, which differ in the seed; else at the speed of those of the same size, of all, or as a guess.
     """
-    guess = SHARE_OF_PEAK * peak("float32") / available_cores() if not here else 0.0
+    guess = FRACTION_OF_PEAK * peak("float32") / available_cores() if not here else 0.0
 
     def seconds(plan: TrialPlan) -> float:
         same_size = [result for result in here if result["parameters"] == plan.parameters]

@@ -37,7 +37,7 @@ from explainft.training.run_directory import locked
 
 EXPLAINFT = (sys.executable, "-P", "-m", "explainft.cli.main")  # -P: as the installed command looks for modules
 FILE_NAME = re.compile(r"\w[\w.+=,%-]*")  # and not .. or -x
-RECIPE = "recipe"  # stands beside the macros of an axis's value
+RECIPE = "recipe"  # is given beside the macros of an axis's value
 
 
 @dataclasses.dataclass(frozen=True)

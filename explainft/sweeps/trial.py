@@ -116,7 +116,7 @@ class TrialPlan:
 
 
 def result_of(trial: Trial, plan: TrialPlan) -> dict[str, Any]:
-    """What stands in a trial's file. Raises UserError where its run was cut off."""
+    """Returns the content of a trial's result file. Raises UserError where its run is incomplete."""
     steps = plan.steps
     run = read_run(trial.run)
     last = max(run.train, default=0)

@@ -26,7 +26,7 @@ def test_time_comes_from_results_of_this_machine_or_its_peak():
     trials = [trial_module.TrialPlan("", "", "", 1, 1, flops) for flops in (4 * 10**9, 2 * 10**9)]
     done = {"flops": 10**9, "parameters": 1, "seconds": 1.0, "wall_seconds": 2.0, "made_with": trial_module.made_with()}
     assert cost_model.seconds_of(trials, [done]) == pytest.approx(12)
-    peak = 1e9 * cost_model.available_cores() / cost_model.SHARE_OF_PEAK
+    peak = 1e9 * cost_model.available_cores() / cost_model.FRACTION_OF_PEAK
     assert cost_model.seconds_of(trials, [], peak=lambda _: peak) == pytest.approx(6)
     assert cost_model.describe_cost(trials, [done], 2).endswith("about 6 s")
     elsewhere = {**done, "made_with": {"cpu": "another"}}
