@@ -29,7 +29,7 @@ from explainft.training.train_step import make_train_step
 
 ACCELERATORS = ("/dev/nvidia[0-9]*", "/dev/accel[0-9]*", "/dev/vfio/[0-9]*")  # as Linux names a GPU and TPUs
 MEMORY_A_RUN = 2 * 2**30  # bytes, until the first trial of a sweep is measured
-FRACTION_OF_PEAK = 0.3  # of the measured FLOP/s: what a small network reaches on a CPU, until the first trial is measured
+FRACTION_OF_PEAK = 0.3  # of the measured FLOP/s: of a small network on a CPU, until the first trial is measured
 
 
 def make_trial_plans(trials: Sequence[Trial]) -> dict[str, TrialPlan]:
