@@ -8,8 +8,8 @@ from explainft.checkpoints.weights import read_parameters
 from explainft.core.errors import UserError
 from explainft.model.parameters import named_leaves
 from explainft.training import optimizers
+from tests.helpers.training import run as train_run
 from tests.helpers.weights import assert_same_weights, zero_parameters
-from tests.training.train_test import run as train_run
 
 CHANGES = dict(optimizer=optimizers.adafactor, seed=3)
 

@@ -9,8 +9,8 @@ from explainft.model.loss import Loss
 from explainft.model.t5 import T5
 from explainft.parallel import sharding
 from tests.data.batches_test import write_cache
+from tests.helpers.training import MODEL
 from tests.model.t5_test import params_of
-from tests.training.train_test import MODEL
 
 
 def test_loss_is_the_mean_over_tokens_for_any_batches(tmp_path):

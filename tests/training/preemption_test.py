@@ -25,6 +25,17 @@ def test_only_a_second_interrupt_interrupts():
             signal.raise_signal(signal.SIGINT)
 
 
+def test_an_ignored_signal_stays_ignored():
+    """As SIGHUP under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignal() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop.requested()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 # After two updates a checkpoint, on which the signal falls; then updates until it is heard.
 HOST = """
 import pathlib, sys, time

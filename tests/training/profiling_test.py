@@ -12,28 +12,27 @@ from explainft.core import jax_setup
 from explainft.model.execution import ExecutionConfig
 from explainft.model.t5 import T5
 from explainft.training import profiling
-from tests.training.train_test import MODEL, rows, run
+from tests.helpers.training import MODEL, rows, run
 
 
-def flops_of_an_update(folder):
+def flops_per_step(folder):
     row = next(row for row in rows(folder) if "flops_per_second" in row)
     return row["flops_per_second"] * row["seconds"] / row["step"]
 
 
-def test_flops_are_the_model_s_whatever_is_computed_again(tmp_path, tiny_data_dir):
-    run(tmp_path / "plain", tiny_data_dir, 3)
+def test_flops_are_the_model_s_whatever_is_computed_again(undisturbed, tmp_path, tiny_data_dir):
     run(
         tmp_path / "remat",
         tiny_data_dir,
         3,
         model=T5(dataclasses.replace(MODEL, dropout_rate=0.1), ExecutionConfig(remat_policy="full")),
     )
-    assert flops_of_an_update(tmp_path / "remat") == pytest.approx(flops_of_an_update(tmp_path / "plain"))
+    assert flops_per_step(tmp_path / "remat") == pytest.approx(flops_per_step(undisturbed))
     # By hand, B = 8, S = 32, T = 48, D = 8, HK = 8, F = 16, V = 160: two products backward for each forward.
     B, S, T, D, HK, F, V = 8, 32, 48, 8, 8, 16, 160
     encoder = S * D * (4 * HK + 2 * F) + 2 * S * S * HK
     decoder = T * D * (6 * HK + 2 * F) + 2 * S * D * HK + 2 * T * T * HK + 2 * T * S * HK + T * D * V
-    assert flops_of_an_update(tmp_path / "plain") == pytest.approx(3 * 2 * B * (encoder + decoder))
+    assert flops_per_step(undisturbed) == pytest.approx(3 * 2 * B * (encoder + decoder))
 
 
 def test_the_peak_is_that_of_matrix_products():
@@ -42,7 +41,7 @@ def test_the_peak_is_that_of_matrix_products():
 
 
 @pytest.mark.parametrize(("instructions", "dtype"), [(True, "bfloat16"), (False, "float32")])
-def test_the_peak_of_bfloat16_products_is_that_of_the_numbers_which_are_multiplied(monkeypatch, instructions, dtype):
+def test_the_peak_is_measured_in_the_type_that_is_multiplied(monkeypatch, instructions, dtype):
     monkeypatch.setattr(jax_setup, "has_bfloat16_matmul", lambda: instructions)
     normal, drawn = jax.random.normal, []
     monkeypatch.setattr(
@@ -52,14 +51,14 @@ def test_the_peak_of_bfloat16_products_is_that_of_the_numbers_which_are_multipli
     assert set(drawn) == {dtype}
 
 
-def test_a_trace_of_some_updates(tmp_path, tiny_data_dir, capfd):
+def test_a_trace_of_some_steps(tmp_path, tiny_data_dir, capfd):
     run(tmp_path / "run", tiny_data_dir, 7, profile=True)
     [trace] = (tmp_path / "run" / "profile").rglob("perfetto_trace.json.gz")
     with gzip.open(trace) as file:
         events = json.load(file)["traceEvents"]
     assert sum("PjitFunction(step)" in event.get("name", "") for event in events) >= profiling.TRACED
     told = capfd.readouterr().err
-    assert "a trace of 3 updates is in" in told
+    assert "a trace of 3 steps is in" in told
     found = profiling.shares(tmp_path / "run" / "profile")
     assert sum(found.values()) == pytest.approx(1) and list(found.values()) == sorted(found.values(), reverse=True)
     kind, share = next(iter(found.items()))
@@ -78,9 +77,10 @@ def test_shares_of_a_trace(tmp_path):
     assert profiling.shares(tmp_path) == {"dot": 0.6, "copy": 0.4}
 
 
-def test_no_trace_of_too_few_updates(tmp_path, tiny_data_dir, capfd):
-    run(tmp_path / "none", tiny_data_dir, 2, profile=True)
-    assert "no trace: fewer than 6 updates were made" in capfd.readouterr().err
+def test_no_trace_of_too_few_steps(tmp_path, capfd):
+    with profiling.Trace(tmp_path / "none", 0):
+        pass
+    assert "no trace: fewer than 6 steps were made" in capfd.readouterr().err
 
 
 def test_counting_leaves_the_arguments_alone():
