@@ -188,7 +188,7 @@ def measure_train_step(
     if trace:
         with jax.profiler.trace(trace, create_perfetto_trace=True):
             jax.block_until_ready([train_step() for _ in range(profiling.TRACED)])
-        measured["fractions"] = profiling.shares(Path(trace))
+        measured["fractions"] = profiling.time_fractions(Path(trace))
     dtype = programs.model.config.dtype
     return jax.tree.map(
         lambda x: x.astype(dtype), state.params

@@ -142,7 +142,7 @@ def _trace(contender: Contender, args: argparse.Namespace) -> None:
     trace = Path(args.directory, "trace")
     with jax.profiler.trace(str(trace), create_perfetto_trace=True):
         repeat()
-    found = {"contender": contender.name, "seconds": seconds, "fractions": profiling.shares(trace)}
+    found = {"contender": contender.name, "seconds": seconds, "fractions": profiling.time_fractions(trace)}
     Path(args.directory, "profile.json").write_text(json.dumps(found))
 
 

@@ -57,67 +57,81 @@ def evaluate(expression: str) -> Fraction | None:
 _BINDS = {"+": 1, "-": 1, "*": 2, "/": 2, "neg": 3}
 
 
-def _reduce(tokens: list[Fraction | str]) -> Fraction | None:
-    """Evaluate infix tokens with two stacks (Dijkstra's shunting yard): no recursion for a text to exhaust."""
-    values: list[Fraction] = []
-    operators: list[str] = []
+class _Malformed(Exception):
+    """The tokens are not arithmetic, or divide by zero."""
 
-    def apply() -> bool:
-        operator = operators.pop()
-        if len(values) < (1 if operator == "neg" else 2):
-            return False
-        right = values.pop()
+
+class _Stacks:
+    """Operators and values that wait for their operands (Dijkstra's shunting yard): no recursion to exhaust."""
+
+    def __init__(self):
+        self.values: list[Fraction] = []
+        self.operators: list[str] = []
+
+    def push(self, operator: str) -> None:
+        """Push a binary operator, after those before it that bind at least as tightly were applied."""
+        while self.operators and self.operators[-1] != "(" and _BINDS[self.operators[-1]] >= _BINDS[operator]:
+            self.apply()
+        self.operators.append(operator)
+
+    def close(self) -> None:
+        """Apply the operators since the last open parenthesis."""
+        while self.operators and self.operators[-1] != "(":
+            self.apply()
+        if not self.operators:
+            raise _Malformed
+        self.operators.pop()
+
+    def apply(self) -> None:
+        """Apply the last operator to the last values."""
+        operator = self.operators.pop()
+        if operator == "(" or len(self.values) < (1 if operator == "neg" else 2):
+            raise _Malformed
+        right = self.values.pop()
         if operator == "neg":
-            values.append(-right)
-            return True
-        left = values.pop()
-        if operator == "/" and not right:
-            return False
-        result = {"+": left + right, "-": left - right, "*": left * right}.get(operator)
-        values.append(left / right if result is None else result)
-        return True
-
-    wants_value = True
-    for token in tokens:
-        if isinstance(token, Fraction):
-            if not wants_value:
-                return None
-            values.append(token)
-            wants_value = False
-        elif token == "(":
-            if not wants_value:  # 2 (3 + 4)
-                while operators and operators[-1] != "(" and _BINDS[operators[-1]] >= _BINDS["*"]:
-                    if not apply():
-                        return None
-                operators.append("*")
-                wants_value = True
-            operators.append(token)
-        elif token == ")":
-            if wants_value:
-                return None
-            while operators and operators[-1] != "(":
-                if not apply():
-                    return None
-            if not operators:
-                return None
-            operators.pop()
-        elif wants_value:
-            if token not in ("-", "+"):
-                return None
-            if token == "-":
-                operators.append("neg")
+            self.values.append(-right)
+            return
+        left = self.values.pop()
+        if operator == "/":
+            if not right:
+                raise _Malformed
+            self.values.append(left / right)
         else:
-            while operators and operators[-1] != "(" and _BINDS[operators[-1]] >= _BINDS[token]:
-                if not apply():
+            self.values.append({"+": left + right, "-": left - right, "*": left * right}[operator])
+
+
+def _reduce(tokens: list[Fraction | str]) -> Fraction | None:
+    """Evaluate infix tokens, or return None where they are not arithmetic."""
+    stacks, wants_value = _Stacks(), True
+    try:
+        for token in tokens:
+            if isinstance(token, Fraction):
+                if not wants_value:
                     return None
-            operators.append(token)
-            wants_value = True
-    if wants_value:
-        return None
-    while operators:
-        if operators[-1] == "(" or not apply():
+                stacks.values.append(token)
+                wants_value = False
+            elif token == "(":
+                if not wants_value:  # 2 (3 + 4)
+                    stacks.push("*")
+                stacks.operators.append(token)
+                wants_value = True
+            elif wants_value:
+                if token not in ("-", "+"):
+                    return None
+                if token == "-":
+                    stacks.operators.append("neg")
+            elif token == ")":
+                stacks.close()
+            else:
+                stacks.push(token)
+                wants_value = True
+        if wants_value:
             return None
-    return values[0]
+        while stacks.operators:
+            stacks.apply()
+    except _Malformed:
+        return None
+    return stacks.values[0]
 
 
 def _unsigned(text: str) -> Fraction | None:

@@ -35,7 +35,7 @@ class Run:
     evaluations: dict[str, dict[int, Metrics]]
 
     def at(self, step: int, column: str) -> float | None:
-        """A cumulative column ("examples", "seconds", "flops") after `step` updates, or the step itself.
+        """A cumulative column ("examples", "seconds", "flops") after `step` steps, or the step itself.
 
         Interpolated between the rows, from 0 at step 0. None past the last row: nothing is known there.
         """

@@ -20,9 +20,9 @@ from explainft.training.train_state import TrainState, init_state
 def starting_point(
     checkpointer: Checkpointer, initial: InitialCheckpoint, relative: bool
 ) -> tuple[Weights | None, Progress]:
-    """The checkpoint that a new run starts from, and how far a run has come.
+    """Returns the checkpoint that a new run starts from, and the progress of a run.
 
-    Raises UserError where neither checkpoint nor setting tells the step at which an absolute TRAIN_STEPS begins.
+    Raises UserError where neither the checkpoint nor a setting contains the step that an absolute TRAIN_STEPS needs.
     """
     if checkpointer.latest is not None:
         return None, checkpointer.progress()
@@ -32,21 +32,21 @@ def starting_point(
     step = weights.step if initial.step is None else initial.step
     if step is None and not relative:
         raise UserError(
-            f"{weights.origin} does not tell its step, and TRAIN_STEPS counts from pre-training on; "
-            "give --gin.INITIAL_STEP=1000000, or what it is, or the updates alone as --gin.TRAIN_STEPS_RELATIVE=N"
+            f"{weights.origin} does not contain its step, and TRAIN_STEPS includes pre-training; "
+            "give its step as --gin.INITIAL_STEP=1000000, or the further steps alone as --gin.TRAIN_STEPS_RELATIVE=N"
         )
     return weights, Progress(first_step=step or 0)
 
 
 def last_step(progress: Progress, train_steps: int, relative: int | None) -> int:
-    """Where training ends. Raises UserError for a TRAIN_STEPS that the initial checkpoint has behind it."""
+    """Returns the step at which training ends. Raises UserError where the initial checkpoint is past TRAIN_STEPS."""
     first = progress.first_step
     if relative is not None:
         require_positive(TRAIN_STEPS_RELATIVE=relative)
         return first + relative
     if first >= train_steps:
         raise UserError(
-            f"TRAIN_STEPS={train_steps} includes the {first} steps that the initial checkpoint has behind it; "
+            f"TRAIN_STEPS={train_steps} includes the {first} steps of the initial checkpoint; "
             f"give --gin.TRAIN_STEPS={first + train_steps} or --gin.TRAIN_STEPS_RELATIVE={train_steps}"
         )
     return train_steps
@@ -61,7 +61,7 @@ def restore_or_init(
     seed: int,
     like: TrainState,
 ) -> TrainState:
-    """The newest checkpoint of the run, else the initial one's parameters, else fresh ones; placed as `like` is."""
+    """Restores the run's latest checkpoint, else the initial checkpoint, else initializes; sharded as `like` is."""
     if checkpointer.latest is not None:
         params, opt_state = checkpointer.restore(like.params, like.opt_state)
         return TrainState(put(np.int32(checkpointer.latest), like.step), params, opt_state)
@@ -71,16 +71,16 @@ def restore_or_init(
     shardings = jax.tree.map(lambda x: x.sharding, like)
     devices = list(like.step.sharding.device_set)
     if len(devices) == 1 and not sharding.are_one_cpu(devices):
-        # One parameter after the other: as one program, a GPU's compiler takes minutes for a large network's.
+        # One parameter after the other: as one program, a GPU's compiler takes minutes for a large model's.
         return jax.device_put(init_state(model, tx, seed), shardings)
-    # Compiled for the mesh, each device makes its own part: no device or host ever holds the whole of a large network.
+    # Compiled for the mesh, each device makes its own part: no device or host ever holds the whole of a large model.
     return jax.jit(lambda: init_state(model, tx, seed), out_shardings=shardings)()
 
 
 def state_from(weights: Weights, like: TrainState, tx: optax.GradientTransformation, step: int) -> TrainState:
-    """The parameters of a checkpoint at a step, with its Adafactor slots where it has them, else with fresh ones.
+    """Returns a state at `step` with a checkpoint's parameters, and its Adafactor slots where it has them.
 
-    Says on standard error what was restored.
+    Reports on standard error what was restored.
     """
     params = read_parameters(weights, like.params)
     shardings = jax.tree.map(lambda x: x.sharding, like.opt_state)

@@ -1,4 +1,4 @@
-"""How near a run is to the machine's limit, and traces that show where its time goes."""
+"""Model FLOPs utilization of a run, and traces that show where its time goes."""
 
 import collections
 import contextlib
@@ -19,7 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from explainft.core import jax_setup
 from explainft.model import flops
 
-WARM_UP, TRACED = 3, 3  # updates before a trace, and in it
+WARM_UP, TRACED = 3, 3  # steps before a trace, and in it
 PEAK_TRIALS = 3  # of each size
 CONTROL_FLOW = ("while", "conditional", "call")  # their time is that of what they run
 
@@ -67,18 +67,18 @@ def _matmul_flops_per_second(n: int, dtype: str, on_cpu: bool) -> float:
     return repetitions * 2 * num_rows * n**2 / min(times)
 
 
-def model_flops(update: Any, *arguments: Any) -> int:
-    """FLOPs of the matrix products of a jitted update; its trace is kept for the call that follows."""
-    return flops.jaxpr_matmul_flops(update.trace(*arguments).jaxpr.jaxpr)
+def model_flops(step: Any, *arguments: Any) -> int:
+    """Returns the FLOPs of the matmuls of a jitted step. JAX keeps the traced step for the call that follows."""
+    return flops.jaxpr_matmul_flops(step.trace(*arguments).jaxpr.jaxpr)
 
 
-def shares(folder: Path) -> dict[str, float]:
-    """The part of the compiled operations' time that each kind of them took, most first, from the newest trace there.
+def time_fractions(directory: Path) -> dict[str, float]:
+    """Returns the fraction of time of each kind of compiled operation, largest first, from the latest trace there.
 
     Kinds are XLA's names without their numbers. Operations that ran at once on several threads all count.
     """
     time_of: collections.Counter[str] = collections.Counter()
-    trace = max(folder.rglob("perfetto_trace.json.gz"))  # in a folder named by its time
+    trace = max(directory.rglob("perfetto_trace.json.gz"))  # in a directory named by its time
     with gzip.open(trace) as file:
         events = json.load(file)["traceEvents"]
     for event in events:
@@ -114,8 +114,8 @@ class Trace(contextlib.AbstractContextManager):
         jax.profiler.stop_trace()
         self._running = False
         assert self._directory is not None
-        found = shares(self._directory)
-        most = ", ".join(f"{kind} {share:.0%}" for kind, share in found.items() if share >= 0.02)
+        fractions = time_fractions(self._directory)
+        most = ", ".join(f"{kind} {fraction:.0%}" for kind, fraction in fractions.items() if fraction >= 0.02)
         print(f"a trace of {TRACED} steps is in {self._directory}; time by operation: {most}", file=sys.stderr)
 
     def __exit__(self, *_: object) -> None:

@@ -1,4 +1,4 @@
-"""The update of a network's parameters by a batch."""
+"""The train step: gradients of a batch, and the optimizer's update."""
 
 import functools
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from explainft.training.train_state import TrainState
 
 
 def gradient_sums(model: T5, loss: Loss, microbatches: int = 1) -> Callable:
-    """(params, batch, rng) -> gradients of the summed loss, and its sums; in parts that run after each other."""
+    """Returns (params, batch, rng) -> gradients of the summed loss and the sums, over microbatches in sequence."""
 
     def loss_sum(params, batch, rng):
         sums = loss_sums(model, loss, params, batch, dropout_rng=rng)
@@ -46,7 +46,7 @@ def make_train_step(
     microbatches: int = 1,
     shardings: TrainState | None = None,
 ) -> Callable:
-    """A jitted update (state, batch) -> (state, sums). The old state's memory is reused: do not read it afterwards.
+    """Returns a jitted step (state, batch) -> (state, sums). It donates the old state: do not read that afterwards.
 
     `shardings`: those that the state keeps; None leaves them to the compiler.
     """

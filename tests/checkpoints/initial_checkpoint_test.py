@@ -64,7 +64,7 @@ def test_steps_count_from_the_initial_checkpoint(first, from_run, tiny_data_dir)
 
 def test_a_checkpoint_without_a_step(hf, tmp_path, tiny_data_dir):
     start = dict(initial_checkpoint={"path": str(hf)})
-    with pytest.raises(UserError, match="does not tell its step.*--gin.INITIAL_STEP=1000000"):
+    with pytest.raises(UserError, match="does not contain its step.*--gin.INITIAL_STEP=1000000"):
         train_run(tmp_path / "run", tiny_data_dir, 6, **start, **CHANGES)
     train_run(tmp_path / "run", tiny_data_dir, 6, train_steps_relative=2, **start, **CHANGES)
     assert run_checkpoint.open_run(tmp_path / "run").step == 2

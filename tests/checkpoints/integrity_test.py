@@ -1,4 +1,4 @@
-"""Checksums of a checkpoint's arrays. What they find is survival_test's."""
+"""Checksums of a checkpoint's arrays. What they find is tested in tests/survival."""
 
 import jax.numpy as jnp
 import numpy as np

@@ -1,4 +1,4 @@
-"""Being told to stop: one process and several. What a run saves then is survival_test's and hosts_test's."""
+"""Signals that stop one process or several. What a run saves then is tested in tests/survival and hosts_test."""
 
 import signal
 import socket

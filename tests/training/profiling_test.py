@@ -59,7 +59,7 @@ def test_a_trace_of_some_steps(tmp_path, tiny_data_dir, capfd):
     assert sum("PjitFunction(step)" in event.get("name", "") for event in events) >= profiling.TRACED
     told = capfd.readouterr().err
     assert "a trace of 3 steps is in" in told
-    found = profiling.shares(tmp_path / "run" / "profile")
+    found = profiling.time_fractions(tmp_path / "run" / "profile")
     assert sum(found.values()) == pytest.approx(1) and list(found.values()) == sorted(found.values(), reverse=True)
     kind, share = next(iter(found.items()))
     assert f"time by operation: {kind} {share:.0%}" in told
@@ -74,7 +74,7 @@ def test_shares_of_a_trace(tmp_path):
         folder.mkdir(parents=True)
         with gzip.open(folder / "perfetto_trace.json.gz", "wt") as file:
             json.dump({"traceEvents": [{"ph": "M", "name": "thread_name"}, *found]}, file)
-    assert profiling.shares(tmp_path) == {"dot": 0.6, "copy": 0.4}
+    assert profiling.time_fractions(tmp_path) == {"dot": 0.6, "copy": 0.4}
 
 
 def test_no_trace_of_too_few_steps(tmp_path, capfd):
