@@ -29,6 +29,7 @@ lint: .venv/installed
 	$(BIN)/ruff check
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m tests.helpers.banned_words
 
 # The documentation site, in site/: any warning or dead link fails. Built and viewed without the network.
 docs: .venv/installed

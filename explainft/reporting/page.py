@@ -65,7 +65,7 @@ def _part(name: str) -> str:
 
 
 def _policy(*scripts: str) -> str:
-    """Allows nothing from anywhere, and no script but these: not even one that an error of ours lets into the page."""
+    """Allows nothing from anywhere, and no script but these: not even one that a defect lets into the page."""
     digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     hashes = " ".join(f"'sha256-{digest}'" for digest in digests)
     return f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:"

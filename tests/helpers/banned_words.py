@@ -19,7 +19,7 @@ BANNED: dict[str, tuple[str, tuple[str, ...]]] = {
     r"products? of (bfloat16|float32|two)|fewer bits": ("bfloat16 matmul, lower precision, quantized", ()),
     r"(output_|target_)?pieces": (
         "tokens, token ids, output vocabulary",
-        ("*vocabular*", "*tokenizer*", "tests/training/train_test.py"),
+        ("*vocabular*", "*tokenizer*", "tests/training/settings_test.py"),
     ),
     r"in turns|takes? turns|taking turns": ("interleaved; one at a time", ()),
     r"drawn (again|anew)|useless|of no use": ("resampled, rejected", ()),
