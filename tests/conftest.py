@@ -1,11 +1,16 @@
 """Fixtures of all tests: a cache directory of the session, fast compilation, and no accelerator."""
 
 import os
+import signal
 import sys
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # LLVM takes most of a test's time, for machine code that runs for milliseconds. Without optimization it takes half.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
+# A shell ignores Ctrl-C for its background jobs, and a test of Ctrl-C must not depend on where the suite runs.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import jax
 import pytest

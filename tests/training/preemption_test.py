@@ -36,12 +36,14 @@ def test_an_ignored_signal_stays_ignored():
         signal.signal(signal.SIGHUP, before)
 
 
-# After two updates a checkpoint, on which the signal falls; then updates until it is heard.
+# After two steps a checkpoint, during which the signal comes; then steps until it is received.
 HOST = """
 import pathlib, sys, time
 import jax
 from jax.experimental import multihost_utils
 
+import orbax.checkpoint as ocp
+from explainft.checkpoints.orbax_manager import open_manager
 from explainft.training.preemption import StopSignal
 jax.distributed.initialize(f"localhost:{sys.argv[1]}", 2, int(sys.argv[2]))
 with StopSignal() as stop:
@@ -49,18 +51,18 @@ with StopSignal() as stop:
         if stop.requested():
             break
         if n == 2:
-            manager = checkpoint._manager(pathlib.Path(sys.argv[3]), create=True)
-            manager.save(1000, args=checkpoint.ocp.args.Composite(meta=checkpoint.ocp.args.JsonSave({})))
+            manager = open_manager(pathlib.Path(sys.argv[3]), create=True)
+            manager.save(1000, args=ocp.args.Composite(meta=ocp.args.JsonSave({})))
             manager.wait_until_finished()
             print("saved", flush=True)
             sys.stdin.readline()
         time.sleep(0.05)
-        multihost_utils.sync_global_devices("an update")
+        multihost_utils.sync_global_devices("a step")
 print(n, stop.name)
 """
 
 
-def test_all_hosts_stop_at_the_same_step_even_when_told_during_a_save(tmp_path):
+def test_hosts_stop_at_the_same_step(tmp_path):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -79,9 +81,9 @@ def test_all_hosts_stop_at_the_same_step_even_when_told_during_a_save(tmp_path):
         for host in hosts:
             assert "saved\n" in host.stdout  # read up to there
         hosts[1].send_signal(signal.SIGTERM)
-        time.sleep(4)  # until both have heard of it
+        time.sleep(4)  # until both have received it
         for host in hosts:
-            print("go on", file=host.stdin, flush=True)
+            print("continue", file=host.stdin, flush=True)
         stopped = [host.communicate(timeout=60)[0].splitlines()[-1].split(" ", 1) for host in hosts]
     finally:
         for host in hosts:

@@ -63,7 +63,7 @@ def test_settings_out_of_range(make, message):
         ({"initial_checkpoint": {"step": 1e6}}, "INITIAL_STEP=1000000.0 must be an integer"),
         ({"evaluation": EvaluationConfig(EVALUATION.mixture_or_task_name, metric="exact_mach")}, "mean 'exact_match'"),
         ({"microbatches": 3}, r"BATCH_SIZE=8 must be a positive multiple of 3 .*try 6"),
-        ({"model": T5(dataclasses.replace(MODEL, vocab_size=50))}, "vocab_size=50 is smaller than the 159 pieces"),
+        ({"model": T5(dataclasses.replace(MODEL, vocab_size=50))}, "vocab_size=50 is smaller than the 159 tokens"),
         (
             {"dataset": DatasetConfig(TASK, {"inputs": 32, "targets": 9}, 8)},
             "targets=9 is too short for .* of 600 examples",
