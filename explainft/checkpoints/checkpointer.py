@@ -1,8 +1,8 @@
 """The checkpoints of a run: when they are saved, which are kept, and which one a run resumes from.
 
 Orbax keeps a directory for each step, with items params, opt_state and meta. The metadata of a step holds a checksum of
-each of its arrays and a digest of itself, so that corruption shows, whatever orbax or the disk does. No second file has
-to be kept in sync with the first.
+each of its arrays and a digest of itself, so that corruption is detected, whatever orbax or the disk does. No second
+file has to be kept in sync with the first.
 """
 
 import contextlib

@@ -117,7 +117,8 @@ class Batches:
     `lengths` are TASK_FEATURE_LENGTHS: the row lengths of "inputs" and "targets". The features of a batch are int32,
     [B, S] for the encoder and [B, T] for the decoder: encoder_input_tokens, encoder_segment_ids, decoder_input_tokens,
     decoder_target_tokens, decoder_segment_ids. `rows`, ascending, are the rows of each batch that this host feeds
-    (None: all); no other row is read. Raises UserError where an example is longer than its row, or there is none.
+    (None: all); no other row is read. Raises UserError where an example is longer than its row, or where there is no
+    example.
     """
 
     def __init__(

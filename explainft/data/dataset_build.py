@@ -25,7 +25,7 @@ def build(
 ) -> epath.Path:
     """Builds a config under `data_dir` (None: TFDS's own) unless it is built, and returns its directory.
 
-    The defaults are one process a core and one file a split. With `beam_pipeline_options`, such as
+    The defaults are one process per core and one file per split. With `beam_pipeline_options`, such as
     "runner=DirectRunner,direct_num_workers=4" or "", Apache Beam does the work. The directory appears when it is
     complete. Raises UserError for an unknown config or option, a number below 1 or a directory that cannot be written.
     """

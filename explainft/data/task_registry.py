@@ -41,12 +41,12 @@ _iterative: dict[str, Iterative] = {}  # by task
 
 
 def register_iterative(task: str, next_input: NextInput, max_rounds: int) -> None:
-    """Registers a task that is decoded iteratively: a prediction is several outputs, each of an input of its own.
+    """Registers a task that is decoded iteratively: a prediction is several outputs, each from its own input.
 
     `next_input(inputs, output)` returns the input of the next round, or None where the prediction is complete. Where it
-    returns `inputs` again, the output is rejected: the first of some samples that is accepted replaces it; where none
-    is, it stands and is the last. The prediction is all outputs, one a line, at most `max_rounds`. `next_input` is a
-    function of a module.
+    returns `inputs` again, the output is rejected, and the first accepted one of some samples replaces it. Where none
+    is accepted, the rejected output stays and is the last. The prediction is all outputs, one per line, at most
+    `max_rounds`. `next_input` is a function of a module.
     """
     if max_rounds < 1:
         raise ValueError(f"max_rounds={max_rounds} must be at least 1")

@@ -24,9 +24,10 @@ DIRECTORY = "inference_eval"  # below a run's
 class EvaluationConfig:
     """What is evaluated every `period` steps.
 
-    The loss of the training task's validation split on `eval_steps` batches, and `mixture_or_task_name` by decoding,
-    `num_examples` of each task (None: all). `seqio_split` is SeqIO's name for the examples of an evaluation task.
-    Training stops early after `patience` evaluations in a row in which `metric` has not risen (None: never).
+    Two evaluations: the loss of the training task's validation split on `eval_steps` batches, and the decoding of
+    `mixture_or_task_name`, with `num_examples` of each task (None: all). `seqio_split` is SeqIO's name for the examples
+    of an evaluation task. Training stops early after `patience` evaluations in a row in which `metric` has not risen
+    (None: never).
     """
 
     mixture_or_task_name: str

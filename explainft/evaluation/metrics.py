@@ -55,7 +55,7 @@ def score(targets: Sequence[Mapping[str, Any]], predictions: Sequence[str]) -> d
     final answer. For the styles that can be checked, valid is the fraction of explanations correct in every step and in
     the answer, and step_accuracy the fraction of correct steps among all steps of all examples.
     exact_match/<group> and n/<group> split the examples three ways: by the root's operator (the last operation before
-    the answer), by depth, and by length in buckets of 5, from 60 on of 10.
+    the answer), by depth, and by length, in buckets of 5 and from 60 on of 10.
     """
     counts: dict[str, int] = defaultdict(int)
     group_n: dict[str, int] = defaultdict(int)

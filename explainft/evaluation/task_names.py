@@ -1,4 +1,4 @@
-"""Names of tasks and what they say; imports neither JAX nor SeqIO.
+"""Names of tasks and what they specify; imports neither JAX nor SeqIO.
 
     explained_<config>_<style>[_compact]                for training
     explained_<config>_<style>_eval_<split>[_compact]   for evaluation, on a split of the dataset

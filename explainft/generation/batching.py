@@ -33,7 +33,7 @@ def decode_in_batches(
 ) -> list[list[list[int]]]:
     """Returns the `num_samples` outputs of each input in order; EOS and what follows are dropped.
 
-    `decode_batch(batch_BS, index_B)` returns int32 [B x num_samples, T]; `index_B` are the places of the inputs.
+    `decode_batch(batch_BS, index_B)` returns int32 [B x num_samples, T]; `index_B` are the indices of the inputs.
     `progress` is called with the number of examples just decoded.
 
     Inputs are sorted by length and padded to the next multiple of 16: rows that end early share a batch, and few shapes

@@ -146,8 +146,8 @@ def generate_batch(
     """Returns int32 [R, length]: R = B x num_samples outputs, those of an input side by side; see `prefill`.
 
     The cache doubles when it is full, and rows with EOS are dropped when they are half of all: a step reads at most
-    twice the positions and computes at most twice the rows that it must. On several devices, which would have to
-    exchange rows, all stay.
+    twice the positions and computes at most twice the rows that it must. On several devices all rows stay, because
+    dropping some would exchange rows between devices.
     """
     one_device = len(encoder_input_tokens.devices()) == 1
     capacity = min(INITIAL_CACHE_CAPACITY, length) if one_device else length

@@ -1,8 +1,8 @@
-"""Parameters for decoding: in lower precision, or with a smaller output vocabulary, where that is asked for.
+"""Parameters for decoding: in lower precision, or with a smaller output vocabulary, on request.
 
 Each step of decoding multiplies a few rows by every kernel, so on a CPU its time is that of reading the kernels. There
-they are stored transposed, as `kernel_FD`: the weights of one output are contiguous, and XLA, which otherwise lays out
-the right operand of a matmul at each call, need not.
+they are stored transposed, as `kernel_FD`: the weights of one output are contiguous, and XLA need not lay out the right
+operand of a matmul at each call, as it otherwise does.
 """
 
 import dataclasses
@@ -58,7 +58,7 @@ def decode_parameters(
 
     "bfloat16": bfloat16 matmuls with float32 accumulation. "int8": kernels quantized per output to 255 levels, hidden
     states per row to 255 levels. `output_ids`: the only token ids that can be decoded, EOS among them, with unchanged
-    logits (None: all). With the defaults, on an accelerator, all have the activations' type.
+    logits (None: all). With the defaults, on an accelerator, all parameters have the activations' dtype.
     """
     unchanged = dtype == "float32" and output_ids is None
     if unchanged and not sharding.on_one_cpu(params):

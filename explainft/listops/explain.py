@@ -1,6 +1,6 @@
 """Writes, reads and checks explanations of ListOps expressions in four styles.
 
-An explanation has one line a step: an operator after its arguments, whose answers are already substituted. The final
+An explanation has one line per step: an operator after its arguments, whose answers are already substituted. The final
 answer follows. One table of templates writes and reads the lines. `medium` is the style of Explained-ListOps-30
 (arXiv 2402.07543), byte for byte.
 """

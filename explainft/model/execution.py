@@ -23,12 +23,12 @@ class ExecutionConfig:
     """Chooses how the layers of a T5 are compiled; sharding.resolve_execution fits it to the devices.
 
     `attention_kernel`: "plain", "per_head" or "cudnn", see layers.Attention.
-    `remat_policy`, as in T5X: what the backward pass keeps of the forward pass. "none" keeps all activations,
+    `remat_policy`, as in T5X: what of the forward pass is kept for the backward pass. "none" keeps all activations,
     "minimal" the matmuls, "full" the inputs of the layers; the rest is rematerialized.
     `scan_layers`: compiles one layer and loops over it.
     `matmul_precision`, as in JAX: "bfloat16" multiplies activations and kernels in bfloat16 with float32 accumulation,
     forward and backward, and keeps both in the activations' dtype (see layers.bfloat16_matmul).
-    `max_logits`: about how many logits of a loss a device holds at once.
+    `max_logits`: the approximate number of logits of a loss that a device holds at once.
     """
 
     attention_kernel: str = "plain"

@@ -214,7 +214,7 @@ def position_bias_matrix(biases_HN: jax.Array, T: int) -> jax.Array:
 
 
 class Attention(nn.Module):
-    """Multi-head attention; keys and values are projected apart, so that a cache can keep them.
+    """Multi-head attention; keys and values are projected separately, so that a cache can keep them.
 
     A head's positions are contiguous, as the matmuls of decoding read them and its steps write them.
 

@@ -46,11 +46,11 @@ class T5(nn.Module):
         *,
         deterministic: bool = True,
     ) -> jax.Array:
-        """Returns the decoder's final hidden states [B, T, D] of teacher forcing; `logits` takes them.
+        """Returns the decoder's final hidden states [B, T, D] under teacher forcing, the input of `logits`.
 
         Tokens are int32, encoder [B, S] and decoder [B, T]. Without segment ids every row holds one example. A segment
         attends to itself alone, and padding (segment 0) to padding alone. In a row whose inputs have no padding, all
-        scores of the targets' padding are NEG_INF: its weights are equal, and no loss counts the result.
+        scores of the targets' padding are NEG_INF: its attention weights are equal, and no loss counts the result.
         """
         if encoder_segment_ids is None:
             encoder_segment_ids = (encoder_input_tokens > 0).astype(jnp.int32)

@@ -20,12 +20,12 @@ SHUTDOWN_TIMEOUT = 60  # seconds that the first process to end waits for the oth
 def connected(
     coordinator_address: str | None, process_count: int | None, process_index: int | None, *, preemptible: bool
 ) -> Iterator[None]:
-    """Connects the processes of a run for a context, in which each sees all devices.
+    """Connects the processes of a run for the duration of a context, in which each process sees all devices.
 
     `preemptible`: SIGTERM goes to JAX's preemption service, which StopSignal reads; else it ends the process. Without
-    the other three, JAX detects them: on a TPU pod, under SLURM, Open MPI or Kubernetes. Raises UserError if they are
-    inconsistent or the processes do not connect. An error inside ends this process without waiting for the others,
-    which may wait for it: they end too, within HEARTBEAT_TIMEOUT.
+    the other three arguments, JAX detects them: on a TPU pod, under SLURM, Open MPI or Kubernetes. Raises UserError if
+    they are inconsistent or the processes do not connect. An error inside ends this process without waiting for the
+    others, which may wait for it: they end too, within HEARTBEAT_TIMEOUT.
     """
     _check(coordinator_address, process_count, process_index)
     jax.config.update("jax_enable_preemption_service", preemptible)

@@ -1,9 +1,9 @@
-"""Whether a recipe fits hardware that is not here, and how fast it can be there.
+"""Reports whether a recipe fits absent hardware, and how fast it can be there.
 
 The real train step, and decoding.greedy with a cache of the full length, are compiled ahead of time for the named
-topology. On several devices decoding is that. On one, `generate` reads and computes less, with a cache that grows and
-without the rows that have ended: the plan is an upper bound. Both programs have the whole output layer, with
-OUTPUT_VOCABULARY="task" too: only the data contain which token ids that has.
+topology. On several devices decoding runs that program. On one device `generate` reads and computes less, because its
+cache grows and it drops finished rows: the plan is an upper bound. Both programs have the whole output layer, even with
+OUTPUT_VOCABULARY="task", because only the data contain its token ids.
 """
 
 import dataclasses

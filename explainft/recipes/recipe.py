@@ -89,9 +89,9 @@ class Recipe:
 def load(
     files: Sequence[str], bindings: Sequence[str], search_paths: Sequence[str] = (), command: str | None = None
 ) -> Recipe:
-    """Reads recipes and then bindings (`NAME=value`) over them, and checks every value.
+    """Reads recipes, overrides them with bindings (`NAME=value`), and checks every value.
 
-    An include of gin/t5x/ leads to the engine's wiring. Any other path is looked for in the current directory, beside
+    An include of gin/t5x/ reads the engine's wiring. Any other path is searched for in the current directory, beside
     the recipe's gin/ directory, in `search_paths`, and among the recipes of the package. Raises UserError, also for
     recipes that are not for the `command`.
     """

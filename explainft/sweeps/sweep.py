@@ -1,6 +1,6 @@
-"""A grid of runs: each trial is trained, scored, and ends as one small JSON file; what has its file is not done again.
+"""A grid of runs: each trial is trained and scored, and leaves one small JSON file. A trial with its file is skipped.
 
-A trial is two kinds of commands that anybody can give by hand, `explainft train` and `explainft eval`, and runs as its
+A trial is two kinds of commands that also run by hand, `explainft train` and `explainft eval`, and runs as its
 own processes on its own cores: one run on one core and another on the next take less time than both on two cores each.
 """
 
@@ -42,10 +42,10 @@ RECIPE = "recipe"  # is given beside the macros of an axis's value
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """The trials are all combinations of the axes' values, those of the last axis next to each other.
+    """The trials are all combinations of the axes' values; the last axis varies fastest.
 
-    `axes` gives for each value of each axis the macros that it stands for: {"seed": {"0": {"RANDOM_SEED": 0}, ...}}.
-    A later axis has the last word. One of them, or `recipe`, names the gin file: {"none": {"recipe": "..."}}.
+    `axes` maps each value of each axis to the macros that it sets: {"seed": {"0": {"RANDOM_SEED": 0}, ...}}.
+    A later axis overrides an earlier one. One of them, or `recipe`, names the gin file: {"none": {"recipe": "..."}}.
     `evaluations` are the mixtures that each trial is scored on. A text may hold axes in braces, filled in for each
     trial: "explained_tiny_{style}_eval".
     `data` are configs of the dataset that are built first. `jobs` run at once where the command does not say; None: as

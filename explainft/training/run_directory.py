@@ -25,10 +25,10 @@ from explainft.core.jsonl import read_jsonl
 
 @contextlib.contextmanager
 def locked(model_dir: Path) -> Iterator[None]:
-    """Keeps a second training process out of MODEL_DIR, which is created; others may read it.
+    """Creates MODEL_DIR and keeps a second training process out of it; other processes may read it.
 
-    The kernel releases the lock when the process ends, however it ends. It reaches as far as the file system carries
-    it: processes of one machine always, several machines on NFS 4 or Lustre, not on buckets. A directory in which
+    The kernel releases the lock when the process ends, however it ends. It reaches as far as the file system supports
+    it: always on one machine, across machines on NFS 4 or Lustre, and not on buckets. A directory in which
     nothing was written is removed again. Raises UserError where another process trains, or nothing can be written.
     """
     created = [path for path in (model_dir, *model_dir.parents) if not path.exists()]

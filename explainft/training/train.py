@@ -45,12 +45,12 @@ def train(
 
     `profile` writes a trace of a few steps to profile/ there; `config_text` is written to config.gin.
 
-    SIGTERM, SIGHUP and Ctrl-C end the step in progress, or interrupt the evaluation in progress, save, and are
-    returned; None where no signal came.
+    On SIGTERM, SIGHUP or Ctrl-C, it ends the step in progress or interrupts the evaluation in progress, saves, and
+    returns the signal. It returns None where no signal came.
 
-    Writes config.gin, metrics.jsonl, TensorBoard events, checkpoints/ and inference_eval/ there. What is evaluated and
-    saved at the same step is saved first, so that an evaluation that fails costs no steps: it is pending from then on,
-    and its score is added to the checkpoint. Raises UserError for what the user can fix.
+    Writes config.gin, metrics.jsonl, TensorBoard events, checkpoints/ and inference_eval/ there. A step that is
+    both saved and evaluated is saved first, so that a failed evaluation costs no steps. The evaluation is pending from
+    then on, and its score is added to the checkpoint. Raises UserError for what the user can fix.
     """
     directory = Path(config.model_dir)
     load = functools.partial(
