@@ -119,9 +119,10 @@ def _length_note(lengths: Sequence[int], trained: Mapping[str, int]) -> str | No
     outside = sum(not shortest <= n <= longest for n in lengths)
     if not outside:
         return None
-    whose = "its length is" if len(lengths) == 1 else f"the lengths of {outside:,} of {len(lengths):,} expressions are"
-    found = f"{min(lengths)}" if len(lengths) == 1 else f"{min(lengths)} to {max(lengths)}"
-    return f"note: {whose} outside {shortest} to {longest} tokens, those trained on (found {found}): expect errors"
+    found = (
+        f"{lengths[0]}" if len(lengths) == 1 else f"{outside:,} of {len(lengths):,} ({min(lengths)} to {max(lengths)})"
+    )
+    return f"note: input tokens: {found}; the model was trained on {shortest} to {longest}: expect errors"
 
 
 def write_inferences(
