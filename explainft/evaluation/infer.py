@@ -114,15 +114,15 @@ def infer(
 
 
 def _length_note(lengths: Sequence[int], trained: Mapping[str, int]) -> str | None:
-    """Returns what to tell of inputs whose number of tokens the run was not trained on; None where there are none."""
+    """Returns a note on inputs whose number of tokens the run was not trained on; None where all are of those."""
     shortest, longest = trained["min_inputs"], trained["inputs"]
     outside = sum(not shortest <= n <= longest for n in lengths)
     if not outside:
         return None
-    found = (
-        f"{lengths[0]}" if len(lengths) == 1 else f"{outside:,} of {len(lengths):,} ({min(lengths)} to {max(lengths)})"
-    )
-    return f"note: input tokens: {found}; the model was trained on {shortest} to {longest}: expect errors"
+    found = f"the input has {lengths[0]} tokens"
+    if len(lengths) > 1:
+        found = f"{outside:,} of {len(lengths):,} inputs, which have {min(lengths)} to {max(lengths)} tokens, differ"
+    return f"note: {found}; the model was trained on {shortest} to {longest}: expect errors"
 
 
 def write_inferences(

@@ -69,7 +69,7 @@ def test_the_control_is_checked_by_its_answer(tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "found"),
-    [([40], "its length is .* 43"), ([2], "its length is .* 5"), ([6, 2, 40], "2 of 3 .* 5 to 43")],
+    [([40], "input has 43 tokens"), ([2], "input has 5 tokens"), ([6, 2, 40], "2 of 3 .* 5 to 43")],
 )
 def test_lengths_not_trained_on_are_answered_with_a_note(capsys, arguments, found):
     expressions = [f"[MAX {'1 ' * n}]" for n in arguments]
