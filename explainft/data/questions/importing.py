@@ -1,7 +1,7 @@
 """`explainft data import`: files of questions as a TFDS-format dataset.
 
-The dataset `explained_questions/<name>` has the features of QUESTION_FEATURES; `problem.json` beside them names the
-problem. It appears when it is complete; the same rows make the same bytes.
+The dataset `explained_questions/<name>` has the features of records.FEATURES and `choices`; `problem.json` beside them
+names the problem. It appears when it is complete; the same rows make the same bytes.
 """
 
 import dataclasses
@@ -108,7 +108,7 @@ def _write(settings: Import, scratch: Path, report: Report) -> None:
             reasons = ", ".join(sorted(report.refused)) or "it has none"
             raise UserError(f"no row of {path} can be used ({reasons}); see `--format`, `--problem`")
         writers[split] = writer
-    records.write_metadata(scratch, list(writers.values()), settings.name)
+    records.write_metadata(scratch, list(writers.values()), DATASET, settings.name, VERSION)
     descriptor = {"problem": settings.problem, "rows": {split: writer.rows for split, writer in writers.items()}}
     (scratch / DESCRIPTOR).write_text(json.dumps(descriptor, indent=1) + "\n", encoding="utf-8")
 

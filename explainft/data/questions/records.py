@@ -11,7 +11,6 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from explainft.data.questions.examples import Question
 
-FRAMING = 16  # bytes that a TFRecord file spends on each record beside its own
 FEATURES = ("id", "question", "answer", "explanation", "fields")
 
 
@@ -78,16 +77,19 @@ def serialize(question: Question) -> bytes:
     return proto.SerializeToString(deterministic=True)
 
 
-def write_metadata(directory: Path, writers: list[Writer], name: str) -> None:
+def write_metadata(directory: Path, writers: list[Writer], dataset: str, name: str, version: str) -> None:
     """Write dataset_info.json and features.json."""
     text = tfds.features.Text
     features = tfds.features.FeaturesDict(
         {feature: text() for feature in FEATURES} | {"choices": tfds.features.Sequence(text())}
     )
     identity = dataset_info.DatasetIdentity(
-        name="explained_questions", version=tfds.core.Version("1.0.0"), data_dir=str(directory), module_name="",
+        name=dataset,
         config_name=name,
-    )  # fmt: skip
+        version=tfds.core.Version(version),
+        data_dir=str(directory),
+        module_name="",
+    )
     info = tfds.core.DatasetInfo(builder=identity, features=features, description=f"Questions imported as {name}.")
     info.set_file_format("tfrecord")
     info.set_splits(tfds.core.SplitDict([writer.info() for writer in writers]))
