@@ -86,12 +86,12 @@ def test_lengths_trained_on_need_no_note(capsys):
 @pytest.mark.parametrize(
     ("module", "message"),
     [
-        ("not_here", "task a_task is registered by not_here .*; run where that module can be imported"),
-        ("json", "json does not register a_task for iterative decoding"),
+        ("not_here", "task unregistered is registered by not_here .*; run where that module can be imported"),
+        ("json", "json does not register unregistered for iterative decoding"),
     ],
 )
 def test_a_missing_registration_is_named(module, message, tmp_path):
-    run = shipped(tmp_path / "run", next_input={"task": "a_task", "module": module})
+    run = shipped(tmp_path / "run", next_input={"task": "unregistered", "module": module})
     with pytest.raises(UserError, match=message):
         infer.infer(run, ["[MAX 2 9 ]"])
 

@@ -88,8 +88,8 @@ def test_a_line_that_names_no_list_is_rejected(inputs, line, following):
 
 
 def test_infer_decodes_iteratively_as_the_run_s_task_does(tmp_path):
-    register_iterative("a_task", inner_list, max_rounds=9)
-    next_input = {"task": "a_task", "module": __name__}
+    register_iterative("inner_lists", inner_list, max_rounds=9)
+    next_input = {"task": "inner_lists", "module": __name__}
     [found] = infer.infer(shipped(tmp_path / "run", next_input=next_input), [OUTER])
     assert found.explanation == "\n".join(listops.explain(listops.parse(text), "medium") for text in (OUTER, INNER))
 
