@@ -121,6 +121,7 @@ def set_up_hugging_face(args: argparse.Namespace):
     from benchmarks import baselines
     from explainft.data import token_cache
     from explainft.evaluation.evaluator import Evaluator
+    from explainft.generation.generator import Output
 
     directory = Path(args.directory, "hf")
     model, tokenizer = baselines.hugging_face(directory, args.cores), AutoTokenizer.from_pretrained(directory)
@@ -143,7 +144,7 @@ def set_up_hugging_face(args: argparse.Namespace):
 
     def repeat(batch_size: int) -> Result:
         outputs = decode(records, batch_size)
-        metrics = Evaluator(cache, args.examples).score(outputs).metrics
+        metrics = Evaluator(cache, args.examples).score([Output(text) for text in outputs]).metrics
         return {"work": args.examples, "metrics": metrics, "outputs": outputs, "batch": batch_size}
 
     trial = records[:: max(1, len(records) // TRIAL)][:TRIAL]

@@ -28,6 +28,7 @@ from explainft import listops  # noqa: E402
 from explainft.cli import main  # noqa: E402
 from explainft.core import tensorflow_setup  # noqa: E402
 from explainft.evaluation import metrics  # noqa: E402
+from explainft.evaluation.targets import postprocess_listops  # noqa: E402
 from explainft.listops.configs import CONFIGS, EVAL_SPLITS  # noqa: E402
 
 WIRING = ROOT / "explainft" / "recipes" / "wiring"
@@ -200,7 +201,7 @@ def metrics_page() -> str:
     expression = "[MAX 2 9 [MIN 4 7 ] 0 ]"
     tree = listops.parse(expression)
     example = {"expression": expression, "answer": listops.evaluate(tree)}
-    target = metrics.postprocess("", example, is_target=True, style="medium")
+    target = postprocess_listops("", example, is_target=True, style="medium")
     scores = metrics.score([target], [listops.explain(tree, "medium")])
     lines = ["# Metrics", "", f"Of `{expression}` and its gold explanation in the style `medium`:", ""]
     lines += ["| metric | value | meaning |", "|---|--:|---|"]

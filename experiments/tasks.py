@@ -13,6 +13,7 @@ from experiments import digits, pointers, steps
 from explainft.data.compact_vocabulary import COMPACT
 from explainft.data.task_registry import NextInput, register_iterative
 from explainft.evaluation import metrics
+from explainft.evaluation.targets import postprocess_listops
 from explainft.listops.configs import EVAL_SPLITS, UNSEEN
 from explainft.listops.expression import Tree, length, parse
 from tasks import preprocessors
@@ -55,7 +56,7 @@ def _register_without(part: str) -> None:
                 seqio.preprocessors.append_eos,
             ],
             output_features={key: seqio.Feature(tasks.COMPACT_VOCABULARY) for key in ("inputs", "targets")},
-            postprocess_fn=functools.partial(metrics.postprocess, style="none"),
+            postprocess_fn=functools.partial(postprocess_listops, style="none"),
             metric_fns=[metrics.score],
         )
 
@@ -64,8 +65,8 @@ for _part in LEFT_OUT:
     _register_without(_part)
 
 
-_answer = functools.partial(metrics.postprocess, style="none")
-_medium = functools.partial(metrics.postprocess, style="medium", modulus=10)
+_answer = functools.partial(postprocess_listops, style="none")
+_medium = functools.partial(postprocess_listops, style="medium", modulus=10)
 
 
 def _register_python_task(

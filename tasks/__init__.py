@@ -22,6 +22,7 @@ import seqio
 
 from explainft.data.dataset import require_config
 from explainft.evaluation import metrics
+from explainft.evaluation.targets import postprocess_listops
 from explainft.listops import STYLES
 from explainft.listops.configs import CONFIGS, EVAL_SPLITS
 from tasks import preprocessors
@@ -69,7 +70,7 @@ def _add_task(
             seqio.preprocessors.append_eos,
         ],
         output_features={key: seqio.Feature(vocabulary, add_eos=True) for key in ("inputs", "targets")},
-        postprocess_fn=functools.partial(metrics.postprocess, style=style, modulus=published.modulus),
+        postprocess_fn=functools.partial(postprocess_listops, style=style, modulus=published.modulus),
         metric_fns=[metrics.score],
     )
 

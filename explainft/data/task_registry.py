@@ -17,8 +17,9 @@ from explainft.core.errors import UserError
 NextInput = Callable[[str, str], str | None]
 
 FUNCTIONS = {  # name on disk: where the function is now
-    "listops/postprocess": "explainft.evaluation.metrics:postprocess",
-    "listops/score": "explainft.evaluation.metrics:score",
+    "listops/postprocess": "explainft.evaluation.targets:postprocess_listops",
+    "questions/postprocess": "explainft.evaluation.targets:postprocess_question",
+    "problems/score": "explainft.evaluation.metrics:score",
 }
 _NAMES = {path: name for name, path in FUNCTIONS.items()}
 

@@ -64,8 +64,7 @@ def evaluate_tasks(
         prediction_files.check_scores_file(output_dir, evaluator.task, step, evaluator.n, overwrite)
     metrics = {}
     for evaluator in evaluators:
-        predictions = evaluator.generate(generator_for(evaluator), between_batches)
-        scores = evaluator.score(predictions)
+        scores = evaluator.score(evaluator.generate(generator_for(evaluator), between_batches))
         prediction_files.write_scores(output_dir, evaluator.task, step, evaluator.records, scores)
         metrics[evaluator.task] = scores.metrics
     return metrics

@@ -9,15 +9,16 @@ from tqdm import tqdm
 
 from explainft.core.errors import UserError, nearest
 from explainft.data.token_cache import Record, TokenCache
-from explainft.generation.generator import Generator
+from explainft.generation.generator import Generator, Output
 
 
 class Scores(NamedTuple):
-    """Metrics, and the postprocessed targets and predictions that they compare."""
+    """Metrics, the postprocessed targets and predictions that they compare, and which outputs were cut."""
 
     metrics: dict[str, float]
     targets: list[Any]
     predictions: list[Any]
+    cut: list[bool]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,15 +53,17 @@ class Evaluator:
         """The number of tokens of the longest gold target: what outputs may have."""
         return int(self.cache.targets.lengths[: self.n].max())
 
-    def generate(self, generator: Generator, between_batches: Callable[[], None] = lambda: None) -> list[str]:
+    def generate(self, generator: Generator, between_batches: Callable[[], None] = lambda: None) -> list[Output]:
         """Returns a prediction for each example, with a progress bar."""
         with tqdm(total=self.n, desc=f"decoding {self.task}", unit=" examples", disable=None, leave=False) as bar:
             between_batches()
             return generator.generate(self.inputs, self.max_length, bar.update, between_batches)
 
-    def score(self, predictions: Sequence[str]) -> Scores:
-        """Scores one prediction for each example."""
-        return _score(self.cache, self.records, predictions)
+    def score(self, outputs: Sequence[Output]) -> Scores:
+        """Scores one prediction for each example. The metric `cut` is the fraction of those cut at the length limit."""
+        scores = _score(self.cache, self.records, [output.text for output in outputs])
+        cut = [output.cut for output in outputs]
+        return scores._replace(metrics={**scores.metrics, "cut": sum(cut) / len(cut)}, cut=cut)
 
     def check_metric(self, metric: str) -> None:
         """Raises UserError where the task lacks the metric, before hours of training depend on it."""
@@ -80,4 +83,4 @@ def _score(cache: TokenCache, records: Sequence[Record], texts: Sequence[str]) -
     metrics: dict[str, float] = {}
     for metric in cache.metrics():
         metrics.update(metric(targets, predictions))
-    return Scores(metrics, targets, predictions)
+    return Scores(metrics, targets, predictions, [False] * len(predictions))

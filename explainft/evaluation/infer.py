@@ -106,10 +106,10 @@ def infer(
     length = max(length, meta["lengths"]["targets"])
     with tqdm(total=len(inputs), desc="decoding", unit=" examples", disable=None, leave=False) as bar:
         loaded = load_model(weights, DecodeConfig(decode_dtype), min(batch_size, len(inputs)))
-        explanations = loaded.run_generator().generate(inputs, length, bar.update)
+        outputs = loaded.run_generator().generate(inputs, length, bar.update)
     return [
-        Prediction(text, explanation, listops.check(explanation, tree, style, modulus), modulus)
-        for text, explanation, tree in zip(texts, explanations, trees, strict=True)
+        Prediction(text, output.text, listops.check(output.text, tree, style, modulus), modulus)
+        for text, output, tree in zip(texts, outputs, trees, strict=True)
     ]
 
 
@@ -151,7 +151,7 @@ def write_inferences(
     loaded = load_model(weights, decode_config, batch_size, model, sharding.make_mesh(model_parallelism))
     for cache in caches:
         evaluator = Evaluator(cache)
-        predictions = evaluator.generate(loaded.task_generator(cache))
+        predictions = [output.text for output in evaluator.generate(loaded.task_generator(cache))]
         prediction_files.write_predictions(Path(output_dir), cache.task, evaluator.records, predictions)
 
 

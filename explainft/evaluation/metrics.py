@@ -2,14 +2,12 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from explainft import listops
+from explainft.evaluation.targets import read_target
 
 METRICS_SUFFIX = "-metrics.jsonl"  # of the file of a task's scores, as seqio.JSONLogger names it
-# Styles whose steps can be checked: "none" has no steps, and those of "shuffled" have no order.
-CHECKED_STYLES = ("short", "medium", "long")
 
 
 def wilson(successes: float, n: int, z: float = 1.96) -> tuple[float, float]:
@@ -23,60 +21,39 @@ def wilson(successes: float, n: int, z: float = 1.96) -> tuple[float, float]:
     return max(0.0, centre - margin), min(1.0, centre + margin)
 
 
-def postprocess(
-    text: str | bytes,
-    example: Mapping[str, Any] | None = None,
-    is_target: bool = False,
-    *,
-    style: str,
-    modulus: int = 10,
-) -> Any:
-    """Postprocesses as SeqIO asks. A prediction stays text; a target becomes what `score` needs of its example.
-
-    The example has the fields `expression` and `answer`, as numpy values, bytes or JSON. The gold text is not used:
-    `score` derives every step from the expression.
-    """
-    if not is_target:
-        return _text(text)
-    if example is None:
-        raise ValueError("a target needs its example: the fields expression and answer")
-    return {
-        "expression": _text(example["expression"]),
-        "answer": int(example["answer"]),
-        "style": style,
-        "modulus": modulus,
-    }
-
-
 def score(targets: Sequence[Mapping[str, Any]], predictions: Sequence[str]) -> dict[str, float]:
-    """Scores the results of `postprocess`; a SeqIO metric_fn.
+    """Scores predictions by the problem of each target, which a postprocessor of `targets` made; a SeqIO metric_fn.
 
     exact_match is the fraction of correct final answers, with its Wilson 95% interval; parseable the fraction with any
-    final answer. For the styles that can be checked, valid is the fraction of explanations correct in every step and in
-    the answer, and step_accuracy the fraction of correct steps among all steps of all examples.
-    exact_match/<group> and n/<group> split the examples three ways: by the root's operator (the last operation before
-    the answer), by depth, and by length, in buckets of 5 and from 60 on of 10.
+    final answer. Where explanations can be checked, valid is the fraction of them that are correct in every step and in
+    the answer, step_accuracy the fraction of correct steps among all steps of all examples, and steps_unreadable, if
+    there are any, the fraction of steps that cannot be checked. Where answers are choices, chance is the accuracy of
+    a random one. exact_match/<group> and n/<group> are those of the problem's groups, such as operator/MAX.
     """
-    counts: dict[str, int] = defaultdict(int)
+    counts: dict[str, float] = defaultdict(float)
     group_n: dict[str, int] = defaultdict(int)
     group_correct: dict[str, int] = defaultdict(int)
-    for target, prediction in zip(targets, predictions, strict=True):
-        tree = listops.parse(target["expression"])
-        if target["style"] in CHECKED_STYLES:
-            check = listops.check(prediction, tree, target["style"], target["modulus"])
-            answer = check.final_answer
-            counts["valid"] += check.valid
+    for gold, prediction in zip(targets, predictions, strict=True):
+        target = read_target(gold)
+        if target is None:
+            raise ValueError(f"{gold!r} must be what a postprocessor of explainft.evaluation.targets returns")
+        answer = target.read_answer(prediction)
+        correct = target.is_correct(answer)
+        check = target.check(prediction)
+        if check is not None:
+            counts["valid"] += check.valid and correct
             counts["checked"] += 1
-            counts["steps"] += check.steps_total
-            counts["steps_correct"] += check.steps_correct
-        else:
-            answer = listops.final_answer(prediction)
-        correct = answer == target["answer"]
+            counts["steps"] += check.correct + check.incorrect + check.unreadable
+            counts["steps_correct"] += check.correct
+            counts["steps_unreadable"] += check.unreadable
+        chance = target.problem.chance(target.example)
+        if chance is not None:
+            counts["chance"] += chance
         counts["correct"] += correct
         counts["parseable"] += answer is not None
-        for group in _groups(tree):
-            group_n[group] += 1
-            group_correct[group] += correct
+        for name, group in target.problem.groups(target.example).items():
+            group_n[f"{name}/{group}"] += 1
+            group_correct[f"{name}/{group}"] += correct
 
     n = len(targets)
     low, high = wilson(counts["correct"], n)
@@ -88,26 +65,17 @@ def score(targets: Sequence[Mapping[str, Any]], predictions: Sequence[str]) -> d
         "parseable": _fraction(counts["parseable"], n),
     }
     if counts["checked"]:
-        metrics["valid"] = _fraction(counts["valid"], counts["checked"])
+        metrics["valid"] = _fraction(counts["valid"], n)
         metrics["step_accuracy"] = _fraction(counts["steps_correct"], counts["steps"])
+    if counts["steps_unreadable"]:
+        metrics["steps_unreadable"] = _fraction(counts["steps_unreadable"], counts["steps"])
+    if counts["chance"]:
+        metrics["chance"] = _fraction(counts["chance"], n)
     for group in sorted(group_n):
         metrics[f"exact_match/{group}"] = _fraction(group_correct[group], group_n[group])
         metrics[f"n/{group}"] = group_n[group]
     return metrics
 
 
-def _groups(tree: listops.Tree) -> Iterator[str]:
-    yield f"operator/{listops.operators(tree)[-1]}"
-    yield f"depth/{listops.depth(tree)}"
-    length = listops.length(tree)
-    width = 5 if length < 60 else 10
-    start = length - length % width
-    yield f"length/{start}-{start + width - 1}"
-
-
-def _fraction(part: int, whole: int) -> float:
+def _fraction(part: float, whole: float) -> float:
     return part / whole if whole else 0.0
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

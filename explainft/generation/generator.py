@@ -3,7 +3,7 @@
 import dataclasses
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,13 @@ from explainft.generation.decoding import Tokens
 from explainft.model.t5 import T5
 
 RESAMPLES, TEMPERATURE = 64, 1.5  # in the place of a rejected output
+
+
+class Output(NamedTuple):
+    """A prediction's text, and whether it was cut at the length limit, before EOS."""
+
+    text: str
+    cut: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +42,10 @@ class Generator:
         length: int,
         progress: Callable[[int], object] = lambda complete: None,
         between_batches: Callable[[], None] = lambda: None,
-    ) -> list[str]:
+    ) -> list[Output]:
         """Returns the predictions for inputs that end with EOS, in order; an output has at most `length` tokens.
+
+        A prediction of several rounds was cut where one of its outputs was.
 
         `progress` is called with the number of predictions that have become complete.
         """
@@ -56,18 +65,18 @@ class Generator:
         length: int,
         progress: Callable[[int], object],
         between_batches: Callable[[], None],
-    ) -> list[str]:
-        lines: list[list[str]] = [[] for _ in inputs]
+    ) -> list[Output]:
+        lines: list[list[Output]] = [[] for _ in inputs]
         pending = dict(enumerate(inputs))
         for round_number in range(1, iterative.max_rounds + 1):
             texts = {i: self.vocabulary.decode([int(token) for token in ids[:-1]]) for i, ids in pending.items()}
             decoded = self._decode(list(pending.values()), length, lambda _: between_batches())
             outputs = dict(zip(pending, decoded, strict=True))
-            following = {i: iterative.next_input(texts[i], outputs[i]) for i in pending}
+            following = {i: iterative.next_input(texts[i], outputs[i].text) for i in pending}
             rejected = [i for i in pending if following[i] == texts[i]]
             samples = self._resample([pending[i] for i in rejected], length, lambda _: between_batches())
             for i, candidates in zip(rejected, samples, strict=True):
-                pairs = ((output, iterative.next_input(texts[i], output)) for output in candidates)
+                pairs = ((output, iterative.next_input(texts[i], output.text)) for output in candidates)
                 outputs[i], following[i] = next((pair for pair in pairs if pair[1] != texts[i]), (outputs[i], None))
             for i, output in outputs.items():
                 lines[i].append(output)
@@ -78,13 +87,18 @@ class Generator:
             pending = still
             if not pending:
                 break
-        return ["\n".join(outputs) for outputs in lines]
+        return [Output("\n".join(o.text for o in outputs), any(o.cut for o in outputs)) for outputs in lines]
 
-    def _decode(self, inputs: Sequence[Tokens], length: int, after_batch: Callable[[int], object]) -> list[str]:
+    def _decode(self, inputs: Sequence[Tokens], length: int, after_batch: Callable[[int], object]) -> list[Output]:
         decoded = decoding.generate(self.model, self.params, inputs, length, self.batch_size, after_batch)
-        return [self.vocabulary.decode(ids) for ids in decoded]
+        return [self._output(ids, length) for ids in decoded]
 
-    def _resample(self, inputs: Sequence[Tokens], length: int, after_batch: Callable[[int], object]) -> list[list[str]]:
+    def _output(self, ids: list[int], length: int) -> Output:
+        return Output(self.vocabulary.decode(ids), cut=len(ids) == length)
+
+    def _resample(
+        self, inputs: Sequence[Tokens], length: int, after_batch: Callable[[int], object]
+    ) -> list[list[Output]]:
         """Returns RESAMPLES outputs of each input, for the same input always the same."""
         # Of the input itself: its place among the rejected depends on the others.
         example_ids = [zlib.crc32(np.asarray(ids, "<i4").tobytes()) % (2**31 // RESAMPLES) for ids in inputs]
@@ -99,4 +113,4 @@ class Generator:
             progress=after_batch,
             example_ids=example_ids,
         )
-        return [[self.vocabulary.decode(ids) for ids in outputs] for outputs in sampled]
+        return [[self._output(ids, length) for ids in outputs] for outputs in sampled]

@@ -43,6 +43,10 @@ class Choice:
     def groups(self, example: Example) -> dict[str, str]:
         return {"choices": str(len(set(map(normalize, choices_of(example)))))}
 
+    def chance(self, example: Example) -> float | None:
+        """Return 1 / the number of different choices."""
+        return 1 / len(set(map(normalize, choices_of(example))))
+
 
 def choices_of(example: Example) -> Sequence[str]:
     """Return the choices' texts; yes and no where the example has none."""

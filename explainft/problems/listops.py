@@ -25,14 +25,28 @@ class ListOps:
         if style not in _CHECKED_STYLES or tree is None:
             return None
         found = listops.check(explanation, tree, style, int(example.get("modulus", 10)))
-        wrong = found.steps_total - found.steps_correct
+        wrong = found.steps_total - found.steps_correct  # missing ones count, surplus ones do not
         return StepCheck(found.steps_correct, wrong, 0, found.first_wrong_step)
 
     def groups(self, example: Example) -> dict[str, str]:
+        """Return the root's operator (the last operation before the answer), the depth and a bucket of lengths.
+
+        Buckets hold 5 lengths, from 60 on 10.
+        """
         tree = _tree(example)
         if not isinstance(tree, listops.Node):
             return {}
-        return {"operator": tree.operator, "depth": str(listops.depth(tree)), "length": str(listops.length(tree))}
+        length = listops.length(tree)
+        width = 5 if length < 60 else 10
+        start = length - length % width
+        return {
+            "operator": tree.operator,
+            "depth": str(listops.depth(tree)),
+            "length": f"{start}-{start + width - 1}",
+        }
+
+    def chance(self, example: Example) -> float | None:
+        return None
 
 
 def _tree(example: Example) -> listops.Tree | None:

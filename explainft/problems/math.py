@@ -49,6 +49,9 @@ class Math:
     def groups(self, example: Example) -> dict[str, str]:
         return {name: str(example[name]) for name in ("subject", "level") if name in example}
 
+    def chance(self, example: Example) -> float | None:
+        return None
+
 
 def equal(answer: str, other: str) -> bool:
     """Return whether two answers have the same value: numbers exactly, lists item by item, else as LaTeX."""

@@ -9,7 +9,10 @@ Example = Mapping[str, Any]  # a row: id, question, choices (where it has some),
 
 @dataclasses.dataclass(frozen=True)
 class StepCheck:
-    """The steps of an explanation, counted. `first_wrong_step` is zero-based; None where no step is incorrect."""
+    """The steps of an explanation, counted.
+
+    `first_wrong_step` is zero-based, the first incorrect, missing or surplus step; None where there is none.
+    """
 
     correct: int = 0
     incorrect: int = 0
@@ -18,8 +21,8 @@ class StepCheck:
 
     @property
     def valid(self) -> bool:
-        """Whether there are steps and all of them are correct."""
-        return self.correct > 0 and not self.incorrect and not self.unreadable
+        """Whether there are steps, all of them are correct, and none is missing or surplus."""
+        return self.correct > 0 and not self.incorrect and not self.unreadable and self.first_wrong_step is None
 
 
 class Problem(Protocol):
@@ -41,6 +44,10 @@ class Problem(Protocol):
 
     def groups(self, example: Example) -> dict[str, str]:
         """Return the groups that the example's metrics are broken down by."""
+        ...
+
+    def chance(self, example: Example) -> float | None:
+        """Return the accuracy of a random choice, or None where there is nothing to choose from."""
         ...
 
 

@@ -46,3 +46,6 @@ class Text:
 
     def groups(self, example: Example) -> dict[str, str]:
         return {}
+
+    def chance(self, example: Example) -> float | None:
+        return None

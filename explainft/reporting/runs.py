@@ -14,10 +14,12 @@ import numpy as np
 from explainft import listops
 from explainft.core.errors import UserError
 from explainft.core.jsonl import read_jsonl
-from explainft.evaluation.metrics import CHECKED_STYLES, METRICS_SUFFIX, wilson
+from explainft.evaluation.metrics import METRICS_SUFFIX, wilson
 from explainft.evaluation.task_names import config_and_style, parse_evaluation
 
 Metrics = dict[str, float]
+
+CHECKED_STYLES = ("short", "medium", "long")
 
 SPLITS = ("validation", "test", "longer", "larger numbers")  # in the order of the data's own; others follow
 # What a sweep writes beside the directory of each trial's run.
@@ -209,7 +211,7 @@ class Predictions:
     label: str  # with `split`, what row_and_split says of the task
     split: str
     step: int
-    targets: list[dict[str, Any]]  # what metrics.postprocess makes: expression, answer, style, modulus
+    targets: list[dict[str, Any]]  # what postprocess_listops makes: expression, answer, style, modulus
     texts: list[str]
 
     @functools.cached_property

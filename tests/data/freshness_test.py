@@ -46,7 +46,7 @@ def test_a_cache_of_another_format_or_with_moved_functions_is_rebuilt(data_dir, 
 def test_functions_of_this_package_are_kept_by_registered_names(data_dir):
     meta = token_cache.load(EVAL_TASK, "validation", data_dir=data_dir).meta
     assert meta["postprocess"]["name"] == "listops/postprocess"
-    assert [metric["name"] for metric in meta["metrics"]] == ["listops/score"]
+    assert [metric["name"] for metric in meta["metrics"]] == ["problems/score"]
     assert all(task_registry.import_function({"name": name, "kwargs": {}}) for name in task_registry.FUNCTIONS)
 
 

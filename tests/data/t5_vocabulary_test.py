@@ -26,6 +26,7 @@ from explainft import listops
 from explainft.core.errors import UserError
 from explainft.data.vocabulary import Vocabulary
 from explainft.evaluation import loading, metrics
+from explainft.evaluation.targets import postprocess_listops
 from explainft.model.config import T5Config
 from tasks import vocabularies
 from tasks.vocabularies import T5Vocabulary
@@ -125,7 +126,7 @@ def test_metrics_of_decoded_explanations(t5_like, trees):
     vocabulary = Vocabulary(t5_like)
     for style in STYLES:
         examples = [{"expression": listops.format(tree), "answer": listops.evaluate(tree)} for tree in trees]
-        targets = [metrics.postprocess("", example, is_target=True, style=style) for example in examples]
+        targets = [postprocess_listops("", example, is_target=True, style=style) for example in examples]
         decoded = [vocabulary.decode(vocabulary.encode(listops.explain(tree, style))) for tree in trees]
         scores = metrics.score(targets, decoded)
         assert {scores.get("exact_match"), scores.get("valid", 1.0), scores.get("step_accuracy", 1.0)} == {1.0}

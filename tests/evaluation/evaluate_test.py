@@ -63,8 +63,8 @@ def scores(run, task):
 def test_a_run_on_a_user_s_task_is_evaluated_on_its_own_tasks(tmp_path, module, capsys, task, evaluated):
     run = shipped(tmp_path / "run", task=task, module=module, evaluation="other_eval")
     evaluate(run)
-    assert scores(run, evaluated) == [{"step": 4000, "count": 3.0}]
-    assert capsys.readouterr().out == f"{evaluated} step 4000: count 3\n"
+    assert scores(run, evaluated) == [{"step": 4000, "count": 3.0, "cut": 1.0}]
+    assert capsys.readouterr().out == f"{evaluated} step 4000: count 3  cut 1\n"
 
 
 def test_an_unknown_task_is_answered_in_one_short_line(tmp_path, module):
@@ -80,6 +80,6 @@ def test_fewer_examples_replace_scores_with_overwrite_only(tmp_path, module):
     evaluate(run)
     with pytest.raises(UserError, match="scores of own_eval at step 4,000 on 3 examples"):
         evaluate(run, num_examples=1)
-    assert scores(run, "own_eval") == [{"step": 4000, "count": 3.0}]
+    assert scores(run, "own_eval") == [{"step": 4000, "count": 3.0, "cut": 1.0}]
     evaluate(run, num_examples=1, overwrite=True)
-    assert scores(run, "own_eval") == [{"step": 4000, "count": 1.0}]
+    assert scores(run, "own_eval") == [{"step": 4000, "count": 1.0, "cut": 1.0}]

@@ -6,12 +6,13 @@ import pytest
 
 from explainft import listops
 from explainft.evaluation import metrics
+from explainft.evaluation.targets import postprocess_listops
 
 
 def target(expression: str, style: str = "medium", **options) -> dict:
     tree = listops.parse(expression)
     example = {"expression": expression.encode(), "answer": listops.evaluate(tree)}
-    return metrics.postprocess(listops.explain(tree, style), example=example, is_target=True, style=style, **options)
+    return postprocess_listops(listops.explain(tree, style), example=example, is_target=True, style=style, **options)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +124,7 @@ def test_a_missing_prediction_is_an_error():
 
 
 def test_target_is_the_same_from_records_and_from_json():
-    postprocess = functools.partial(metrics.postprocess, style="long", modulus=10)
+    postprocess = functools.partial(postprocess_listops, style="long", modulus=10)
     example = {"expression": "[MAX 2 9 ]", "answer": 9}
     plain = postprocess("unused", example=example, is_target=True)
     assert plain == postprocess(b"unused", example={"expression": b"[MAX 2 9 ]", "answer": 9}, is_target=True)

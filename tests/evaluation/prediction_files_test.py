@@ -21,7 +21,7 @@ def test_files_equal_seqio_s(tmp_path, tiny_data_dir):
     records, postprocess, [metric] = cache.records, cache.postprocess(), cache.metrics()
     targets = [postprocess(r["targets_pretokenized"], example=r, is_target=True) for r in records]
     predictions = [r["targets_pretokenized"] if i % 3 else "Final answer: 77" for i, r in enumerate(records)]
-    scores = Scores(metric(targets, predictions), targets, predictions)
+    scores = Scores(metric(targets, predictions), targets, predictions, [False] * len(targets))
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     theirs.mkdir()
     prediction_files.write_scores(ours, name, 12, records, scores)
@@ -44,7 +44,7 @@ def test_files_equal_seqio_s(tmp_path, tiny_data_dir):
 
 
 def write_metrics(directory, step):
-    prediction_files.write_scores(directory, "a_task", step, [], Scores({"exact_match": 0.5}, [], []))
+    prediction_files.write_scores(directory, "a_task", step, [], Scores({"exact_match": 0.5}, [], [], []))
     return [json.loads(line)["step"] for line in (directory / "a_task-metrics.jsonl").read_text().splitlines()]
 
 
@@ -76,7 +76,9 @@ def test_a_cut_off_last_line_is_skipped_and_other_corruption_refused(tmp_path):
 
 def write_step(directory, n, step=7):
     rows = [{"inputs_pretokenized": "a"}] * n
-    prediction_files.write_scores(directory, "a_task", step, rows, Scores({"exact_match": 0.5}, [None] * n, ["a"] * n))
+    prediction_files.write_scores(
+        directory, "a_task", step, rows, Scores({"exact_match": 0.5}, [None] * n, ["a"] * n, [False] * n)
+    )
 
 
 def test_scores_on_more_examples_are_replaced_with_overwrite_only(tmp_path):

@@ -11,6 +11,7 @@ from explainft.data import token_cache
 from explainft.data.task_registry import register_iterative
 from explainft.evaluation import infer
 from explainft.evaluation.evaluator import Evaluator
+from explainft.generation.generator import Output
 from explainft.listops.configs import CONFIGS
 from tests.helpers.run_directories import shipped
 
@@ -102,7 +103,7 @@ def test_tasks_and_their_caches(registries, tiny_data_dir):
     trees = [listops.parse(record["expression"]) for record in scored.records]
     texts = [listops.explain(tree, "medium") for tree in trees]
     assert [record["targets_pretokenized"] for record in scored.records] == texts
-    metrics = Evaluator(scored).score(texts).metrics
+    metrics = Evaluator(scored).score([Output(text) for text in texts]).metrics
     assert metrics["valid"] == metrics["exact_match"] == 1.0
     iterative = scored.iterative()
     assert (

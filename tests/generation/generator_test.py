@@ -54,7 +54,8 @@ def test_each_next_input_is_decoded_until_there_is_none(untrained):
     assert len(set(outputs)) == 3 and sum(complete) == 3
     complete.clear()
     predictions = iterative(generator, inner_list).generate(token_ids(TEXTS), LENGTH, complete.append)
-    assert predictions == [f"{outputs[0]}\n{outputs[2]}", outputs[1], outputs[2]]
+    texts = [output.text for output in outputs]
+    assert [prediction.text for prediction in predictions] == [f"{texts[0]}\n{texts[2]}", texts[1], texts[2]]
     assert complete == [2, 1]
 
 
@@ -65,7 +66,7 @@ def test_rounds_are_bounded(untrained, max_rounds):
     generator = iterative(untrained, lambda inputs, output: cycle[inputs], max_rounds)
     [inner, other] = untrained.generate(token_ids([INNER, OTHER]), LENGTH)
     [prediction] = generator.generate(token_ids([INNER]), LENGTH, complete.append)
-    assert prediction == "\n".join([inner, other, inner][:max_rounds])
+    assert prediction.text == "\n".join([inner.text, other.text, inner.text][:max_rounds])
     assert sum(complete) == 1
 
 
@@ -83,7 +84,7 @@ def test_the_first_accepted_sample_replaces_a_rejected_output(untrained):
     generator = iterative(untrained, starts_early)
     predictions = generator.generate(inputs, LENGTH)
     assert predictions == generator.generate(inputs, LENGTH)
-    accepted = [[starts_early("", text) is None for text in texts] for texts in (greedy, predictions)]
+    accepted = [[starts_early("", output.text) is None for output in outputs] for outputs in (greedy, predictions)]
     assert sum(accepted[0]) < sum(accepted[1])
     assert all(a == b for a, b, keep in zip(greedy, predictions, accepted[0], strict=True) if keep)
 
@@ -94,14 +95,14 @@ def test_a_rejected_output_without_an_accepted_sample_stands(untrained):
 
 
 def test_samples_in_place_of_rejected_outputs_depend_on_the_input_alone(untrained):
-    greedy = untrained.generate(token_ids(TEXTS), LENGTH)
+    greedy = {output.text for output in untrained.generate(token_ids(TEXTS), LENGTH)}
 
     def another(inputs: str, output: str) -> str | None:
         return inputs if output in greedy else None
 
     generator = iterative(untrained, another)
     together = generator.generate(token_ids(TEXTS), LENGTH)
-    assert not set(together) & set(greedy)
+    assert not {output.text for output in together} & greedy
     assert [generator.generate([ids], LENGTH)[0] for ids in token_ids(TEXTS)] == together
 
 
@@ -117,4 +118,14 @@ def test_a_stop_is_possible_after_each_batch(untrained, monkeypatch):
 
 def test_one_pass_equals_decoding(untrained):
     outputs = decoding.generate(untrained.model, untrained.params, token_ids(TEXTS), LENGTH, 4)
-    assert untrained.generate(token_ids(TEXTS), LENGTH) == [untrained.vocabulary.decode(ids) for ids in outputs]
+    texts = [output.text for output in untrained.generate(token_ids(TEXTS), LENGTH)]
+    assert texts == [untrained.vocabulary.decode(ids) for ids in outputs]
+
+
+def test_an_output_without_eos_was_cut(untrained):
+    ends = [len(ids) for ids in decoding.generate(untrained.model, untrained.params, token_ids(TEXTS), 200, 4)]
+    for length in (min(ends), min(ends) + 1):  # EOS takes a place too
+        outputs = untrained.generate(token_ids(TEXTS), length)
+        assert [output.cut for output in outputs] == [end >= length for end in ends]
+        [prediction] = iterative(untrained, inner_list).generate(token_ids([OUTER]), length)
+        assert prediction.cut == (outputs[0].cut or outputs[2].cut)

@@ -252,7 +252,7 @@ def test_listops_reads_and_checks():
     assert ListOps().check(gold, example).valid
     wrong = ListOps().check(gold.replace("is 4", "is 7"), example)
     assert (wrong.correct, wrong.incorrect, wrong.first_wrong_step) == (1, 1, 0)
-    assert ListOps().groups(example) == {"operator": "MAX", "depth": "2", "length": "9"}
+    assert ListOps().groups(example) == {"operator": "MAX", "depth": "2", "length": "5-9"}
     assert ListOps().check(gold, {"question": "[MAX 1", "answer": 1}) is None
 
 

@@ -1,0 +1,101 @@
+"""What a task's postprocessor keeps of an example, and how metrics and reports read it: as JSON in prediction files."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from explainft.data.questions import forms
+from explainft.problems.problem import Example, Problem, StepCheck
+from explainft.problems.registry import PROBLEMS, get_problem
+
+QUESTION_FIELDS = ("id", "question", "choices", "answer", "explanation")
+
+
+def postprocess_listops(
+    text: str | bytes,
+    example: Mapping[str, Any] | None = None,
+    is_target: bool = False,
+    *,
+    style: str,
+    modulus: int = 10,
+) -> Any:
+    """Postprocesses as SeqIO asks. A prediction stays text; a target becomes what metrics need of its example.
+
+    The example has the fields `expression` and `answer`, as numpy values, bytes or JSON. The gold text is not used:
+    every step is derived from the expression.
+    """
+    if not is_target:
+        return _text(text)
+    if example is None:
+        raise ValueError("a target needs its example: the fields expression and answer")
+    return {
+        "expression": _text(example["expression"]),
+        "answer": int(example["answer"]),
+        "style": style,
+        "modulus": modulus,
+    }
+
+
+def postprocess_question(
+    text: str | bytes, example: Mapping[str, Any] | None = None, is_target: bool = False, *, problem: str, form: str
+) -> Any:
+    """Postprocesses as SeqIO asks: a prediction stays text, a target becomes its question with all of its fields.
+
+    `problem` names one of explainft.problems, `form` how the targets of the task are made (questions.forms). The
+    example has QUESTION_FIELDS and `fields`, a JSON object of the others.
+    """
+    if not is_target:
+        return _text(text)
+    if example is None:
+        raise ValueError("a target needs its example: the fields of an imported question")
+    choices = [_text(choice) for choice in example["choices"]]
+    own = {name: _text(example[name]) for name in QUESTION_FIELDS if name != "choices"}
+    fields = json.loads(_text(example["fields"]))
+    return {"problem": problem, "form": form, "example": {**fields, **own, **({"choices": choices} if choices else {})}}
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A gold example with its problem. `form` is None where outputs are read whole, as those of ListOps are."""
+
+    problem: Problem
+    example: Example
+    form: str | None = None
+
+    def read_answer(self, output: str) -> str | None:
+        """Return the final answer of an output, or None where there is none."""
+        return self.problem.read_answer(
+            output if self.form is None else forms.answer_part(output, self.form), self.example
+        )
+
+    def is_correct(self, answer: str | None) -> bool:
+        """Return whether an answer equals the gold one."""
+        return answer is not None and self.problem.equal(answer, str(self.example["answer"]), self.example)
+
+    def explanation(self, output: str) -> str:
+        """Return the part of an output that explains."""
+        return output if self.form is None else forms.explanation_part(output, self.form)
+
+    def check(self, output: str) -> StepCheck | None:
+        """Check the steps of an output; None where there are none to check."""
+        return self.problem.check(self.explanation(output), self.example)
+
+
+def read_target(target: Any) -> Target | None:
+    """Return what a postprocessor of this module kept; None for anything else, as tasks of the user's own keep it."""
+    if not isinstance(target, Mapping):
+        return None
+    if isinstance(target.get("example"), Mapping) and target.get("problem") in PROBLEMS:
+        if target.get("form") not in forms.FORMS or not {"question", "answer"} <= set(target["example"]):
+            return None
+        return Target(get_problem(target["problem"]), target["example"], target["form"])
+    kinds = {"expression": str, "answer": int, "style": str, "modulus": int}
+    if all(isinstance(target.get(name), kind) for name, kind in kinds.items()):
+        example = {"question": target["expression"], **{name: target[name] for name in ("answer", "style", "modulus")}}
+        return Target(get_problem("listops"), example)
+    return None
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
