@@ -9,13 +9,17 @@ from explainft.problems.text import last_statement
 
 _NUMBER = re.compile(r"[-+−]?\$?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:\s*/\s*\d+)?%?(?![⁰¹²³⁴-⁹])")
 MAX_LIST = 500  # characters of a tuple, an interval or a set that is compared item by item
+MAX_EXPRESSION = 300  # characters of an answer without a box
+_COMMAND = re.compile(r"\\(?:text|textbf|mbox|mathrm)\{[^{}]*\}|\\[A-Za-z]+(?:\{[a-z]*\})?")  # \begin{pmatrix} too
+_LETTERS = re.compile(r"[^\W\d_]+")
 
 
 class Math:
     """A question whose answer is a number or an expression.
 
-    The answer of an output is its last boxed one, else what follows the last `####`, else the last "the answer is",
-    else the last number. Numbers are equal by exact value; a percent sign and units are not compared (50% equals 50).
+    The answer of an output is its last boxed one, else what follows the last `####`, else the last "the answer is"; of
+    that, or of an output with none of them, all where it is an expression without words, else a number: the first of a
+    statement, the last of an output. Numbers are equal by exact value; a percent sign and units are not compared (50% equals 50).
     Other LaTeX is compared as normalized text, and with the extra `math` by Math-Verify.
     """
 
@@ -32,10 +36,10 @@ class Math:
             first = re.match(r"\$([^$]+)\$", stated)
             if first:
                 return first[1]
-            found = _NUMBER.search(stated)
+            found = None if _is_expression(stated) else _NUMBER.search(stated)
             return found[0] if found else stated.rstrip(" .")
-        if _value(output, latex.normalize(output)) is not None:
-            return output.strip()
+        if _is_expression(output) or _value(output, latex.normalize(output)) is not None:
+            return output.strip().rstrip(" .")
         found = _NUMBER.findall(output)
         return found[-1] if found else None
 
@@ -73,6 +77,19 @@ def equal(answer: str, other: str) -> bool:
             items_1, items_2 = sorted(items_1), sorted(items_2)
         return all(equal(a, b) for a, b in zip(items_1, items_2, strict=True))
     return symbolic.equal(answer, other)
+
+
+def _is_expression(text: str) -> bool:
+    """Return whether a text is one line of mathematics: no words, and an equation only where it has variables."""
+    text = text.strip()
+    if len(text) > MAX_EXPRESSION or "\n" in text:
+        return False
+    without_commands = _COMMAND.sub(" ", text)
+    longest = max(map(len, _LETTERS.findall(without_commands)), default=0)
+    if longest > 2 or ("=" in text and longest != 1):
+        return False
+    has_operator = longest == 1 and any(character in text for character in "+-*/^=")
+    return has_operator or without_commands != text or any(character.isdigit() for character in text)
 
 
 def _value(answer: str, normalized: str) -> Fraction | None:
