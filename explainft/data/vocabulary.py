@@ -43,6 +43,10 @@ class Vocabulary:
     def size(self) -> int:
         return self._processor.vocab_size()
 
+    @property
+    def unknown_id(self) -> int:
+        return self._processor.unk_id()
+
     def digest(self) -> str:
         """Returns the SHA-256 of the model file."""
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
@@ -53,7 +57,7 @@ class Vocabulary:
 
     def decode(self, ids: list[int]) -> str:
         """Returns the text. An id past the end, which a padded output layer can generate, is the unknown piece."""
-        text = self._processor.decode([i if i < self.size else self._processor.unk_id() for i in ids])
+        text = self._processor.decode([i if i < self.size else self.unknown_id for i in ids])
         return restore(text) if self.replacement else text
 
     def difference(self, other: "Vocabulary") -> str | None:
