@@ -1,7 +1,9 @@
-"""The two vocabularies of every task. Neither opens its file before the first text is encoded."""
+"""The vocabularies of the tasks. None opens its file before the first text is encoded."""
 
 import os
 import threading
+from collections.abc import Sequence
+from typing import Any
 
 import seqio
 import tensorflow as tf
@@ -9,7 +11,9 @@ from google.protobuf.message import DecodeError
 
 from explainft.core import tensorflow_setup
 from explainft.core.errors import UserError
+from explainft.data import replacement
 from explainft.data.compact_vocabulary import COMPACT
+from tasks import replacement as replacement_ops
 
 # T5's own vocabulary, whose file already holds the 100 sentinels: with extra_ids left at 0 it equals the VOCABULARY of
 # T5X's gin files, and T5X refuses to train where task and model differ.
@@ -37,6 +41,28 @@ class T5Vocabulary(seqio.SentencePieceVocabulary):
             raise UserError(f"cannot read T5's vocabulary {path} ({_reason(error)}); {FIX}") from error
         except (DecodeError, RuntimeError) as error:  # protobuf's and SentencePiece's own
             raise UserError(f"{path} is not a SentencePiece model, which T5's vocabulary must be; {FIX}") from error
+
+
+class ReplacingT5Vocabulary(T5Vocabulary):
+    """T5's vocabulary for any text: newlines, braces and what else it cannot write are replaced, and restored.
+
+    It equals a SentencePieceVocabulary of the same file, as T5X requires of the task's and the model's: the ids mean
+    the same pieces. Texts are decoded by the task's vocabulary, which restores them.
+    """
+
+    replacement = True  # kept in the token cache and in checkpoints, where explainft.data.vocabulary does the same
+
+    def _encode(self, s: str) -> Sequence[int]:
+        return super()._encode(replacement.replace(s))
+
+    def _encode_tf(self, s: tf.Tensor) -> Any:
+        return super()._encode_tf(replacement_ops.replace(s))
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return replacement.restore(super()._decode(ids))
+
+    def _decode_tf(self, ids: tf.Tensor) -> Any:
+        return replacement_ops.restore(super()._decode_tf(ids))
 
 
 def _require_reachable(path: str) -> None:
@@ -68,4 +94,5 @@ def _reason(error: Exception) -> str:
 
 
 T5 = T5Vocabulary(T5_VOCAB)
+T5_QUESTIONS = ReplacingT5Vocabulary(T5_VOCAB)  # for texts of any kind; ListOps needs T5's pieces alone
 COMPACT_VOCABULARY = seqio.SentencePieceVocabulary(COMPACT)

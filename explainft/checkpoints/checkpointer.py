@@ -108,7 +108,8 @@ class Checkpointer:
         """Refuses another vocabulary than that of the run: from the next step on its tokens would mean another text."""
         file = self._model_dir / "vocabulary.model"
         if self.latest is not None and file.is_file():
-            difference = vocabulary.difference(Vocabulary(file, self._latest_meta["extra_ids"]))
+            meta = self._latest_meta
+            difference = vocabulary.difference(Vocabulary(file, meta["extra_ids"], meta.get("replacement", False)))
             if difference:
                 raise UserError(
                     f"{self._model_dir} holds a run with another vocabulary ({difference}); choose another MODEL_DIR"

@@ -19,7 +19,7 @@ from explainft import __version__
 from explainft.checkpoints import tokenizer_json
 from explainft.checkpoints.weights import Weights
 from explainft.core.errors import UserError
-from explainft.data.vocabulary import EOS_ID, Vocabulary
+from explainft.data.vocabulary import EOS_ID
 from explainft.model.config import T5Config
 from explainft.model.layers import RELPOS_BUCKETS, RELPOS_MAX_DISTANCE
 
@@ -131,7 +131,7 @@ def read(directory: Path) -> Weights:
         parameters={name: shape(*source) for name, source in sources.items() if source[0] in tensors},
         read=read_parameter,
         vocabulary=vocabulary if vocabulary.is_file() else None,
-        extra_ids=_extra_ids(directory),
+        **_tokenizer_settings(directory),
         config=config,
     )
 
@@ -173,10 +173,14 @@ def _config(directory: Path, settings: dict[str, Any], *, tied: bool) -> T5Confi
     )
 
 
-def _extra_ids(directory: Path) -> int:
-    """Returns how many sentinels the tokenizer adds after the tokens of spiece.model: T5Tokenizer's default is 100."""
-    settings = directory / "tokenizer_config.json"
-    return json.loads(settings.read_text()).get("extra_ids", 100) if settings.is_file() else 100
+def _tokenizer_settings(directory: Path) -> dict[str, Any]:
+    """Returns how many sentinels follow the tokens of spiece.model, and whether the run replaced texts.
+
+    T5Tokenizer's default is 100 sentinels.
+    """
+    file = directory / "tokenizer_config.json"
+    settings = json.loads(file.read_text()) if file.is_file() else {}
+    return {"extra_ids": settings.get("extra_ids", 100), "replacement": settings.get("replacement", False)}
 
 
 def _safetensors(file: Path) -> Iterator[tuple[str, Any]]:
@@ -228,7 +232,7 @@ def write(directory: Path, weights: Weights, dtype: str | None = None) -> None:
         generation["suppress_tokens"] = sorted(set(range(config.vocab_size)) - set(weights.meta["output_ids"]))
     (directory / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
     if weights.vocabulary is not None:
-        vocabulary = Vocabulary(weights.vocabulary, weights.extra_ids)
+        vocabulary = weights.tokenizer()
         shutil.copyfile(weights.vocabulary, directory / "spiece.model")
         tokenizer_json.write(directory, vocabulary, weights.extra_ids)
     (directory / "README.md").write_text(_card(config, weights))

@@ -67,6 +67,8 @@ def describe(
         "explanation": explanation if "style" in arguments else None,
         "next_input": {"task": cache.task, "module": dataset["module"]} if cache.meta["next_input"] else None,
         "output_ids": output_ids,
+        # Present where texts are replaced alone: the metadata of other runs stays what it was.
+        **({"replacement": True} if cache.vocabulary.replacement else {}),
     }
 
 

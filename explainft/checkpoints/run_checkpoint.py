@@ -53,6 +53,7 @@ def open_run(run: Path, step: int | str | None = None) -> Weights:
         read_slot=None if prefix is None else read_slot,
         vocabulary=run / "vocabulary.model",
         extra_ids=meta["extra_ids"],
+        replacement=meta.get("replacement", False),
         config=read_model(meta, origin),
         meta=meta,
     )

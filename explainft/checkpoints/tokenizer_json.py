@@ -7,6 +7,8 @@ from typing import Any
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from explainft.core.errors import UserError
+from explainft.data import replacement
+from explainft.data.replacement import MARK, SPACE_CODE
 from explainft.data.vocabulary import EOS_ID, Vocabulary
 
 PAD, EOS, UNK = 0, EOS_ID, 2
@@ -28,13 +30,14 @@ def write(directory: Path, vocabulary: Vocabulary, extra_ids: int) -> None:
     tokenizer = Tokenizer(models.Unigram(scored, unk_id=UNK, byte_fallback=False))
     special = [PAD, EOS, UNK, *(i for i, name in enumerate(pieces) if name.startswith("<extra_id_"))]
     tokenizer.add_special_tokens([AddedToken(pieces[i], special=True, normalized=False) for i in special])
-    normalizer = _normalizer(model.normalizer_spec)
-    if normalizer is not None:
-        tokenizer.normalizer = normalizer
+    steps = [*(_replacing() if vocabulary.replacement else []), *_normalizers(model.normalizer_spec)]
+    if steps:
+        tokenizer.normalizer = normalizers.Sequence(steps)
     # Not split at spaces: a piece may hold several words, as a whole phrase of the compact vocabulary does.
     scheme = "always" if model.normalizer_spec.add_dummy_prefix else "never"
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(SPACE, prepend_scheme=scheme, split=False)
-    tokenizer.decoder = decoders.Metaspace(SPACE, prepend_scheme=scheme, split=False)
+    decoder = decoders.Metaspace(SPACE, prepend_scheme=scheme, split=False)
+    tokenizer.decoder = decoders.Sequence([decoder, *_restoring()]) if vocabulary.replacement else decoder
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"$A {pieces[EOS]}",
         pair=f"$A {pieces[EOS]} $B {pieces[EOS]}",
@@ -47,6 +50,7 @@ def write(directory: Path, vocabulary: Vocabulary, extra_ids: int) -> None:
         "eos_token": pieces[EOS],
         "unk_token": pieces[UNK],
         "extra_ids": extra_ids,
+        **({"replacement": True} if vocabulary.replacement else {}),
         "clean_up_tokenization_spaces": False,
     }
     (directory / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
@@ -56,11 +60,24 @@ def _token(piece: str) -> str:
     return piece.removeprefix(SPACE) if piece.startswith(f"{SPACE}<extra_id_") else piece
 
 
-def _normalizer(spec: Any) -> Any:
-    """Returns the normalizer of a SentencePiece NormalizerSpec; None where it changes nothing."""
+def _normalizers(spec: Any) -> list[Any]:
+    """Returns the normalizers of a SentencePiece NormalizerSpec."""
     steps: list[Any] = []
     if spec.name != "identity" and spec.precompiled_charsmap:
         steps.append(normalizers.Precompiled(spec.precompiled_charsmap))
     if spec.remove_extra_whitespaces:
         steps += [normalizers.Strip(left=True, right=True), normalizers.Replace(Regex(" {2,}"), " ")]
-    return normalizers.Sequence(steps) if steps else None
+    return steps
+
+
+def _replacing() -> list[Any]:
+    """Returns normalizers that replace what the vocabulary cannot write. Characters without a code stay unknown."""
+    ends = [("^ ", SPACE_CODE), (f"{MARK} $", MARK), (" $", SPACE_CODE)]
+    patterns = [*replacement.replacements(), *((Regex(pattern), new) for pattern, new in ends)]
+    return [normalizers.Replace(pattern, new) for pattern, new in patterns]
+
+
+def _restoring() -> list[Any]:
+    """Returns decoders that restore what was replaced."""
+    patterns = [(Regex(f"{MARK}$"), f"{MARK} "), *replacement.restorations()]
+    return [decoders.Fuse(), *(decoders.Replace(pattern, new) for pattern, new in patterns)]

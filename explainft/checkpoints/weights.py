@@ -33,6 +33,7 @@ class Weights:
     read_slot: Callable[[str, str], np.ndarray] | None = None  # (parameter, slot); None: no Adafactor slots
     vocabulary: Path | None = None  # the SentencePiece model beside the checkpoint, if any
     extra_ids: int = 0  # number of sentinels after its tokens
+    replacement: bool = False  # of what the vocabulary cannot write: see data.replacement
     config: T5Config | None = None  # None: inferred from the shapes
     meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # of a run: see metadata.describe
 
@@ -44,7 +45,7 @@ class Weights:
         """Returns the vocabulary beside the checkpoint. Raises UserError where there is none."""
         if self.vocabulary is None:
             raise UserError(f"{self.origin} has no vocabulary; give the MODEL_DIR of a run of explainft")
-        return Vocabulary(self.vocabulary, self.extra_ids)
+        return Vocabulary(self.vocabulary, self.extra_ids, self.replacement)
 
     def tree(self) -> dict[str, Any]:
         """Reads all parameters in float32 as the model's tree, on this process's first device."""

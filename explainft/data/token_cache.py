@@ -30,7 +30,7 @@ class TokenCache:
         self.task: str = self.meta["task"]
         self.split: str = self.meta["split"]
         self.inputs, self.targets = (ragged.Ragged(directory, feature) for feature in FEATURES)
-        self.vocabulary = Vocabulary(directory / "vocabulary.model", self.meta["extra_ids"])
+        self.vocabulary = Vocabulary(directory / "vocabulary.model", self.meta["extra_ids"], self.meta["replacement"])
         with open(directory / "records.jsonl", encoding="utf-8") as lines:
             self.records: list[Record] = [json.loads(line) for line in lines]  # none for the split "train"
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from explainft.core import tensorflow_setup
 from explainft.core.errors import UserError, nearest
-from explainft.data import freshness, ragged, task_registry
+from explainft.data import freshness, ragged, replacement, task_registry
 
 FEATURES = ("inputs", "targets")
 BATCH = 256  # examples taken from TensorFlow at a time
@@ -108,11 +108,12 @@ def _meta(task: Any, split: str, settings: dict[str, Any], vocabulary: Any, offl
         "split": split,
         "settings": settings,
         "extra_ids": vocabulary.extra_ids,
+        "replacement": _replaces(vocabulary),
         "postprocess": postprocess,
         "next_input": next_input,
         "metrics": metrics,
         "function_sources": freshness.function_sources(postprocess, next_input, *metrics),
-        "sources": freshness.task_sources(settings["module"], vocabulary.sentencepiece_model_file)
+        "sources": freshness.task_sources(settings["module"], vocabulary.sentencepiece_model_file, replacement.__file__)
         | {str(path): freshness.file_digest(path) for path in data_files},
     }
 
@@ -188,10 +189,14 @@ def _shared_vocabulary(task: Any) -> Any:
         raise UserError(
             f"task {task.name!r} has a {type(inputs).__name__}; give its features a SentencePieceVocabulary"
         )
-    if inputs != targets:
+    if inputs != targets or _replaces(inputs) != _replaces(targets):
         raise UserError(f"task {task.name!r} has two vocabularies; T5 shares one between inputs and targets")
     inputs.load_model()  # raises where its file is missing
     return inputs
+
+
+def _replaces(vocabulary: Any) -> bool:
+    return getattr(vocabulary, "replacement", False)  # of seqio's own classes none does
 
 
 def _copy(source: str, destination: Path) -> None:

@@ -9,17 +9,22 @@ from google.protobuf.message import DecodeError
 from sentencepiece import sentencepiece_model_pb2 as model_pb2
 
 from explainft.core.errors import UserError
+from explainft.data.replacement import replace, restore
 
 EOS_ID = 1
 Model: Any = model_pb2.ModelProto  # pyright: ignore[reportAttributeAccessIssue] (created at import)
 
 
 class Vocabulary:
-    """A SentencePiece model file plus `extra_ids` sentinels at its end, as in seqio.SentencePieceVocabulary."""
+    """A SentencePiece model file plus `extra_ids` sentinels at its end, as in seqio.SentencePieceVocabulary.
 
-    def __init__(self, path: str | Path, extra_ids: int = 0):
+    With `replacement`, texts are written as T5's vocabulary can and restored, as tasks.vocabularies does it.
+    """
+
+    def __init__(self, path: str | Path, extra_ids: int = 0, replacement: bool = False):
         self.path = Path(path)
         self.extra_ids = extra_ids
+        self.replacement = replacement
         if not self.path.is_file():
             raise UserError(f"no SentencePiece model at {path}; choose an existing file")
         try:
@@ -38,17 +43,22 @@ class Vocabulary:
     def size(self) -> int:
         return self._processor.vocab_size()
 
+    @property
+    def unknown_id(self) -> int:
+        return self._processor.unk_id()
+
     def digest(self) -> str:
         """Returns the SHA-256 of the model file."""
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
     def encode(self, text: str) -> list[int]:
         """Returns token ids, without EOS."""
-        return self._processor.encode(text)
+        return self._processor.encode(replace(text) if self.replacement else text)
 
     def decode(self, ids: list[int]) -> str:
         """Returns the text. An id past the end, which a padded output layer can generate, is the unknown piece."""
-        return self._processor.decode([i if i < self.size else self._processor.unk_id() for i in ids])
+        text = self._processor.decode([i if i < self.size else self.unknown_id for i in ids])
+        return restore(text) if self.replacement else text
 
     def difference(self, other: "Vocabulary") -> str | None:
         """Returns one line on the first difference in how the two encode or decode text; None without any.
@@ -58,6 +68,8 @@ class Vocabulary:
         """
         if self.size != other.size:
             return f"{self.size} tokens here, {other.size} there"
+        if self.replacement != other.replacement:
+            return f"replacement is {self.replacement} here, {other.replacement} there"
         here, there = (Model.FromString(v._processor.serialized_model_proto()) for v in (self, other))
         for i, (a, b) in enumerate(zip(here.pieces, there.pieces, strict=True)):
             if a.piece != b.piece:

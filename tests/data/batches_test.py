@@ -37,6 +37,7 @@ def add_meta(directory):
         "task": "a_task",
         "split": "train",
         "extra_ids": 0,
+        "replacement": False,
         "postprocess": None,
         "next_input": None,
         "metrics": [],
