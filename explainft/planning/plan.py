@@ -74,7 +74,7 @@ def make_plan(config: TrainConfig, topology: str, quick: bool = False) -> Plan:
     )
     available = hardware.memory if hardware else math.inf
     for_decoding = T5(model.config, model.execution.for_inference())
-    lengths = dataset.task_feature_lengths
+    lengths = dataset.lengths()
     shape = evaluation.batch_size, lengths["inputs"], lengths["targets"]
     with ThreadPoolExecutor(1) as thread:  # each compilation keeps one core busy
         decoding = thread.submit(compile_decoding, devices, memory_config, for_decoding, *shape, options)
@@ -97,7 +97,7 @@ def plan_train_step(
     dataset, optimization = config.dataset, config.optimization
     tx = optimization.optimizer(optimization.schedule(train_steps=optimization.train_steps))
     training = config.model, tx, optimization.loss
-    batch = batch_shapes(sharding.make_mesh(1, devices), dataset.batch_size, dataset.task_feature_lengths)
+    batch = batch_shapes(sharding.make_mesh(1, devices), dataset.batch_size, dataset.lengths())
     estimate = MemoryEstimate(*training, batch, devices)
 
     def compile(memory_config: MemoryConfig, options: Options | None) -> Program | OutOfMemory:

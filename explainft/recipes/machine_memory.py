@@ -25,7 +25,7 @@ def check_training(config: TrainConfig) -> None:
     slots_per_parameter = sum(x.size for x in jax.tree.leaves(slots)) / math.prod(kernel.shape)
     shards = jax.device_count() if mesh.fsdp else mesh.model_parallelism
     _check_parameters(model, shards, 1 + slots_per_parameter, " and their optimizer state")
-    lengths = dataset.task_feature_lengths
+    lengths = dataset.task_feature_lengths or {}  # to be chosen from the data
     # int32 tokens, positions and segment ids of both sides, and the decoder's inputs beside its targets.
     row = 4 * (3 * lengths.get("inputs", 0) + 4 * lengths.get("targets", 0))
     for name, rows in (("BATCH_SIZE", dataset.batch_size), ("EVAL_BATCH_SIZE", config.evaluation.batch_size)):

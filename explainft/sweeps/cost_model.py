@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from explainft.core.errors import UserError
 from explainft.core.process_pool import available_cores
+from explainft.data import token_cache
 from explainft.model import flops
 from explainft.model.loss import Loss
 from explainft.model.t5 import T5
@@ -24,6 +25,7 @@ from explainft.recipes import recipe
 from explainft.sweeps.trial import Trial, TrialPlan, cpu
 from explainft.training import profiling, train
 from explainft.training.config import TrainConfig
+from explainft.training.context import choose_lengths
 from explainft.training.train_state import abstract_state
 from explainft.training.train_step import make_train_step
 
@@ -50,7 +52,8 @@ def make_trial_plans(trials: Sequence[Trial]) -> dict[str, TrialPlan]:
                 "give INITIAL_STEP, and with it TRAIN_STEPS, not TRAIN_STEPS_RELATIVE"
             )
         optimization.optimizer(optimization.schedule(train_steps=steps))  # they refuse what they cannot be
-        lengths = dataset.task_feature_lengths
+        load = functools.partial(token_cache.load, task_module=dataset.module, vocabulary_file=dataset.vocabulary_file)
+        lengths = choose_lengths(dataset, load).lengths()
         shape = dataset.batch_size, lengths["inputs"], lengths["targets"]
         parameters, flops_an_update = cost(config.model, *shape)  # pyright: ignore[reportArgumentType]  T5 hashes
         found[trial.name] = TrialPlan(
