@@ -1,8 +1,8 @@
 """The names of the tasks of an imported dataset, which `tasks.questions` registers. Standard library only.
 
-    explained_<name>_<form>               for training
-    explained_<name>_<form>_eval_<split>  for evaluation
-    explained_<name>_<form>_eval          the mixture of those
+explained_<name>_<form>               for training
+explained_<name>_<form>_eval_<split>  for evaluation
+explained_<name>_<form>_eval          the mixture of those
 """
 
 from explainft.core.errors import UserError, nearest
