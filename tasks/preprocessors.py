@@ -6,6 +6,8 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
+from explainft.data.questions import forms
+
 # Kept beside inputs and targets: seqio writes them next to each prediction, and the metrics read the first two.
 FIELDS = ("expression", "answer", "length", "depth", "operators")
 
@@ -28,6 +30,31 @@ def explain(dataset: tf.data.Dataset, style: str, percent: int = 100) -> tf.data
             bucket = tf.strings.to_hash_bucket_fast(tf.strings.join(["explained", example["expression"]]), 100)
             targets = tf.where(bucket < percent, targets, answer)
         return {"inputs": example["expression"], "targets": targets, **{field: example[field] for field in FIELDS}}
+
+    return dataset.map(to_text, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+# Of an imported question; written next to each prediction, and read by metrics.
+QUESTION_FIELDS = ("id", "question", "choices", "answer", "explanation", "fields")
+
+
+def question(dataset: tf.data.Dataset, form: str) -> tf.data.Dataset:
+    """Returns inputs and targets of imported questions, as explainft.data.questions.forms makes them."""
+
+    def to_text(example):
+        choices, explanation = example["choices"], example["explanation"]
+        place = tf.range(tf.size(choices))
+        letters = tf.gather([forms.letter(i)[1] for i in range(26)], tf.minimum(place, 25))
+        marks = tf.where(place < 26, letters, tf.strings.as_string(place + 1))
+        lines = tf.strings.join(["\n(", marks, ") ", choices])
+        inputs = tf.strings.join([example["question"], tf.strings.reduce_join(lines)])
+        statement = tf.strings.join([forms.STATEMENT, example["answer"]])
+        if form == "answer":
+            targets = example["answer"]
+        else:
+            parts = [explanation, statement] if form == "explain_answer" else [statement, explanation]
+            targets = tf.where(explanation == "", statement, tf.strings.join(parts, separator="\n"))
+        return {"inputs": inputs, "targets": targets, **{field: example[field] for field in QUESTION_FIELDS}}
 
     return dataset.map(to_text, num_parallel_calls=tf.data.AUTOTUNE)
 

@@ -56,6 +56,7 @@ def describe(
 
     `dataset`: the fields of DatasetConfig; `evaluation`: the task or mixture that training decodes.
     """
+    vocabulary_file = dataset.get("vocabulary_file")
     arguments = (cache.meta["postprocess"] or {}).get("kwargs", {})
     explanation = {"style": arguments.get("style"), "modulus": arguments.get("modulus", 10)}
     return {
@@ -67,8 +68,10 @@ def describe(
         "explanation": explanation if "style" in arguments else None,
         "next_input": {"task": cache.task, "module": dataset["module"]} if cache.meta["next_input"] else None,
         "output_ids": output_ids,
-        # Present where texts are replaced alone: the metadata of other runs stays what it was.
+        # Present where they hold alone: the metadata of other runs stays what it was.
         **({"replacement": True} if cache.vocabulary.replacement else {}),
+        **({"own_vocabulary": True} if vocabulary_file is not None else {}),
+        **({"questions": arguments} if "problem" in arguments else {}),  # problem and form
     }
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from explainft.cli.expressions import add_expressions, read_expressions
+from explainft.cli.expressions import add_expressions, read_lines
 from explainft.cli.flags import add_command, add_style
 
 EXAMPLE = "explainft explain '[MAX 2 9 [MIN 4 7 ] 0 ]' --style long"
@@ -17,5 +17,5 @@ def add_parser(subparsers) -> None:
 def run(args: argparse.Namespace) -> None:
     from explainft import listops
 
-    for expression in read_expressions(args.expression):
+    for expression in read_lines(args.expression):
         print(listops.explain(listops.parse(expression), args.style, args.modulus))

@@ -1,4 +1,4 @@
-"""Expressions as arguments or on standard input."""
+"""Expressions and questions as arguments or on standard input."""
 
 import argparse
 import sys
@@ -12,12 +12,12 @@ def add_expressions(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_expressions(arguments: list[str]) -> list[str]:
+def read_lines(arguments: list[str], what: str = "expressions") -> list[str]:
     """Returns the arguments, or without any the lines of standard input. Raises UserError where both are empty."""
-    expressions = arguments or [line.strip() for line in read_standard_input().split("\n") if line.strip()]
-    if not expressions:
-        raise UserError("no expressions; give some as arguments or on standard input")
-    return expressions
+    lines = arguments or [line.strip() for line in read_standard_input().split("\n") if line.strip()]
+    if not lines:
+        raise UserError(f"no {what}; give some as arguments or on standard input")
+    return lines
 
 
 def read_standard_input() -> str:

@@ -9,10 +9,23 @@ DECODE_BATCH_SIZE = 256  # where no recipe specifies it
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports a wrong command line as a UserError of one line."""
+    """Reports a wrong command line as a UserError of one line. A command's flags may stand between its arguments."""
+
+    _intermixed = False
 
     def error(self, message: str):
         raise UserError(f"{message}; see {self.prog} --help")
+
+    def parse_known_args(self, args=None, namespace=None):
+        """Parses a command line such as `RUN --output FILE EXPRESSION`; after `--`, all are arguments."""
+        # argparse calls this method again. It does not intermix flags with subcommands, and up to Python 3.11 loses --.
+        if self._intermixed or self._subparsers is not None or "--" in (args or ()):
+            return super().parse_known_args(args, namespace)
+        self._intermixed = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._intermixed = False
 
 
 def add_command(

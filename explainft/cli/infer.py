@@ -1,9 +1,9 @@
-"""`explainft infer`: answers expressions with a run, or with a recipe the examples of a task."""
+"""`explainft infer`: answers questions with a run, or with a recipe the examples of a task."""
 
 import argparse
 from pathlib import Path
 
-from explainft.cli.expressions import add_expressions, read_expressions
+from explainft.cli.expressions import read_lines
 from explainft.cli.flags import DECODE_BATCH_SIZE, add_command, add_data_dir, add_decoding, add_step
 from explainft.cli.host_flags import add_hosts, connect_hosts
 from explainft.cli.recipe_flags import add_recipe, load_recipe, refuse_beside_recipe
@@ -11,20 +11,33 @@ from explainft.core import jax_setup
 from explainft.core.atomic_files import check_writable
 from explainft.core.errors import UserError
 
-EXAMPLE = "explainft infer runs/medium --input expressions.txt --output answers.jsonl"
+FORMATS = ("jsonl", "csqa", "obqa", "strategyqa", "gsm8k", "math")
+EXAMPLE = "explainft infer runs/medium --input questions.jsonl --output answers.jsonl"
 
 
 def add_parser(subparsers) -> None:
-    help = "Answer expressions with a run, or with a recipe the examples of a task."
+    help = "Answer questions with a run, or with a recipe the examples of a task."
     parser = add_command(subparsers, "infer", run, help, EXAMPLE)
     parser.add_argument("run", nargs="?", help="the MODEL_DIR of a run")
     add_recipe(parser)
     add_hosts(parser)
-    add_expressions(parser)
-    parser.add_argument("--input", help="a file with one expression a line, or a released .tsv file")
+    parser.add_argument(
+        "question",
+        nargs="*",
+        help="an expression like '[MAX 2 9 [MIN 4 7 ] 0 ]', or a question as the run was trained on them; "
+        "default: one a line of standard input",
+    )
+    parser.add_argument(
+        "--input",
+        help="a file: text with a question a line; for imported questions also .jsonl, .json or .csv, with the columns "
+        "question and choices (joined by |); for ListOps a released .tsv",
+    )
+    parser.add_argument("--format", choices=FORMATS, help="the layout of --input's JSON rows; default: jsonl")
+    parser.add_argument("--choice", action="append", help="of the question, in order; to be repeated")
     parser.add_argument(
         "--output",
-        help="a JSONL file of answers and checks (steps count from 1), - for standard output; default: text",
+        help="a JSONL file of the questions, answers and checks (steps count from 1), - for standard output; "
+        "default: text",
     )
     add_step(parser)
     add_decoding(parser)
@@ -43,7 +56,8 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _infer_recipe(args: argparse.Namespace) -> None:
-    refuse_beside_recipe(args, "run", "expression", "input", "output", "step", "batch_size", "decode_dtype")
+    flags = "run", "question", "input", "format", "choice", "output", "step", "batch_size", "decode_dtype"
+    refuse_beside_recipe(args, *flags)
     recipe = load_recipe(args, "infer")
     with connect_hosts(args):
         from explainft.evaluation import infer
@@ -58,16 +72,24 @@ def _infer_run(args: argparse.Namespace) -> None:
     jax_setup.configure()
     from explainft.evaluation import infer
 
-    expressions = list(args.expression)
-    if args.input:
-        expressions += infer.read_expressions(Path(args.input))
-    elif not expressions:
+    questions = list(args.question)
+    if args.choice:
+        if len(questions) != 1:
+            raise UserError(f"--choice belongs to one question, and there are {len(questions)}; give them in --input")
+        questions = [{"question": questions[0], "choices": args.choice}]
+    if not questions and not args.input:
         infer.check_run(Path(args.run))  # before the terminal is read
-        expressions = read_expressions([])
+        questions = read_lines([], "questions")
     if args.output:
         check_writable(Path(args.output))
     predictions = infer.infer(
-        Path(args.run), expressions, args.step, args.batch_size or DECODE_BATCH_SIZE, args.decode_dtype or "float32"
+        Path(args.run),
+        questions,
+        args.step,
+        args.batch_size or DECODE_BATCH_SIZE,
+        args.decode_dtype or "float32",
+        Path(args.input) if args.input else None,
+        args.format or "jsonl",
     )
     if args.output:
         infer.write_jsonl(predictions, Path(args.output))

@@ -2,7 +2,7 @@
 
 import argparse
 
-from explainft.cli.expressions import add_expressions, read_expressions
+from explainft.cli.expressions import add_expressions, read_lines
 from explainft.cli.flags import add_command
 from explainft.core import jax_setup
 
@@ -20,5 +20,5 @@ def run(args: argparse.Namespace) -> None:
     jax_setup.configure()
     from explainft.evaluation import infer
 
-    for prediction in infer.infer(infer.PRETRAINED, read_expressions(args.expression)):
+    for prediction in infer.infer(infer.PRETRAINED, read_lines(args.expression)):
         print(prediction.text())

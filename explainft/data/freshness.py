@@ -20,12 +20,18 @@ FORMAT = 6  # raise it when what is written to the cache changes
 INSTALLED = {"site-packages", "dist-packages"}  # of third parties, as in a .venv of the current directory
 
 
-def task_settings(task_module: str, data_dir: str | None, offline_caches: list[str] | None = None) -> dict[str, Any]:
+def task_settings(
+    task_module: str,
+    data_dir: str | None,
+    offline_caches: list[str] | None = None,
+    vocabulary_file: str | None = None,
+) -> dict[str, Any]:
     """Returns what a task's tokens depend on beside its name: with other settings, the same name means other tokens."""
     return {
         "module": task_module,
         "data_dir": data_dir or os.environ.get("TFDS_DATA_DIR") or None,
         "t5_vocabulary": os.environ.get("EXPLAINFT_T5_VOCAB"),
+        "vocabulary_file": vocabulary_file and str(Path(vocabulary_file).expanduser().absolute()),  # None: the task's
         "offline_caches": offline_caches,  # the directories where one must be; None: made from the task's data
     }
 

@@ -78,15 +78,16 @@ def load(
     data_dir: str | None = None,
     use_cached: bool = False,
     seqio_additional_cache_dirs: Sequence[str] = (),
+    vocabulary_file: str | None = None,
 ) -> TokenCache:
     """Returns the tokens of a task's split, which are built first where they are missing or stale.
 
     `split` is SeqIO's name. use_cached makes them from what seqio_cache_tasks wrote into one of
     seqio_additional_cache_dirs, without the task's data; a task without a place for caching is made from its data all
-    the same, as SeqIO does it.
+    the same, as SeqIO does it. `vocabulary_file` is a SentencePiece model in place of the task's own vocabulary.
     """
     offline_caches = [_absolute(d) for d in seqio_additional_cache_dirs] if use_cached else None
-    settings = freshness.task_settings(task_module, data_dir, offline_caches)
+    settings = freshness.task_settings(task_module, data_dir, offline_caches, vocabulary_file)
     # A directory for each: two processes with other settings do not replace each other's tokens.
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
     directory = cache_root() / "tokens" / task / f"{split}-{digest}"
@@ -102,23 +103,25 @@ def newest(task: str, split: str) -> TokenCache | None:
     return last and TokenCache(last.parent)
 
 
-def is_registered(mixture_or_task: str, task_module: str) -> bool:
+def is_registered(mixture_or_task: str, task_module: str, data_dir: str | None = None) -> bool:
     """Returns whether the module registers a task or mixture of that name."""
-    settings = freshness.task_settings(task_module, None)
+    settings = freshness.task_settings(task_module, data_dir)
     if freshness.is_fresh(_names_file(mixture_or_task, task_module), settings):
         return True
-    return mixture_or_task in tokenize.registered_names(task_module)
+    return mixture_or_task in tokenize.registered_names(task_module, settings["data_dir"])
 
 
-def task_names(mixture_or_task: str, task_module: str = "tasks") -> list[str]:
+def task_names(mixture_or_task: str, task_module: str = "tasks", data_dir: str | None = None) -> list[str]:
     """Returns the tasks of a mixture, or the task itself; kept on disk, so that the next run needs no TensorFlow."""
     file = _names_file(mixture_or_task, task_module)
-    settings = freshness.task_settings(task_module, None)
+    settings = freshness.task_settings(task_module, data_dir)
     if freshness.is_fresh(file, settings):
         return json.loads(file.read_text())["tasks"]
-    provider = tokenize.get_task_or_mixture(mixture_or_task, task_module)
-    names = sorted(t.name for t in provider.tasks) if hasattr(provider, "tasks") else [mixture_or_task]
-    sources = freshness.task_sources(task_module)
+    provider = tokenize.get_task_or_mixture(mixture_or_task, task_module, settings["data_dir"])
+    tasks = sorted(getattr(provider, "tasks", [provider]), key=lambda task: task.name)
+    names = [task.name for task in tasks]
+    files = {str(file) for task in tasks for file in tokenize.descriptor_files(task)}
+    sources = freshness.task_sources(task_module, *files)
     meta = {"format": freshness.FORMAT, "tasks": names, "settings": settings, "sources": sources}
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

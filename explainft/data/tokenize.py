@@ -1,6 +1,7 @@
 """A SeqIO task's examples as token ids, written to disk. The functions here import TensorFlow."""
 
 import contextlib
+import dataclasses
 import importlib
 import json
 import shutil
@@ -14,16 +15,19 @@ from tqdm import tqdm
 from explainft.core import tensorflow_setup
 from explainft.core.errors import UserError, nearest
 from explainft.data import freshness, ragged, replacement, task_registry
+from explainft.data.vocabulary import Vocabulary
 
 FEATURES = ("inputs", "targets")
 BATCH = 256  # examples taken from TensorFlow at a time
 
 
-def registered_names(task_module: str) -> set[str]:
+def registered_names(task_module: str, data_dir: str | None = None) -> set[str]:
     """Imports the task module; returns the names of all tasks and mixtures. Raises UserError for an unknown module."""
     tensorflow_setup.import_tensorflow()
     import seqio
 
+    if data_dir is not None:  # before the import: tasks.questions registers the datasets that it finds there
+        seqio.set_tfds_data_dir_override(data_dir)
     try:
         importlib.import_module(task_module)
     except ModuleNotFoundError as e:
@@ -33,9 +37,9 @@ def registered_names(task_module: str) -> set[str]:
     return set(seqio.TaskRegistry.names()) | set(seqio.MixtureRegistry.names())
 
 
-def get_task_or_mixture(name: str, task_module: str) -> Any:
+def get_task_or_mixture(name: str, task_module: str, data_dir: str | None = None) -> Any:
     """Returns SeqIO's task or mixture. Raises UserError for an unknown name or module."""
-    known = registered_names(task_module)
+    known = registered_names(task_module, data_dir)
     import seqio
 
     if name not in known:
@@ -52,9 +56,7 @@ def build(name: str, split: str, settings: dict[str, Any], directory: Path) -> N
     import seqio
     import tensorflow as tf
 
-    if settings["data_dir"] is not None:
-        seqio.set_tfds_data_dir_override(settings["data_dir"])
-    task = get_task_or_mixture(name, settings["module"])
+    task = get_task_or_mixture(name, settings["module"], settings["data_dir"])
     if not isinstance(task, seqio.Task):
         raise UserError(
             f"{name!r} is a mixture; this engine trains on one task: name one of {[t.name for t in task.tasks]}"
@@ -65,6 +67,10 @@ def build(name: str, split: str, settings: dict[str, Any], directory: Path) -> N
     # A directory of its own, renamed when it is complete: two runs may build the same cache at once.
     scratch = directory.with_name(f"{directory.name}.{uuid.uuid4().hex}.incomplete")
     try:
+        if settings["vocabulary_file"] is not None:
+            if settings["offline_caches"] is not None:
+                raise UserError("USE_CACHED_TASKS=True reads tokens of the task's own vocabulary; drop VOCABULARY_FILE")
+            task = _with_vocabulary(task, settings["vocabulary_file"])
         vocabulary = _shared_vocabulary(task)
         scratch.mkdir(parents=True)
         _copy(vocabulary.sentencepiece_model_file, scratch / "vocabulary.model")
@@ -195,6 +201,18 @@ def _shared_vocabulary(task: Any) -> Any:
     return inputs
 
 
+def _with_vocabulary(task: Any, file: str) -> Any:
+    """Returns the task with another vocabulary. Raises UserError where the file is not a SentencePiece model."""
+    import seqio
+
+    Vocabulary(file)  # refuses any other file in one line
+    vocabulary = seqio.SentencePieceVocabulary(file)
+    features = {
+        name: dataclasses.replace(feature, vocabulary=vocabulary) for name, feature in task.output_features.items()
+    }
+    return task.replace(output_features=features)
+
+
 def _replaces(vocabulary: Any) -> bool:
     return getattr(vocabulary, "replacement", False)  # of seqio's own classes none does
 
@@ -211,7 +229,13 @@ def _data_files(task: Any, split: str) -> list[Path]:
 
     loader = getattr(task.source, "tfds_dataset", None)
     if loader is not None:
-        return [Path(str(loader.builder.data_path)) / "dataset_info.json"]
+        return [Path(str(loader.builder.data_path)) / "dataset_info.json", *descriptor_files(task)]
     return (
         [Path(file) for file in task.source.list_shards(split)] if isinstance(task.source, seqio.FileDataSource) else []
     )
+
+
+def descriptor_files(task: Any) -> list[Path]:
+    """Returns the file that tells one import of a task's dataset from another; none for other sources."""
+    file = getattr(task.source, "descriptor_file", None)
+    return [file] if file is not None else []

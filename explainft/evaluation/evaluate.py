@@ -10,7 +10,7 @@ from explainft.core.errors import require_name, require_positive
 from explainft.data import token_cache
 from explainft.evaluation import prediction_files
 from explainft.evaluation.evaluator import Evaluator
-from explainft.evaluation.loading import load_evaluation_tasks, load_model
+from explainft.evaluation.loading import load_evaluation_tasks, load_model, own_vocabulary
 from explainft.evaluation.task_names import evaluation_mixture
 from explainft.generation.generator import Generator
 from explainft.generation.quantization import DecodeConfig
@@ -83,11 +83,12 @@ def evaluate(
     model_parallelism: int = 1,
     tfds_data_dir: str | None = None,
     overwrite: bool = False,
+    vocabulary_file: str | None = None,
 ) -> None:
     """Scores a checkpoint of any format on a task or on each task of a mixture, which SeqIO names `seqio_split`.
 
     Prints a line for each task and adds to `output_dir`/inference_eval/. Scores of the same step on more examples are
-    replaced with `overwrite` only.
+    replaced with `overwrite` only. `vocabulary_file` is a SentencePiece model in place of the tasks' own.
     """
     require_name(CHECKPOINT_PATH=checkpoint_path, EVAL_OUTPUT_DIR=output_dir, MIXTURE_OR_TASK_NAME=mixture_or_task_name)
     require_positive(
@@ -95,7 +96,9 @@ def evaluate(
     )
     prediction_files.make_directory(EVAL_OUTPUT_DIR=output_dir)
     weights = convert.open_weights(checkpoint_path)
-    caches = load_evaluation_tasks(mixture_or_task_name, module, seqio_split, tfds_data_dir, model.config, weights)
+    caches = load_evaluation_tasks(
+        mixture_or_task_name, module, seqio_split, tfds_data_dir, model.config, weights, vocabulary_file
+    )
     evaluators = [Evaluator(cache, num_examples) for cache in caches]
     step, directory = weights.step or 0, Path(output_dir) / DIRECTORY
     for evaluator in evaluators:
@@ -132,19 +135,20 @@ def evaluate_run(
         decode_config,
         checkpoint_path=str(run / "checkpoints" / f"checkpoint_{weights.step}"),
         output_dir=str(run),
-        mixture_or_task_name=mixture_or_task or _own_evaluation(weights, module),
+        mixture_or_task_name=mixture_or_task or _own_evaluation(weights, module, tfds_data_dir),
         module=module,
         batch_size=batch_size,
         num_examples=num_examples,
         seqio_split="validation",
         tfds_data_dir=tfds_data_dir,
         overwrite=overwrite,
+        vocabulary_file=own_vocabulary(weights),
     )
 
 
-def _own_evaluation(weights: Weights, module: str) -> str:
+def _own_evaluation(weights: Weights, module: str, data_dir: str | None) -> str:
     mixture = evaluation_mixture(weights.meta["task"])
-    return mixture if token_cache.is_registered(mixture, module) else weights.meta["evaluation"]
+    return mixture if token_cache.is_registered(mixture, module, data_dir) else weights.meta["evaluation"]
 
 
 def _summary(task: str, step: int, metrics: dict[str, float]) -> str:

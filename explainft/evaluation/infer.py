@@ -1,4 +1,4 @@
-"""Answers of a trained run: the expression in; explanation, answer and check out."""
+"""Answers of a trained run: the question in; explanation, answer and check out."""
 
 import dataclasses
 import sys
@@ -8,109 +8,134 @@ from typing import Any
 
 from tqdm import tqdm
 
-from explainft import listops
 from explainft.checkpoints import convert, run_checkpoint
 from explainft.core.errors import UserError, require_name, require_positive
 from explainft.data.vocabulary import EOS_ID
 from explainft.evaluation import prediction_files
+from explainft.evaluation.asked import Asked, Row, asker_of
 from explainft.evaluation.evaluator import Evaluator
 from explainft.evaluation.loading import load_evaluation_tasks, load_model
 from explainft.evaluation.prediction_files import write_json_lines
-from explainft.evaluation.task_names import listops_config
+from explainft.evaluation.targets import Target
+from explainft.generation.generator import Output
 from explainft.generation.quantization import DecodeConfig
-from explainft.listops.configs import Config
-from explainft.listops.release import read_release
 from explainft.model.t5 import T5
 from explainft.parallel import sharding
+from explainft.problems.problem import StepCheck
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained" / "medium_tiny"  # made by `make pretrained`
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """A model's explanation of one expression, and its check. What people read counts steps from 1."""
+    """A model's output for one question, and its check. What people read counts steps from 1."""
 
-    expression: str
-    explanation: str
-    check: listops.Check
-    modulus: int = 10
-
-    def text(self) -> str:
-        answer = "none" if self.check.final_answer is None else self.check.final_answer
-        gold = listops.evaluate(listops.parse(self.expression), self.modulus)
-        verdict = "correct" if self.check.answer_correct else f"wrong, it is {gold}"
-        steps = f"{self.check.steps_correct} of {self.check.steps_total} steps correct"
-        if self.first_wrong_step_number is not None:
-            steps += f", first wrong step {self.first_wrong_step_number}"
-        indented = "\n".join(f"  {line}" for line in self.explanation.split("\n"))
-        return f"{self.expression}\n{indented}\nanswer: {answer} ({verdict}; {steps})"
-
-    def json(self) -> dict[str, Any]:
-        return {
-            "expression": self.expression,
-            "answer": self.check.final_answer,
-            "explanation": self.explanation,
-            "check": {
-                "answer_correct": self.check.answer_correct,
-                "steps_total": self.check.steps_total,
-                "steps_correct": self.check.steps_correct,
-                "first_wrong_step_number": self.first_wrong_step_number,
-            },
-        }
+    asked: Asked
+    output: Output
 
     @property
-    def first_wrong_step_number(self) -> int | None:
-        """Counted from 1; None where all steps are correct."""
-        index = self.check.first_wrong_step
-        return None if index is None else index + 1
+    def _target(self) -> Target:
+        return self.asked.target
+
+    @property
+    def explanation(self) -> str:
+        """The part of the output that explains."""
+        return self._target.explanation(self.output.text)
+
+    @property
+    def answer(self) -> str | None:
+        """The final answer; None where there is none."""
+        return self._target.read_answer(self.output.text)
+
+    @property
+    def gold(self) -> str | None:
+        """The gold answer; None where it is not known."""
+        return str(self._target.example["answer"]) or None
+
+    @property
+    def correct(self) -> bool | None:
+        """Whether the answer is the gold one; None where that is not known."""
+        return None if self.gold is None else self._target.is_correct(self.answer)
+
+    @property
+    def check(self) -> StepCheck | None:
+        """The steps of the explanation, counted; None where they cannot be checked."""
+        return self._target.check(self.output.text)
+
+    def text(self) -> str:
+        """Returns the question, the output and its check, as people read them."""
+        found = [] if self.correct is None else ["correct" if self.correct else f"wrong, it is {self.gold}"]
+        if (check := self.check) is not None:
+            found.append(f"{check.correct} of {check.total} steps correct")
+            if check.unreadable:
+                found[-1] += f", {check.unreadable} unreadable"
+            if check.first_wrong_step is not None:
+                found[-1] += f", first wrong step {check.first_wrong_step + 1}"
+        if self.output.cut:
+            found.append("the output was cut at the length limit")
+        indented = "\n".join(f"  {line}" for line in self.output.text.split("\n"))
+        answer = "none" if self.answer is None else self.answer
+        return f"{self.asked.text}\n{indented}\nanswer: {answer}" + (f" ({'; '.join(found)})" if found else "")
+
+    def json(self) -> dict[str, Any]:
+        """Returns the user's row with the prediction; of a ListOps expression, its answer as a number."""
+        check = self.check or StepCheck()
+        steps = {
+            "steps_total": check.total,
+            "steps_correct": check.correct,
+            "first_wrong_step_number": None if check.first_wrong_step is None else check.first_wrong_step + 1,
+        }
+        cut = {"cut": True} if self.output.cut else {}
+        if self._target.problem.name == "listops" and self._target.form is None:
+            return {
+                **self.asked.row,
+                "answer": None if self.answer is None else int(self.answer),
+                "explanation": self.output.text,
+                "check": {"answer_correct": bool(self.correct), **steps},
+                **cut,
+            }
+        correct = {} if self.correct is None else {"correct": self.correct}
+        checked = {} if self.check is None else {"check": {**steps, "steps_unreadable": check.unreadable}}
+        prediction = {"answer": self.answer, "text": self.output.text, **correct, **checked, **cut}
+        return {**self.asked.row, "prediction": prediction}
 
 
 def check_run(run: Path) -> None:
     """Raises UserError where the run's directory is missing, as where an expression stands in its place."""
     if not run.is_dir():
-        raise UserError(f"no run at {str(run)!r}; give the MODEL_DIR of a run, then the expressions")
+        raise UserError(f"no run at {str(run)!r}; give the MODEL_DIR of a run, then the questions")
 
 
 def infer(
     run: Path,
-    expressions: Sequence[str],
+    questions: Sequence[str | Row] = (),
     step: int | str | None = None,
     batch_size: int = 256,
     decode_dtype: str = "float32",
+    file: Path | None = None,
+    layout: str = "jsonl",
 ) -> list[Prediction]:
-    """Decodes explanations of the expressions greedily, in their order, with kernels of `decode_dtype`.
+    """Decodes explanations of the questions greedily, in their order, with kernels of `decode_dtype`.
 
-    Raises UserError for an expression that cannot be parsed or holds values that the run was not trained on.
-    Expressions shorter or longer than those trained on are answered, with a note on standard error.
+    Questions are expressions of ListOps, or texts and rows of what the run was trained on; those of `file` follow.
+    `layout` is that of its rows, by the names of `data import --format`. Raises UserError for a question that cannot
+    be parsed, and for an expression with values that the run was not trained on. Inputs shorter or longer than those
+    trained on are answered, with a note on standard error.
     """
-    if not expressions:
-        raise UserError("no expressions; give some as arguments, in --input or on standard input")
     weights = run_checkpoint.open_run(run, step)
-    meta = weights.meta
-    if meta["explanation"] is None:
-        raise UserError(f"{run} was trained on {meta['task']}, which must be a task of ListOps explanations")
-    style, modulus = meta["explanation"]["style"], meta["explanation"]["modulus"]
-    if style not in listops.STYLES:
-        style = "none"  # the control's steps have no order: the answer alone is checked
-    config = listops_config(meta["task"])
-    trees = [_parse(expression, config) for expression in expressions]
+    asker = asker_of(weights.meta, run, layout)
+    asked = asker.ask(questions) + (asker.read(file) if file is not None else [])
+    if not asked:
+        raise UserError("no questions; give some as arguments, in --input or on standard input")
     vocabulary = weights.tokenizer()
-    # The model reads what it was trained on: the bracket form, whatever form was typed.
-    texts = [listops.format(tree) for tree in trees]
-    inputs = [[*vocabulary.encode(text), EOS_ID] for text in texts]
-    if note := _length_note([len(ids) for ids in inputs], meta["lengths"]):
+    inputs = [[*vocabulary.encode(one.text), EOS_ID] for one in asked]
+    if note := _length_note([len(ids) for ids in inputs], weights.meta["lengths"]):
         print(note, file=sys.stderr)
-    # Room for the gold explanation, so that a long one is not cut off.
-    fullest = "medium" if style == "none" else style
-    length = 1 + max(len(vocabulary.encode(listops.explain(tree, fullest, modulus))) for tree in trees)
-    length = max(length, meta["lengths"]["targets"])
+    length = asker.max_length(asked, vocabulary)
     with tqdm(total=len(inputs), desc="decoding", unit=" examples", disable=None, leave=False) as bar:
         loaded = load_model(weights, DecodeConfig(decode_dtype), min(batch_size, len(inputs)))
         outputs = loaded.run_generator().generate(inputs, length, bar.update)
-    return [
-        Prediction(text, output.text, listops.check(output.text, tree, style, modulus), modulus)
-        for text, output, tree in zip(texts, outputs, trees, strict=True)
-    ]
+    return [Prediction(one, output) for one, output in zip(asked, outputs, strict=True)]
 
 
 def _length_note(lengths: Sequence[int], trained: Mapping[str, int]) -> str | None:
@@ -153,40 +178,6 @@ def write_inferences(
         evaluator = Evaluator(cache)
         predictions = [output.text for output in evaluator.generate(loaded.task_generator(cache))]
         prediction_files.write_predictions(Path(output_dir), cache.task, evaluator.records, predictions)
-
-
-def _parse(expression: str, config: Config | None) -> listops.Tree:
-    tree = listops.parse(expression)
-    if config:
-        allowed = config.train.values
-        for value in listops.values(tree):
-            if value not in allowed:
-                where = "left out of" if min(allowed) < value < max(allowed) else "outside"
-                raise UserError(
-                    f"{value} in {expression!r} is {where} {min(allowed)} to {max(allowed)}, "
-                    f"the values of config {config.name!r} that the model was trained on"
-                )
-    return tree
-
-
-def read_expressions(path: Path) -> list[str]:
-    """Returns the expressions of a file: one a line, or the sources of a released TSV file (*.tsv).
-
-    Raises UserError that names the line of the first that cannot be parsed.
-    """
-    try:
-        if path.suffix == ".tsv":
-            return [listops.format(example.tree) for example in read_release(path)]
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"cannot read {path} ({e}); give a text file with one expression a line") from e
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                listops.parse(line)
-            except listops.ListOpsError as e:
-                raise UserError(f"{path} line {number}: {e.line}") from e
-    return [line.strip() for line in lines if line.strip()]
 
 
 def write_jsonl(predictions: Sequence[Prediction], path: Path) -> None:

@@ -65,14 +65,23 @@ def load_evaluation_tasks(
     data_dir: str | None,
     config: T5Config,
     weights: Weights,
+    vocabulary_file: str | None = None,
 ) -> list[TokenCache]:
-    """Returns a task, or the tasks of a mixture. Raises UserError where one cannot be scored or decoded."""
-    names = token_cache.task_names(mixture_or_task, module)
-    caches = [token_cache.load(name, seqio_split, module, data_dir) for name in names]
+    """Returns a task, or the tasks of a mixture. Raises UserError where one cannot be scored or decoded.
+
+    `vocabulary_file` is a SentencePiece model in place of the tasks' own.
+    """
+    names = token_cache.task_names(mixture_or_task, module, data_dir)
+    caches = [token_cache.load(name, seqio_split, module, data_dir, vocabulary_file=vocabulary_file) for name in names]
     for cache in caches:
         cache.require_texts()
         check_vocabulary(config, cache, weights)
     return caches
+
+
+def own_vocabulary(weights: Weights) -> str | None:
+    """Returns the vocabulary of a run that was trained on another one than its task's; None for any other run."""
+    return str(weights.vocabulary) if weights.meta.get("own_vocabulary") else None
 
 
 def check_vocabulary(config: T5Config, cache: TokenCache, weights: Weights | None = None) -> None:

@@ -43,7 +43,7 @@ def score(targets: Sequence[Mapping[str, Any]], predictions: Sequence[str]) -> d
         if check is not None:
             counts["valid"] += check.valid and correct
             counts["checked"] += 1
-            counts["steps"] += check.correct + check.incorrect + check.unreadable
+            counts["steps"] += check.total
             counts["steps_correct"] += check.correct
             counts["steps_unreadable"] += check.unreadable
         chance = target.problem.chance(target.example)

@@ -6,6 +6,8 @@ from explainft.core.errors import UserError, require_positive
 from explainft.model.layers import ACTIVATIONS, RELPOS_BUCKETS, RELPOS_MAX_DISTANCE
 
 ACTIVATION_DTYPES = ("float32", "bfloat16")
+MAX_SIZE = 2**31 - 1  # of an axis: JAX's indices are int32
+MAX_LAYERS = 1_000  # of a stack: each layer is traced, in milliseconds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +36,13 @@ class T5Config:
     encoder_local_radius: int | None = None
 
     def __post_init__(self):
-        sizes = ("vocab_size", "emb_dim", "num_heads", "num_encoder_layers", "num_decoder_layers", "head_dim")
-        require_positive(**{name: getattr(self, name) for name in (*sizes, "mlp_dim")})
+        limits = dict.fromkeys(("vocab_size", "emb_dim", "num_heads", "head_dim", "mlp_dim"), MAX_SIZE)
+        limits |= dict.fromkeys(("num_encoder_layers", "num_decoder_layers"), MAX_LAYERS)
+        for name, limit in limits.items():
+            size = getattr(self, name)
+            require_positive(**{name: size})
+            if size > limit:
+                raise UserError(f"{name}={size:,} must be at most {limit:,}")
         activations = self.mlp_activations
         if not isinstance(activations, tuple) or not activations or not ACTIVATIONS.keys() >= set(activations):
             raise UserError(

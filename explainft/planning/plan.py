@@ -20,9 +20,10 @@ from explainft.data.batches import Batches
 from explainft.model.t5 import T5
 from explainft.parallel import sharding
 from explainft.planning.compiler import Options, OutOfMemory, Program, check_memory, least_effort_options
-from explainft.planning.hardware import Hardware, find_devices
+from explainft.planning.hardware import LOCAL, Hardware, find_devices
 from explainft.planning.memory_search import MemoryConfig, MemoryEstimate, nearest_fitting_config
 from explainft.planning.programs import batch_shapes, compile_decoding, compile_train_step
+from explainft.recipes.machine_memory import check_plan, device_memory
 from explainft.training.config import DatasetConfig, InitialCheckpoint, TrainConfig
 from explainft.training.initialize import last_step
 
@@ -60,12 +61,13 @@ class Plan:
 
 
 def make_plan(config: TrainConfig, topology: str, quick: bool = False) -> Plan:
-    """Plans a recipe for a topology (see hardware.find_devices).
+    """Plans a recipe for a topology (see hardware.find_devices). Raises UserError where no settings could fit it.
 
     `quick` compiles with XLA's least effort: memory and bytes are not those of the program that would run.
     """
     started = time.monotonic()
     devices, hardware = find_devices(topology)
+    check_plan(config, len(devices), device_memory() if topology == LOCAL else hardware and hardware.memory)
     options = least_effort_options(devices) if quick else None
     model, dataset, evaluation, optimization = config.model, config.dataset, config.evaluation, config.optimization
     num_steps = num_train_steps(config.initial_checkpoint, optimization.train_steps, optimization.train_steps_relative)
@@ -74,7 +76,7 @@ def make_plan(config: TrainConfig, topology: str, quick: bool = False) -> Plan:
     )
     available = hardware.memory if hardware else math.inf
     for_decoding = T5(model.config, model.execution.for_inference())
-    lengths = dataset.task_feature_lengths
+    lengths = dataset.lengths()
     shape = evaluation.batch_size, lengths["inputs"], lengths["targets"]
     with ThreadPoolExecutor(1) as thread:  # each compilation keeps one core busy
         decoding = thread.submit(compile_decoding, devices, memory_config, for_decoding, *shape, options)
@@ -97,7 +99,7 @@ def plan_train_step(
     dataset, optimization = config.dataset, config.optimization
     tx = optimization.optimizer(optimization.schedule(train_steps=optimization.train_steps))
     training = config.model, tx, optimization.loss
-    batch = batch_shapes(sharding.make_mesh(1, devices), dataset.batch_size, dataset.task_feature_lengths)
+    batch = batch_shapes(sharding.make_mesh(1, devices), dataset.batch_size, dataset.lengths())
     estimate = MemoryEstimate(*training, batch, devices)
 
     def compile(memory_config: MemoryConfig, options: Options | None) -> Program | OutOfMemory:

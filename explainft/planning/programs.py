@@ -31,7 +31,7 @@ def compile_train_step(
 ) -> Program | OutOfMemory:
     """Compiles the recipe's train step for the devices. Raises UserError where it does not divide over them."""
     mesh = sharding.make_mesh(memory_config.model_parallelism, devices)
-    config, lengths = model.config, dataset.task_feature_lengths
+    config, lengths = model.config, dataset.lengths()
     execution = dataclasses.replace(model.execution, remat_policy=memory_config.remat_policy)
     model = T5(config, sharding.resolve_execution(execution, config, mesh, lengths.values()))
     sharding.check_model(config, mesh, memory_config.fsdp)

@@ -20,6 +20,10 @@ class StepCheck:
     first_wrong_step: int | None = None
 
     @property
+    def total(self) -> int:
+        return self.correct + self.incorrect + self.unreadable
+
+    @property
     def valid(self) -> bool:
         """Whether there are steps, all of them are correct, and none is missing or surplus."""
         return self.correct > 0 and not self.incorrect and not self.unreadable and self.first_wrong_step is None

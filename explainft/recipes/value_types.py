@@ -26,8 +26,9 @@ def check(name: str, value: Any, function: Callable[..., Any], argument: str) ->
     annotation = _annotations(function).get(argument, Any)
     if not _suits(value, annotation):
         raise UserError(f"{name}={_shown(value)} must be {_described(annotation)}")
-    if isinstance(value, int) and not -MAX_INTEGER <= value <= MAX_INTEGER:
-        raise UserError(f"{name}={_shown(value)} must be at most {MAX_INTEGER:,}")
+    if isinstance(value, int) and abs(value) > MAX_INTEGER:
+        limit = f"at most {MAX_INTEGER:,}" if value > 0 else f"at least {-MAX_INTEGER:,}"
+        raise UserError(f"{name}={_shown(value)} must be {limit}")
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{name}={value!r} must be finite")
 
@@ -99,6 +100,6 @@ def _described(annotation: Any) -> str:
 def _shown(value: Any) -> str:
     """A value on one line: of a long one the start, of a long integer its size."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**20:
-        return f"an integer of {int(value.bit_length() * math.log10(2)) + 1} digits"
+        return f"{'a negative' if value < 0 else 'an'} integer of {int(value.bit_length() * math.log10(2)) + 1} digits"
     text = str(value) if gin_adapter.is_reference(value) else repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -142,6 +142,8 @@ def run(
         raise UserError(f"no sweep {file!r} in {Path.cwd()}; give the path of one, as experiments/sizes.gin")
     sweep: Sweep = recipe.load([file], bindings, command="sweep").build(Sweep)()
     trials = sweep.trials(name, runs)
+    if tfds_data_dir is not None:
+        os.environ["TFDS_DATA_DIR"] = tfds_data_dir  # where tasks are looked up below
     jax.config.update("jax_platforms", "cpu")  # an accelerator is the runs'
     plans = make_trial_plans(trials)
     for mixture, module in {(mixture, trial.module) for trial in trials for mixture in trial.mixtures}:

@@ -20,17 +20,19 @@ from explainft.model.t5 import T5
 class DatasetConfig:
     """The training examples, by T5X's names.
 
-    `task_feature_lengths` are the row lengths of a batch, `seed` orders the rows. `use_cached` reads what
-    seqio_cache_tasks wrote instead of the task's source.
+    `task_feature_lengths` are the row lengths of a batch (None: chosen from the data, so that nothing is cut), `seed`
+    orders the rows. `use_cached` reads what seqio_cache_tasks wrote instead of the task's source. `vocabulary_file` is
+    a SentencePiece model in place of the task's own.
     """
 
     mixture_or_task_name: str
-    task_feature_lengths: dict[str, int]
+    task_feature_lengths: dict[str, int] | None
     batch_size: int
     module: str = "tasks"
     seed: int = 0
     pack: bool = True
     use_cached: bool = False
+    vocabulary_file: str | None = None
 
     def __post_init__(self):
         require_name(MIXTURE_OR_TASK_NAME=self.mixture_or_task_name, MIXTURE_OR_TASK_MODULE=self.module)
@@ -39,11 +41,20 @@ class DatasetConfig:
 
     def batches(self, cache: TokenCache, rows: np.ndarray | None = None) -> Batches:
         """Returns the batches; `rows` are those that this host feeds (None: all)."""
-        return Batches(cache, self.task_feature_lengths, self.batch_size, self.seed, packed=self.pack, rows=rows)
+        return Batches(cache, self.lengths(), self.batch_size, self.seed, packed=self.pack, rows=rows)
+
+    def lengths(self) -> dict[str, int]:
+        """Returns the row lengths. Raises UserError where they are still to be chosen from the data."""
+        if self.task_feature_lengths is None:
+            raise UserError(
+                "TASK_FEATURE_LENGTHS=None is chosen from the data when training starts; "
+                "give them, such as {'inputs': 128, 'targets': 256}"
+            )
+        return self.task_feature_lengths
 
     def tokens_per_batch(self) -> int:
         """Padding included."""
-        return self.batch_size * sum(self.task_feature_lengths.values())
+        return self.batch_size * sum(self.lengths().values())
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,16 +14,16 @@ import optax
 from explainft.checkpoints.checkpointer import Checkpointer
 from explainft.checkpoints.metadata import describe, describe_settings
 from explainft.checkpoints.progress import Progress
-from explainft.data import token_cache
 from explainft.data.batches import Batches
 from explainft.data.token_cache import TokenCache, target_token_ids
+from explainft.data.tokenize import FEATURES
 from explainft.evaluation.evaluator import Evaluator
 from explainft.evaluation.loading import check_vocabulary
 from explainft.generation.quantization import DecodeConfig
 from explainft.model.loss import Loss
 from explainft.model.t5 import T5
 from explainft.parallel import hosts, sharding
-from explainft.training.config import TrainConfig
+from explainft.training.config import DatasetConfig, TrainConfig
 from explainft.training.console import Console
 from explainft.training.initialize import last_step, restore_or_init, starting_point
 from explainft.training.run_directory import locked
@@ -68,14 +68,34 @@ class TrainContext:
     end_step: int
 
 
+LENGTH_MULTIPLE = 16  # of chosen row lengths: few shapes compile, and kernels like even ones
+
+
+def choose_lengths(dataset: DatasetConfig, load: Callable[[str, str], TokenCache]) -> DatasetConfig:
+    """Returns the dataset with row lengths: where it has none, the longest inputs and targets of both splits.
+
+    They are rounded up, so nothing is cut.
+    """
+    if dataset.task_feature_lengths is not None:
+        return dataset
+    longest = [load(dataset.mixture_or_task_name, split).lengths() for split in ("train", "validation")]
+    exact = {feature: max(lengths[feature] for lengths in longest) for feature in FEATURES}
+    chosen = {feature: -(-n // LENGTH_MULTIPLE) * LENGTH_MULTIPLE for feature, n in exact.items()}
+    return dataclasses.replace(dataset, task_feature_lengths=chosen)
+
+
 def set_up(
-    config: TrainConfig, load: Callable[[str, str], TokenCache], console: Console, stack: contextlib.ExitStack
+    config: TrainConfig,
+    load: Callable[[str, str], TokenCache],
+    task_names: Callable[[str], list[str]],
+    console: Console,
+    stack: contextlib.ExitStack,
 ) -> tuple[TrainContext, TrainState, Progress]:
     """Returns the context, and the state and the progress that the run starts from.
 
-    `load` returns the tokens of a task's split. Settings that do not fit together, and a directory that cannot be
-    written or holds a run of other settings, are refused before any data is read. What must be closed at the end of the
-    run goes to `stack`. Raises UserError.
+    `load` returns the tokens of a task's split, `task_names` the tasks of a mixture. Settings that do not fit together,
+    and a directory that cannot be written or holds a run of other settings, are refused before any data is read. What
+    must be closed at the end of the run goes to `stack`. Raises UserError.
     """
     optimization, directory, architecture = config.optimization, Path(config.model_dir), config.model.config
     task, dataset = config.dataset.mixture_or_task_name, dataclasses.asdict(config.dataset)
@@ -99,7 +119,7 @@ def set_up(
     checkpointer.check_optimizer(abstract.opt_state)
 
     console.report_phase(f"reading {task}")
-    data = read_data(config, mesh, load)
+    data = read_data(config, mesh, load, task_names)
     checkpointer.describe_run(
         describe(architecture, data.cache, dataset, config.evaluation.mixture_or_task_name, data.output_ids)
     )
@@ -139,7 +159,7 @@ def make_train_steps(
         microbatches=optimization.microbatches,
         shardings=shardings,
     )
-    architecture, lengths = config.model.config, config.dataset.task_feature_lengths.values()
+    architecture, lengths = config.model.config, config.dataset.lengths().values()
     execution = sharding.resolve_execution(config.model.execution, architecture, mesh, lengths)
     # Rematerialized matmuls are not model FLOPs.
     plain = dataclasses.replace(execution, remat_policy="none", attention_kernel="plain")
@@ -149,7 +169,12 @@ def make_train_steps(
     return train_step, flops_step, dtype
 
 
-def read_data(config: TrainConfig, mesh: jax.sharding.Mesh, load: Callable[[str, str], TokenCache]) -> Data:
+def read_data(
+    config: TrainConfig,
+    mesh: jax.sharding.Mesh,
+    load: Callable[[str, str], TokenCache],
+    task_names: Callable[[str], list[str]],
+) -> Data:
     """Raises UserError where the tasks suit neither the model nor the evaluation."""
     dataset, evaluation = config.dataset, config.evaluation
     cache = load(dataset.mixture_or_task_name, "train")
@@ -157,7 +182,7 @@ def read_data(config: TrainConfig, mesh: jax.sharding.Mesh, load: Callable[[str,
     rows = sharding.host_rows(mesh, dataset.batch_size)
     batches = dataset.batches(cache, rows)
     validation = dataset.batches(load(dataset.mixture_or_task_name, "validation"), rows)
-    tasks = token_cache.task_names(evaluation.mixture_or_task_name, dataset.module)
+    tasks = task_names(evaluation.mixture_or_task_name)
     evaluators = [Evaluator(load(task, evaluation.seqio_split), evaluation.num_examples) for task in tasks]
     for evaluator in evaluators:
         evaluator.check_metric(evaluation.metric)

@@ -1,6 +1,7 @@
 """The training loop. `state.step` counts the steps that were applied."""
 
 import contextlib
+import dataclasses
 import functools
 import signal
 import sys
@@ -11,11 +12,12 @@ import jax
 
 from explainft.checkpoints.progress import Progress
 from explainft.data import token_cache
+from explainft.data.token_cache import TokenCache
 from explainft.parallel import hosts, sharding
 from explainft.training import profiling
 from explainft.training.config import TrainConfig
 from explainft.training.console import Console
-from explainft.training.context import TrainContext, set_up
+from explainft.training.context import TrainContext, choose_lengths, set_up
 from explainft.training.hooks import (
     BeginEvaluation,
     Evaluate,
@@ -59,11 +61,14 @@ def train(
         data_dir=tfds_data_dir,
         use_cached=config.dataset.use_cached,
         seqio_additional_cache_dirs=seqio_additional_cache_dirs,
+        vocabulary_file=config.dataset.vocabulary_file,
     )
+    task_names = functools.partial(token_cache.task_names, task_module=config.dataset.module, data_dir=tfds_data_dir)
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(StopSignal())
         console = stack.enter_context(Console(directory.name, writes=hosts.writes()))
-        context, state, progress = set_up(config, load, console, stack)
+        config = with_lengths(config, load, console)
+        context, state, progress = set_up(config, load, task_names, console, stack)
         start_step = int(state.step)
         is_over = start_step >= context.end_step or should_stop_early(config.evaluation, progress)
         if is_over and not progress.evaluation_pending:
@@ -101,6 +106,14 @@ def train(
     return None
 
 
+def with_lengths(config: TrainConfig, load: Callable[[str, str], TokenCache], console: Console) -> TrainConfig:
+    """Returns the config with row lengths, which are reported where they were chosen from the data."""
+    dataset = choose_lengths(config.dataset, load)
+    if dataset is not config.dataset:
+        console.report(f"TASK_FEATURE_LENGTHS = {dataset.lengths()}: no example is longer")
+    return dataclasses.replace(config, dataset=dataset)
+
+
 def run_loop(
     context: TrainContext,
     state: TrainState,
@@ -134,7 +147,7 @@ def run_loop(
 def report_start(context: TrainContext, state: TrainState, config_text: str, console: Console) -> None:
     """Reports what trains on what, and where a resumed run continues, with the settings that have changed."""
     devices, config = jax.devices(), context.config
-    lengths = " + ".join(f"{length} {name}" for name, length in config.dataset.task_feature_lengths.items())
+    lengths = " + ".join(f"{length} {name}" for name, length in config.dataset.lengths().items())
     parameters = sum(x.size for x in jax.tree.leaves(state.params))
     console.report_phase(f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})")
     console.report_phase(f"{parameters:,} parameters, batches of {config.dataset.batch_size} rows of {lengths} tokens")

@@ -14,6 +14,7 @@ import pytest
 from explainft import __version__
 from explainft.cli.main import build_parser, parse
 from explainft.core import jax_setup
+from explainft.core.errors import UserError
 from tests.cli.conftest import RECIPE, ROOT, SMALL
 from tests.helpers.command import outcome
 
@@ -83,6 +84,34 @@ def test_user_error_takes_one_line_and_exit_code_2(capfd, words, message):
     assert code == 2 and out == ""
     assert err.startswith("explainft: error: ") and err.count("\n") == 1
     assert message in err
+
+
+@pytest.mark.parametrize(
+    ("words", "positionals"),
+    [
+        ("infer RUN --output FILE A B", {"run": "RUN", "expression": ["A", "B"], "output": "FILE"}),
+        ("infer RUN A --output=FILE B", {"run": "RUN", "expression": ["A", "B"], "output": "FILE"}),
+        ("infer --output=FILE", {"run": None, "expression": [], "output": "FILE"}),
+        ("explain A --style long B", {"expression": ["A", "B"], "style": "long"}),
+        ("explain --style long -- -A --style", {"expression": ["-A", "--style"], "style": "long"}),
+        ("report A --output DIR B", {"runs": ["A", "B"], "output": "DIR"}),
+        ("convert A --to hf B", {"source": "A", "destination": "B", "to": "hf"}),
+        ("data import train=A --name N --problem math test=B", {"files": ["train=A", "test=B"], "name": "N"}),
+    ],
+)
+def test_flags_may_stand_between_arguments(words, positionals):
+    parsed = vars(parse(words.split()))
+    assert {name: parsed[name] for name in positionals} == positionals
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [("check --text A", "required: expression"), ("convert A B C --to hf", "unrecognized arguments: C"),
+     ("explain A --nope B", "unrecognized arguments: --nope")],
+)  # fmt: skip
+def test_wrong_arguments_are_refused(words, message):
+    with pytest.raises(UserError, match=message):
+        parse(words.split())
 
 
 def printing_commands(run: Path, data_dir: str) -> dict[str, list[str]]:

@@ -37,7 +37,7 @@ def test_infer_reads_text_and_released_files(capfd, trained, tmp_path):
     assert outcome(capfd, "infer", trained, "--input", expressions, "--output", answers)[0] == 0
     lines = [json.loads(line) for line in answers.read_text().splitlines()]
     assert [line["expression"] for line in lines] == [NESTED, "[SUM 1 2 ]"]
-    assert set(lines[0]) == {"expression", "answer", "explanation", "check"}
+    assert set(lines[0]) - {"cut"} == {"expression", "answer", "explanation", "check"}
 
     released = tmp_path / "released.tsv"
     released.write_text('Source\tTarget\n( ( ( [SM 1 ) 2 ) ] )\t3\n[MED 1 4 ]\t"MED, 2\nFinal answer: 2"\n')
@@ -82,7 +82,7 @@ def test_errors_about_a_run(capfd, trained, tmp_path, tiny_data_dir):
     (tmp_path / "in.tsv").write_text("Source\tTarget\n[MAX 1 2 ]\t2\n[MAX 1 2 ]\n")
     assert "in.tsv, line 3: expected 2 columns" in error("infer", trained, "--input", tmp_path / "in.tsv")
     (tmp_path / "empty.txt").write_text("\n")
-    assert "no expressions" in error("infer", trained, "--input", tmp_path / "empty.txt")
+    assert "no questions" in error("infer", trained, "--input", tmp_path / "empty.txt")
     assert "cannot write" in error("infer", trained, NESTED, "--output=/nonexistent/out.jsonl")
     assert not list(tmp_path.glob("*.jsonl"))
     words = ["train", RECIPE, f"--gin.MODEL_DIR={trained}", *(f"--gin.{name}={value}" for name, value in SMALL.items())]

@@ -10,13 +10,15 @@ from explainft import listops
 from explainft.checkpoints.progress import Progress
 from explainft.core.errors import UserError
 from explainft.evaluation import infer
+from explainft.evaluation.asked import ListOpsAsker
 from explainft.evaluation.infer import Prediction
+from explainft.generation.generator import Output
 from tests.helpers.run_directories import shipped
 
 
-def prediction(expression, explanation):
-    tree = listops.parse(expression)
-    return Prediction(expression, explanation, listops.check(explanation, tree, "medium"))
+def prediction(expression, explanation, cut=False):
+    [asked] = ListOpsAsker("medium", 10, None, 64).ask([expression])
+    return Prediction(asked, Output(explanation, cut))
 
 
 def test_text_and_json_count_steps_from_1():
@@ -64,7 +66,7 @@ def test_the_shipped_model_solves_unseen_expressions():
 def test_the_control_is_checked_by_its_answer(tmp_path):
     run = shipped(tmp_path / "run", explanation={"style": "shuffled", "modulus": 10})
     [answered] = infer.infer(run, ["[MAX 2 9 ]"])
-    assert answered.check.answer_correct and answered.check.steps_total == 0
+    assert answered.correct and answered.check is None and answered.json()["check"]["steps_total"] == 0
 
 
 @pytest.mark.parametrize(

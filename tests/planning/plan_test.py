@@ -18,9 +18,11 @@ from explainft.planning import hlo
 from explainft.planning.compiler import OutOfMemory, Program
 from explainft.planning.hardware import HARDWARE, TPU_TOPOLOGIES
 from explainft.planning.memory_search import MemoryConfig
-from explainft.planning.plan import Plan, examples_per_row, num_train_steps
+from explainft.planning.plan import Plan, examples_per_row, make_plan, num_train_steps
 from explainft.planning.plan_text import format_plan
 from explainft.planning.programs import compile_decoding
+from explainft.recipes import machine_memory, recipe
+from explainft.training import train
 from explainft.training.config import DatasetConfig, InitialCheckpoint
 from tests.data.batches_test import write_cache
 
@@ -146,3 +148,30 @@ def test_recipe_that_does_not_fit_gets_a_config_that_does():
     result = subprocess.run([sys.executable, "-m", "explainft.cli.main", *command], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "the train step does not fit" in result.stdout and "would fit: " in result.stdout
+
+
+@pytest.mark.parametrize("topology", ["cpu:1", "local"])
+@pytest.mark.parametrize(
+    ("binding", "line"),
+    [
+        ("VOCAB_SIZE=10000000000", "must be at most 4,294,967,295"),
+        ("VOCAB_SIZE=2000000000", "parameters and their optimizer state need .* on each device, which has at most"),
+        ("BATCH_SIZE=4000000000", "BATCH_SIZE=4,000,000,000 needs .* for the tokens of one batch"),
+        ("NUM_LAYERS=100000", "num_encoder_layers=100,000 must be at most 1,000"),
+        ("TASK_FEATURE_LENGTHS={'inputs': 1000000000, 'targets': 64}", "BATCH_SIZE=32 needs"),
+    ],
+)
+def test_what_cannot_fit_is_refused_before_it_is_traced(monkeypatch, topology, binding, line):
+    for function in ("compile_decoding", "compile_train_step"):
+        monkeypatch.setattr(f"explainft.planning.plan.{function}", lambda *_: pytest.fail("traced"))
+    with pytest.raises(UserError, match=line):
+        found = recipe.load(["gin/medium_tiny.gin"], ["MODEL_DIR=plan", binding], command="plan")
+        make_plan(found.bindings(train.train)["config"], topology)
+
+
+def test_model_that_no_chips_hold_is_refused():
+    config = recipe.load(["gin/medium_3b.gin"], ["MODEL_DIR=plan"], command="plan").bindings(train.train)["config"]
+    machine_memory.check_plan(config, 8, HARDWARE["v5e"].memory)
+    larger = T5(dataclasses.replace(config.model.config, num_encoder_layers=1000))
+    with pytest.raises(UserError, match="parameters and their optimizer state need .* which has at most 16.0 GiB"):
+        machine_memory.check_plan(dataclasses.replace(config, model=larger), 8, HARDWARE["v5e"].memory)

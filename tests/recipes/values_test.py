@@ -24,6 +24,7 @@ WRONG = {
     "NUM_LAYERS = %NUM_ENCODER_LAYERS": "is a cycle",
     "NUM_LAYERS = None": "_LAYERS=None must be an integer",
     "RANDOM_SEED = 1180591620717411303424": "RANDOM_SEED=an integer of 22 digits must be at most 4,294,967,295",
+    "RANDOM_SEED = -5000000000": "RANDOM_SEED=-5000000000 must be at least -4,294,967,295",
     f"TRAIN_STEPS = 1{'0' * 400}": "TRAIN_STEPS=an integer of 401 digits must be at most",
     "TRAIN_STEPS = 0": "TRAIN_STEPS=0 must be",
     "BATCH_SIZE = 1000000000000": "BATCH_SIZE=1000000000000 must be at most 4,294,967,295",
@@ -31,8 +32,9 @@ WRONG = {
     "BATCH_SIZE = True": "BATCH_SIZE=True must be an integer",
     "BATCH_SIZE = 4000000000": "BATCH_SIZE=4,000,000,000 needs",
     "VOCAB_SIZE = 10000000000": "VOCAB_SIZE=10000000000 must be at most 4,294,967,295",
-    "VOCAB_SIZE = 4000000000": "parameters and their optimizer state need 2,861.1 GiB on each device, which has",
-    "NUM_LAYERS = 4000000000": "parameters and their optimizer state need",
+    "VOCAB_SIZE = 2000000000": "parameters and their optimizer state need 1,430.5 GiB on each device, which has",
+    "VOCAB_SIZE = 4000000000": "vocab_size=4,000,000,000 must be at most 2,147,483,647",
+    "NUM_LAYERS = 4000000000": "num_encoder_layers=4,000,000,000 must be at most 1,000",
     "LEARNING_RATE = 1e400": "LEARNING_RATE=inf must be finite",
     "LEARNING_RATE = 'fast'": "LEARNING_RATE='fast' must be a number",
     "KEEP_BEST = 'no'": "KEEP_BEST='no' must be True or False",
@@ -87,7 +89,7 @@ def test_adam_needs_three_times_the_parameters(monkeypatch):
 @pytest.mark.parametrize("command", ["eval", "infer"])
 def test_a_model_too_large_to_load_is_refused(command, tmp_path, capsys):
     words = {"eval": "EVAL_OUTPUT_DIR", "infer": "INFER_OUTPUT_DIR"}
-    flags = ["--gin.CHECKPOINT_PATH=x", f"--gin.{words[command]}={tmp_path / 'out'}", "--gin.NUM_LAYERS=4000000000"]
+    flags = ["--gin.CHECKPOINT_PATH=x", f"--gin.{words[command]}={tmp_path / 'out'}", "--gin.VOCAB_SIZE=2000000000"]
     with pytest.raises(SystemExit) as exit:
         main([command, f"--gin_file={ROOT / 'gin' / command}_tiny.gin", *flags])
     assert exit.value.code == 2

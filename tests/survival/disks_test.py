@@ -1,6 +1,8 @@
 """What a run survives: disks that fill, vanish or become read-only."""
 
 import contextlib
+import errno
+import io
 import os
 import shutil
 import subprocess
@@ -8,6 +10,7 @@ import subprocess
 import pytest
 
 from explainft.checkpoints.checkpointer import Checkpointer
+from explainft.cli.output import checked_output
 from explainft.core.errors import UserError
 from explainft.data.batches import Batches
 from explainft.evaluation import prediction_files
@@ -64,6 +67,26 @@ def test_a_process_that_finds_the_disk_full_says_so_in_one_line(tmp_path, tiny_d
         [line] = [line for line in errors.splitlines() if line.startswith("explainft: error: cannot write")]
         assert "No space left on device" in line and errors.endswith(line + "\n")
         assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("lines", [0, 3, 6])
+def test_a_log_on_a_full_disk(tmp_path, undisturbed, tiny_data_dir, monkeypatch, lines):
+    """Standard output takes some lines and no more; without it the run resumes."""
+
+    class FullDisk(io.StringIO):
+        def write(self, text):
+            if self.getvalue().count("\n") >= lines:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return super().write(text)
+
+        def fileno(self):
+            return os.open(os.devnull, os.O_WRONLY)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stdout", FullDisk())
+        with pytest.raises(UserError, match="cannot write to standard output .No space left"), checked_output():
+            run(tmp_path / "run", tiny_data_dir)
+    assert_resumes_to_same_end(tmp_path / "run", tiny_data_dir, undisturbed)
 
 
 def test_a_folder_that_becomes_read_only(tmp_path, undisturbed, tiny_data_dir, monkeypatch):

@@ -30,10 +30,8 @@ def test_time_comes_from_results_of_this_machine_or_its_peak():
     assert cost_model.seconds_of(trials, [], peak=lambda _: peak) == pytest.approx(6)
     assert cost_model.describe_cost(trials, [done], 2).endswith("about 6 s")
     elsewhere = {**done, "made_with": {"cpu": "another"}}
-    assert cost_model.describe_cost(trials, [elsewhere], 2).endswith(", a guess from the speed of this CPU")
-    assert (
-        cost_model.describe_cost([], [done], 2) == "0 to do: their results are there, and --results=FOLDER makes others"
-    )
+    assert cost_model.describe_cost(trials, [elsewhere], 2).endswith(", estimated from the speed of this CPU")
+    assert cost_model.describe_cost([], [done], 2) == "0 to do: all have results; --results=DIRECTORY makes new ones"
 
 
 def test_time_comes_from_the_most_similar_trials():
@@ -56,8 +54,25 @@ def test_pretraining_steps_cost_nothing(monkeypatch):
     )
     [plan] = cost_model.make_trial_plans(grid(axes=recipes | public).trials("s", Path("runs"))).values()
     assert plan.steps == 1_000_010 and plan.flops % 10 == 0 and plan.flops < 10 * 2e12
-    with pytest.raises(UserError, match="trial none-x starts at a step that only .* give INITIAL_STEP"):
+    with pytest.raises(UserError, match="trial none-x: only its INITIAL_CHECKPOINT_PATH contains .* give INITIAL_STEP"):
         cost_model.make_trial_plans(grid(axes=recipes | local).trials("s", Path("runs")))
+
+
+@pytest.mark.parametrize(
+    ("macros", "line"),
+    [
+        ({"BATCH_SIZE": 10**12}, "trial x: BATCH_SIZE=1000000000000 must be at most 4,294,967,295"),
+        ({"BATCH_SIZE": 4 * 10**9}, "trial x: BATCH_SIZE=4,000,000,000 needs .* for the tokens of one batch"),
+        ({"VOCAB_SIZE": 2 * 10**9}, "trial x: .* parameters and their optimizer state need"),
+        ({"NUM_LAYERS": 10**5}, "trial x: num_encoder_layers=100,000 must be at most 1,000"),
+        ({"TASK_FEATURE_LENGTHS": {"inputs": 10**9, "targets": 64}}, "trial x: BATCH_SIZE=32 needs"),
+    ],
+)
+def test_trial_that_cannot_fit_is_refused_before_it_is_traced(monkeypatch, macros, line):
+    monkeypatch.setattr(cost_model, "cost", lambda *_: pytest.fail("traced"))
+    trials = grid(axes={"n": {"x": macros}}, evaluations=("x",)).trials("name", Path("runs"))
+    with pytest.raises(UserError, match=line):
+        cost_model.make_trial_plans(trials)
 
 
 def test_accelerator_runs_one_job_at_a_time(tmp_path, monkeypatch):

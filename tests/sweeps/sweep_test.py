@@ -167,7 +167,7 @@ def test_failing_trial_does_not_end_the_sweep(commands, capsys):
     assert "2 to do, 1 at a time: " in capsys.readouterr().out
     main(["sweep", file, "--jobs=2", "--gin.sweep.Sweep.jobs=1", "--dry_run"])  # the flag overrides the macro
     printed = capsys.readouterr().out
-    assert "grid: 2 trials, 2 to do, 2 at a time: " in printed and ", a guess from" in printed
+    assert "grid: 2 trials, 2 to do, 2 at a time: " in printed and ", estimated from" in printed
     assert "--gin.EMB_DIM=32" in printed and not (commands / "runs").exists()
 
     with pytest.raises(SystemExit) as error:

@@ -5,7 +5,6 @@ names the problem. It appears when it is complete; the same rows make the same b
 """
 
 import dataclasses
-import json
 import os
 import re
 import shutil
@@ -17,6 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from explainft.core.errors import UserError, nearest
+from explainft.data.questions.descriptor import DATASET, VERSION, Descriptor
 from explainft.data.questions.digests import DigestMap
 from explainft.data.questions.examples import Question, digest, question_of
 from explainft.data.questions.explanations import Explanations
@@ -28,8 +28,6 @@ from explainft.problems.problem import Problem
 from explainft.problems.registry import get_problem
 from explainft.problems.text import normalize
 
-DATASET, VERSION = "explained_questions", "1.0.0"
-DESCRIPTOR = "problem.json"
 SPLITS = ("train", "validation", "test")
 SHARD_ROWS = 2**17
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -110,8 +108,15 @@ def _write(settings: Import, scratch: Path, report: Report) -> None:
             raise UserError(f"no row of {path} can be used ({reasons}); see `--format`, `--problem`")
         writers[split] = writer
     records.write_metadata(scratch, list(writers.values()), DATASET, settings.name, VERSION)
-    descriptor = {"problem": settings.problem, "rows": {split: writer.rows for split, writer in writers.items()}}
-    (scratch / DESCRIPTOR).write_text(json.dumps(descriptor, indent=1) + "\n", encoding="utf-8")
+    descriptor = Descriptor(
+        name=settings.name,
+        problem=settings.problem,
+        rows={split: writer.rows for split, writer in writers.items()},
+        explained={split: writer.explained for split, writer in writers.items()},
+        digests={split: writer.digest() for split, writer in writers.items()},
+        answered=settings.answered,
+    )
+    descriptor.write(scratch)
 
 
 def _questions(

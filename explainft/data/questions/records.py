@@ -1,6 +1,7 @@
 """Questions as TFRecord files with TFDS's metadata. Imports TensorFlow."""
 
 import contextlib
+import hashlib
 from pathlib import Path
 
 import tensorflow as tf
@@ -19,7 +20,8 @@ class Writer:
     """Writes the records of one split into files of at most `shard_rows`, named as TFDS names them at the end."""
 
     def __init__(self, directory: Path, dataset: str, split: str, shard_rows: int):
-        self.split, self.rows, self._bytes = split, 0, 0
+        self.split, self.rows, self.explained, self._bytes = split, 0, 0, 0
+        self._digest = hashlib.blake2b(digest_size=8)
         self._directory, self._dataset, self._shard_rows = directory, dataset, shard_rows
         self._paths: list[Path] = []
         self._lengths: list[int] = []
@@ -48,9 +50,15 @@ class Writer:
             self._serialize = Serializer()
         data = self._serialize(question)
         self._file.write(data)
+        self._digest.update(data)
         self._bytes += len(data)
         self._lengths[-1] += 1
         self.rows += 1
+        self.explained += bool(question.explanation)
+
+    def digest(self) -> str:
+        """Return what the records' bytes are told apart by."""
+        return self._digest.hexdigest()
 
     def info(self) -> tfds.core.SplitInfo:
         """Return TFDS's description of the split."""

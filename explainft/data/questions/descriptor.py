@@ -1,0 +1,60 @@
+"""The descriptor of an imported dataset: `problem.json` beside its records. Standard library only."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from explainft.core.errors import UserError
+from explainft.problems.registry import PROBLEMS
+
+DATASET, VERSION = "explained_questions", "1.0.0"
+DESCRIPTOR = "problem.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Descriptor:
+    """What an imported dataset holds.
+
+    `rows` and `explained` are the numbers of rows, and of those with an explanation, by split; `digests` those of the
+    records. `answered` is False for a dataset without answers, which is for inference alone.
+    """
+
+    name: str
+    problem: str
+    rows: Mapping[str, int]
+    explained: Mapping[str, int]
+    digests: Mapping[str, str]
+    answered: bool
+
+    def write(self, directory: Path) -> None:
+        """Write the descriptor into the directory of the dataset's records."""
+        text = json.dumps(dataclasses.asdict(self), indent=1)
+        (directory / DESCRIPTOR).write_text(text + "\n", encoding="utf-8")
+
+
+def descriptor_file(name: str, data_dir: Path) -> Path:
+    """Return where the descriptor of a dataset lies."""
+    return data_dir / DATASET / name / VERSION / DESCRIPTOR
+
+
+def read_descriptors(data_dir: Path) -> list[Descriptor]:
+    """Return the descriptors of all datasets below a directory, by name. Raise UserError for a corrupt one."""
+    found = sorted((data_dir / DATASET).glob(f"*/{VERSION}/{DESCRIPTOR}"))
+    return [read_descriptor(file) for file in found]
+
+
+def read_descriptor(file: Path) -> Descriptor:
+    """Read a descriptor. Raise UserError where it is missing or corrupt."""
+    try:
+        descriptor = Descriptor(**json.loads(file.read_text(encoding="utf-8")))
+        if descriptor.problem not in PROBLEMS or not all(isinstance(n, int) for n in descriptor.rows.values()):
+            raise ValueError("it names no problem or no rows")
+        return descriptor
+    except FileNotFoundError as error:
+        name = file.parents[1].name
+        raise UserError(
+            f"no dataset {name!r} in {file.parents[2]}; run: explainft data import --name {name} ..."
+        ) from error
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{file} is corrupt ({error}); import the dataset again with --overwrite") from error

@@ -1,0 +1,185 @@
+"""What a user asks a run: expressions of ListOps, or questions, read from arguments and files."""
+
+import csv
+import dataclasses
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from explainft import listops
+from explainft.core.errors import UserError
+from explainft.data.questions import forms
+from explainft.data.questions.examples import question_of
+from explainft.data.questions.files import read_rows
+from explainft.data.questions.layouts import Unreadable
+from explainft.data.vocabulary import Vocabulary
+from explainft.evaluation.targets import Target
+from explainft.evaluation.task_names import listops_config
+from explainft.listops.configs import Config
+from explainft.listops.release import read_release
+from explainft.problems.registry import get_problem
+
+Row = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """One question: the input text, what its output is read and checked by, and the user's row, whose fields are kept.
+
+    The target of a question without a gold answer has an empty one.
+    """
+
+    text: str
+    target: Target
+    row: Row
+
+
+class Asker(Protocol):
+    """How a run is asked."""
+
+    def ask(self, questions: Sequence[str | Row]) -> list[Asked]:
+        """Return what the run is asked. Raise UserError for what it cannot be."""
+        ...
+
+    def read(self, path: Path) -> list[Asked]:
+        """Return what a file asks. Raise UserError, with the line, for what the run cannot be asked."""
+        ...
+
+    def max_length(self, asked: Sequence[Asked], vocabulary: Vocabulary) -> int:
+        """Return how many tokens an output may have."""
+        ...
+
+
+def asker_of(meta: Mapping[str, Any], origin: object, layout: str = "jsonl") -> Asker:
+    """Return how a run with this metadata is asked. Raise UserError for a run of a task of the user's own."""
+    if "questions" in meta:
+        return QuestionAsker(**meta["questions"], trained_length=meta["lengths"]["targets"], layout=layout)
+    if meta["explanation"] is None:
+        raise UserError(
+            f"{origin} was trained on {meta['task']}, which must be a task of ListOps explanations or of imported "
+            "questions; score other tasks with `explainft eval`"
+        )
+    style, modulus = meta["explanation"]["style"], meta["explanation"]["modulus"]
+    return ListOpsAsker(style, modulus, listops_config(meta["task"]), meta["lengths"]["targets"])
+
+
+@dataclasses.dataclass(frozen=True)
+class ListOpsAsker:
+    """Asks a run of ListOps. `config` has the values that it was trained on, where they are known."""
+
+    style: str
+    modulus: int
+    config: Config | None
+    trained_length: int  # tokens of the longest target
+
+    def ask(self, questions: Sequence[str | Row]) -> list[Asked]:
+        trees = [self._parse(str(question)) for question in questions]
+        return [self._asked(tree) for tree in trees]
+
+    def read(self, path: Path) -> list[Asked]:
+        """Read one expression a line, or the sources of a released TSV file (*.tsv)."""
+        if path.suffix == ".tsv":
+            return [self._asked(example.tree) for example in read_release(path)]
+        return [self._asked(self._parse(text, f"{path} line {number}: ")) for number, text in read_lines(path)]
+
+    def max_length(self, asked: Sequence[Asked], vocabulary: Vocabulary) -> int:
+        """Return room for the gold explanations, so that a long one is not cut off."""
+        fullest = self.style if self.style in ("short", "medium", "long") else "medium"
+        gold = (listops.explain(listops.parse(one.text), fullest, self.modulus) for one in asked)
+        return max(self.trained_length, 1 + max(len(vocabulary.encode(text)) for text in gold))
+
+    def _asked(self, tree: listops.Tree) -> Asked:
+        # The model reads what it was trained on: the bracket form, whatever form was typed.
+        text = listops.format(tree)
+        answer = listops.evaluate(tree, self.modulus)
+        example = {"question": text, "answer": answer, "style": self.style, "modulus": self.modulus}
+        return Asked(text, Target(get_problem("listops"), example), {"expression": text})
+
+    def _parse(self, expression: str, where: str = "") -> listops.Tree:
+        try:
+            tree = listops.parse(expression)
+        except listops.ListOpsError as error:
+            if where:
+                raise UserError(f"{where}{error.line}") from error
+            raise
+        if self.config is not None:
+            _check_values(tree, expression, self.config)
+        return tree
+
+
+@dataclasses.dataclass(frozen=True)
+class QuestionAsker:
+    """Asks a run that was trained on imported questions of a problem and a form. `layout` is that of JSON rows."""
+
+    problem: str
+    form: str
+    trained_length: int  # tokens of the longest target
+    layout: str = "jsonl"
+
+    def ask(self, questions: Sequence[str | Row]) -> list[Asked]:
+        return [self._asked(question, f"question {i}") for i, question in enumerate(questions, 1)]
+
+    def read(self, path: Path) -> list[Asked]:
+        """Read JSON lines or an array (.json, .jsonl), a CSV table with a head (.csv), or else a question a line."""
+        return [self._asked(row, f"{path} line {number}") for number, row in _rows(path)]
+
+    def max_length(self, asked: Sequence[Asked], vocabulary: Vocabulary) -> int:
+        return self.trained_length
+
+    def _asked(self, given: str | Row, where: str) -> Asked:
+        row = {"question": given} if isinstance(given, str) else dict(given)
+        problem = get_problem(self.problem)
+        try:
+            layout = "jsonl" if isinstance(given, str) else self.layout
+            example = question_of(problem, layout, row, where, answered=False).example()
+        except Unreadable as error:
+            raise UserError(f"{where}: {error}; expected a question as {self.layout} has it") from error
+        text = forms.input_text(example["question"], example.get("choices", ()))
+        return Asked(text, Target(problem, example, self.form), row)
+
+
+def _check_values(tree: listops.Tree, expression: str, config: Config) -> None:
+    allowed = config.train.values
+    for value in listops.values(tree):
+        if value not in allowed:
+            where = "left out of" if min(allowed) < value < max(allowed) else "outside"
+            raise UserError(
+                f"{value} in {expression!r} is {where} {min(allowed)} to {max(allowed)}, "
+                f"the values of config {config.name!r} that the model was trained on"
+            )
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the number and the text of each line that is not empty. Raise UserError for what is not UTF-8 text."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path} ({error}); give a UTF-8 text file") from error
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield number, line.strip()
+
+
+def _rows(path: Path) -> Iterator[tuple[int, str | Row]]:
+    suffixes = [suffix for suffix in path.suffixes if suffix != ".gz"]
+    if suffixes[-1:] == [".csv"]:
+        yield from _csv_rows(path)
+    elif suffixes[-1:] in ([".json"], [".jsonl"]):
+        yield from read_rows(path)
+    else:
+        yield from read_lines(path)
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[int, Row]]:
+    """Yield the rows of a CSV table. Its cells are texts; choices are one cell, as a JSON list or joined by `|`."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(io.StringIO(file.read()))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path} ({error}); give a UTF-8 table") from error
+    if "question" not in (reader.fieldnames or ()):
+        raise UserError(f"{path} has no column 'question'; its first line must name the columns")
+    for row in reader:
+        choices = {"choices": row["choices"].split("|")} if row.get("choices") else {}
+        yield reader.line_num, {name: value for name, value in row.items() if name and value} | choices

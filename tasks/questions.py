@@ -1,0 +1,90 @@
+"""SeqIO tasks over imported questions. `import tasks.questions` reads the descriptor of each dataset and opens no data.
+
+    explained_<name>_<form>               for training: splits train and validation
+    explained_<name>_<form>_eval_<split>  for evaluation, on a split of the dataset
+    explained_<name>_<form>_eval          the mixture of the form's evaluation tasks
+
+for each dataset that `explainft data import --name NAME` wrote below the directory of datasets: --tfds_data_dir, else
+TFDS_DATA_DIR, else TensorFlow Datasets' own. The forms are those of explainft.data.questions.forms. A dataset without
+explanations has the form `answer` alone; of one without a split validation, the tasks hold out the last twentieth of
+train. A dataset that was imported without answers has no tasks.
+
+The vocabulary is T5's, with what it cannot write replaced. MIXTURE_OR_TASK_MODULE = 'tasks.questions' is all that T5X
+needs to train on them.
+"""
+
+import functools
+from pathlib import Path
+
+import seqio
+
+from explainft.data.questions.descriptor import DATASET, VERSION, Descriptor, descriptor_file, read_descriptors
+from explainft.data.questions.forms import FORMS
+from explainft.data.questions.importing import data_directory
+from explainft.evaluation import metrics
+from explainft.evaluation.targets import postprocess_question
+from tasks import preprocessors
+from tasks.vocabularies import T5_QUESTIONS
+
+HELD_OUT = {"train": "train[:95%]", "validation": "train[95%:]"}
+
+
+class QuestionsSource(seqio.TfdsDataSource):
+    """Reads an imported dataset. `splits` maps a task's split names to those of the dataset, or to parts of them."""
+
+    def __init__(self, name: str, splits: dict[str, str]):
+        super().__init__(tfds_name=f"{DATASET}/{name}:{VERSION}", splits=splits, read_only=True)
+        self._name = name
+
+    @property
+    def descriptor_file(self) -> Path:
+        """What tells one import of the dataset from another."""
+        return descriptor_file(self._name, data_directory(self.tfds_dataset.data_dir))
+
+
+def register_datasets() -> None:
+    """Registers the tasks of all datasets that are there now."""
+    # A source has the directory that --tfds_data_dir names.
+    given = QuestionsSource("any", {"train": "train"}).tfds_dataset.data_dir
+    for descriptor in read_descriptors(data_directory(given)):
+        if descriptor.answered:
+            register(descriptor)
+
+
+def register(descriptor: Descriptor) -> None:
+    """Registers the tasks and mixtures of a dataset."""
+    splits = {split: split for split in descriptor.rows}
+    if "train" in splits and "validation" not in splits:
+        splits |= HELD_OUT
+    for form in FORMS if any(descriptor.explained.values()) else FORMS[:1]:
+        name = f"explained_{descriptor.name}_{form}"
+        if "train" in splits:
+            _add_task(name, descriptor, {split: splits[split] for split in ("train", "validation")}, form)
+        eval_tasks = [f"{name}_eval_{split}" for split in splits if split != "train"]
+        for task in eval_tasks:
+            split = splits[task.removeprefix(f"{name}_eval_")]
+            _add_task(task, descriptor, {"validation": split, "test": split}, form)
+        seqio.MixtureRegistry.remove(f"{name}_eval")
+        if eval_tasks:
+            seqio.MixtureRegistry.add(f"{name}_eval", eval_tasks, default_rate=1.0)
+
+
+def _add_task(name: str, descriptor: Descriptor, splits: dict[str, str], form: str) -> None:
+    seqio.TaskRegistry.remove(name)  # importlib.reload registers them again
+    seqio.TaskRegistry.add(
+        name,
+        source=QuestionsSource(descriptor.name, splits),  # pyright: ignore[reportArgumentType] as seqio's own sources
+        preprocessors=[
+            functools.partial(preprocessors.question, form=form),
+            preprocessors.tokenize,
+            seqio.CacheDatasetPlaceholder(),
+            # Not append_eos_after_trim: a target that is cut off must not look complete.
+            seqio.preprocessors.append_eos,
+        ],
+        output_features={key: seqio.Feature(T5_QUESTIONS, add_eos=True) for key in ("inputs", "targets")},
+        postprocess_fn=functools.partial(postprocess_question, problem=descriptor.problem, form=form),
+        metric_fns=[metrics.score],
+    )
+
+
+register_datasets()
