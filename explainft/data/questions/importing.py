@@ -22,6 +22,7 @@ from explainft.data.questions.examples import Question, digest, question_of
 from explainft.data.questions.explanations import Explanations
 from explainft.data.questions.files import read_rows
 from explainft.data.questions.layouts import LAYOUTS, Unreadable
+from explainft.data.questions.lengths import Lengths, find_vocabulary
 from explainft.data.questions.report import Report
 from explainft.problems import choice
 from explainft.problems.problem import Problem
@@ -97,16 +98,22 @@ def _write(settings: Import, scratch: Path, report: Report) -> None:
     from explainft.data.questions import records  # TensorFlow
 
     problem = get_problem(settings.problem)
+    vocabulary, why = find_vocabulary()
     questions = DigestMap()  # the place in `files` of the split that each question stands in first
     writers = {}
     for split, path in settings.files.items():
+        lengths = vocabulary and Lengths(vocabulary)
         with records.Writer(scratch, DATASET, split, SHARD_ROWS) as writer:
             for question in _questions(settings, problem, split, path, questions, report):
                 writer.write(question)
+                if lengths is not None:
+                    lengths.add(question)
         if not writer.rows:
             reasons = ", ".join(sorted(report.refused)) or "it has none"
             raise UserError(f"no row of {path} can be used ({reasons}); see `--format`, `--problem`")
         writers[split] = writer
+        report.lengths += lengths.lines(split) if lengths else []
+    report.lengths += [why] if why else []
     records.write_metadata(scratch, list(writers.values()), DATASET, settings.name, VERSION)
     descriptor = Descriptor(
         name=settings.name,
