@@ -19,7 +19,7 @@ from tasks import replacement as replacement_ops
 # T5X's gin files, and T5X refuses to train where task and model differ.
 PUBLIC_T5_VOCAB = "gs://t5-data/vocabs/cc_all.32000.100extra/sentencepiece.model"
 T5_VOCAB = os.environ.get("EXPLAINFT_T5_VOCAB") or PUBLIC_T5_VOCAB  # an empty value means unset
-FIX = "set EXPLAINFT_T5_VOCAB to the path of a copy of T5's sentencepiece.model, or use the task's counterpart _compact"
+FIX = "set EXPLAINFT_T5_VOCAB to the path of a copy of T5's sentencepiece.model"
 # How long a bucket may take to answer whether it has the file. TensorFlow itself retries for minutes where connections
 # are refused or packets are dropped. With its import, about 6 s on an idle machine, the wait stays below ten seconds.
 TIMEOUT_SECONDS = 3.0
@@ -28,6 +28,8 @@ _stderr_lock = threading.Lock()  # standard error is held back for the whole pro
 
 class T5Vocabulary(seqio.SentencePieceVocabulary):
     """A SentencePiece vocabulary. A missing file raises UserError."""
+
+    alternative = "use the task's counterpart _compact"
 
     def _model_context(self):  # the one place through which seqio opens the file
         if self._model is not None:
@@ -38,9 +40,9 @@ class T5Vocabulary(seqio.SentencePieceVocabulary):
                 _require_reachable(path)
             return super()._model_context()
         except (tf.errors.OpError, TimeoutError) as error:
-            raise UserError(f"cannot read T5's vocabulary {path} ({_reason(error)}); {FIX}") from error
+            raise UserError(f"cannot read T5's vocabulary {path} ({_reason(error)}); {FIX}, or {self.alternative}") from error
         except (DecodeError, RuntimeError) as error:  # protobuf's and SentencePiece's own
-            raise UserError(f"{path} is not a SentencePiece model, which T5's vocabulary must be; {FIX}") from error
+            raise UserError(f"{path} is not a SentencePiece model, which T5's vocabulary must be; {FIX}, or {self.alternative}") from error
 
 
 class ReplacingT5Vocabulary(T5Vocabulary):
@@ -50,6 +52,7 @@ class ReplacingT5Vocabulary(T5Vocabulary):
     the same pieces. Texts are decoded by the task's vocabulary, which restores them.
     """
 
+    alternative = "train from scratch on the VOCABULARY_FILE that `explainft vocab build` makes"
     replacement = True  # kept in the token cache and in checkpoints, where explainft.data.vocabulary does the same
 
     def _encode(self, s: str) -> Sequence[int]:

@@ -71,8 +71,6 @@ class Prediction:
                 found[-1] += f", {check.unreadable} unreadable"
             if check.first_wrong_step is not None:
                 found[-1] += f", first wrong step {check.first_wrong_step + 1}"
-        if self.output.cut:
-            found.append("the output was cut at the length limit")
         indented = "\n".join(f"  {line}" for line in self.output.text.split("\n"))
         answer = "none" if self.answer is None else self.answer
         return f"{self.asked.text}\n{indented}\nanswer: {answer}" + (f" ({'; '.join(found)})" if found else "")
@@ -135,6 +133,8 @@ def infer(
     with tqdm(total=len(inputs), desc="decoding", unit=" examples", disable=None, leave=False) as bar:
         loaded = load_model(weights, DecodeConfig(decode_dtype), min(batch_size, len(inputs)))
         outputs = loaded.run_generator().generate(inputs, length, bar.update)
+    if cut := sum(output.cut for output in outputs):
+        print(f"note: {cut:,} of {len(outputs):,} outputs were cut at the limit of {length} tokens", file=sys.stderr)
     return [Prediction(one, output) for one, output in zip(asked, outputs, strict=True)]
 
 

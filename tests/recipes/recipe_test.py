@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from explainft.core.errors import UserError
+from explainft.data.questions.forms import FORMS
 from explainft.recipes import recipe, t5x_tasks
 from explainft.training import optimizers, train
 
@@ -26,12 +28,14 @@ PARAMETERS = {
 }
 FINETUNED = [size for size in PARAMETERS if size != "tiny"]
 TRAINING = [f"{style}_{size}" for size in PARAMETERS for style in STYLES]
+QUESTIONS = [f"questions_{size}" for size in PARAMETERS]
 SCORING = [f"{kind}_{size}" for size in PARAMETERS for kind in ("eval", "infer")]
 # What the user of a leaf still has to give.
 GIVEN = {
     "eval": ["CHECKPOINT_PATH=RUN/checkpoints/checkpoint_1", "EVAL_OUTPUT_DIR=DIRECTORY"],
     "infer": ["CHECKPOINT_PATH=RUN/checkpoints/checkpoint_1", "INFER_OUTPUT_DIR=DIRECTORY"],
     **{style: ["MODEL_DIR=RUN"] for style in STYLES},
+    "questions": ["MODEL_DIR=RUN", "DATASET=homes", "VOCABULARY_FILE=homes.model"],
 }
 
 
@@ -59,7 +63,7 @@ def includes(leaf):
 
 
 def test_each_style_and_size_has_a_recipe():
-    assert {path.stem for path in (ROOT / "gin").glob("*.gin")} == {*TRAINING, *SCORING}
+    assert {path.stem for path in (ROOT / "gin").glob("*.gin")} == {*TRAINING, *QUESTIONS, *SCORING}
 
 
 @pytest.mark.parametrize("leaf", TRAINING)
@@ -72,14 +76,34 @@ def test_a_leaf_trains_its_own_style_and_size(leaf):
     assert macros["MIXTURE_OR_TASK_MODULE"] == "tasks"
 
 
-@pytest.mark.parametrize("leaf", [*TRAINING, *SCORING])
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("leaf", QUESTIONS)
+def test_a_leaf_trains_on_a_dataset_and_a_form(leaf, form):
+    loaded = recipe.load([str(leaf_path(leaf))], [*GIVEN["questions"], f"FORM={form}"], command="train")
+    config = loaded.bindings(train.train)["config"]
+    assert config.dataset.mixture_or_task_name == f"explained_homes_{form}"
+    assert config.evaluation.mixture_or_task_name == f"explained_homes_{form}_eval_validation"
+    assert config.dataset.module == "tasks.questions" and config.dataset.vocabulary_file == "homes.model"
+    assert config.dataset.task_feature_lengths is None
+    assert {'DATASET = "homes"', f'FORM = "{form}"'} <= set(loaded.settings())
+
+
+def test_an_unknown_form_is_refused():
+    with pytest.raises(UserError, match="FORM='explain' must be one of answer, explain_answer, answer_explain"):
+        recipe.load([str(leaf_path("questions_tiny"))], [*GIVEN["questions"], "FORM=explain"], command="train")
+
+
+@pytest.mark.parametrize("leaf", [*TRAINING, *QUESTIONS, *SCORING])
 def test_a_leaf_sets_only_macros_that_both_engines_read(leaf):
     kind, size = leaf.split("_")
     run = kind if kind in ("eval", "infer") else "pretrain" if size == "tiny" else "finetune"
-    assert includes(leaf) == [f"gin/models/{size}.gin", f"gin/runs/{run}.gin", "gin/tasks/listops.gin"]
+    tasks = "questions" if kind == "questions" else "listops"
+    assert includes(leaf) == [f"gin/models/{size}.gin", f"gin/runs/{run}.gin", f"gin/tasks/{tasks}.gin"]
     text = leaf_path(leaf).read_text()
     assert text.startswith(f"# explainft {kind if kind == run else 'train'} --gin_file=gin/{leaf}.gin --gin.")
-    assert set(macros_of(leaf_path(leaf))) <= set(public_macros(ROOT / "gin" / "runs" / f"{run}.gin"))
+    # A vocabulary of one's own needs a model of its size.
+    own = {"VOCAB_SIZE", "VOCABULARY_FILE"} if leaf == "questions_tiny" else set()
+    assert set(macros_of(leaf_path(leaf))) <= set(public_macros(ROOT / "gin" / "runs" / f"{run}.gin")) | own
 
 
 def macros_of(path):
@@ -99,7 +123,7 @@ def test_macro_files_hold_names_and_values_only(directory):
 
 def test_both_engines_have_the_same_wiring_files():
     ours, theirs = ({path.name for path in d.glob("*.gin")} for d in (recipe.WIRING, ROOT / "gin" / "t5x"))
-    assert ours == theirs and len(ours) == 6
+    assert ours == theirs and len(ours) == 7
 
 
 @pytest.mark.parametrize("leaf", SCORING)

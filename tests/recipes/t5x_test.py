@@ -16,6 +16,7 @@ from explainft.data.compact_vocabulary import COMPACT
 from explainft.recipes import gin_adapter, recipe
 from explainft.reporting import report
 from explainft.training import optimizers, train
+from tests.helpers.questions import import_homes
 from tests.recipes.recipe_test import GIVEN, PARAMETERS, ROOT, SCORING, TRAINING, leaf_path, load_leaf, public_macros
 
 T5X = importlib.util.find_spec("t5x")
@@ -193,6 +194,17 @@ def test_t5x_trains_evaluates_saves_and_resumes(run):
     assert (folder / "inference_eval" / f"{VALIDATION}-000004.jsonl").is_file()
     assert "Starting main loop over steps 2-4" in log
     assert [path.name for path in folder.glob("checkpoint_*")] == ["checkpoint_4"]
+
+
+def test_t5x_trains_on_imported_questions(tmp_path):
+    import_homes(tmp_path, tmp_path / "datasets")
+    macros = {
+        "MODEL_DIR": str(tmp_path / "run"), "DATASET": "homes", "VOCABULARY_FILE": None, "TRAIN_STEPS": 2,
+        "TASK_FEATURE_LENGTHS": {"inputs": 128, "targets": 96},
+    }  # fmt: skip
+    script("train", "questions_tiny", tmp_path / "datasets", **macros, **TINY_RUN)
+    task = "explained_homes_explain_answer_eval_validation"
+    assert [(row["step"], row["n"], row["chance"]) for row in metrics(tmp_path / "run", task)] == [(2, 8, 0.25)]
 
 
 def test_t5x_scores_a_checkpoint(run, tiny_data_dir, tmp_path):

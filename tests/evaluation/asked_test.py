@@ -1,0 +1,94 @@
+import json
+
+import pytest
+
+from explainft.core.errors import UserError
+from explainft.evaluation.asked import QuestionAsker, asker_of
+from explainft.evaluation.infer import Prediction
+from explainft.generation.generator import Output
+
+ASKER = QuestionAsker("choice", "explain_answer", trained_length=20)
+ROW = {"question": "Where?", "choices": ["sea", "air"], "answer": "sea", "note": {"kept": [1]}}
+
+
+def test_a_text_and_a_row():
+    text, row = ASKER.ask(["Where?", ROW])
+    assert text.text == "Where?" and row.text == "Where?\n(a) sea\n(b) air"
+    assert Prediction(text, Output("The answer is yes")).correct is None
+
+
+def test_the_user_s_row_is_kept():
+    [asked] = ASKER.ask([ROW])
+    found = Prediction(asked, Output("Fish swim.\nThe answer is (b)", cut=True))
+    assert found.json() == {
+        **ROW,
+        "prediction": {
+            "answer": "air",
+            "text": "Fish swim.\nThe answer is (b)",
+            "correct": False,
+            "cut": True,
+        },
+    }
+    assert found.explanation == "Fish swim."
+    assert found.text().endswith("answer: air (wrong, it is sea)")
+
+
+def test_steps_of_an_answer_are_checked():
+    [asked] = QuestionAsker("math", "explain_answer", 20).ask([{"question": "48 halves?", "answer": "24"}])
+    found = Prediction(asked, Output("<<48/2=23>>, <<1+1=2>>, <<2*x=4>>\nThe answer is 24"))
+    assert found.json()["prediction"]["check"] == {
+        "steps_total": 3, "steps_correct": 1, "first_wrong_step_number": 1, "steps_unreadable": 1,
+    }  # fmt: skip
+    assert found.text().endswith("(correct; 1 of 3 steps correct, 1 unreadable, first wrong step 1)")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("q.jsonl", json.dumps(ROW) + "\n\n" + json.dumps({**ROW, "question": "Line\u2028two?"})),
+        ("q.json", json.dumps([ROW, {**ROW, "question": "Line\u2028two?"}])),
+        ("q.csv", "\ufeffquestion,choices,answer,note\r\nWhere?,sea|air,sea,x\r\n\"Line\u2028two?\",sea|air,sea,\r\n"),
+    ],
+)  # fmt: skip
+def test_files_of_rows(tmp_path, name, content):
+    (tmp_path / name).write_text(content, encoding="utf-8", newline="")
+    found = ASKER.read(tmp_path / name)
+    assert [asked.text for asked in found] == ["Where?\n(a) sea\n(b) air", "Line\u2028two?\n(a) sea\n(b) air"]
+    assert all(asked.target.example["answer"] == "sea" for asked in found)
+    assert found[0].row["note"]
+
+
+def test_a_text_file_has_a_question_a_line(tmp_path):
+    (tmp_path / "q.txt").write_text("Who?\r\n\r\nWhy? \n", encoding="utf-8-sig", newline="")
+    assert [asked.text for asked in ASKER.read(tmp_path / "q.txt")] == ["Who?", "Why?"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("q.jsonl", '{"question": "a"}\n{"questions": "b"}\n', "q.jsonl line 2: empty question"),
+        ("q.jsonl", '{"question": "a", "choices": "b"}\n', "q.jsonl line 1: choices are not a list"),
+        ("q.jsonl", "", "q.jsonl has no rows"),
+        ("q.csv", "text\nWhere?\n", "q.csv has no column 'question'"),
+        ("q.csv", b"question\n\xff\n", "cannot read .*q.csv"),
+        ("q.txt", b"\xff\xfe", "cannot read .*q.txt"),
+    ],
+)
+def test_what_cannot_be_asked_is_named(tmp_path, name, content, message):
+    data = content.encode() if isinstance(content, str) else content
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(UserError, match=message):
+        ASKER.read(tmp_path / name)
+
+
+def test_official_layouts(tmp_path):
+    row = {"id": "1", "question": {"stem": "Where?", "choices": [{"label": "A", "text": "sea"}]}, "answerKey": "A"}
+    (tmp_path / "q.jsonl").write_text(json.dumps(row))
+    [asked] = QuestionAsker("choice", "answer", 20, "csqa").read(tmp_path / "q.jsonl")
+    assert asked.text == "Where?\n(a) sea" and asked.target.example["answer"] == "sea" and asked.row == row
+
+
+def test_a_run_of_a_user_s_own_task_is_refused():
+    meta = {"task": "own", "explanation": None, "lengths": {"targets": 9}}
+    with pytest.raises(UserError, match="RUN was trained on own, which must be a task of ListOps .* or of imported"):
+        asker_of(meta, "RUN")

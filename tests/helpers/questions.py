@@ -1,0 +1,38 @@
+"""A dataset of made-up questions, imported as a user would."""
+
+import json
+import random
+from pathlib import Path
+
+from explainft.data.questions.importing import Import, import_questions
+
+HOMES = {"fish": "sea", "bird": "air", "mole": "earth", "frog": "pond", "bee": "hive", "bear": "cave"}
+
+
+def rows(n: int, seed: int = 0) -> list[dict]:
+    """Returns questions with four choices and an explanation of two lines."""
+    rng = random.Random(seed)
+    made = []
+    for i in range(n):
+        animal, home = rng.choice(sorted(HOMES.items()))
+        choices = [home, *rng.sample(sorted(set(HOMES.values()) - {home}), 3)]
+        rng.shuffle(choices)
+        question = f"Where does {animal} {seed}-{i} live?"
+        explanation = f"The {animal} is at home in the {home}.\nNo other place suits it."
+        made.append({"question": question, "choices": choices, "answer": home, "explanation": explanation, "level": i})
+    return made
+
+
+def write_jsonl(path: Path, rows: list[dict]) -> Path:
+    """Writes rows as JSON lines, and returns the path."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def import_homes(directory: Path, data_dir: Path, name: str = "homes", **settings) -> None:
+    """Imports 60 questions for training, 12 for validation and 8 for test."""
+    files = {
+        split: write_jsonl(directory / f"{split}.jsonl", rows(n, seed))
+        for seed, (split, n) in enumerate((("train", 60), ("validation", 12), ("test", 8)))
+    }
+    import_questions(Import(name=name, problem="choice", files=files, **settings), data_dir)
