@@ -7,12 +7,27 @@ import sys
 from pathlib import Path
 
 from explainft import __version__
-from explainft.cli import check, convert, data, eval, explain, export, infer, plan, recipes, report, solve, sweep, train
+from explainft.cli import (
+    check,
+    convert,
+    data,
+    eval,
+    explain,
+    export,
+    infer,
+    plan,
+    recipes,
+    report,
+    solve,
+    sweep,
+    train,
+    vocab,
+)
 from explainft.cli.flags import Parser
 from explainft.cli.output import checked_output, discard
 from explainft.core.errors import UserError
 
-COMMANDS = (data, explain, check, solve, train, eval, infer, export, convert, plan, sweep, report, recipes)
+COMMANDS = (data, explain, check, solve, train, eval, infer, export, convert, plan, sweep, report, recipes, vocab)
 GIN_FLAG = "--gin."
 
 

@@ -10,7 +10,8 @@ the model has; `restore` undoes it, so restore(replace(text)) == text for any te
     all the rest       •20013;             the code point in decimal digits
 
 A space has a code where the model would drop it: at the beginning and the end, and each second one of a run. What
-`replace` returns holds no character that the model lacks or changes. `restore` reads any text; what is no code stays.
+`replace` returns holds no character that the model lacks or changes. `restore` accepts any text and leaves what it
+cannot read.
 """
 
 import re

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import tensorflow as tf
@@ -57,7 +58,7 @@ class Writer:
         self.explained += bool(question.explanation)
 
     def digest(self) -> str:
-        """Return what the records' bytes are told apart by."""
+        """Return a digest of the records."""
         return self._digest.hexdigest()
 
     def info(self) -> tfds.core.SplitInfo:
@@ -95,6 +96,15 @@ class Serializer:
             values[name][:] = [getattr(question, name).encode()]
         values["choices"][:] = [choice.encode() for choice in question.choices]
         return self._proto.SerializeToString(deterministic=True)
+
+
+def read(directory: Path, split: str) -> Iterator[Question]:
+    """Yield the questions of a split in their order."""
+    files = sorted(directory.glob(f"*-{split}.tfrecord-*"))
+    for data in tf.data.TFRecordDataset([str(file) for file in files]).as_numpy_iterator():
+        feature = tf_example_pb2.Example.FromString(data).features.feature  # pyright: ignore[reportAttributeAccessIssue]
+        texts = {name: feature[name].bytes_list.value[0].decode() for name in FEATURES}
+        yield Question(**texts, choices=tuple(value.decode() for value in feature["choices"].bytes_list.value))
 
 
 def write_metadata(directory: Path, writers: list[Writer], dataset: str, name: str, version: str) -> None:
