@@ -40,9 +40,13 @@ class T5Vocabulary(seqio.SentencePieceVocabulary):
                 _require_reachable(path)
             return super()._model_context()
         except (tf.errors.OpError, TimeoutError) as error:
-            raise UserError(f"cannot read T5's vocabulary {path} ({_reason(error)}); {FIX}, or {self.alternative}") from error
+            raise UserError(
+                f"cannot read T5's vocabulary {path} ({_reason(error)}); {FIX}, or {self.alternative}"
+            ) from error
         except (DecodeError, RuntimeError) as error:  # protobuf's and SentencePiece's own
-            raise UserError(f"{path} is not a SentencePiece model, which T5's vocabulary must be; {FIX}, or {self.alternative}") from error
+            raise UserError(
+                f"{path} is not a SentencePiece model, which T5's vocabulary must be; {FIX}, or {self.alternative}"
+            ) from error
 
 
 class ReplacingT5Vocabulary(T5Vocabulary):
