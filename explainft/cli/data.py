@@ -1,6 +1,7 @@
 """`explainft data`: builds the ListOps dataset, prints examples of it, and imports datasets from files."""
 
 import argparse
+import gc
 
 from explainft.cli.flags import add_command, add_data_dir, positive_integer, summary
 from explainft.core import tensorflow_setup
@@ -84,6 +85,7 @@ def import_(args: argparse.Namespace) -> None:
         answered=not args.unanswered,
         overwrite=args.overwrite,
     )
+    gc.freeze()  # half a million objects of TensorFlow, which every collection would visit: an eighth of the time
     directory, report = importing.import_questions(settings, importing.data_directory(args.tfds_data_dir))
     print("\n".join([*report.lines(), str(directory)]))
 

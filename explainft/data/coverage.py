@@ -44,7 +44,8 @@ class Counts:
     def __init__(self, vocabulary: Vocabulary):
         self._vocabulary = vocabulary
         self._is_unknown: dict[str, bool | None] = {}  # of each character met; None: encoded and decoded unchanged
-        self._lost_ascii = [c for c in map(chr, range(128)) if self._lost(c) is not None]
+        lost = [c for c in map(chr, range(128)) if self._lost(c) is not None]
+        self._lost_ascii, self._lost_printable = lost, [c for c in lost if c.isprintable()]
         self._drops_spaces = vocabulary.decode(vocabulary.encode("a  a")) != "a  a"
         self._texts = 0
         self._totals = Counter[bool]()
@@ -53,11 +54,15 @@ class Counts:
     def add(self, text: str) -> None:
         """Counts a text."""
         self._texts += 1
-        lost = [c for c in self._lost_ascii if c in text]
+        lost = [c for c in (self._lost_printable if text.isprintable() else self._lost_ascii) if c in text]
         if not text.isascii():
             lost += [c for c in set(text) if not c.isascii() and self._lost(c) is not None]
         if self._drops_spaces and ("  " in text or text[:1] == " " or text[-1:] == " "):
             lost.append(SPACES)
+        if lost:
+            self._count(lost)
+
+    def _count(self, lost: list[str]) -> None:
         kinds = set()
         for character in lost:
             is_unknown = character != SPACES and bool(self._lost(character))

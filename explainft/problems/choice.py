@@ -1,5 +1,6 @@
 """Multiple choice, and yes or no."""
 
+import functools
 import re
 from collections.abc import Sequence
 
@@ -11,6 +12,7 @@ _TRUTH = {"yes": "yes", "true": "yes", "no": "no", "false": "no"}
 _TRUTH_WORD = re.compile(r"\b(yes|no|true|false)\b", re.I)
 # A letter alone, in any dress: B, (b), [B], b., b), **B**, option B.
 _BARE = re.compile(r"\s*(?:option\s+|choice\s+)?[(\[*]*([a-z])[)\]*]*[.:,]?[)\]*]*\s*", re.I)
+_LABELLED = re.compile(r"\(([a-z])\)(.+)", re.I)
 _DRESSED = re.compile(r"[(\[]([a-z])[)\]]|(?:^|\s)([a-z])[.:)](?=\s|$)", re.I)
 _CAPITAL = re.compile(r"(?<![\w'’])([B-HJ-Z])(?![\w'’])|(?<![\w'’])(A)(?=\s*(?:$|[.,:;)!?]|(?:or|and)\b))")
 
@@ -34,6 +36,8 @@ class Choice:
 
     def equal(self, answer: str, other: str, example: Example) -> bool:
         choices = choices_of(example)
+        if answer == other and answer in choices:
+            return True
         first, second = value_of(answer, choices), value_of(other, choices)
         return first is not None and first == second
 
@@ -41,7 +45,7 @@ class Choice:
         return None
 
     def groups(self, example: Example) -> dict[str, str]:
-        return {"choices": str(len(set(map(normalize, choices_of(example)))))}
+        return {"choices": str(len(set(values_of(choices_of(example)))))}
 
     def chance(self, example: Example) -> float | None:
         """Return 1 / the number of different choices."""
@@ -50,12 +54,22 @@ class Choice:
 
 def choices_of(example: Example) -> Sequence[str]:
     """Return the choices' texts; yes and no where the example has none."""
-    return [str(choice) for choice in example.get("choices") or YES_NO]
+    return list(map(str, example.get("choices") or YES_NO))
+
+
+def values_of(choices: Sequence[str]) -> Sequence[str]:
+    """Return the choices' texts, normalized."""
+    return _values(tuple(choices))
+
+
+@functools.lru_cache(maxsize=64)  # one question's are asked for time and again
+def _values(choices: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(map(normalize, choices))
 
 
 def mentions(text: str, choices: Sequence[str]) -> tuple[set[str], set[str]]:
     """Return the normalized choices that a text names by letter, and those that it names by their text."""
-    values = [normalize(choice) for choice in choices]
+    values = values_of(choices)
     if set(values) <= set(YES_NO):
         found = {_TRUTH[word.lower()] for word in _TRUTH_WORD.findall(text)}
         return set(), found & set(values)
@@ -65,18 +79,28 @@ def mentions(text: str, choices: Sequence[str]) -> tuple[set[str], set[str]]:
 
 
 def _named(text: str, choices: Sequence[str]) -> str | None:
-    value = value_of(text, choices)
+    value = value_of(text, choices) or _labelled(text, choices)
     if value is None:
         by_letter, by_text = mentions(text, choices)
         if len(by_letter) > 1 or len(by_text) > 1 or len(by_letter | by_text) != 1:
             return None
         [value] = by_letter | by_text
-    return next(choice for choice in choices if normalize(choice) == value)
+    return choices[values_of(choices).index(value)]
+
+
+def _labelled(text: str, choices: Sequence[str]) -> str | None:
+    """Return the choice of "(b) its text", which `mentions` finds too, more slowly."""
+    match = _LABELLED.fullmatch(text)
+    value = match and _by_letter(match[1], values_of(choices))
+    # A choice such as "b" could be a letter too.
+    return value if match and value and len(value) > 1 and value == normalize(match[2]) else None
 
 
 def value_of(answer: str, choices: Sequence[str]) -> str | None:
     """Return the normalized choice that an answer is, by its whole text or as a letter alone, or None."""
-    values = [normalize(choice) for choice in choices]
+    values = values_of(choices)
+    if answer in choices:
+        return values[choices.index(answer)]
     value = normalize(answer)
     if value in values:
         return value

@@ -19,10 +19,14 @@ def normalize(text: str) -> str:
 
 def last_statement(output: str) -> str | None:
     """Return what follows the last explicit "the answer is" on its line, or None where nothing does."""
-    for match in reversed(list(STATEMENT.finditer(output))):
-        stated = output[match.end() :].lstrip(" \t\r\n:*").split("\n", 1)[0].strip()
+    folded = output.replace("İ", "i").lower()  # the one letter whose lower case is two: places would shift
+    at = folded.rfind("answer")  # much faster than to search for the pattern
+    while at >= 0:
+        match = STATEMENT.match(output, at)
+        stated = output[match.end() :].lstrip(" \t\r\n:*").split("\n", 1)[0].strip() if match else ""
         if stated:
             return stated
+        at = folded.rfind("answer", 0, at)
     return None
 
 

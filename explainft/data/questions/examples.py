@@ -24,24 +24,25 @@ class Question(NamedTuple):
     explanation: str
     fields: str
 
-    def content(self) -> bytes:
+    def content(self) -> int:
         """Return a digest of everything but the id."""
         return digest("\x1f".join((self.question, *self.choices, "\x1e", self.answer, self.explanation)))
 
-    def question_digest(self) -> bytes:
+    def question_digest(self) -> int:
         """Return a digest of the normalized question and its choices: the same question in another spelling has it."""
-        return digest("\x1f".join(map(normalize, (self.question, *sorted(self.choices)))))
+        return digest("\x1f".join((normalize(self.question), *sorted(choice.values_of(self.choices)))))
 
     def example(self) -> dict[str, Any]:
         """Return the row as problems read it."""
         choices = {"choices": list(self.choices)} if self.choices else {}
         own = {"id": self.id, "question": self.question, "answer": self.answer, "explanation": self.explanation}
-        return json.loads(self.fields) | own | choices
+        fields = {} if self.fields == "{}" else json.loads(self.fields)
+        return fields | own | choices
 
 
-def digest(text: str) -> bytes:
-    """Return 8 bytes that stand for a text. Lone surrogates count too."""
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+def digest(text: str) -> int:
+    """Return 64 bits that stand for a text. Lone surrogates count too."""
+    return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest())
 
 
 def question_of(problem: Problem, layout: str, row: Any, name: str, *, answered: bool) -> Question:
@@ -70,7 +71,7 @@ def question_of(problem: Problem, layout: str, row: Any, name: str, *, answered:
         choices=choices,
         answer=answer,
         explanation=_text(found, "explanation"),
-        fields=json.dumps(found.get("fields") or {}, sort_keys=True),
+        fields=json.dumps(fields, sort_keys=True) if (fields := found.get("fields")) else "{}",
     )
 
 
@@ -86,18 +87,22 @@ def _answer(problem: Problem, given: Any, choices: tuple[str, ...]) -> str:
         raise Unreadable("answer names two choices")
     if None in named or not named:
         raise Unreadable("answer is not a choice")
-    return next(text for text in texts if normalize(text) in named)
+    [value] = named
+    return texts[choice.values_of(texts).index(value)]
 
 
 def _text(found: Mapping[str, Any], name: str) -> str:
     value = found.get(name)
     if value is None:
         return ""
-    if isinstance(value, list):
-        return " ".join(map(as_text, value))
-    if not isinstance(value, str | int | float):
+    if isinstance(value, str):
+        text = value
+    elif isinstance(value, list):
+        text = " ".join(map(as_text, value))
+    elif isinstance(value, int | float):
+        text = as_text(value)
+    else:
         raise Unreadable(f"{name} is not a text")
-    text = as_text(value)
     if not text.isascii() and _SURROGATE.search(text):
         raise Unreadable(f"{name} holds a lone surrogate, which is not a character")
     return text

@@ -17,13 +17,15 @@ from tqdm import tqdm
 
 from explainft.core.errors import UserError, nearest
 from explainft.data.questions.descriptor import DATASET, VERSION, Descriptor
-from explainft.data.questions.examples import Question, question_of
+from explainft.data.questions.digests import DigestMap
+from explainft.data.questions.examples import Question, digest, question_of
 from explainft.data.questions.explanations import Explanations
 from explainft.data.questions.files import read_rows
 from explainft.data.questions.layouts import LAYOUTS, Unreadable
+from explainft.data.questions.lengths import Lengths, find_vocabulary
 from explainft.data.questions.report import Report
 from explainft.problems import choice
-from explainft.problems.problem import Problem, correct
+from explainft.problems.problem import Problem
 from explainft.problems.registry import get_problem
 from explainft.problems.text import normalize
 
@@ -96,16 +98,22 @@ def _write(settings: Import, scratch: Path, report: Report) -> None:
     from explainft.data.questions import records  # TensorFlow
 
     problem = get_problem(settings.problem)
-    questions: dict[bytes, str] = {}  # the split that each question stands in first
+    vocabulary, why = find_vocabulary()
+    questions = DigestMap()  # the place in `files` of the split that each question stands in first
     writers = {}
     for split, path in settings.files.items():
+        lengths = vocabulary and Lengths(vocabulary)
         with records.Writer(scratch, DATASET, split, SHARD_ROWS) as writer:
             for question in _questions(settings, problem, split, path, questions, report):
                 writer.write(question)
+                if lengths is not None:
+                    lengths.add(question)
         if not writer.rows:
             reasons = ", ".join(sorted(report.refused)) or "it has none"
             raise UserError(f"no row of {path} can be used ({reasons}); see `--format`, `--problem`")
         writers[split] = writer
+        report.lengths += lengths.lines(split) if lengths else []
+    report.lengths += [why] if why else []
     records.write_metadata(scratch, list(writers.values()), DATASET, settings.name, VERSION)
     descriptor = Descriptor(
         name=settings.name,
@@ -119,13 +127,14 @@ def _write(settings: Import, scratch: Path, report: Report) -> None:
 
 
 def _questions(
-    settings: Import, problem: Problem, split: str, path: Path, seen: dict[bytes, str], report: Report
+    settings: Import, problem: Problem, split: str, path: Path, seen: DigestMap, report: Report
 ) -> Iterator[Question]:
     """Yield the usable rows of one file; the report counts all of them."""
     paths = settings.explanations.get(split)
     explanations = Explanations(paths, settings.stop) if paths else None
-    by_id: dict[str, bytes] = {}
-    rows = 0
+    contents = DigestMap()  # by id
+    splits = list(settings.files)
+    place, rows = splits.index(split), 0
     for line, row in tqdm(read_rows(path), desc=f"importing {split}", unit=" rows", disable=None):
         rows += 1
         name = f"{split}-{rows}"
@@ -140,15 +149,14 @@ def _questions(
             explanation = explanations.next(question.id)
             question = question._replace(explanation=explanation or "")
         content = question.content()
-        if question.id in by_id:
-            same = by_id[question.id] == content
-            _refuse(settings, report, "row repeated" if same else "same id with other content", path, line)
+        earlier = contents.add(digest(question.id), content)
+        if earlier is not None:
+            reason = "row repeated" if earlier == content else "same id with other content"
+            _refuse(settings, report, reason, path, line)
             continue
-        by_id[question.id] = content
-        digest = question.question_digest()
-        other = seen.setdefault(digest, split)
-        if other != split:
-            report.note(f"question stands in {other} too", path, line)
+        first = seen.add(question.question_digest(), place)
+        if first not in (None, place):
+            report.note(f"question stands in {splits[first]} too", path, line)
         _note_oddities(problem, question, path, line, report)
         report.rows[split] += 1
         report.answers[split][question.answer if len(report.answers[split]) <= 10 else "..."] += 1
@@ -169,7 +177,7 @@ def _refuse(settings: Import, report: Report, reason: str, path: Path, line: int
 
 def _note_oddities(problem: Problem, question: Question, path: Path, line: int, report: Report) -> None:
     if question.choices:
-        values = [normalize(text) for text in question.choices]
+        values = choice.values_of(question.choices)
         if len(set(values)) < len(values):
             report.note("two choices of equal text", path, line)
             if values.count(normalize(question.answer)) > 1:
@@ -181,9 +189,10 @@ def _note_oddities(problem: Problem, question: Question, path: Path, line: int, 
     if check is not None and check.incorrect:
         report.note("explanation with an incorrect step", path, line)
     if problem.name == "choice" and question.answer and choice.last_statement(question.explanation) is not None:
-        if problem.read_answer(question.explanation, example) is None:
+        answer = problem.read_answer(question.explanation, example)
+        if answer is None:
             report.note("explanation names no choice or several", path, line)
-        elif not correct(problem, question.explanation, example):
+        elif not problem.equal(answer, question.answer, example):
             report.note("explanation ends in another answer", path, line)
 
 

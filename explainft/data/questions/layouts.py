@@ -19,7 +19,9 @@ def own(row: Row) -> dict[str, Any]:
     fields = {name: row[name] for name in FIELDS if name in row}
     if "choices" in fields:
         fields["choices"] = choice_texts(fields["choices"])
-    return fields | {"fields": {name: value for name, value in row.items() if name not in FIELDS}}
+    if len(fields) < len(row):
+        fields["fields"] = {name: value for name, value in row.items() if name not in FIELDS}
+    return fields
 
 
 def csqa(row: Row) -> dict[str, Any]:
@@ -84,6 +86,8 @@ def choice_texts(choices: Any) -> list[str]:
         choices = choices["text"]
     if not isinstance(choices, list):
         raise Unreadable("choices are not a list")
+    if choices and all(type(choice) is str for choice in choices):
+        return choices
     texts = [choice.get("text") if isinstance(choice, Mapping) else choice for choice in choices]
     if not texts or not all(isinstance(text, str | int | float) for text in texts):
         raise Unreadable("choices without a text")

@@ -12,6 +12,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from explainft.data.questions.examples import Question
 
+_MESSAGE_ROWS = 256
 FEATURES = ("id", "question", "answer", "explanation", "fields")
 
 
@@ -25,6 +26,7 @@ class Writer:
         self._paths: list[Path] = []
         self._lengths: list[int] = []
         self._file = None
+        self._serialize = Serializer()
 
     def __enter__(self) -> "Writer":
         return self
@@ -44,7 +46,9 @@ class Writer:
             self._paths.append(self._directory / f"{self.split}.{len(self._paths)}.incomplete")
             self._lengths.append(0)
             self._file = tf.io.TFRecordWriter(str(self._paths[-1]))
-        data = serialize(question)
+        if self.rows % _MESSAGE_ROWS == 0:
+            self._serialize = Serializer()
+        data = self._serialize(question)
         self._file.write(data)
         self._digest.update(data)
         self._bytes += len(data)
@@ -75,14 +79,22 @@ class Writer:
         return [Path(template.sharded_filepath(shard_index=i, num_shards=n)) for i in range(n)]
 
 
-def serialize(question: Question) -> bytes:
-    """Return a tf.train.Example, always of the same bytes."""
-    proto = tf_example_pb2.Example()  # pyright: ignore[reportAttributeAccessIssue] (made when it is imported)
-    feature = proto.features.feature
-    for name in FEATURES:
-        feature[name].bytes_list.value.append(getattr(question, name).encode())
-    feature["choices"].bytes_list.value.extend([choice.encode() for choice in question.choices])
-    return proto.SerializeToString(deterministic=True)
+class Serializer:
+    """Makes a tf.train.Example of a question, always of the same bytes.
+
+    To make a message takes longer than to fill it, so one is used for several; what it held is freed with it alone.
+    """
+
+    def __init__(self):
+        self._proto = tf_example_pb2.Example()  # pyright: ignore[reportAttributeAccessIssue] (made at import)
+        self._values = {name: self._proto.features.feature[name].bytes_list.value for name in (*FEATURES, "choices")}
+
+    def __call__(self, question: Question) -> bytes:
+        values = self._values
+        for name in FEATURES:
+            values[name][:] = [getattr(question, name).encode()]
+        values["choices"][:] = [choice.encode() for choice in question.choices]
+        return self._proto.SerializeToString(deterministic=True)
 
 
 def write_metadata(directory: Path, writers: list[Writer], dataset: str, name: str, version: str) -> None:

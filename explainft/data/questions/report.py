@@ -15,6 +15,7 @@ class Report:
     refused: dict[str, list[str]] = dataclasses.field(default_factory=lambda: defaultdict(list))
     noted: dict[str, list[str]] = dataclasses.field(default_factory=lambda: defaultdict(list))
     counts: Counter[tuple[str, str]] = dataclasses.field(default_factory=Counter)
+    lengths: list[str] = dataclasses.field(default_factory=list)  # lines
     answers: dict[str, Counter[str]] = dataclasses.field(default_factory=lambda: defaultdict(Counter))
 
     def refuse(self, reason: str, path: Path, line: int) -> None:
@@ -42,4 +43,4 @@ class Report:
             for reason in sorted(places, key=lambda r: -self.counts[kind, r]):
                 n, shown = self.counts[kind, reason], ", ".join(places[reason])
                 lines.append(f"{kind} {n:,}: {reason} ({shown}{', ...' if n > SHOWN else ''})")
-        return lines
+        return lines + self.lengths
