@@ -114,6 +114,19 @@ def test_wrong_arguments_are_refused(words, message):
         parse(words.split())
 
 
+def test_a_checkout_that_does_not_run_is_reported(capfd, tmp_path, monkeypatch):
+    """After `pip install .` in it, without -e."""
+    (tmp_path / "explainft").mkdir()
+    (tmp_path / "explainft" / "__init__.py").touch()
+    monkeypatch.chdir(tmp_path)
+    code, out, err = outcome(capfd, "explain", NESTED)
+    assert code == 0 and out.endswith("Final answer: 9\n")
+    line = f"note: this runs the copy in {ROOT}/explainft, not {tmp_path}/explainft; to run the checkout: "
+    assert err.startswith(line) and err.count("\n") == 1
+    monkeypatch.chdir(ROOT)
+    assert outcome(capfd, "explain", NESTED)[2] == ""
+
+
 def printing_commands(run: Path, data_dir: str) -> dict[str, list[str]]:
     """Returns a command line for each command that prints to standard output."""
     return {
