@@ -8,6 +8,7 @@ detected for certain, other corruption with probability 1 - 2^-32.
 import contextlib
 import dataclasses
 import errno
+import functools
 import gc
 import hashlib
 import io
@@ -115,31 +116,51 @@ def writing(destination: os.PathLike[str]) -> contextlib.AbstractContextManager[
 @contextlib.contextmanager
 def in_one_line(describe: Callable[[Exception], UserError]) -> Iterator[None]:
     """Turns any error into the UserError that `describe` returns: orbax and its libraries have many, of many lines."""
-    failure = None
-    with _silence() as held:
-        try:
-            yield
-        except (MemoryError, jax.errors.JaxRuntimeError):  # too large for the machine: neither disk nor files
-            raise
-        except Exception as error:
-            failure = describe(error)
-        if failure is not None:
-            gc.collect()  # the warnings about what orbax left open come now, while they are silenced
+    failure, report = None, sys.unraisablehook
+    sys.unraisablehook = lambda _: None
+    try:
+        with _silence() as held:
+            try:
+                yield
+            except (MemoryError, jax.errors.JaxRuntimeError):  # too large for the machine: neither disk nor files
+                raise
+            except Exception as error:
+                failure = describe(error)
+            if failure is not None:
+                gc.collect()  # the warnings about what orbax left open come now, while they are silenced
+    finally:
+        sys.unraisablehook = report if failure is None else _without_late_results(report)
     if failure is not None:
         raise failure
     sys.stderr.write(held.getvalue())
 
 
+def _without_late_results(report: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Returns an unraisable hook without the results that come after a failure.
+
+    Orbax closes its event loop at the first array that fails. The threads of tensorstore that work on the other arrays
+    report to this loop later, an exception each, at moments that depend on the machine's load.
+    """
+    if isinstance(report, functools.partial) and report.func is _report_unless_late:
+        return report
+    return functools.partial(_report_unless_late, report)
+
+
+def _report_unless_late(report: Callable[[Any], None], unraisable: Any) -> None:
+    if str(unraisable.exc_value) != "Event loop is closed":
+        report(unraisable)
+
+
 @contextlib.contextmanager
 def _silence() -> Iterator[io.StringIO]:
     """Holds standard error back: an error is reported in one line."""
-    hook, log, held = sys.unraisablehook, logging.getLogger("asyncio"), io.StringIO()
-    sys.unraisablehook, log.disabled = lambda _: None, True
+    log, held = logging.getLogger("asyncio"), io.StringIO()
+    log.disabled = True
     try:
         with contextlib.redirect_stderr(held):
             yield held
     finally:
-        sys.unraisablehook, log.disabled = hook, False
+        log.disabled = False
 
 
 def reason(error: BaseException, otherwise: str = "") -> str:

@@ -1,12 +1,13 @@
 """The entry point: flags, dispatch, and how every command ends."""
 
 import argparse
+import contextlib
 import os
 import re
 import sys
 from pathlib import Path
 
-from explainft import __version__
+import explainft
 from explainft.cli import (
     check,
     convert,
@@ -38,6 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     130 after Ctrl-C.
     """
     try:
+        _note_other_copy()
         with checked_output():
             args = parse(sys.argv[1:] if argv is None else argv)
             args.function(args)
@@ -53,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     parser = Parser(prog="explainft", description="Fine-tune T5 to explain, then answer.")
-    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("--version", action="version", version=explainft.__version__)
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.add_parser(subparsers)
@@ -75,6 +77,22 @@ def parse(argv: list[str]) -> argparse.Namespace:
         fix = "give one with --gin_file" if hasattr(args, "gin_file") else "this command reads none"
         raise UserError(f"{GIN_FLAG}{bindings[0]} sets a macro of a recipe; {fix}")
     return args
+
+
+def _note_other_copy() -> None:
+    """Reports that another copy of the package runs than the checkout in the current directory.
+
+    `pip install '.[tpu]'` in a checkout replaces an editable installation by a copy, which no later edit reaches.
+    """
+    checkout, running = Path("explainft/__init__.py"), Path(explainft.__file__)
+    if checkout.is_file() and not checkout.samefile(running):
+        with contextlib.suppress(OSError):
+            print(
+                f"note: this runs the copy in {running.parent}, not {checkout.parent.absolute()}; "
+                "to run the checkout: pip install -e .",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def _expand_home(flag: re.Match[str]) -> str:

@@ -7,14 +7,14 @@ import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO, TypeVar
-
-import filelock
-from etils import epath
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from explainft.core.errors import UserError
 
-AnyPath = TypeVar("AnyPath", Path, epath.Path)
+if TYPE_CHECKING:  # `explainft --help` imports this module, and must not wait for etils and filelock
+    from etils import epath
+
+AnyPath = TypeVar("AnyPath", Path, "epath.Path")
 STANDARD_OUTPUT = Path("-")
 
 
@@ -77,6 +77,8 @@ def check_writable(path: Path) -> None:
 @contextlib.contextmanager
 def file_lock(path: Path) -> Iterator[None]:
     """Holds the lock of a file that is read, changed and written: waits until no other process has it."""
+    import filelock
+
     with contextlib.ExitStack() as stack:
         # Not every file system has locks: there the last writer wins.
         with contextlib.suppress(OSError):

@@ -22,14 +22,19 @@ BATCH = 256  # examples taken from TensorFlow at a time
 
 
 def registered_names(task_module: str, data_dir: str | None = None) -> set[str]:
-    """Imports the task module; returns the names of all tasks and mixtures. Raises UserError for an unknown module."""
+    """Imports the task module; returns the names of all tasks and mixtures. Raises UserError for an unknown module.
+
+    A module whose tasks depend on the datasets that are there has a function register_datasets, as tasks.questions
+    does: it is called each time.
+    """
     tensorflow_setup.import_tensorflow()
     import seqio
 
-    if data_dir is not None:  # before the import: tasks.questions registers the datasets that it finds there
+    if data_dir is not None:
         seqio.set_tfds_data_dir_override(data_dir)
     try:
-        importlib.import_module(task_module)
+        module = importlib.import_module(task_module)
+        getattr(module, "register_datasets", lambda: None)()
     except ModuleNotFoundError as e:
         raise UserError(
             f"MIXTURE_OR_TASK_MODULE={task_module!r} cannot be imported ({e}); name an importable module"

@@ -12,6 +12,7 @@ from explainft.core.errors import UserError
 from explainft.data.replacement import replace, restore
 
 EOS_ID = 1
+sentencepiece.set_min_log_level(2)  # what it cannot do, it raises
 Model: Any = model_pb2.ModelProto  # pyright: ignore[reportAttributeAccessIssue] (created at import)
 
 

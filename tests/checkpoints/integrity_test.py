@@ -1,10 +1,14 @@
 """Checksums of a checkpoint's arrays. What they find is tested in tests/survival."""
 
+import asyncio
+import sys
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from explainft.checkpoints import integrity
+from explainft.core.errors import UserError
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.int32])
@@ -17,3 +21,26 @@ def test_the_checksum_is_its_definition(dtype):
         h = (h ^ h >> 13) * 0xC2B2AE35 % 2**32
         total += b * ((h ^ h >> 16) | 1)
     assert integrity.checksum(x) == total % 2**32
+
+
+class CallOnDeletion:
+    """Calls a function when it is deleted: an exception there is unraisable, as one in a thread of tensorstore."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def __del__(self):
+        self.function()
+
+
+def test_results_after_a_failed_write_are_silent(tmp_path, monkeypatch):
+    loop = asyncio.new_event_loop()
+    loop.close()
+    late, other = CallOnDeletion(lambda: loop.call_soon_threadsafe(print)), CallOnDeletion(lambda: [][0])
+    reported = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: reported.append(str(unraisable.exc_value)))
+    for _ in range(2):
+        with pytest.raises(UserError, match="^cannot write .*No space left on device"), integrity.writing(tmp_path):
+            raise OSError(28, "No space left on device")
+    del late, other
+    assert reported == ["list index out of range"]

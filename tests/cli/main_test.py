@@ -26,7 +26,7 @@ def test_help_is_light():
     """It loads nothing heavy. How long that takes on a loaded machine is left out."""
     program = (
         "import sys; from explainft.cli.main import build_parser; build_parser().format_help(); "
-        "print({'jax', 'numpy', 'tensorflow', 'gin', 'altair'} & set(sys.modules))"
+        "print({'jax', 'numpy', 'tensorflow', 'gin', 'altair', 'asyncio', 'etils', 'filelock'} & set(sys.modules))"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout == "set()\n"
@@ -112,6 +112,19 @@ def test_flags_may_stand_between_arguments(words, positionals):
 def test_wrong_arguments_are_refused(words, message):
     with pytest.raises(UserError, match=message):
         parse(words.split())
+
+
+def test_a_checkout_that_does_not_run_is_reported(capfd, tmp_path, monkeypatch):
+    """After `pip install .` in it, without -e."""
+    (tmp_path / "explainft").mkdir()
+    (tmp_path / "explainft" / "__init__.py").touch()
+    monkeypatch.chdir(tmp_path)
+    code, out, err = outcome(capfd, "explain", NESTED)
+    assert code == 0 and out.endswith("Final answer: 9\n")
+    line = f"note: this runs the copy in {ROOT}/explainft, not {tmp_path}/explainft; to run the checkout: "
+    assert err.startswith(line) and err.count("\n") == 1
+    monkeypatch.chdir(ROOT)
+    assert outcome(capfd, "explain", NESTED)[2] == ""
 
 
 def printing_commands(run: Path, data_dir: str) -> dict[str, list[str]]:

@@ -4,6 +4,8 @@ import json
 import random
 from pathlib import Path
 
+import sentencepiece
+
 from explainft.data.questions.importing import Import, import_questions
 
 HOMES = {"fish": "sea", "bird": "air", "mole": "earth", "frog": "pond", "bee": "hive", "bear": "cave"}
@@ -26,6 +28,19 @@ def rows(n: int, seed: int = 0) -> list[dict]:
 def write_jsonl(path: Path, rows: list[dict]) -> Path:
     """Writes rows as JSON lines, and returns the path."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def train_vocabulary(path: Path, size: int = 300) -> Path:
+    """Trains a SentencePiece model on the questions, with newlines as tokens, and returns its path."""
+    texts = [text for row in rows(60) for text in (row["question"], *row["choices"], row["explanation"])]
+    with open(path, "wb") as file:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts), model_writer=file, vocab_size=size, hard_vocab_limit=False,
+            byte_fallback=True,
+            pad_id=0, eos_id=1, unk_id=2, bos_id=-1, user_defined_symbols=["\n"], normalization_rule_name="identity",
+            remove_extra_whitespaces=False, minloglevel=2,
+        )  # fmt: skip
     return path
 
 

@@ -109,7 +109,7 @@ def t5x_settings(bound):
         "dataset": [dataset.mixture_or_task_name, dict(dataset.task_feature_lengths), dataset.batch_size, dataset.pack],
         "module": dataset.module,
         "use cached tasks": dataset.use_cached,
-        "evaluation": [evaluation.mixture_or_task_name, evaluation.seqio_split, evaluation.batch_size],
+        "evaluation": [evaluation.mixture_or_task_name, evaluation.split, evaluation.batch_size],
         "evaluation examples": gin.get_bindings("seqio.Evaluator")["num_examples"],
         "periods": [bound["eval_period"], bound["eval_steps"], checkpoints.save.period, checkpoints.save.keep],
         "steps": [bound["total_steps"], bound["relative_steps"], trainer["num_microbatches"]],

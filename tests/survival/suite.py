@@ -37,6 +37,7 @@ class Victim:
             "data": data_dir,
             "diary": str(self._diary),
             "compiled": str(base / "compiled"),
+            "terminal": terminal is not None,
             "changes": changes,
         }
         self.process = subprocess.Popen(
@@ -45,7 +46,6 @@ class Victim:
             stdin=terminal,
             stdout=terminal,
             stderr=self._errors if terminal is None else terminal,
-            preexec_fn=None if terminal is None else lambda: os.login_tty(terminal),
             env={**os.environ, "EXPLAINFT_CACHE_DIR": os.environ.get("EXPLAINFT_CACHE_DIR", str(base / "cache"))},
         )
 

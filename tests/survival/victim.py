@@ -1,7 +1,8 @@
 """A short run in a process of its own, which tells in a file what it is doing.
 
 Its argument is a JSON object: `folder` (MODEL_DIR), `data` (datasets), `diary` (that file), `compiled` (JAX's cache of
-compiled programs), and `changes` to the fields of train().
+compiled programs), `terminal` (whether standard input is one, which it takes as its own), and `changes` to the fields
+of train().
 """
 
 import functools
@@ -111,6 +112,8 @@ def telling(diary: Path) -> None:
 
 if __name__ == "__main__":
     settings = json.loads(sys.argv[1])
+    if settings["terminal"]:
+        os.login_tty(0)  # here, not in preexec_fn, for which the parent would fork with JAX's threads
     jax.config.update("jax_compilation_cache_dir", settings["compiled"])
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
