@@ -70,7 +70,8 @@ def test_what_a_vocabulary_cannot_write_is_reported(homes, tmp_path, capsys):
     file = str(train_vocabulary(tmp_path / "poor.model", 80, without="?"))
     poor = token_cache.load(TASK, "validation", "tasks.questions", str(homes), vocabulary_file=file)
     inputs, *_ = poor.lost()
-    assert inputs.startswith("12 of 12 inputs of validation hold tokens that this vocabulary cannot write: '?' 12")
+    assert inputs.startswith("12 of 12 inputs of validation hold tokens that this vocabulary cannot write: ")
+    assert "'?' 12" in inputs
     train(tmp_path / "poor", homes, 1, dataset=dataclasses.replace(dataset(homes), vocabulary_file=file))
     printed = capsys.readouterr().out
     assert "60 of 60 inputs of train hold tokens" in printed and inputs in printed
