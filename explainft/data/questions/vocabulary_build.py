@@ -2,6 +2,7 @@
 
 import io
 import re
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
@@ -15,7 +16,7 @@ from explainft.data.questions import records
 from explainft.data.questions.descriptor import descriptor_file, read_descriptor
 from explainft.data.questions.examples import Question
 from explainft.data.questions.forms import FORMS, input_text, target_text
-from explainft.data.vocabulary import Vocabulary
+from explainft.data.vocabulary import Model, Vocabulary
 
 TRAINING_ROWS = 200_000  # of all datasets, at equal distances; SentencePiece holds their words in memory
 MEASURED_ROWS = 4_096
@@ -69,6 +70,18 @@ def _texts(questions: Iterable[Question]) -> Iterator[str]:
 
 def _train(texts: Iterator[str], size: int) -> bytes:
     model = io.BytesIO()
+    with tempfile.NamedTemporaryFile("w", suffix=".tsv") as rules:
+        # Texts are not changed: the rule is one for code points that are no characters. Without any rule,
+        # SentencePiece prints a line each time that it loads the model.
+        rules.write("FFFE\tFFFF\n")
+        rules.flush()
+        _train_with(rules.name, texts, size, model)
+    proto = Model.FromString(model.getvalue())
+    proto.normalizer_spec.normalization_rule_tsv = ""  # a name that is new each time
+    return proto.SerializeToString(deterministic=True)
+
+
+def _train_with(rules: str, texts: Iterator[str], size: int, model: io.BytesIO) -> None:
     try:
         sentencepiece.SentencePieceTrainer.train(  # pyright: ignore[reportAttributeAccessIssue] (made at import)
             sentence_iterator=texts,
@@ -76,7 +89,7 @@ def _train(texts: Iterator[str], size: int) -> bytes:
             vocab_size=size,
             hard_vocab_limit=False,  # a small text has fewer pieces
             model_type="unigram",
-            normalization_rule_name="identity",
+            normalization_rule_tsv=rules,
             remove_extra_whitespaces=False,
             split_digits=True,
             byte_fallback=True,
@@ -97,7 +110,6 @@ def _train(texts: Iterator[str], size: int) -> bytes:
         else:
             fix = f"cannot be trained on this text ({reason}); import more rows"
         raise UserError(f"--size={size} {fix}") from error
-    return model.getvalue()
 
 
 def _report(vocabulary: Vocabulary, size: int, questions: list[Question], rows: int) -> list[str]:
