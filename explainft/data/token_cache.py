@@ -12,6 +12,7 @@ from explainft.core.atomic_files import atomic_write
 from explainft.core.errors import UserError
 from explainft.core.jax_setup import cache_root
 from explainft.data import freshness, ragged, tokenize
+from explainft.data.coverage import Coverage
 from explainft.data.task_registry import Iterative, import_function
 from explainft.data.tokenize import FEATURES
 from explainft.data.vocabulary import Vocabulary
@@ -47,6 +48,11 @@ class TokenCache:
         """Returns the number of tokens of each feature's longest sequence, and of the shortest input; EOS included."""
         longest = {feature: int(getattr(self, feature).lengths.max(initial=0)) for feature in FEATURES}
         return {**longest, "min_inputs": int(self.inputs.lengths.min(initial=longest["inputs"]))}
+
+    def lost(self) -> list[str]:
+        """Returns a line for each feature whose texts the vocabulary cannot write, or changes."""
+        counted = {name: Coverage(**counts) for name, counts in self.meta["coverage"].items()}
+        return [line for name, coverage in counted.items() if (line := coverage.line(f"{name} of {self.split}"))]
 
     def postprocess(self) -> Callable[..., Any]:
         return import_function(self.meta["postprocess"]) or _unchanged_text

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from explainft.core import tensorflow_setup
 from explainft.core.errors import UserError, nearest
-from explainft.data import freshness, ragged, replacement, task_registry
+from explainft.data import coverage, freshness, ragged, replacement, task_registry
 from explainft.data.vocabulary import Vocabulary
 
 FEATURES = ("inputs", "targets")
@@ -79,8 +79,11 @@ def build(name: str, split: str, settings: dict[str, Any], directory: Path) -> N
         vocabulary = _shared_vocabulary(task)
         scratch.mkdir(parents=True)
         _copy(vocabulary.sentencepiece_model_file, scratch / "vocabulary.model")
-        _write_examples(task, split, scratch, bool(offline))
+        written = Vocabulary(scratch / "vocabulary.model", vocabulary.extra_ids, _replaces(vocabulary))
+        lost = {feature: coverage.Counts(written) for feature in FEATURES}
+        _write_examples(task, split, scratch, bool(offline), lost)
         meta = _meta(task, split, settings, vocabulary, offline)
+        meta["coverage"] = {name: dataclasses.asdict(counts.coverage()) for name, counts in lost.items()}
         (scratch / "meta.json").write_text(json.dumps(meta, indent=1))
         try:
             # Another process may have been faster, and may read its own now.
@@ -156,14 +159,18 @@ def _offline_cache(task: Any, split: str, settings: dict[str, Any]) -> list[Path
     )
 
 
-def _write_examples(task: Any, split: str, directory: Path, use_cached: bool) -> None:
+def _write_examples(task: Any, split: str, directory: Path, use_cached: bool, lost: dict[str, coverage.Counts]) -> None:
+    """Writes tokens and records, and counts in `lost` what the vocabulary loses of the texts."""
     import tensorflow as tf
+
+    texts = {feature: f"{feature}_pretokenized" for feature in FEATURES}
 
     dataset = task.get_dataset(sequence_length=None, split=split, shuffle=False, use_cached=use_cached)
     # Of an offline cache without asking the source, whose data need not be there.
     n = task.get_cached_stats(split)["examples"] if use_cached else task.num_input_examples(split)
     if split == "train":  # it is not scored: its other fields are not kept
-        dataset = dataset.map(lambda example: {feature: example[feature] for feature in FEATURES})
+        kept = {*FEATURES, *texts.values()}
+        dataset = dataset.map(lambda example: {name: value for name, value in example.items() if name in kept})
     with contextlib.ExitStack() as files:
         write = {feature: files.enter_context(ragged.writer(directory, feature)) for feature in FEATURES}
         records = files.enter_context(open(directory / "records.jsonl", "w", encoding="utf-8"))
@@ -176,6 +183,12 @@ def _write_examples(task: Any, split: str, directory: Path, use_cached: bool) ->
                     rows = tf.RaggedTensor.from_tensor(rows)  # pyright: ignore[reportAttributeAccessIssue] (decorated)
                 write[feature](rows.values.numpy(), rows.row_lengths().numpy())
             columns = {key: _to_json(values.numpy()) for key, values in batch.items()}
+            for feature, name in texts.items():
+                for text in columns.get(name, ()):
+                    if isinstance(text, str):  # a task may have made it of anything
+                        lost[feature].add(text)
+            if split == "train":
+                continue
             for fields in zip(*columns.values(), strict=True):
                 records.write(json.dumps(dict(zip(columns, fields, strict=True))) + "\n")
 

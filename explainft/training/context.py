@@ -120,6 +120,8 @@ def set_up(
 
     console.report_phase(f"reading {task}")
     data = read_data(config, mesh, load, task_names)
+    for line in [*data.cache.lost(), *data.validation.cache.lost()]:
+        console.report(line)
     checkpointer.describe_run(
         describe(architecture, data.cache, dataset, config.evaluation.mixture_or_task_name, data.output_ids)
     )

@@ -31,13 +31,17 @@ def write_jsonl(path: Path, rows: list[dict]) -> Path:
     return path
 
 
-def train_vocabulary(path: Path, size: int = 300) -> Path:
-    """Trains a SentencePiece model on the questions, with newlines as tokens, and returns its path."""
+def train_vocabulary(path: Path, size: int = 300, without: str = "") -> Path:
+    """Trains a SentencePiece model on the questions, with newlines as tokens, and returns its path.
+
+    It cannot write a character that is given as `without`.
+    """
     texts = [text for row in rows(60) for text in (row["question"], *row["choices"], row["explanation"])]
+    texts = [text.replace(without, "") for text in texts] if without else texts
     with open(path, "wb") as file:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(texts), model_writer=file, vocab_size=size, hard_vocab_limit=False,
-            byte_fallback=True,
+            byte_fallback=not without,
             pad_id=0, eos_id=1, unk_id=2, bos_id=-1, user_defined_symbols=["\n"], normalization_rule_name="identity",
             remove_extra_whitespaces=False, minloglevel=2,
         )  # fmt: skip

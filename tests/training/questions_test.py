@@ -63,6 +63,20 @@ def test_tokens_are_of_the_vocabulary_file(homes):
     assert "\n" in cache.records[0]["targets_pretokenized"]
 
 
+def test_what_a_vocabulary_cannot_write_is_reported(homes, tmp_path, capsys):
+    assert load(homes, "validation").lost() == []
+    with pytest.raises(UserError, match="vocab_size=9 is smaller"):
+        train(tmp_path / "run", homes, 1, model=T5(dataclasses.replace(training.MODEL, vocab_size=9)))
+    file = str(train_vocabulary(tmp_path / "poor.model", 80, without="?"))
+    poor = token_cache.load(TASK, "validation", "tasks.questions", str(homes), vocabulary_file=file)
+    inputs, *_ = poor.lost()
+    assert inputs.startswith("12 of 12 inputs of validation hold tokens that this vocabulary cannot write: ")
+    assert "'?' 12" in inputs
+    train(tmp_path / "poor", homes, 1, dataset=dataclasses.replace(dataset(homes), vocabulary_file=file))
+    printed = capsys.readouterr().out
+    assert "60 of 60 inputs of train hold tokens" in printed and inputs in printed
+
+
 def test_row_lengths_hold_the_longest_example(homes, run):
     chosen = choose_lengths(dataset(homes), lambda task, split: load(homes, split)).lengths()
     longest = [load(homes, split).lengths() for split in ("train", "validation")]
