@@ -5,6 +5,7 @@ import gc
 
 from explainft.cli.flags import add_command, add_data_dir, positive_integer, summary
 from explainft.core import tensorflow_setup
+from explainft.core.errors import UserError
 
 BUILD_EXAMPLE = "explainft data build --config tiny"
 SHOW_EXAMPLE = "explainft data show --config tiny --split longer -n 2"
@@ -45,7 +46,7 @@ def _add_show(commands) -> None:
 
 
 def _add_import(commands) -> None:
-    help = "Make a dataset of questions, answers and explanations in files."
+    help = "Make a dataset of questions, answers and explanations, from files or from a dataset of TFDS."
     parser = add_command(commands, "import", import_, help, IMPORT_EXAMPLE)
     parser.add_argument("files", nargs="+", metavar="SPLIT=FILE", help="train=FILE validation=FILE test=FILE")
     parser.add_argument("--name", required=True, help="of the dataset: lower-case letters, digits and underscores")
@@ -55,6 +56,19 @@ def _add_import(commands) -> None:
         default="jsonl",
         choices=("jsonl", "csqa", "obqa", "strategyqa", "gsm8k", "math"),
         help="layout of the rows; default: jsonl, with id, question, choices, answer, explanation",
+    )
+    parser.add_argument(
+        "--tfds",
+        metavar="NAME",
+        help="a built dataset of TFDS, as NAME or NAME/CONFIG, in place of files: train=SPLIT names a split of it",
+    )
+    parser.add_argument(
+        "--fields",
+        nargs="+",
+        default=[],
+        metavar="FIELD=FEATURE",
+        help="of --tfds: question=FEATURE answer=FEATURE choices=FEATURE,FEATURE explanation=FEATURE id=FEATURE; "
+        "an integer answer is the place of the choice, from 0",
     )
     parser.add_argument(
         "--explanations",
@@ -72,8 +86,12 @@ def _add_import(commands) -> None:
 
 def import_(args: argparse.Namespace) -> None:
     tensorflow_setup.import_tensorflow()
-    from explainft.data.questions import importing
+    from explainft.data.questions import importing, tfds_rows
 
+    if args.tfds is None and args.fields:
+        raise UserError("--fields names features of a dataset of TFDS; give its name with --tfds")
+    if args.tfds is not None and args.format != "jsonl":
+        raise UserError(f"--format={args.format} is the layout of a file; leave it out beside --tfds")
     settings = importing.Import(
         name=args.name,
         problem=args.problem,
@@ -84,6 +102,8 @@ def import_(args: argparse.Namespace) -> None:
         strict=args.strict,
         answered=not args.unanswered,
         overwrite=args.overwrite,
+        tfds=args.tfds,
+        columns=tfds_rows.parse_columns(args.fields) if args.tfds is not None else {},
     )
     gc.freeze()  # half a million objects of TensorFlow, which every collection would visit: an eighth of the time
     directory, report = importing.import_questions(settings, importing.data_directory(args.tfds_data_dir))

@@ -65,8 +65,12 @@ def question_of(problem: Problem, layout: str, row: Any, name: str, *, answered:
     else:
         answer = _answer(problem, given, choices)
     number = found.get("id")
+    number = name if number is None else as_text(number)
+    for what, texts in (("id", (number,)), ("answer", (answer,)), ("choices", choices)):
+        for text in texts:
+            _require_characters(what, text)
     return Question(
-        id=name if number is None else as_text(number),
+        id=number,
         question=question,
         choices=choices,
         answer=answer,
@@ -103,6 +107,10 @@ def _text(found: Mapping[str, Any], name: str) -> str:
         text = as_text(value)
     else:
         raise Unreadable(f"{name} is not a text")
+    _require_characters(name, text)
+    return text
+
+
+def _require_characters(name: str, text: str) -> None:
     if not text.isascii() and _SURROGATE.search(text):
         raise Unreadable(f"{name} holds a lone surrogate, which is not a character")
-    return text

@@ -39,7 +39,8 @@ class Import:
     """What to import: a file for each split, explanations in files of their own, and how strict to be.
 
     `stop`: explanations end before it. With `strict` a refused row ends the import. Without `answered` rows need no
-    answer: such a dataset is for inference.
+    answer: such a dataset is for inference. With `tfds`, the name of a TFDS dataset, `files` are splits of it, and
+    `columns` its features for each field.
     """
 
     name: str
@@ -51,6 +52,8 @@ class Import:
     strict: bool = False
     answered: bool = True
     overwrite: bool = False
+    tfds: str | None = None
+    columns: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         if not _NAME.fullmatch(self.name):
@@ -78,12 +81,13 @@ def import_questions(settings: Import, data_dir: Path) -> tuple[Path, Report]:
     if directory.exists() and not settings.overwrite:
         raise UserError(f"{directory} exists; choose another --name, or replace it with --overwrite")
     scratch = directory.with_name(f"{VERSION}.{uuid.uuid4().hex}.incomplete")
+    old = scratch.with_suffix(".old")
     report = Report()
     try:
         scratch.mkdir(parents=True)
-        _write(settings, scratch, report)
+        _write(settings, data_dir, scratch, report)
         if directory.exists():
-            shutil.rmtree(directory)
+            directory.rename(old)
         scratch.rename(directory)
     except OSError as error:
         raise UserError(
@@ -91,10 +95,13 @@ def import_questions(settings: Import, data_dir: Path) -> tuple[Path, Report]:
         ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        if old.exists() and not directory.exists():
+            old.rename(directory)
+        shutil.rmtree(old, ignore_errors=True)
     return directory, report
 
 
-def _write(settings: Import, scratch: Path, report: Report) -> None:
+def _write(settings: Import, data_dir: Path, scratch: Path, report: Report) -> None:
     from explainft.data.questions import records  # TensorFlow
 
     problem = get_problem(settings.problem)
@@ -104,7 +111,8 @@ def _write(settings: Import, scratch: Path, report: Report) -> None:
     for split, path in settings.files.items():
         lengths = vocabulary and Lengths(vocabulary)
         with records.Writer(scratch, DATASET, split, SHARD_ROWS) as writer:
-            for question in _questions(settings, problem, split, path, questions, report):
+            rows = _read(settings, path, data_dir)
+            for question in _questions(settings, problem, split, path, rows, questions, report):
                 writer.write(question)
                 if lengths is not None:
                     lengths.add(question)
@@ -126,8 +134,22 @@ def _write(settings: Import, scratch: Path, report: Report) -> None:
     descriptor.write(scratch)
 
 
+def _read(settings: Import, path: Path, data_dir: Path) -> Iterator[tuple[int, Any]]:
+    if settings.tfds is None:
+        return read_rows(path)
+    from explainft.data.questions import tfds_rows  # TensorFlow
+
+    return tfds_rows.read(settings.tfds, str(path), settings.columns, data_dir)
+
+
 def _questions(
-    settings: Import, problem: Problem, split: str, path: Path, seen: DigestMap, report: Report
+    settings: Import,
+    problem: Problem,
+    split: str,
+    path: Path,
+    read: Iterator[tuple[int, Any]],
+    seen: DigestMap,
+    report: Report,
 ) -> Iterator[Question]:
     """Yield the usable rows of one file; the report counts all of them."""
     paths = settings.explanations.get(split)
@@ -135,7 +157,7 @@ def _questions(
     contents = DigestMap()  # by id
     splits = list(settings.files)
     place, rows = splits.index(split), 0
-    for line, row in tqdm(read_rows(path), desc=f"importing {split}", unit=" rows", disable=None):
+    for line, row in tqdm(read, desc=f"importing {split}", unit=" rows", disable=None):
         rows += 1
         name = f"{split}-{rows}"
         try:

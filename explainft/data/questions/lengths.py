@@ -53,7 +53,8 @@ class Lengths:
             lines.append(f"{split}: the tasks of tasks.questions replace all of them, and restore them in outputs")
         explained = any(question.explanation for question in self._sample)
         texts = {"inputs": lambda q: input_text(q.question, q.choices)}
-        for form in FORMS if explained else FORMS[:1]:
+        answered = any(question.answer for question in self._sample)
+        for form in () if not answered else FORMS if explained else FORMS[:1]:
             texts[f"{form} targets"] = lambda q, form=form: target_text(form, q.answer, q.explanation)
         of = "" if self._step == 1 else f" (of {len(self._sample):,} rows and the {LONGEST} longest)"
         for name, text in texts.items():

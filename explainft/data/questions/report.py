@@ -35,7 +35,7 @@ class Report:
         """Return the report, a line each."""
         lines = [f"{split}: {n:,} rows" for split, n in self.rows.items()]
         for split, answers in self.answers.items():
-            if len(answers) <= 10:
+            if len(answers) <= 10 and any(answers):  # not where all are empty, of a dataset for inference
                 total = sum(answers.values())
                 fractions = [f"{answer} {n / total:.1%}" for answer, n in sorted(answers.items())]
                 lines.append(f"{split} answers: {', '.join(fractions)}")

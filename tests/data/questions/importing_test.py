@@ -204,8 +204,8 @@ def test_rows_without_an_answer_are_for_inference(tmp_path):
     path = write(tmp_path / "q.jsonl", [row])
     with pytest.raises(UserError, match="no row of .* can be used \\(missing or null answer\\)"):
         imported(tmp_path, path, problem, "csqa")
-    rows, _ = imported(tmp_path, path, problem, "csqa", answered=False)
-    assert rows["train"][0]["answer"] == ""
+    rows, report = imported(tmp_path, path, problem, "csqa", answered=False)
+    assert rows["train"][0]["answer"] == "" and not any("answers" in line for line in report.lines())
 
 
 def test_explanations_join_by_position_and_lose_what_was_invented(tmp_path):

@@ -49,6 +49,12 @@ def test_without_explanations_there_is_one_form(t5_like):
     ]
 
 
+def test_without_answers_there_are_inputs_alone(t5_like):
+    found = lengths.Lengths(Vocabulary(t5_like))
+    found.add(question(1)._replace(answer=""))
+    assert [line for line in found.lines("test") if "targets" in line] == []
+
+
 def test_of_many_rows_a_sample_and_the_longest_are_encoded(t5_like, monkeypatch):
     monkeypatch.setattr(lengths, "SAMPLE", 8)
     monkeypatch.setattr(lengths, "LONGEST", 2)
