@@ -23,6 +23,15 @@ from tests.helpers.datasets import build_cut
 profiling.CPU_SIZES = (64, 128)
 jax.config.update("jax_cpu_enable_async_dispatch", False)
 
+# The files that take longest, in this order: a worker that begins one of them last leaves the other without work.
+LONGEST = ("parallel/hosts", "training/train", "sweeps/sweep", "parallel/sharding", "generation/quantization")
+
+
+def pytest_collection_modifyitems(items):
+    """Moves the longest files to the front."""
+    files = [f"tests/{name}_test.py" for name in LONGEST]
+    items.sort(key=lambda item: next((i for i, file in enumerate(files) if item.nodeid.startswith(file)), len(files)))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_dir(tmp_path_factory):
