@@ -15,14 +15,15 @@ demo: .venv/installed
 	$(BIN)/explainft eval $(RUNS)/medium
 	$(BIN)/explainft report $(RUNS)/none $(RUNS)/medium --output $(RUNS)/report
 
-# Two files at a time: a test that waits for a command or for a compiler's one thread leaves a core to another.
+# Two files at a time, the longest first: a test that waits for a command or for a compiler's one thread leaves a core
+# to another.
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # All tests but those that need a GPU: slow ones, Hugging Face, TPU compilers, the browser, and T5X where PYTHONPATH has it.
 test-all: lint
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,hf,tpu,docs]'
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not gpu'
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not gpu'
 
 lint: .venv/installed
 	$(BIN)/ruff format --check

@@ -4,9 +4,10 @@ import os
 import signal
 import sys
 
+from tests.helpers.xla_flags import compilation_flags
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# LLVM takes most of a test's time, for machine code that runs for milliseconds. Without optimization it takes half.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+os.environ.setdefault("XLA_FLAGS", compilation_flags())
 
 # A shell ignores Ctrl-C for its background jobs, and a test of Ctrl-C must not depend on where the suite runs.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -15,9 +16,21 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 import jax
 import pytest
 
+from explainft.training import profiling
 from tests.helpers.datasets import build_cut
 
+# A run of a few steps takes as long as measuring this machine's peak, which commands in their own process do in full.
+profiling.CPU_SIZES = (64, 128)
 jax.config.update("jax_cpu_enable_async_dispatch", False)
+
+# The files that take longest, in this order: a worker that begins one of them last leaves the other without work.
+LONGEST = ("parallel/hosts", "training/train", "sweeps/sweep", "parallel/sharding", "generation/quantization")
+
+
+def pytest_collection_modifyitems(items):
+    """Moves the longest files to the front."""
+    files = [f"tests/{name}_test.py" for name in LONGEST]
+    items.sort(key=lambda item: next((i for i, file in enumerate(files) if item.nodeid.startswith(file)), len(files)))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -25,9 +38,10 @@ def cache_dir(tmp_path_factory):
     """Keeps the caches of tests apart from the user's, and returns their directory."""
     directory = tmp_path_factory.mktemp("cache")
     os.environ["EXPLAINFT_CACHE_DIR"] = str(directory)
-    # Runs in the tests' own process share their compiled programs; commands have a cache of their own.
+    # Runs in the tests' own process and commands in theirs share compiled programs.
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(directory / "jax")
     jax.config.update("jax_compilation_cache_dir", str(directory / "jax"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     return directory
 
 

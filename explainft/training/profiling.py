@@ -21,6 +21,7 @@ from explainft.model import flops
 
 WARM_UP, TRACED = 3, 3  # steps before a trace, and in it
 PEAK_TRIALS = 3  # of each size
+CPU_SIZES, ACCELERATOR_SIZES = (1024, 2048), (8192,)  # rows and columns of a matrix
 CONTROL_FLOW = ("while", "conditional", "call")  # their time is that of what they run
 
 
@@ -32,7 +33,7 @@ def peak_flops_per_second(dtype: str) -> float:
     on_cpu = jax.devices()[0].platform == "cpu"
     if on_cpu and not jax_setup.has_bfloat16_matmul():
         dtype = "float32"  # as in layers.bfloat16_matmul
-    return max(_matmul_flops_per_second(n, dtype, on_cpu) for n in ((1024, 2048) if on_cpu else (8192,)))
+    return max(_matmul_flops_per_second(n, dtype, on_cpu) for n in (CPU_SIZES if on_cpu else ACCELERATOR_SIZES))
 
 
 def _matmul_flops_per_second(n: int, dtype: str, on_cpu: bool) -> float:

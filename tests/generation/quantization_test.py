@@ -113,10 +113,8 @@ def test_every_kernel_is_quantized_and_logits_stay_close(config: T5Config, dtype
     assert {str(kernel.dtype) for kernel in kernels} == {dtype}
     inputs = np.array([[5, 9, 30, 1], [7, 1, 0, 0]], np.int32)
     targets = np.array([[4, 8, 15], [16, 23, 1]], np.int32)
-    logits, near = (
-        T5(config).apply({"params": p}, inputs, np.roll(targets, 1, 1), targets, mutable=False)
-        for p in (params, quantized)
-    )
+    forward = jax.jit(T5(config).apply)
+    logits, near = (forward({"params": p}, inputs, np.roll(targets, 1, 1), targets) for p in (params, quantized))
     difference = np.abs(np.asarray(logits) - np.asarray(near))
     assert 0 < difference.max() < 0.1 * np.abs(np.asarray(logits)).max()
 
@@ -126,12 +124,9 @@ def test_scanned_layers_multiply_the_same_kernels(dtype):
     """Recipes from base on have SCAN_LAYERS: the kernels keep their numbers there."""
     params = decode_parameters(SMALL, sharpened(0), dtype)
     tokens = np.random.default_rng(0).integers(2, 40, (4, 10))
-    logits = [
-        T5(SMALL, ExecutionConfig(scan_layers=scanned)).apply({"params": params}, tokens, tokens, tokens)
-        for scanned in (False, True)
-    ]
+    unrolled, looped = (jax.jit(T5(SMALL, ExecutionConfig(scan_layers=scanned)).apply) for scanned in (False, True))
+    logits = [forward({"params": params}, tokens, tokens, tokens) for forward in (unrolled, looped)]
     np.testing.assert_allclose(logits[1], logits[0], atol=1e-5 * np.abs(np.asarray(logits[0])).max())
-    looped = jax.jit(T5(SMALL, ExecutionConfig(scan_layers=True)).apply)
     program = looped.lower({"params": params}, tokens, tokens, tokens).as_text()
     number = {"int8": "i8", "bfloat16": "bf16"}[dtype]
     of_kernels = re.findall(rf"dot_general.*: \(tensor<[^>]*x{number}>, tensor<[^>]*x{number}>\)", program)
@@ -157,8 +152,8 @@ def test_a_smaller_output_vocabulary_decodes_its_own_argmax():
     inputs = [[*np.random.default_rng(1).integers(2, 40, 12), 1]]
     params = sharpened(1)
     output_ids = np.array([4, 7, 12, 20, 33])
-    everything = T5(SMALL).apply(
-        {"params": params}, np.array(inputs), np.zeros((1, 1), int), np.ones((1, 1), int), mutable=False
+    everything = jax.jit(T5(SMALL).apply)(
+        {"params": params}, np.array(inputs), np.zeros((1, 1), int), np.ones((1, 1), int)
     )
     first = output_ids[int(np.argmax(np.asarray(everything)[0, 0, output_ids]))]
     [written] = decoding.generate(
@@ -197,7 +192,7 @@ def test_loss_with_output_ids_is_a_softmax_over_them_alone(config):
     def found(params):
         return loss_sums(T5(config), Loss(z_loss=0.1, output_ids=output_ids), params, batch)["loss_sum"]
 
-    (value, grads), (other, others) = (jax.value_and_grad(f)(params) for f in (expected, found))
+    (value, grads), (other, others) = (jax.jit(jax.value_and_grad(f))(params) for f in (expected, found))
     np.testing.assert_allclose(other, value, rtol=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), others, grads)
 
@@ -205,6 +200,7 @@ def test_loss_with_output_ids_is_a_softmax_over_them_alone(config):
 def test_a_run_with_the_task_vocabulary_decodes_no_other_tokens(tiny_data_dir, tmp_path, capsys):
     run = tmp_path / "run"
     flags = "OUTPUT_VOCABULARY=task TRAIN_STEPS=3 WARMUP_STEPS=0 EVALUATOR_NUM_EXAMPLES=4 EVAL_STEPS=1 LOG_PERIOD=1"
+    flags += " NUM_LAYERS=1 EMB_DIM=16 MLP_DIM=16"
     words = [f"--gin.{flag}" for flag in flags.split()]
     main(["train", "--gin_file=gin/none_tiny.gin", f"--gin.MODEL_DIR={run}", *words, "--tfds_data_dir", tiny_data_dir])
     [file] = (run / "inference_eval").glob("*_eval_validation_compact-000003.jsonl")

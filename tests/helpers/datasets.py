@@ -33,6 +33,17 @@ def build_cut(name: str, data_dir: str) -> None:
         build(name, data_dir, processes=1)
 
 
+def cache_tokens(data_dir: str, *evaluations: str) -> None:
+    """Caches what a run on the style `medium` and its evaluations read: commands then import no TensorFlow."""
+    from explainft.data import token_cache
+
+    for split in ("train", "validation"):
+        token_cache.load("explained_tiny_medium_compact", split, data_dir=data_dir)
+    for task in evaluations:
+        token_cache.load(task, "validation", data_dir=data_dir)  # SeqIO's name of their one split
+        token_cache.task_names(task)
+
+
 def expressions(examples) -> list[str]:
     """Returns the expressions of a tf.data.Dataset in its order."""
     return [text.decode() for text in examples.map(lambda example: example["expression"]).as_numpy_iterator()]

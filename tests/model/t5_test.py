@@ -69,10 +69,15 @@ def shift(targets):
     return np.pad(targets, ((0, 0), (1, 0)))[:, :-1]
 
 
+@functools.cache
+def jitted(config):
+    return jax.jit(T5(config).apply, static_argnames="deterministic")
+
+
 def forward(config, inputs, targets, input_segments=None, target_segments=None):
     inputs, targets = np.asarray(inputs), np.asarray(targets)
     return np.asarray(
-        T5(config).apply(params_of(config), inputs, shift(targets), targets, input_segments, target_segments)
+        jitted(config)(params_of(config), inputs, shift(targets), targets, input_segments, target_segments)
     )
 
 
@@ -123,10 +128,9 @@ def test_embedding_gradient_is_accumulated_in_float32():
 def test_position_biases_end_at_the_max_distance():
     near = dataclasses.replace(SMALL, relative_attention_max_distance=32)
     tokens = jnp.asarray(np.random.default_rng(0).integers(1, 40, (1, 60)))
-    params = T5(SMALL).init(jax.random.key(0), tokens, tokens, tokens)["params"]
 
     def logits(config, length):
-        return T5(config).apply({"params": params}, *[tokens[:, :length]] * 3)
+        return jitted(config)(params_of(SMALL), *[tokens[:, :length]] * 3)
 
     np.testing.assert_array_equal(logits(SMALL, 8), logits(near, 8))
     assert jnp.abs(logits(SMALL, 60) - logits(near, 60)).max() > 1e-4
@@ -189,7 +193,7 @@ def test_packing_changes_nothing():
     decoder_inputs = np.array([[0, 8, 9, 0, 13, 14, 15, 0, 0]])
     input_segments, target_segments = np.array([[1, 1, 1, 1, 2, 2, 2, 0]]), np.array([[1, 1, 1, 2, 2, 2, 2, 0, 0]])
     arguments = (inputs, decoder_inputs, targets, input_segments, target_segments)
-    packed = np.asarray(T5(V1_0).apply(params_of(V1_0), *arguments))
+    packed = np.asarray(jitted(V1_0)(params_of(V1_0), *arguments))
     np.testing.assert_allclose(packed[:, :3], alone[0], atol=1e-5)
     np.testing.assert_allclose(packed[:, 3:7], alone[1], atol=1e-5)
 
@@ -210,7 +214,7 @@ def test_cached_decoding_equals_the_full_forward(config):
 def test_dropout_acts_in_training_only():
     config = T5Config(**{**vars(SMALL), "dropout_rate": 0.5})
     tokens = np.array([[5, 6, 7, 1]])
-    apply = functools.partial(T5(config).apply, params_of(SMALL), tokens, shift(tokens), tokens)
+    apply = functools.partial(jitted(config), params_of(SMALL), tokens, shift(tokens), tokens)
     train = [apply(deterministic=False, rngs={"dropout": jax.random.key(seed)}) for seed in (0, 0, 1)]
     assert (train[0] == train[1]).all()
     assert np.abs(train[0] - train[2]).max() > 1e-2

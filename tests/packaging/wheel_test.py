@@ -68,7 +68,7 @@ def clean(wheel, tmp_path_factory, tiny_data_dir):
         "HOME": str(folder),
         "EXPLAINFT_CACHE_DIR": str(folder / "cache"),
         "TFDS_DATA_DIR": tiny_data_dir,
-        "JAX_PLATFORMS": "cpu",
+        **{name: os.environ[name] for name in ("JAX_PLATFORMS", "XLA_FLAGS")},
     }
 
     def run(*command):
@@ -133,6 +133,8 @@ def test_the_wheel_s_recipes_train_in_any_directory(clean, guide_blocks):
         "EVAL_MIXTURE": "my_answer_first_eval",
         "TRAIN_STEPS": 2,
         "WARMUP_STEPS": 1,
+        "NUM_LAYERS": 1,
+        "EMB_DIM": 16,
         "BATCH_SIZE": 4,
         "EVAL_STEPS": 1,
         "EVAL_BATCH_SIZE": 2,

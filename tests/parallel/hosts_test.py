@@ -19,6 +19,7 @@ from explainft.cli.main import main
 from explainft.data.batches import Batches
 from explainft.training import run_directory
 from tests.data.batches_test import write_cache
+from tests.helpers.datasets import cache_tokens
 from tests.helpers.xla_flags import device_flags
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +38,7 @@ include 'gin/medium_tiny.gin'
 BATCH_SIZE = 16
 WARMUP_STEPS = 2
 LOG_PERIOD = 4
-EVAL_PERIOD = 12
+EVAL_PERIOD = 24
 EVAL_STEPS = 2
 EVAL_BATCH_SIZE = 16
 EVALUATOR_NUM_EXAMPLES = 24
@@ -46,9 +47,9 @@ CHECKPOINT_PERIOD = 12
 
 
 class Hosts:
-    """A command in `count` processes that share eight devices."""
+    """A command in `count` processes that share eight devices, and wait some seconds for each reading of examples."""
 
-    def __init__(self, folder, count, *arguments):
+    def __init__(self, folder, count, *arguments, seconds=0.0):
         self.notes = [folder / f"{arguments[0]}-{i}-of-{count}" for i in range(count)]
         several = []
         if count > 1:
@@ -57,14 +58,21 @@ class Hosts:
                 address = f"localhost:{free.getsockname()[1]}"
             several = ["--multihost", f"--coordinator_address={address}", f"--process_count={count}"]
         environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": device_flags(8 // count)}
+        # A killed process may leave half a program, which other tests must not read.
+        environment["JAX_COMPILATION_CACHE_DIR"] = str(folder / "compiled")
         self.processes = []
         for i in range(count):
             mine = [*several, f"--process_index={i}"] if several else []
-            command = [sys.executable, "-m", "tests.helpers.host", str(self.notes[i]), *map(str, arguments), *mine]
+            command = [sys.executable, "-m", "tests.helpers.host", str(self.notes[i]), str(seconds)]
             self.processes.append(
                 subprocess.Popen(
-                    command, env=environment, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-                )
+                    [*command, *map(str, arguments), *mine],
+                    env=environment,
+                    cwd=ROOT,
+                    text=True,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                )  # fmt: skip
             )
 
     def end(self, timeout=400):  # a machine with other work takes minutes; what waits for ever must end
@@ -107,17 +115,24 @@ def training(place, name, data_dir, *macros):
 
 
 @pytest.fixture(scope="module")
-def one(place, tiny_data_dir):
-    hosts = Hosts(place, 1, *training(place, "one", tiny_data_dir))
+def tokenized(tiny_data_dir):
+    """The directory of datasets, once the tasks' tokens are cached: the processes then import no TensorFlow."""
+    cache_tokens(tiny_data_dir, *(f"explained_tiny_medium_eval_{split}_compact" for split in ("validation", "test")))
+    return tiny_data_dir
+
+
+@pytest.fixture(scope="module")
+def one(place, tokenized):
+    hosts = Hosts(place, 1, *training(place, "one", tokenized))
     hosts.succeed()
     return place / "one", hosts.read()[0]
 
 
 @pytest.fixture(scope="module")
-def two(place, tiny_data_dir, one):
+def two(place, tokenized, one):
     """Stopped by a signal to the second process, then resumed; everything split over `data`."""
-    command = training(place, "two", tiny_data_dir, "FSDP=True")
-    hosts = Hosts(place, 2, *command)
+    command = training(place, "two", tokenized, "FSDP=True")
+    hosts = Hosts(place, 2, *command, seconds=0.1)  # so that it is not complete before the signal comes
     metrics = place / "two" / "metrics.jsonl"
     while not metrics.is_file() and hosts.processes[0].poll() is None:
         time.sleep(0.05)
@@ -188,26 +203,26 @@ def test_each_host_reads_its_own_rows(one, two):
 
 
 @pytest.mark.slow
-def test_model_is_split_over_both_hosts(place, one, tiny_data_dir):
-    Hosts(place, 2, *training(place, "wide", tiny_data_dir, "MODEL_PARALLELISM=8")).succeed()
+def test_model_is_split_over_both_hosts(place, one, tokenized):
+    Hosts(place, 2, *training(place, "wide", tokenized, "MODEL_PARALLELISM=8")).succeed()
     assert_same_run(place / "wide", one[0])
 
 
 @pytest.mark.slow
-def test_both_hosts_skip_a_corrupt_checkpoint(place, one, two, tiny_data_dir):
+def test_both_hosts_skip_a_corrupt_checkpoint(place, one, two, tokenized):
     shutil.copytree(two[0], place / "corrupt")
     newest = place / "corrupt" / "checkpoints" / f"checkpoint_{STEPS}" / "params"
     largest = max((path for path in newest.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
     largest.write_bytes(bytes(len(largest.read_bytes())))
-    hosts = Hosts(place, 2, *training(place, "corrupt", tiny_data_dir, "FSDP=True"))
+    hosts = Hosts(place, 2, *training(place, "corrupt", tokenized, "FSDP=True"))
     codes, _, errors = hosts.end()
     assert codes == [0, 0], errors
     assert all(f"checkpoint {STEPS} in" in error and "is corrupt" in error for error in errors)
     assert_same_run(place / "corrupt", one[0], two[1])
 
 
-def test_signal_ends_inference(place, one, tiny_data_dir):
-    hosts = Hosts(place, 2, *inference(place, one[0], "stopped", tiny_data_dir))
+def test_signal_ends_inference(place, one, tokenized):
+    hosts = Hosts(place, 2, *inference(place, one[0], "stopped", tokenized))
     while not list(place.glob("infer-stopped")) and hosts.processes[0].poll() is None:
         time.sleep(0.05)  # the folder is made when all have met
     hosts.processes[0].send_signal(signal.SIGTERM)
@@ -228,10 +243,10 @@ def inference(place, run, name, data_dir):
     ]
 
 
-def test_predictions_are_written_once_in_order(place, one, tiny_data_dir):
+def test_predictions_are_written_once_in_order(place, one, tokenized):
     written = {}
     for count in (1, 2):
-        outputs = Hosts(place, count, *inference(place, one[0], count, tiny_data_dir)).succeed()
+        outputs = Hosts(place, count, *inference(place, one[0], count, tokenized)).succeed()
         assert [output.count(".jsonl") for output in outputs] == [1, *[0] * (count - 1)]
         [file] = (place / f"infer-{count}").iterdir()
         written[count] = file.read_bytes()
@@ -239,11 +254,11 @@ def test_predictions_are_written_once_in_order(place, one, tiny_data_dir):
     assert written[1] == written[2]
 
 
-def test_error_of_one_host_ends_both(place, tiny_data_dir):
+def test_error_of_one_host_ends_both(place, tokenized):
     with contextlib.ExitStack() as stack:
         stack.enter_context(run_directory.locked(place / "locked"))
         started = time.monotonic()
-        codes, _, errors = Hosts(place, 2, *training(place, "locked", tiny_data_dir)).end(timeout=120)
+        codes, _, errors = Hosts(place, 2, *training(place, "locked", tokenized)).end(timeout=120)
         assert time.monotonic() - started < 100
     assert codes[0] == 2 and codes[1] != 0
     [line] = [line for line in errors[0].splitlines() if line.startswith("explainft: error:")]
@@ -279,9 +294,9 @@ def test_rows_of_a_batch_do_not_depend_on_the_host(tmp_path):
         ),
     ],
 )
-def test_inconsistent_flags_are_refused(place, tiny_data_dir, flags, message, capsys):
+def test_inconsistent_flags_are_refused(place, tokenized, flags, message, capsys):
     with pytest.raises(SystemExit) as error:
-        main([*training(place, "none", tiny_data_dir), *flags])
+        main([*training(place, "none", tokenized), *flags])
     assert error.value.code == 2
     errors = capsys.readouterr().err
     assert len(errors.splitlines()) == 1 and message in errors

@@ -25,7 +25,7 @@ from explainft.evaluation.evaluate import EvaluationConfig
 from explainft.model.config import T5Config
 from explainft.model.loss import Loss
 from explainft.model.t5 import T5
-from explainft.training import hooks, optimizers
+from explainft.training import hooks, optimizers, profiling
 from explainft.training.config import DatasetConfig
 from explainft.training.run_directory import RunDirectory
 from tests.helpers.training import start
@@ -117,6 +117,7 @@ if __name__ == "__main__":
     jax.config.update("jax_compilation_cache_dir", settings["compiled"])
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    profiling.CPU_SIZES = (64, 128)  # as in conftest
     telling(Path(settings["diary"]))
     try:
         stopped_by = run(Path(settings["folder"]), settings["data"], **settings.get("changes", {}))

@@ -16,6 +16,7 @@ from explainft.recipes import recipe
 from explainft.reporting.runs import read_run
 from explainft.sweeps import cost_model, sweep
 from explainft.sweeps import trial as trial_module
+from tests.helpers.datasets import cache_tokens
 from tests.helpers.sweeps import ROOT, TASK, grid, stand_in, write_sweep
 
 TINY = {
@@ -129,6 +130,7 @@ def test_cores_are_partitioned_over_the_jobs(jobs):
 
 
 def test_trial_is_trained_and_scored_by_the_commands(in_directory, tiny_data_dir, capsys):
+    cache_tokens(tiny_data_dir, TASK)
     # The evaluation of 4 examples while the run trains is followed by one of all 40.
     file = write_sweep(in_directory / "grid.gin", {"seed": {"0": {**TINY, "EVAL_MIXTURE": TASK}}})
     main(["sweep", file, "--tfds_data_dir", tiny_data_dir])
