@@ -89,9 +89,9 @@ def test_user_error_takes_one_line_and_exit_code_2(capfd, words, message):
 @pytest.mark.parametrize(
     ("words", "positionals"),
     [
-        ("infer RUN --output FILE A B", {"run": "RUN", "expression": ["A", "B"], "output": "FILE"}),
-        ("infer RUN A --output=FILE B", {"run": "RUN", "expression": ["A", "B"], "output": "FILE"}),
-        ("infer --output=FILE", {"run": None, "expression": [], "output": "FILE"}),
+        ("infer RUN --output FILE A B", {"run": "RUN", "question": ["A", "B"], "output": "FILE"}),
+        ("infer RUN A --output=FILE B", {"run": "RUN", "question": ["A", "B"], "output": "FILE"}),
+        ("infer --output=FILE", {"run": None, "question": [], "output": "FILE"}),
         ("explain A --style long B", {"expression": ["A", "B"], "style": "long"}),
         ("explain --style long -- -A --style", {"expression": ["-A", "--style"], "style": "long"}),
         ("report A --output DIR B", {"runs": ["A", "B"], "output": "DIR"}),

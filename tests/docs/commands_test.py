@@ -41,7 +41,7 @@ def shell(tmp_path_factory, tiny_data_dir):
         for shown in read_blocks(block.page, "python", "gin", "json"):
             if shown.file:
                 (directory / shown.file).write_text(shown.body)
-        return subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, timeout=120)
+        return subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, timeout=300)
 
     return run
 

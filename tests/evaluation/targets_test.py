@@ -61,8 +61,8 @@ def test_steps_of_mathematics_count():
     gold = target("math", choices=[], answer="24", explanation="", fields='{"subject": "Algebra", "level": "2"}')
     outputs = [
         "<<48/2=24>> apples.\nThe answer is 24",  # valid
-        "<<48/2=23>> apples.\nThe answer is 24",  # a wrong step, the right answer
-        "<<48/2=24>> apples.\nThe answer is 23",  # right steps, a wrong answer
+        "<<48/2=23>> apples.\nThe answer is 24",  # an incorrect step, a correct answer
+        "<<48/2=24>> apples.\nThe answer is 23",  # correct steps, an incorrect answer
         "<<48/x=24>> apples.\nThe answer is 24",  # an unreadable step
         "No step at all.\nThe answer is 24",
     ]

@@ -71,7 +71,7 @@ def _texts(questions: Iterable[Question]) -> Iterator[str]:
 def _train(texts: Iterator[str], size: int) -> bytes:
     model = io.BytesIO()
     with tempfile.NamedTemporaryFile("w", suffix=".tsv") as rules:
-        # Texts are not changed: the rule is one for code points that are no characters. Without any rule,
+        # Texts are not changed: the rule is for two code points that Unicode assigns to nothing. Without any rule,
         # SentencePiece prints a line each time that it loads the model.
         rules.write("FFFE\tFFFF\n")
         rules.flush()
