@@ -16,6 +16,7 @@ Result = dict[str, Any]
 
 
 def result_path(directory: Path, sweep: str, trial: str) -> Path:
+    """Returns the file of a trial's result."""
     return directory / sweep / f"{trial}.json"
 
 

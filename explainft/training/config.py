@@ -42,7 +42,7 @@ class DatasetConfig:
         return Batches(cache, self.task_feature_lengths, self.batch_size, self.seed, packed=self.pack, rows=rows)
 
     def tokens_per_batch(self) -> int:
-        """Padding included."""
+        """Returns the tokens of a batch, padding included."""
         return self.batch_size * sum(self.task_feature_lengths.values())
 
 
