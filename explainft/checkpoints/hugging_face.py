@@ -70,6 +70,7 @@ def _layer(layer: str, tensor: str, decoder: bool, config: T5Config) -> dict[str
 
 
 def recognizes(directory: Path) -> bool:
+    """Returns whether the directory holds config.json and weights of a format that `read` reads."""
     return (directory / "config.json").is_file() and bool(_weight_files(directory))
 
 

@@ -54,6 +54,7 @@ def summaries(tree: Any) -> dict[str, Summary]:
 
 
 def checksum(array: np.ndarray | jax.Array) -> int:
+    """Returns the checksum of an array, modulo 2^32."""
     return int(_summary(array)[0])
 
 

@@ -25,6 +25,7 @@ PLACEHOLDER = "PLACEHOLDER://"  # how early orbax wrote into the msgpack file th
 
 
 def recognizes(directory: epath.Path) -> bool:
+    """Returns whether the directory holds a T5X checkpoint of either layout."""
     return (directory / STATE).is_dir() or _is_msgpack(directory / FILE)
 
 

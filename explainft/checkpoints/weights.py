@@ -175,5 +175,6 @@ def _is_transformation(state: Any) -> bool:
 
 
 def has_adafactor(opt_state: Any) -> bool:
+    """Returns whether a transformation of this optimizer state is Adafactor."""
     transformations = jax.tree.leaves(opt_state, is_leaf=_is_transformation)
     return any(isinstance(state, optax.FactoredState) for state in transformations)

@@ -76,10 +76,12 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
 
 
 def step(text: str) -> int | str:
+    """Parses --step: a positive integer or "best"."""
     return text if text == "best" else positive_integer(text)
 
 
 def positive_integer(text: str) -> int:
+    """Parses an integer of at least 1. Raises ArgumentTypeError."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} must be a positive integer")
     return int(text)

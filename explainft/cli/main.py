@@ -54,6 +54,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of all commands; it loads no heavy module."""
     parser = Parser(prog="explainft", description="Fine-tune T5 to explain, then answer.")
     parser.add_argument("--version", action="version", version=explainft.__version__)
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

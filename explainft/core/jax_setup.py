@@ -67,16 +67,16 @@ def _skip_missing_tpu() -> None:
 
 def has_bfloat16_matmul() -> bool:
     """Returns whether this processor has instructions for bfloat16 matmuls that XLA uses."""
-    return not {"amx_bf16", "avx512_bf16"}.isdisjoint(_features().split())
+    return not {"amx_bf16", "avx512_bf16"}.isdisjoint(processor_features().split())
 
 
 def _processor() -> str:
     """Returns a name of the instruction sets: machines with different processors may share a home directory."""
-    return hashlib.sha256((_features() or os.uname().machine).encode()).hexdigest()[:8]
+    return hashlib.sha256((processor_features() or os.uname().machine).encode()).hexdigest()[:8]
 
 
 @functools.cache
-def _features() -> str:
+def processor_features() -> str:
     """Returns Linux's line of the processor's instruction sets, or an empty string."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -14,7 +14,7 @@ from explainft.model.execution import MAX_LOGITS, ExecutionConfig
 from explainft.model.layers import PER_HEAD_MIN_SCORES
 from explainft.model.parameters import abstract_tree, leaf_name, named_leaves
 
-# The logical axes of each parameter by the last parts of its name, and T5X's standard rules for them.
+# The logical axes of each parameter by the last parts of its name.
 LOGICAL_AXES = {
     "token_embedder/embedding": ("vocab", "embed"),
     "relpos_bias/rel_embedding": ("heads", "relpos_buckets"),
@@ -172,6 +172,7 @@ def on_one_cpu(params: Any) -> bool:
 
 
 def are_one_cpu(devices: Iterable[Any]) -> bool:
+    """Returns whether these devices are a single CPU device."""
     return [device.platform for device in devices] == ["cpu"]
 
 

@@ -69,6 +69,8 @@ def find_devices(topology: str) -> tuple[list[Any], Hardware | None]:
     # Nothing runs on a TPU: libtpu looks for none, and several processes may load it.
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    # JAX caches a program for hardware that is not here, but cannot read it back: it warns, and compiles it again.
+    jax.config.update("jax_enable_compilation_cache", False)
     options = {"chip_config_name": "megacore"} if generation == "v4" else {}  # both cores of a chip as one device
     with hold_native_stderr():  # libtpu logs that no TPU is attached
         try:

@@ -120,6 +120,7 @@ class MemoryEstimate:
 
 
 def bytes_per_device(tree: Any) -> int:
+    """Returns the bytes that the shards of these arrays take on one device."""
     return sum(x.dtype.itemsize * math.prod(x.sharding.shard_shape(x.shape)) for x in jax.tree.leaves(tree))
 
 

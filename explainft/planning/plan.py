@@ -49,7 +49,7 @@ class Plan:
 
     @property
     def seconds(self) -> float | None:
-        """The lower bound in seconds of a train step: of the nearest config where the recipe itself does not fit."""
+        """Returns the lower bound in seconds of a train step: of the nearest config where the recipe does not fit."""
         program = self.nearest[1] if self.nearest else self.train_step
         if self.hardware is None or not isinstance(program, Program):
             return None
@@ -57,6 +57,7 @@ class Plan:
 
     @property
     def hours(self) -> float | None:
+        """Returns the lower bound in hours of all steps; None where their number or time is unknown."""
         return self.num_steps * self.seconds / 3600 if self.num_steps and self.seconds else None
 
 

@@ -65,7 +65,7 @@ def write(
         print(head, end="")
     for (name, topology), file in requested.items():
         if FAILED in (lines[name, topology] or FAILED):
-            plan = _plan_in_process(file, topology, bindings, search_paths, quick)
+            plan = plan_in_process(file, topology, bindings, search_paths, quick)
             lines[name, topology] = format_row(name, topology, plan)
             print(lines[name, topology], flush=True)
             if output == STANDARD_OUTPUT:
@@ -116,7 +116,7 @@ _HEADER = f"{_line(*(name for name, _ in COLUMNS))}\n|{'|'.join(align for _, ali
 
 def _conditions(bindings: Sequence[str], quick: bool) -> str:
     """Returns what a row depends on besides its recipe and topology."""
-    made_with = [f"{name} {_version(name)}" for name in ("jax", "libtpu")] + [f"sources {_digest()}"]
+    made_with = [f"{name} {_version(name)}" for name in ("jax", "libtpu")] + [f"sources {sources_digest()}"]
     made_with += [f"`{binding}`" for binding in bindings if not binding.startswith("MODEL_DIR=")]
     effort = "With `--quick`, temporaries are those of XLA's least effort, which may be a third off." if quick else ""
     return f"Made with {', '.join(made_with)}. {effort}".rstrip()
@@ -145,7 +145,7 @@ def _version(package: str) -> str:
         return "missing"
 
 
-def _digest() -> str:
+def sources_digest() -> str:
     """Returns eight digits that change with the package, whose rows are not kept then."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parents[1].rglob("*")):
@@ -161,7 +161,7 @@ def _rows(text: str) -> dict[tuple[str, str], str]:
     return {(cells[0], cells[1]): line for line, cells in rows if len(cells) == len(COLUMNS)}
 
 
-def _plan_in_process(
+def plan_in_process(
     file: str, topology: str, bindings: Sequence[str], search_paths: Sequence[str], quick: bool
 ) -> Plan | str:
     """Plans in a process of its own, to free the compiler's memory; returns the plan, or the error message."""

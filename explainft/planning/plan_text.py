@@ -22,6 +22,7 @@ def format_plan(plan: Plan) -> str:
 
 
 def format_number(number: float) -> str:
+    """Formats with two decimals from 1 on, else with three significant digits."""
     return f"{number:,.2f}" if number >= 1 else f"{number:.3g}"
 
 

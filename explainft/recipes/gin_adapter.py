@@ -35,12 +35,12 @@ class State:
 
     @property
     def macros(self) -> dict[str, Any]:
-        """Macro names -> values as written, which may be references to other macros."""
+        """Maps the names of macros to their values as written, which may be references to other macros."""
         return {scope: bound["value"] for (scope, selector), bound in self.config.items() if selector == "gin.macro"}
 
     @property
     def bindings(self) -> list[Binding]:
-        """Every bound argument but those of macros."""
+        """Lists every bound argument but those of macros."""
         return [
             Binding(gin_config._REGISTRY[selector].name, gin_config._REGISTRY[selector].wrapped, parameter, value)
             for (_, selector), bound in self.config.items()
@@ -50,12 +50,12 @@ class State:
 
     @property
     def selectors(self) -> set[str]:
-        """The full names of the configurables that are bound."""
+        """Returns the full names of the configurables that are bound."""
         return {selector for _, selector in self.config}
 
     @property
     def read_macros(self) -> set[str]:
-        """The names of the macros that any binding refers to, also inside lists and dictionaries."""
+        """Returns the names of the macros that any binding refers to, also inside lists and dictionaries."""
         references = gin_config.iterate_references(self.config, to=gin.get_configurable(gin_config.macro))
         return {reference.config_key[0] for reference in references}
 
@@ -112,25 +112,27 @@ def operative_config() -> str:
 
 
 def is_reference(value: Any) -> bool:
+    """Returns whether a value is `@name`, `@name()` or `%NAME`."""
     return isinstance(value, gin_config.ConfigurableReference)
 
 
 def is_macro(value: Any) -> bool:
-    """Whether a value is `%NAME`; its name is `macro_name(value)`."""
+    """Returns whether a value is `%NAME`; its name is `macro_name(value)`."""
     return is_reference(value) and value.config_key[1] == "gin.macro"
 
 
 def is_object(value: Any) -> bool:
-    """Whether a value is `@name()`: what a call of the configurable returns."""
+    """Returns whether a value is `@name()`: what a call of the configurable returns."""
     return is_reference(value) and not is_macro(value) and value.evaluate
 
 
 def is_required(value: Any) -> bool:
-    """Whether a value is `%gin.REQUIRED`."""
+    """Returns whether a value is `%gin.REQUIRED`."""
     return is_reference(value) and value.config_key[0] == "gin.REQUIRED"
 
 
 def macro_name(value: Any) -> str:
+    """Returns the NAME of a value for which `is_macro` holds."""
     return value.config_key[0]
 
 

@@ -36,7 +36,7 @@ class Recipe:
 
     @property
     def macros(self) -> dict[str, Any]:
-        """Macro names -> their values; of a macro that stands for another, the other's."""
+        """Maps the names of macros to their values; a macro that stands for another has its value."""
         return {name: _resolve(value, self._state.macros) for name, value in self._state.macros.items()}
 
     def build(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -109,9 +109,8 @@ def load(
     _check_macros(state, of_files.read_macros)
     _check_values(state)
     if command is not None:
-        gin_adapter.bound_arguments(
-            COMMANDS[command][0]
-        )  # configurations refuse what is out of range when they are built
+        # Configurations refuse what is out of range when they are built.
+        gin_adapter.bound_arguments(COMMANDS[command][0])
     return Recipe(tuple(files), state)
 
 

@@ -98,7 +98,7 @@ def _described(annotation: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value on one line: of a long one the start, of a long integer its size."""
+    """Formats a value on one line: of a long one the start, of a long integer its size."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**20:
         return f"{'a negative' if value < 0 else 'an'} integer of {int(value.bit_length() * math.log10(2)) + 1} digits"
     text = str(value) if gin_adapter.is_reference(value) else repr(value)

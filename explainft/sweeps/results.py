@@ -16,11 +16,12 @@ Result = dict[str, Any]
 
 
 def result_path(directory: Path, sweep: str, trial: str) -> Path:
+    """Returns the file of a trial's result."""
     return directory / sweep / f"{trial}.json"
 
 
 def read_result(path: Path) -> Result:
-    """Returns the result in a file. Raises UserError for anything but a whole one."""
+    """Returns the result in a file. Raises UserError for anything but a complete one."""
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as e:
@@ -39,13 +40,14 @@ def _corrupt(path: Path, why: str) -> UserError:
 
 
 def write_result(path: Path, result: Result) -> None:
+    """Writes a result atomically. Raises UserError where it cannot be written."""
     with refuse_unwritable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as scratch:
             scratch.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
-# ---- what a whole result has
+# ---- the fields of a complete result
 
 
 def _is_number(value: Any) -> bool:
@@ -73,7 +75,7 @@ def _list_of(is_valid: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 
 def _is_curve(value: Any) -> bool:
-    """Rows of step, examples, exact match and n; the last two are null for metrics of a user's own."""
+    """Returns whether these are rows of step, examples, exact match and n, of which the last two may be null."""
 
     def is_row(row: Any) -> bool:
         return isinstance(row, list) and len(row) == 4 and all(x is None or _is_number(x) for x in row)
@@ -98,16 +100,16 @@ FIELDS: dict[str, Callable[[Any], bool]] = {
 }
 
 
-# ---- what a result says
+# ---- results as text
 
 
 def score(metrics: dict[str, float]) -> str:
-    """Exact match with its interval; "scored" for metrics of a user's own."""
+    """Formats exact match with its interval; "scored" where the user's own metrics lack it."""
     return f"{metrics['exact_match']:.1%} {interval(metrics)}" if "exact_match_low" in metrics else "scored"
 
 
 def summary(result: Result) -> str:
-    """A line: the score of each evaluation, and the seconds of training."""
+    """Formats a line: the score of each evaluation, and the seconds of training."""
     scores = []
     for task, metrics in result["evaluations"].items():
         variant, split = parse_evaluation(task)
@@ -116,7 +118,7 @@ def summary(result: Result) -> str:
 
 
 def table(results: Iterable[Result]) -> str:
-    """A Markdown table: a row for each trial, a column for each axis and each evaluation split."""
+    """Formats a Markdown table: a row for each trial, a column for each axis and each evaluation split."""
     rows = []
     for result in results:
         scores = {_column(task): score(metrics) for task, metrics in result["evaluations"].items()}
@@ -134,7 +136,7 @@ def table(results: Iterable[Result]) -> str:
 
 
 def _column(task: str) -> str:
-    """The config and split of an evaluation task, without the style, which is an axis."""
+    """Returns the config and split of an evaluation task, without the style, which is an axis."""
     variant, split = parse_evaluation(task)
     config, _ = config_and_style(variant)
     return f"{config} {split}".strip().replace("_", " ") if config else split

@@ -1,7 +1,7 @@
-"""A grid of runs: each trial is trained and scored, and leaves one small JSON file. A trial with its file is skipped.
+"""A grid of runs: each trial is trained and scored, and writes one small JSON file. A trial with a file is skipped.
 
-A trial is two kinds of commands that also run by hand, `explainft train` and `explainft eval`, and runs as its
-own processes on its own cores: one run on one core and another on the next take less time than both on two cores each.
+A trial runs `explainft train` and then `explainft eval`, which the user may run as well, in processes of its own that
+are pinned to cores of its own: two runs on one core each take less time than both on two cores.
 """
 
 import contextlib
@@ -42,14 +42,14 @@ RECIPE = "recipe"  # is given beside the macros of an axis's value
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """The trials are all combinations of the axes' values; the last axis varies fastest.
+    """Defines a sweep: its trials are all combinations of the axes' values, and the last axis varies fastest.
 
     `axes` maps each value of each axis to the macros that it sets: {"seed": {"0": {"RANDOM_SEED": 0}, ...}}.
     A later axis overrides an earlier one. One of them, or `recipe`, names the gin file: {"none": {"recipe": "..."}}.
-    `evaluations` are the mixtures that each trial is scored on. A text may hold axes in braces, filled in for each
-    trial: "explained_tiny_{style}_eval".
-    `data` are configs of the dataset that are built first. `jobs` run at once where the command does not say; None: as
-    many as cores and memory allow, which an accelerator has no room for.
+    `evaluations` are the mixtures that each trial is scored on. In strings, the name of an axis in braces stands for
+    the trial's value: "explained_tiny_{style}_eval".
+    `data` are configs of the dataset that are built first. `jobs` is the number of runs at once unless --jobs is given;
+    None: as many as cores and memory allow, and one on an accelerator.
     """
 
     axes: dict[str, dict[str, dict[str, Any]]]
@@ -78,6 +78,7 @@ class Sweep:
             raise UserError("evaluations=() is empty; name the mixture to score each trial on")
 
     def trials(self, name: str, runs: Path) -> list["Trial"]:
+        """Returns the trials of the sweep `name`, whose runs are in `runs`/`name`. Raises UserError."""
         found = []
         for values in itertools.product(*self.axes.values()):
             axis_values = dict(zip(self.axes, values, strict=True))
@@ -110,7 +111,7 @@ def _require_file_name(**values: object) -> None:
 
 
 def _fill_axis_values(value: Any, axis_values: dict[str, str]) -> Any:
-    """A text with the trial's own values for the axes in braces; anything else as it is."""
+    """Returns a string with the trial's values for the axes in braces; anything else as it is."""
     if not isinstance(value, str):
         return value
     try:
@@ -193,7 +194,7 @@ class Runner:
         self._stopping: int | None = None  # the signal
 
     def run(self, trials: Sequence[Trial]) -> list[str]:
-        """The names of those that failed. Told to stop, it lets the runs save and exits as a signal would end it."""
+        """Returns the names of the trials that failed. After a signal it lets the runs save, and exits with 128 + n."""
         failed = []
         before = {
             number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -230,7 +231,7 @@ class Runner:
             os.kill(pid, signal.SIGTERM)
 
     def _run_trial(self, trial: Trial) -> tuple[Trial, str, bool]:
-        """The trial, a line about it, and whether it went well."""
+        """Returns the trial, a line about it, and whether it succeeded."""
         plan = self._plans[trial.name]
         peak = 0
         started = time.monotonic()
@@ -241,14 +242,14 @@ class Runner:
                     return trial, "", True
                 if mixture and trial.is_scored(mixture, plan.steps):
                     continue
-                code, usage = self._process(command, trial.log)
+                code, usage = self._run_command(command, trial.log)
                 peak = max(peak, usage.ru_maxrss * 1024)
                 if code:
                     return trial, f"{command[0]} ended with {code}; see {trial.log}", False
                 if mixture:
                     trial.note_scored(mixture, plan.steps)
             result = result_of(trial, plan)
-            # What an earlier try had trained was not trained now.
+            # A resumed trial was partly trained by an earlier command.
             wall = max(time.monotonic() - started, result["seconds"])
             result |= {"wall_seconds": rounded(wall), "peak_bytes": peak, "made_with": self._made_with}
             write_result(result_path(self._results, trial.sweep, trial.name), result)
@@ -259,7 +260,7 @@ class Runner:
             traceback.print_exc()
             return trial, f"{type(e).__name__}: {e}", False
 
-    def _process(self, command: list[str], log: Path) -> tuple[int, Any]:
+    def _run_command(self, command: list[str], log: Path) -> tuple[int, Any]:
         with refuse_unwritable(log), open(log, "a", encoding="utf-8") as file:
             file.write(shlex.join(["explainft", *command]) + "\n")
             file.flush()

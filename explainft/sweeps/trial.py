@@ -1,4 +1,4 @@
-"""A trial of a sweep: what is trained and scored, and what that has given, a small JSON file."""
+"""A trial of a sweep: what is trained and scored, and its result, which one small JSON file holds."""
 
 import dataclasses
 import functools
@@ -25,7 +25,7 @@ MODULE = "MIXTURE_OR_TASK_MODULE"
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """One combination: what is trained, and on what it is scored."""
+    """One combination of axis values: what is trained, and the evaluation mixtures that score it."""
 
     sweep: str
     axis_values: dict[str, str]
@@ -40,11 +40,11 @@ class Trial:
 
     @property
     def module(self) -> str:
-        """Of the tasks."""
+        """The module that registers the tasks."""
         return self.macros.get(MODULE, "tasks")
 
     def commands(self) -> list[list[str]]:
-        """What to type after `explainft`, one command after the other."""
+        """Returns the arguments of `explainft` that train the trial and then score it on each mixture."""
         macros = {"MODEL_DIR": str(self.run), **self.macros}
         bindings = [f"--gin.{name}={value}" for name, value in macros.items()]
         module = [f"--module={macros[MODULE]}"] if MODULE in macros else []
@@ -54,6 +54,7 @@ class Trial:
         ]
 
     def lines(self) -> list[str]:
+        """Returns the commands as a shell takes them."""
         return [shlex.join(["explainft", *command]) for command in self.commands()]
 
     @property
@@ -61,22 +62,26 @@ class Trial:
         return self.run.with_name(self.name + LOG_SUFFIX)
 
     def is_scored(self, mixture: str, step: int) -> bool:
-        """Whether the run's folder still has what this sweep's own evaluation wrote, in an earlier try.
+        """Returns whether the run's directory still has the scores of this sweep's own evaluation.
 
-        A run's last evaluation while it trains, or one by hand, may be of other examples or with other kernels.
+        An evaluation during training, or one that a user started, may have other examples or another decode dtype.
         """
-        file = self._scored(mixture)
-        return file.is_file() and json.loads(file.read_text()) == self._scores(mixture, step)
+        try:
+            noted = json.loads(self._scored_file(mixture).read_text())
+        except (OSError, ValueError, RecursionError):  # absent or corrupt: score it again
+            return False
+        return noted == self._scores(mixture, step)
 
     def note_scored(self, mixture: str, step: int) -> None:
-        with refuse_unwritable(self.run), atomic_write(self._scored(mixture)) as scratch:
+        """Records the scores that this sweep's own evaluation wrote. Raises UserError where it cannot."""
+        with refuse_unwritable(self.run), atomic_write(self._scored_file(mixture)) as scratch:
             scratch.write_text(json.dumps(self._scores(mixture, step)))
 
-    def _scored(self, mixture: str) -> Path:
+    def _scored_file(self, mixture: str) -> Path:
         return self.run.with_name(f"{self.name}.{mixture}{SCORED_SUFFIX}")
 
     def _scores(self, mixture: str, step: int) -> dict[str, Any]:
-        """What the run's folder holds of an evaluation of the step: of each task its metrics, where predictions are."""
+        """Returns the metrics of the step, by task, for the tasks that have a predictions file."""
         evaluations = read_run(self.run).evaluations
         predictions = self.run / "inference_eval"
         return {
@@ -86,7 +91,7 @@ class Trial:
         }
 
     def check_config_hash(self, config_hash: str) -> None:
-        """Refuses a directory that holds a run of another config: its result would be taken for this trial's."""
+        """Raises UserError where the directory holds a run of another config; records the hash in a new one."""
         file = self.run.with_name(self.name + CONFIG_HASH_SUFFIX)
         found = file.read_text() if file.is_file() else "unknown"
         if found == config_hash:
@@ -101,18 +106,18 @@ class Trial:
 
 @dataclasses.dataclass(frozen=True)
 class TrialPlan:
-    """What is known of a trial before it is trained.
+    """Contains what can be computed of a trial before it is trained.
 
-    `config_hash` identifies its training, `result_hash` its result: another evaluation needs more scores, but no
-    other training.
+    `config_hash` identifies its training, `result_hash` its result: another evaluation needs new scores, but no new
+    training.
     """
 
     config_hash: str
     result_hash: str
     evaluation: str
-    steps: int  # at which it ends; of pre-training too, where that counts
+    steps: int  # the last step; those of the initial checkpoint count
     parameters: int
-    flops: int  # of the updates that it makes itself
+    flops: int  # of its own train steps
 
 
 def result_of(trial: Trial, plan: TrialPlan) -> dict[str, Any]:
@@ -131,14 +136,14 @@ def result_of(trial: Trial, plan: TrialPlan) -> dict[str, Any]:
             if task in decoded:
                 tokens = statistics.mean(len(vocabulary.encode(text)) + 1 for text in decoded[task])  # EOS counts
                 evaluations[task]["decoded_tokens"] = rounded(tokens)
-    followed = [run.evaluations.get(task, {}) for task in token_cache.task_names(plan.evaluation, trial.module)]
+    curve_tasks = [run.evaluations.get(task, {}) for task in token_cache.task_names(plan.evaluation, trial.module)]
     curve = []
-    for step in sorted(set.intersection(*map(set, followed))):
-        rows = [by_step[step] for by_step in followed]
-        # Of a mixture the mean of its tasks, as the run counts it; metrics of a user's task may have other names.
-        right, n = ([row[name] for row in rows if name in row] for name in ("exact_match", "n"))
-        seen = round(run.at(step, "examples") or 0)
-        curve.append([step, seen, statistics.mean(right) if right else None, sum(n) if n else None])
+    for step in sorted(set.intersection(*map(set, curve_tasks))):
+        rows = [by_step[step] for by_step in curve_tasks]
+        # The mean over the tasks of a mixture, as during training; a user's task may have metrics of other names.
+        exact_match, n = ([row[name] for row in rows if name in row] for name in ("exact_match", "n"))
+        examples = round(run.at(step, "examples") or 0)
+        curve.append([step, examples, statistics.mean(exact_match) if exact_match else None, sum(n) if n else None])
     return {
         "sweep": trial.sweep,
         "axis_values": trial.axis_values,
@@ -156,11 +161,12 @@ def result_of(trial: Trial, plan: TrialPlan) -> dict[str, Any]:
 
 
 def rounded(value: float) -> float:
+    """Rounds to five significant digits."""
     return float(f"{value:.5g}")
 
 
 def made_with() -> dict[str, Any]:
-    """The machine and the program, for a reader of the results."""
+    """Returns the machine and the versions that a result was made with."""
     return {
         "explainft": __version__,
         "commit": _commit(),
@@ -171,9 +177,9 @@ def made_with() -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """The checkout that this package is part of, with a "+" where the package has been changed; None where it is not.
+    """Returns the commit of the checkout that this package is in, with a "+" where the package has changes.
 
-    An installed copy may lie inside another project's checkout.
+    Returns None outside of a checkout. An installed copy may lie inside another project's checkout.
     """
     git = functools.partial(subprocess.run, cwd=Path(__file__).parents[1], capture_output=True, text=True)
     try:
@@ -187,6 +193,7 @@ def _commit() -> str | None:
 
 
 def cpu() -> str:
+    """Returns the name of this machine's processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -53,7 +53,7 @@ class DatasetConfig:
         return self.task_feature_lengths
 
     def tokens_per_batch(self) -> int:
-        """Padding included."""
+        """Returns the tokens of a batch, padding included."""
         return self.batch_size * sum(self.lengths().values())
 
 

@@ -48,6 +48,7 @@ class Console(contextlib.AbstractContextManager):
         self._print(text, sys.stderr)
 
     def count_step(self, step: int) -> None:
+        """Advances the bar by a step that ended; reports the time of the first."""
         assert self._bar is not None
         self._bar.update()
         if self._first is None:
@@ -67,7 +68,7 @@ class Console(contextlib.AbstractContextManager):
         self.report_phase(f"step {step:,} of {self._end_step:,}: {text}")
 
     def _time_left(self, step: int) -> str:
-        """By the mean time of all steps but the first, which compiles; evaluation and saving count."""
+        """Estimates by the mean time of all steps but the first, which compiles; evaluation and saving count."""
         if self._first is None or step <= self._first[0] or step >= self._end_step:
             return ""
         seconds_per_step = (time.monotonic() - self._first[1]) / (step - self._first[0])
@@ -85,7 +86,7 @@ class Console(contextlib.AbstractContextManager):
 
 
 def format_seconds(seconds: float) -> str:
-    """90 s, 45 min, 3.5 h: two digits where a unit has more than one."""
+    """Formats a duration as 90 s, 45 min or 3.5 h: two digits where a unit has more than one."""
     if seconds < 99.5:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 99.5 * 60 else f"{seconds / 3600:,.1f} h"

@@ -36,11 +36,13 @@ class StepEvent:
     stop: str | None = None
 
     def is_due(self, period: int) -> bool:
-        """Each `period` steps, and at the last step."""
+        """Returns whether this is a step of the period, or the last step."""
         return self.step % period == 0 or self.is_last
 
 
 class Hook(Protocol):
+    """Something that the loop does after a step: `run(event)` where `is_due(event)`."""
+
     def is_due(self, event: StepEvent) -> bool: ...
 
     def run(self, event: StepEvent) -> None: ...
@@ -90,7 +92,7 @@ class Log:
 
 @dataclasses.dataclass
 class BeginEvaluation:
-    """Notes that an evaluation is due, so that a save before it records that it is pending."""
+    """Records that an evaluation is due, so that a save before it saves that it is pending."""
 
     config: EvaluationConfig
 
@@ -191,4 +193,5 @@ class StopEarly:
 
 
 def should_stop_early(config: EvaluationConfig, progress: Progress) -> bool:
+    """Returns whether the score has not risen in `patience` evaluations."""
     return config.patience is not None and progress.evaluations_without_gain >= config.patience

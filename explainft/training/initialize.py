@@ -59,17 +59,17 @@ def restore_or_init(
     model: T5Config,
     tx: optax.GradientTransformation,
     seed: int,
-    like: TrainState,
+    abstract: TrainState,
 ) -> TrainState:
-    """Restores the run's latest checkpoint, else the initial checkpoint, else initializes; sharded as `like` is."""
+    """Restores the run's latest checkpoint, else the initial checkpoint, else initializes; sharded as `abstract` is."""
     if checkpointer.latest is not None:
-        params, opt_state = checkpointer.restore(like.params, like.opt_state)
-        return TrainState(put(np.int32(checkpointer.latest), like.step), params, opt_state)
+        params, opt_state = checkpointer.restore(abstract.params, abstract.opt_state)
+        return TrainState(put(np.int32(checkpointer.latest), abstract.step), params, opt_state)
     if weights is not None:
         check_parameters(weights, model)
-        return state_from(weights, like, tx, step)
-    shardings = jax.tree.map(lambda x: x.sharding, like)
-    devices = list(like.step.sharding.device_set)
+        return state_from(weights, abstract, tx, step)
+    shardings = jax.tree.map(lambda x: x.sharding, abstract)
+    devices = list(abstract.step.sharding.device_set)
     if len(devices) == 1 and not sharding.are_one_cpu(devices):
         # One parameter after the other: as one program, a GPU's compiler takes minutes for a large model's.
         return jax.device_put(init_state(model, tx, seed), shardings)
@@ -77,16 +77,16 @@ def restore_or_init(
     return jax.jit(lambda: init_state(model, tx, seed), out_shardings=shardings)()
 
 
-def state_from(weights: Weights, like: TrainState, tx: optax.GradientTransformation, step: int) -> TrainState:
+def state_from(weights: Weights, abstract: TrainState, tx: optax.GradientTransformation, step: int) -> TrainState:
     """Returns a state at `step` with a checkpoint's parameters, and its Adafactor slots where it has them.
 
     Reports on standard error what was restored.
     """
-    params = read_parameters(weights, like.params)
-    shardings = jax.tree.map(lambda x: x.sharding, like.opt_state)
+    params = read_parameters(weights, abstract.params)
+    shardings = jax.tree.map(lambda x: x.sharding, abstract.opt_state)
     opt_state = restore_slots(weights, jax.jit(tx.init, out_shardings=shardings)(params), step)
     n = sum(x.size for x in jax.tree.leaves(params))
-    restored = has_adafactor(like.opt_state) and weights.read_slot is not None
+    restored = has_adafactor(abstract.opt_state) and weights.read_slot is not None
     slots = "its optimizer slots" if restored else "fresh optimizer slots"
     print(f"starting at step {step:,} from {weights.origin}: {n:,} parameters, {slots}", file=sys.stderr)
-    return TrainState(put(np.int32(step), like.step), params, opt_state)
+    return TrainState(put(np.int32(step), abstract.step), params, opt_state)

@@ -24,11 +24,13 @@ class Timer:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
+        """Leaves the time inside the context out."""
         self._stop()
         yield
         self._started = time.monotonic()
 
     def lap(self) -> float:
+        """Returns the seconds since the last lap, and begins the next."""
         self._stop()
         seconds, self._seconds = self._seconds, 0.0
         self._started = time.monotonic()
@@ -61,7 +63,10 @@ class TrainMetrics:
         self._flops_per_step = self._flops_per_step or profiling.model_flops(self._flops_step, state, batch)
 
     def add(self, sums: dict[str, jax.Array]) -> None:
-        """Returns when all but the last two steps have ended: a signal must not wait for a queue of them."""
+        """Adds the sums of a step, and waits until all but the last two steps have ended.
+
+        A signal must not wait for a queue of steps.
+        """
         self._sums.append(sums)
         jax.block_until_ready(self._sums[-3:][0])
 

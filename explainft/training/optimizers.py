@@ -55,14 +55,14 @@ def adamw(
     weight_decay: float = 0.0,
     clip_norm: float | None = 1.0,
 ) -> optax.GradientTransformation:
-    """AdamW after clipping by the global norm: for training from scratch."""
+    """Returns AdamW after clipping by the global norm: for training from scratch."""
     return _clipped(clip_norm, optax.adamw(learning_rate, b1=b1, b2=b2, eps=1e-9, weight_decay=weight_decay))
 
 
 def adafactor(
     learning_rate: optax.Schedule, decay_rate: float = 0.8, step_offset: int = 0, clip_norm: float | None = None
 ) -> optax.GradientTransformation:
-    """Adafactor with T5X's settings: steps relative to each parameter's scale, no momentum (Shazeer and Stern 2018)."""
+    """Returns Adafactor with T5X's settings: steps relative to each parameter's scale (Shazeer and Stern 2018)."""
     tx = optax.adafactor(
         learning_rate, decay_rate=decay_rate, decay_offset=step_offset, multiply_by_parameter_scale=True
     )

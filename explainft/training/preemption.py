@@ -54,7 +54,7 @@ class StopSignal:
 
     @property
     def signal(self) -> signal.Signals:
-        """The signal; with several processes, SIGTERM where another one received it."""
+        """Returns the signal; with several processes, SIGTERM where another one received it."""
         return self._received or signal.SIGTERM
 
     @property
@@ -62,7 +62,10 @@ class StopSignal:
         return self._received.name if self._received else "SIGTERM to a host"
 
     def requested(self) -> bool:
-        """Whether to stop now. With several processes, all must call it equally often; all get the same answer."""
+        """Returns whether to stop now.
+
+        Of several processes, all must call it equally often, and all get the same answer.
+        """
         if jax.process_count() == 1:
             return self._received is not None
         self._calls += 1
@@ -76,7 +79,7 @@ class StopSignal:
 
 
 def _mute(terminals: list[int]) -> None:
-    """A terminal that was closed refuses every write: a line of a log must not keep the run from saving."""
+    """Sends what is written to closed terminals to nowhere: a failed write must not keep the run from saving."""
     devnull = os.open(os.devnull, os.O_WRONLY)
     for terminal in terminals:
         os.dup2(devnull, terminal)

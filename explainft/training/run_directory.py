@@ -154,6 +154,6 @@ def find_changed_macros(directory: Path, config_text: str) -> dict[str, tuple[st
 
 
 def _read_macros(config_text: str) -> dict[str, str]:
-    """Lines NAME = VALUE; gin breaks long values into several lines, indented."""
+    """Reads lines NAME = VALUE; gin breaks long values into several lines, indented."""
     found = re.findall(r"^(\w+) = (.*(?:\n[ \t]+.*)*)", config_text, re.MULTILINE)
     return {name: " ".join(value.replace("\\\n", "\n").split()) for name, value in found}

@@ -15,13 +15,15 @@ from explainft.parallel import sharding
 
 @flax.struct.dataclass
 class TrainState:
+    """Contains what a train step changes; `step` is an int32 scalar, `params` has T5X's tree."""
+
     step: jax.Array
     params: Any
     opt_state: Any
 
 
 def init_state(config: T5Config, tx: optax.GradientTransformation, seed: int) -> TrainState:
-    """Fresh parameters from the seed, fresh optimizer slots, step 0."""
+    """Returns fresh parameters from the seed with fresh optimizer slots, at step 0."""
     tokens = jnp.ones((1, 1), jnp.int32)
     params = T5(config).init(jax.random.key(seed), tokens, tokens, tokens)["params"]
     return TrainState(jnp.int32(0), params, tx.init(params))

@@ -107,3 +107,8 @@ def test_readme_links_lead_to_files():
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md"):
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             assert (ROOT / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize(("page", "limit"), [("README.md", 220), ("docs/speed.md", 250)])
+def test_pages_stay_short(page, limit):
+    assert len((ROOT / page).read_text(encoding="utf-8").splitlines()) <= limit

@@ -119,7 +119,7 @@ def test_operands_stay_float32_without_bfloat16_instructions(monkeypatch, transp
     [("flags : avx2 amx_bf16 sse", True), ("flags : avx512_bf16", True), ("flags : avx2 bf16x", False), ("", False)],
 )
 def test_processors_with_bfloat16_matmuls(monkeypatch, features, multiplies):
-    monkeypatch.setattr(jax_setup, "_features", lambda: features)
+    monkeypatch.setattr(jax_setup, "processor_features", lambda: features)
     assert jax_setup.has_bfloat16_matmul() is multiplies
 
 

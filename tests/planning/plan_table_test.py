@@ -23,7 +23,7 @@ def test_table_resumes_where_it_stopped(tmp_path, monkeypatch, capsys):
         made.append((file, topology))
         return "no | such chip" if topology == "v4-8" else a_plan(topology)
 
-    monkeypatch.setattr(plan_table, "_plan_in_process", make)
+    monkeypatch.setattr(plan_table, "plan_in_process", make)
     output = tmp_path / "docs" / "plan.md"
     topologies = ["v4-8", "v5e-16"]
     plan_table.write(["gin/a_tiny.gin"], topologies, [], [], True, "explainft plan --all", output)
@@ -51,7 +51,7 @@ def test_table_resumes_where_it_stopped(tmp_path, monkeypatch, capsys):
     made.clear()
     plan_table.write(["gin/a_tiny.gin"], ["v5e-16"], [], [], False, "explainft plan --all", output)
     plan_table.write(["gin/a_tiny.gin"], ["v5e-16"], ["BATCH_SIZE=64"], [], False, "explainft plan --all", output)
-    monkeypatch.setattr(plan_table, "_digest", lambda: "changed")
+    monkeypatch.setattr(plan_table, "sources_digest", lambda: "changed")
     plan_table.write(["gin/a_tiny.gin"], ["v5e-16"], ["BATCH_SIZE=64"], [], False, "explainft plan --all", output)
     assert len(made) == 3  # what was made under other conditions is not mixed in
 
@@ -65,7 +65,7 @@ def test_other_file_is_not_overwritten(tmp_path):
 
 @pytest.mark.parametrize("output", ["", "file/plan.md"])
 def test_unwritable_table_is_refused_before_planning(tmp_path, monkeypatch, output):
-    monkeypatch.setattr(plan_table, "_plan_in_process", lambda *_: pytest.fail("planned"))
+    monkeypatch.setattr(plan_table, "plan_in_process", lambda *_: pytest.fail("planned"))
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=f"cannot write {tmp_path}"):
         plan_table.write(["gin/a_tiny.gin"], ["v5e-16"], [], [], True, "explainft plan --all", tmp_path / output)
@@ -78,13 +78,13 @@ def test_two_recipes_of_one_name_are_refused(tmp_path):
 
 
 def test_failed_plan_is_a_row():
-    assert "no recipe" in plan_table._plan_in_process("gin/absent.gin", "v5e-8", [], [], True)
+    assert "no recipe" in plan_table.plan_in_process("gin/absent.gin", "v5e-8", [], [], True)
 
 
 def test_all_recipes_are_planned_without_a_gin_file(tmp_path, monkeypatch):
     """`explainft plan --all` plans every packaged recipe that trains."""
     planned = []
-    monkeypatch.setattr(plan_table, "_plan_in_process", lambda file, *_: planned.append(file) or "not compiled here")
+    monkeypatch.setattr(plan_table, "plan_in_process", lambda file, *_: planned.append(file) or "not compiled here")
     main(["plan", "--all", "--topology=v5e-8", f"--output={tmp_path / 'plan.md'}"])
     assert len(planned) == 20 and planned[0] == "gin/none_tiny.gin"
     assert len(find_files(planned)) == 20

@@ -1,6 +1,7 @@
 """Plans of recipes: how many steps they have, what is compiled, and their text."""
 
 import dataclasses
+import os
 import re
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from explainft.recipes import machine_memory, recipe
 from explainft.training import train
 from explainft.training.config import DatasetConfig, InitialCheckpoint
 from tests.data.batches_test import write_cache
+from tests.docs.pages import ROOT
 
 SMALL = T5Config(64, 16, 2, 1, 1, 8, 32)
 
@@ -148,6 +150,21 @@ def test_recipe_that_does_not_fit_gets_a_config_that_does():
     result = subprocess.run([sys.executable, "-m", "explainft.cli.main", *command], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "the train step does not fit" in result.stdout and "would fit: " in result.stdout
+
+
+@pytest.mark.tpu
+@pytest.mark.slow
+def test_a_second_plan_prints_no_warnings(tmp_path):
+    """JAX cannot read what it has cached of a program for hardware that is not here."""
+    pytest.importorskip("libtpu", reason="needs the extra tpu")
+    command = [sys.executable, "-m", "explainft.cli.main", "plan", "--gin_file=gin/medium_tiny.gin", "--quick"]
+    macros = ["--gin.EMB_DIM=16", "--gin.NUM_LAYERS=1", "--gin.MLP_DIM=32", "--gin.NUM_HEADS=1"]
+    settings = os.environ | {"EXPLAINFT_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    settings.pop("JAX_COMPILATION_CACHE_DIR", None)
+    for _ in range(2):
+        words = [*command, *macros, "--topology=v5e:2x2"]
+        run = subprocess.run(words, env=settings, capture_output=True, text=True, check=True)
+        assert "train step fits" in run.stdout and run.stderr == ""
 
 
 @pytest.mark.parametrize("topology", ["cpu:1", "local"])

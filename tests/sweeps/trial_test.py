@@ -9,6 +9,7 @@ import pytest
 
 from explainft.core.errors import UserError
 from explainft.data import token_cache
+from explainft.reporting.runs import SCORED_SUFFIX
 from explainft.sweeps import cost_model, results
 from explainft.sweeps import trial as trial_module
 from tests.helpers.run_directories import evaluation, shipped, training_row, write_lines
@@ -126,3 +127,11 @@ def test_interrupted_run_has_no_result(in_directory):
     trial = trial_module.Trial("grid", {"seed": "0"}, "gin/medium_tiny.gin", {}, (), run)
     with pytest.raises(UserError, match="stopped at step 1 of 4,000"):
         trial_module.result_of(trial, trial_module.TrialPlan("", "", "", 4000, 1, 1))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 10_000])
+def test_corrupt_note_of_scores_means_not_scored(tmp_path, text):
+    [trial] = grid(axes={"style": {"medium": {}}}).trials("name", tmp_path)
+    trial.run.mkdir(parents=True)
+    trial.run.with_name(f"{trial.name}.{trial.mixtures[0]}{SCORED_SUFFIX}").write_text(text)
+    assert not trial.is_scored(trial.mixtures[0], 1)
