@@ -71,7 +71,10 @@ def find_devices(topology: str) -> tuple[list[Any], Hardware | None]:
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     # JAX caches a program for hardware that is not here, but cannot read it back: it warns, and compiles it again.
     jax.config.update("jax_enable_compilation_cache", False)
-    options = {"chip_config_name": "megacore"} if generation == "v4" else {}  # both cores of a chip as one device
+    options: dict[str, Any] = {"chip_config_name": "megacore"} if generation == "v4" else {}  # one device per chip
+    host = [2 - int(side) % 2 for side in shape.split("x")[:2]]
+    if host != [2, 2]:  # libtpu's default, by which a single chip cannot be divided
+        options["chips_per_host_bounds"] = [*host, 1]
     with hold_native_stderr():  # libtpu logs that no TPU is attached
         try:
             described = topologies.get_topology_desc(platform="tpu", topology_name=f"{generation}:{shape}", **options)

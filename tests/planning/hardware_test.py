@@ -27,3 +27,11 @@ def test_every_topology_has_known_hardware():
     assert {layout.split(":")[0] for layout in hardware.TPU_TOPOLOGIES.values()} == set(hardware.HARDWARE)
     # FLOPs per byte: swapped figures of a generation would stand out.
     assert all(150 < c.flops / c.memory_bandwidth < 600 for c in hardware.HARDWARE.values())
+
+
+@pytest.mark.tpu
+@pytest.mark.parametrize(("topology", "chips"), [("v5e:1x1", 1), ("v4:1x1x1", 1), ("v6e:1x2", 2), ("v5e-16", 16)])
+def test_topology_has_as_many_devices_as_chips(topology, chips):
+    pytest.importorskip("libtpu", reason="needs the extra tpu")
+    devices, _ = hardware.find_devices(topology)
+    assert len(devices) == chips
