@@ -27,8 +27,9 @@ from reference_terms import MACROS, METRICS, RECIPES  # noqa: E402
 from explainft import listops  # noqa: E402
 from explainft.cli import main  # noqa: E402
 from explainft.core import tensorflow_setup  # noqa: E402
+from explainft.data.questions import forms  # noqa: E402
 from explainft.evaluation import metrics  # noqa: E402
-from explainft.evaluation.targets import postprocess_listops  # noqa: E402
+from explainft.evaluation.targets import postprocess_listops, postprocess_question  # noqa: E402
 from explainft.listops.configs import CONFIGS, EVAL_SPLITS  # noqa: E402
 
 WIRING = ROOT / "explainft" / "recipes" / "wiring"
@@ -193,22 +194,37 @@ def tasks_page() -> str:
     lines += ["(default: its public bucket).", "", "| config | styles |", "|---|---|"]
     styles = ", ".join(f"`{style}`" for style in tasks.TASK_STYLES)
     lines += [f"| `{config}` | {styles} |" for config in CONFIGS]
-    return "\n".join([*lines, "", "::: tasks", "    options:", "      members: false", "      heading_level: 2", ""])
+    options = ["    options:", "      members: false", "      heading_level: 2", ""]
+    return "\n".join([*lines, "", "::: tasks", *options, "::: tasks.questions", *options])
 
 
 def metrics_page() -> str:
-    """Returns the metrics of the tasks, with their values for a perfect predictor."""
+    """Returns the metrics of the tasks, with their values for a perfect predictor of ListOps and of two questions."""
     expression = "[MAX 2 9 [MIN 4 7 ] 0 ]"
     tree = listops.parse(expression)
     example = {"expression": expression, "answer": listops.evaluate(tree)}
     target = postprocess_listops("", example, is_target=True, style="medium")
     scores = metrics.score([target], [listops.explain(tree, "medium")])
     lines = ["# Metrics", "", f"Of `{expression}` and its gold explanation in the style `medium`:", ""]
-    lines += ["| metric | value | meaning |", "|---|--:|---|"]
-    lines += [f"| `{name}` | {score:.3g} | {_meaning(name)} |" for name, score in scores.items()]
-    return "\n".join(
-        [*lines, "", "::: explainft.evaluation.metrics.score", "::: explainft.evaluation.metrics.wilson", ""]
-    )
+    lines += _metrics_table(scores)
+    lines += ["Of an imported question with choices, and of one of mathematics, with their gold targets:", ""]
+    lines += _metrics_table({**_question_scores("choice"), **_question_scores("math")})
+    lines += [f"The built-in engine adds `cut`: {METRICS['cut']}.", ""]
+    return "\n".join([*lines, "::: explainft.evaluation.metrics.score", "::: explainft.evaluation.metrics.wilson", ""])
+
+
+def _metrics_table(scores: dict[str, float]) -> list[str]:
+    lines = ["| metric | value | meaning |", "|---|--:|---|"]
+    return [*lines, *(f"| `{name}` | {score:.3g} | {_meaning(name)} |" for name, score in scores.items()), ""]
+
+
+def _question_scores(problem: str) -> dict[str, float]:
+    choices = {"choice": ["24", "2"], "math": []}[problem]
+    fields = {"choice": "{}", "math": '{"subject": "Arithmetic", "level": "1"}'}[problem]
+    record = {"id": "1", "question": "Half of 48?", "choices": choices, "answer": "24", "fields": fields}
+    record["explanation"] = "48 / 2 = 24."
+    target = postprocess_question("", record, is_target=True, problem=problem, form="explain_answer")
+    return metrics.score([target], [forms.target_text("explain_answer", record["answer"], record["explanation"])])
 
 
 def _meaning(name: str) -> str:
