@@ -11,6 +11,7 @@ MAX_SIDE = 200  # characters of one side of a written equation
 _MARK = re.compile(r"<<([^<>=]{0,400})=([^<>=]{0,100})>>")
 _TOKEN = re.compile(r"\$?(?:\d[\d,]*\.?\d*|\.\d+)%?|[-+*/()×÷−·]|(?<=[\d)\s])x(?=[\s\d($])|\s+")
 _VARIABLE = re.compile(r"x (?:[-+*/)×÷−]|$)")  # "3 x + 4": no multiplication sign
+_BOUND = re.compile(r"[\^_]$|\\[A-Za-z]+\s*$")  # what follows is an exponent, an index or part of a LaTeX term
 _OPERATOR = re.compile(r"[-+*/×÷−·x]")
 
 
@@ -87,6 +88,8 @@ def _left(before: str) -> tuple[str, int] | None:
     if not (_is_number(tokens[0]) or tokens[0] in "(-−") or not (_is_number(tokens[-1]) or tokens[-1] == ")"):
         return None  # a variable stands before or after it
     if tokens[0] in "-−" and re.search(r"[A-Za-z)\]}]\s*$", window[:start]):
+        return None
+    if _BOUND.search(window[: starts[0]]) or (tokens[0] == "(" and re.search(r"[A-Za-z]$", window[: starts[0]])):
         return None
     return " ".join(tokens), len(before) - len(window) + starts[0]
 

@@ -43,7 +43,21 @@ def test_unreadable_step(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["2x + 4 = 10", "3 x + 4 = 28", "x = 5", "a - 3 = 2", "2^3 = 8", "no steps", "5 = 5", ""]
+    "text",
+    [
+        "2x + 4 = 10",
+        "3 x + 4 = 28",
+        "x = 5",
+        "a - 3 = 2",
+        "2^3 = 8",
+        "$x^2 + 1 = 0$",
+        "a_1 + 1 = 3",
+        "f(-1) = 16",
+        r"2 \cdot (-1) = 20",
+        "no steps",
+        "5 = 5",
+        "",
+    ],
 )
 def test_no_step(text):
     assert equations.check(text) == StepCheck()
