@@ -15,20 +15,7 @@ from tests.helpers.run_directories import (
     prediction,
     training_row,
     write_lines,
-    write_medium,
-    write_t5x,
 )
-
-
-@pytest.fixture
-def medium(tmp_path) -> Path:
-    return write_medium(tmp_path)
-
-
-@pytest.fixture
-def t5x(tmp_path) -> Path:
-    return write_t5x(tmp_path)
-
 
 # ---- the table
 
@@ -41,14 +28,14 @@ def test_table_has_every_cell(medium, t5x):
     table = report.table([read_run(medium), read_run(t5x)])
     header, rule, *rows = cells(table)
     assert header == [
-        "Run", "Task", "Step", "Exact match [95% interval]", "n",
-        "Parseable", "Valid", "Step accuracy", "Examples", "Training seconds",
+        "Run", "Task", "Step", "Exact match [95% interval]", "n", "Chance",
+        "Parseable", "Cut", "Valid", "Step accuracy", "Examples", "Training seconds",
     ]  # fmt: skip
-    assert [cell[-1] for cell in rule] == ["-", "-", *":" * 8]
+    assert [cell[-1] for cell in rule] == ["-", "-", *":" * 10]
     assert rows == [
-        ["medium", TEST, "20", "62.5% [50.0, 68.8]", "100", "100.0%", "-", "-", "3,000", "60"],
-        ["medium", VALIDATION, "30", "87.5% [75.0, 93.8]", "100", "100.0%", "81.2%", "90.6%", "5,000", "90"],
-        ["t5x", "explained_tiny_none_eval_validation", "2,000", "37.5% [25.0, 43.8]", "100", "100.0%", *"----"],
+        ["medium", TEST, "20", "62.5% [50.0, 68.8]", "100", "-", "100.0%", "-", "-", "-", "3,000", "60"],
+        ["medium", VALIDATION, "30", "87.5% [75.0, 93.8]", "100", "-", "100.0%", "-", "81.2%", "90.6%", "5,000", "90"],
+        ["t5x", "explained_tiny_none_eval_validation", "2,000", "37.5% [25.0, 43.8]", "100", "-", "100.0%", *"-----"],
     ]
     assert len({len(line) for line in table.splitlines()}) == 1  # the columns are aligned
 
@@ -56,7 +43,7 @@ def test_table_has_every_cell(medium, t5x):
 def test_run_without_evaluations_has_a_row(tmp_path):
     write_lines(tmp_path / "metrics.jsonl", [training_row(1000, 64000, 12.6)])
     run = read_run(tmp_path)
-    assert cells(report.table([run]))[2][1:] == ["-", "1,000", "-", "-", "-", "-", "-", "64,000", "13"]
+    assert cells(report.table([run]))[2][1:] == ["-", "1,000", *"-------", "64,000", "13"]
 
 
 def test_table_takes_other_metrics_and_names(tmp_path):
