@@ -3,9 +3,10 @@
 import pytest
 
 from explainft.evaluation import metrics
-from explainft.reporting import breakdown, charts, curves
+from explainft.reporting import breakdown, charts, curves, looks
 from explainft.reporting.runs import read_run
 from tests.helpers.drawn import Drawn, named
+from tests.helpers.question_runs import write_questions
 from tests.helpers.run_directories import TEST, evaluation, write_lines, write_two_configs
 
 
@@ -51,3 +52,26 @@ def test_own_config_comes_before_others(tmp_path):
     (directory / f"inference_eval/{TEST}-metrics.jsonl").unlink()
     texts = Drawn(breakdown.breakdown([read_run(directory)])).texts()
     assert named(texts) == ["● medium: larger numbers, step 30, n = 100"]
+
+
+def test_panels_are_the_groups_of_the_metrics(tmp_path, medium):
+    runs = [read_run(write_questions(tmp_path, name)) for name in ("homes", "sums")]
+    chart = Drawn(breakdown.breakdown([*runs, read_run(medium)]))
+    titles = ["last operator", "depth", "length in tokens", "number of choices", "subject", "level"]
+    assert [panel.title() for panel in chart.panels] == titles
+    # Each run has its own colour, in the panels of its own groups alone.
+    colours = [looks.look(i)[0] for i in range(3)]
+    dots = [chart.panels[i].marks("symbol") for i in range(6)]
+    assert [{dot["fill"] for dot in panel} for panel in dots] == [{colours[i]} for i in (2, 2, 2, 0, 1, 1)]
+
+
+def test_whole_chart_has_the_colours_of_its_panels(tmp_path):
+    runs = [read_run(write_questions(tmp_path, name)) for name in ("homes", "sums")]
+    drawn = Drawn(breakdown.breakdown(runs))
+    fills = {(item["fill"], round(item["x"])) for item in drawn.marks("symbol")}
+    alone = {(item["fill"], round(item["x"])) for panel in drawn.panels for item in panel.marks("symbol")}
+    assert fills == alone
+
+
+def test_runs_without_groups_have_no_panels(t5x):
+    assert Drawn(breakdown.breakdown([read_run(t5x)])).texts() == ["no metrics by group"]

@@ -10,6 +10,7 @@ from explainft.reporting import breakdown, charts, curves, looks, vega, verdicts
 from explainft.reporting.predictions import read_predictions
 from explainft.reporting.runs import read_run
 from tests.helpers.drawn import Drawn, symbols
+from tests.helpers.question_runs import write_questions
 from tests.helpers.run_directories import TEST, many_runs, prediction, write_lines
 
 
@@ -100,3 +101,19 @@ def test_chart_without_predictions_says_so(t5x):
 def test_same_runs_give_the_same_svg(medium):
     run = read_run(medium)
     assert vega.svg(breakdown.breakdown([run])) == vega.svg(breakdown.breakdown([run]))
+
+
+def test_chance_stands_in_the_heat_map(tmp_path, medium):
+    texts = Drawn(charts.heatmap([read_run(write_questions(tmp_path, "homes")), read_run(medium)])).texts()
+    assert texts.count("chance 40.0%") == 2
+
+
+def test_verdicts_of_every_problem_have_bars(tmp_path):
+    predictions = [read_predictions(read_run(write_questions(tmp_path, name))) for name in ("homes", "sums")]
+    drawn = Drawn(charts.first_errors(predictions))
+    labels = ["correct", "wrong step", "wrong answer", "no answer", "cut"]
+    shown = [text for text in drawn.texts() if text in {kind.label for kind in verdicts.KINDS.values()}]
+    assert shown == labels
+    fractions = {(row["set"], row["kind"]): row["end"] - row["start"] for row in drawn.rows()}
+    assert [fractions[1, label] for label in labels] == pytest.approx([0.4, 0, 0.2, 0.2, 0.2])
+    assert [fractions[3, label] for label in labels] == pytest.approx([1 / 7, 3 / 7, 1 / 7, 1 / 7, 1 / 7])

@@ -5,6 +5,7 @@ import pytest
 from explainft.reporting import curves
 from explainft.reporting.runs import read_run
 from tests.helpers.drawn import Drawn, named
+from tests.helpers.question_runs import write_questions
 from tests.helpers.run_directories import evaluation, training_row, write_lines
 
 
@@ -108,3 +109,15 @@ def test_flops_have_a_panel_where_every_run_has_them(medium, tmp_path):
 )
 def test_labels_are_spread(heights, placed):
     assert curves.spread(heights, gap=0.1) == pytest.approx(placed)
+
+
+def test_chance_is_a_dashed_line(tmp_path, medium):
+    homes = read_run(write_questions(tmp_path, "homes"))
+    chance = homes.evaluations["explained_homes_explain_answer_eval_validation"][30]["chance"]
+    assert chance == pytest.approx((3 / 3 + 2 / 2) / 5)  # three questions of three choices, two of two
+    steps = Drawn(curves.training([homes, read_run(medium)])).panels[0]
+    [line] = [item for item in steps.marks("rule") if item.get("strokeDash")]
+    assert line["y"] == pytest.approx((1 - chance) * 280)
+    assert "chance 40.0%" in steps.texts()
+    without = Drawn(curves.training([read_run(medium)])).panels[0]
+    assert not [item for item in without.marks("rule") if item.get("strokeDash")]

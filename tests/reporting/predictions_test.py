@@ -6,6 +6,7 @@ from explainft.core.errors import UserError
 from explainft.evaluation.targets import read_target
 from explainft.reporting.predictions import read_predictions
 from explainft.reporting.runs import read_run
+from tests.helpers.question_runs import HOMES_OUTPUTS, OWL, question_prediction, write_questions
 from tests.helpers.run_directories import TEST, VALIDATION, prediction, write_lines, write_two_configs
 
 
@@ -56,3 +57,25 @@ def test_corrupt_line_of_predictions_is_named(t5x):
     assert str(file) in str(error.value)
     file.write_text(f"{whole}\n{whole[:5]}")  # cut off by a kill
     assert read_predictions(read_run(t5x)) == []
+
+
+def test_predictions_of_imported_questions(tmp_path):
+    found = read_predictions(read_run(write_questions(tmp_path, "homes")))
+    assert [(predictions.label, predictions.split) for predictions in found] == [
+        ("homes", "validation"),
+        ("homes", "test"),
+    ]
+    assert [verdict.kind for verdict in found[1].verdicts] == [kind for kind, _, _ in HOMES_OUTPUTS]
+    assert found[1].cut == [False, False, False, False, True]
+
+
+def test_problems_may_be_mixed_and_bad_choices_are_left_out(t5x):
+    rows = [question_prediction(OWL, "choice", ("a tree", False)), prediction("[MIN 4 7 ]", 4, "4")]
+    bad = question_prediction(OWL, "choice", ("a tree", False))
+    bad["target"]["example"]["choices"] = 3
+    unknown = question_prediction(OWL, "choice", ("a tree", False))
+    unknown["target"]["problem"] = "riddle"
+    write_lines(t5x / "inference_eval/mixed-000100.jsonl", [bad, *rows, unknown])
+    [found] = read_predictions(read_run(t5x))
+    assert [target.problem.name for target in found.targets] == ["choice", "listops"]
+    assert [verdict.kind for verdict in found.verdicts] == ["correct", "list"]

@@ -9,6 +9,7 @@ from explainft.cli import main
 from explainft.core.errors import UserError
 from explainft.reporting import report
 from explainft.reporting.runs import CONFIG_HASH_SUFFIX, LOG_SUFFIX, SCORED_SUFFIX, read_run
+from tests.helpers.question_runs import write_questions
 from tests.helpers.run_directories import (
     TEST,
     VALIDATION,
@@ -141,3 +142,14 @@ def test_report_imports_neither_jax_nor_tensorflow():
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert "explainft.reporting.report" in loaded
     assert not {"jax", "tensorflow", "seqio", "pandas", "IPython"} & set(loaded)
+
+
+def test_table_has_chance_and_cut(tmp_path):
+    table = cells(report.table([read_run(write_questions(tmp_path, name)) for name in ("homes", "sums")]))
+    at = [table[0].index(name) for name in ("Chance", "Parseable", "Cut", "Valid")]
+    assert [[row[i] for i in at] for row in table[2:]] == [
+        ["40.0%", "60.0%", "20.0%", "-"],
+        ["40.0%", "60.0%", "20.0%", "-"],
+        ["-", "85.7%", "28.6%", "14.3%"],
+        ["-", "85.7%", "28.6%", "14.3%"],
+    ]

@@ -2,6 +2,7 @@ import pytest
 
 from explainft.core.errors import UserError
 from explainft.reporting import runs
+from tests.helpers.question_runs import write_questions
 from tests.helpers.run_directories import (
     TEST,
     VALIDATION,
@@ -143,3 +144,31 @@ def test_without_validation_a_run_has_a_row_for_each_variant(tmp_path):
     splits, rows = runs.grid([runs.read_run(tmp_path / "run")])
     assert splits == ["test"]
     assert [row.label for row in rows] == ["run explained_listops30_medium", "run explained_tiny_25_96_medium"]
+
+
+# ---- imported questions
+
+
+def test_dataset_and_form_of_imported_questions(tmp_path):
+    run = write_questions(tmp_path, "homes")
+    for task in ("explained_old_homes_explain_answer_eval_test", "explained_homes_answer_eval_test"):
+        write_lines(run / f"inference_eval/{task}-metrics.jsonl", [evaluation(30, 0.5)])
+    splits, rows = runs.grid([runs.read_run(run)])
+    assert splits == ["validation", "test", "old_homes test"]
+    assert [(row.label, list(row.cells)) for row in rows] == [
+        ("homes explained_homes_answer", ["test"]),  # another form
+        ("homes", ["test", "validation", "old_homes test"]),
+    ]
+
+
+def test_groups_are_those_of_the_metrics(tmp_path):
+    _, metrics = runs.read_run(write_questions(tmp_path, "sums")).last("explained_sums_explain_answer_eval_test")
+    assert runs.group_kinds(metrics) == ["subject", "level"]
+    assert [(group.name, group.n) for group in runs.groups(metrics, "subject")] == [
+        ("Counting & more", 3),
+        ("Prices", 4),
+    ]
+    own = {"exact_match/zone/a/b": 0.5, "exact_match/depth/2": 0.5, "exact_match_low": 0.5, "exact_match": 0.5}
+    assert runs.group_kinds(own) == ["depth", "zone"]
+    assert [group.name for group in runs.groups(own, "zone")] == ["a/b"]
+    assert (runs.group_title("choices"), runs.group_title("time_zone")) == ("number of choices", "time zone")

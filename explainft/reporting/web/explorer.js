@@ -57,7 +57,7 @@ async function choose() {
   const kinds = new Map(counted(rows, (row) => row.kind).map(([kind, label]) => [kind, label.replace(kind, data.kinds[kind].label)]));
   options(filters.kind, "any", Object.keys(data.kinds).filter((kind) => kinds.has(kind)).map((kind) => [kind, kinds.get(kind)]));
   makeGroupFilters(index, rows);
-  filters.search.placeholder = data.sets[index].listops ? "[MED 2 2, sum is 12, …" : "words of the question, the output or the id";
+  filters.search.placeholder = data.sets[index].listops ? "[MED 2 2, sum is 12, …" : "question, output, id";
   filter();
 }
 
@@ -94,6 +94,7 @@ function filter() {
   const cut = shown < total ? `; the page holds the first ${shown.toLocaleString("en")} of ${total.toLocaleString("en")}` : "";
   byId("count").textContent = `${found.length.toLocaleString("en")} of ${shown.toLocaleString("en")} predictions${cut}`;
   byId("results").replaceChildren();
+  byId("results").dataset.set = set.value; // whose predictions are shown
   showMore();
 }
 
