@@ -57,7 +57,7 @@ def read_predictions(run: Run) -> list[Predictions]:
 def _is_valid(target: Target) -> bool:
     """Whether the problem can read the example: an expression that has a value, and choices that are a list."""
     if not is_listops(target):
-        return isinstance(target.example.get("choices", []), list)
+        return isinstance(target.example.get("choices") or [], list)
     try:
         listops.evaluate(listops.parse(target.example["question"]), target.example["modulus"])
     except listops.ListOpsError:

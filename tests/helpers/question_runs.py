@@ -21,10 +21,10 @@ def question(name: str, text: str, choices: Sequence[str], answer: str, explanat
 
 
 OWL = question(
-    "owl", "Where does an owl sleep?\nIt is noon.", ["a lake", "a tree", "a road"], "a tree",
+    "h-1", "Where does an owl sleep?\nIt is noon.", ["a lake", "a tree", "a road"], "a tree",
     "Owls sleep by day.\nThey sit on branches then.", topic="birds", sources=["field guide"],
 )  # fmt: skip
-FOX = question("fox", "Where does a fox live?", ["a den", "a nest"], "a den", "Foxes dig.\nA hole they dig is a den.")
+FOX = question("h-2", "Where does a fox live?", ["a den", "a nest"], "a den", "Foxes dig.\nA hole they dig is a den.")
 HOMES = [OWL, FOX]
 # With the kind of verdict in the form explain_answer.
 HOMES_OUTPUTS: list[tuple[str, dict, Output]] = [

@@ -52,7 +52,7 @@ def test_row_has_what_the_explorer_shows(homes):
         "correct": False,
         "kind": "answer",
         "step": None,
-        "id": "owl",
+        "id": "h-1",
         "fields": [["topic", "birds"], ["sources", '["field guide"]']],
     }
     assert (rows[1]["answer"], rows[1]["correct"], rows[1]["final"]) == ("a tree", True, "The answer is (b)")

@@ -60,7 +60,7 @@ def test_choices_are_marked(desktop, screenshot):
     assert texts(desktop, ".choices .gold") == ["(b) a tree✓ reference"]
     assert desktop.value("document.querySelector('.question').innerText") == "Where does an owl sleep?\nIt is noon."
     assert texts(desktop, ".fields dt") == ["id", "topic", "sources"]
-    assert texts(desktop, ".fields dd") == ["owl", "birds", '["field guide"]']
+    assert texts(desktop, ".fields dd") == ["h-1", "birds", '["field guide"]']
     screenshot(desktop, "choice.png")
     open_row(desktop, 3)
     open_row(desktop, 2)
@@ -149,7 +149,7 @@ def test_filters_suit_the_problem(desktop, written):
 
 
 @pytest.mark.parametrize(
-    ("words", "n"), [("owl", 3), ("Owls swim", 1), ("foxes DIG", 1), ("a  nest", 2), ("dragon", 0)]
+    ("words", "n"), [("H-1", 3), ("owl sleep", 3), ("Owls swim", 1), ("foxes DIG", 1), ("a  nest", 2), ("dragon", 0)]
 )
 def test_search_finds_question_output_and_id(desktop, words, n):
     show(desktop, "homes")
