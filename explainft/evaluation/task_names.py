@@ -4,6 +4,8 @@
     explained_<config>_<style>_eval_<split>[_compact]   for evaluation, on a split of the dataset
     explained_<config>_<style>_eval[_compact]           the mixture of the style's evaluation tasks
 
+Imported questions have a dataset and a form in place of a config and a style, see explainft.data.questions.names.
+
 The dataset's split in the name of an evaluation task, its `eval_split`, is not SeqIO's split: SeqIO has all examples of
 such a task under the two names "validation" and "test", its `seqio_split`.
 """
@@ -11,6 +13,7 @@ such a task under the two names "validation" and "test", its `seqio_split`.
 import re
 from typing import NamedTuple
 
+from explainft.data.questions.names import form_of
 from explainft.listops.configs import CONFIGS, Config
 
 _EVALUATION = re.compile("(.+)_eval_(.+?)(?:_compact)?")
@@ -30,8 +33,16 @@ def parse_evaluation(task: str) -> EvaluationName:
 
 
 def config_and_style(variant: str) -> tuple[str, str]:
-    """Splits a variant: `explained_tiny_25_96_medium` is of config `tiny_25_96` and style `medium`."""
-    config, _, style = variant.removeprefix("explained_").rpartition("_")
+    """Splits a variant: `explained_tiny_25_96_medium` is of config `tiny_25_96` and style `medium`.
+
+    One of imported questions has a dataset and a form: `explained_homes_explain_answer` gives `homes` and
+    `explain_answer`.
+    """
+    base = variant.removeprefix("explained_")
+    form = form_of(base)
+    if form is not None:
+        return base.removesuffix(f"_{form}"), form
+    config, _, style = base.rpartition("_")
     return config, style
 
 

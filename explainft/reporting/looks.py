@@ -10,17 +10,6 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6
 # The next ones each time the colours are used up. A marker is Vega's shape and the character beside a run's name.
 DASHES = ((1, 0), (7, 4), (2, 3), (9, 3, 2, 3))
 MARKERS = (("circle", "\u25cf"), ("square", "\u25a0"), ("triangle-up", "\u25b2"), ("diamond", "\u25c6"))
-VALID = "valid"
-# The label and the colour of each kind of first error, and of no error; colours of the same palette.
-KINDS = {
-    VALID: ("valid", "#c9d3dc"),
-    "operator": ("wrong operator", "#D55E00"),
-    "list": ("wrong list", "#56B4E9"),
-    "copy": ("copy error", "#E69F00"),
-    "arithmetic": ("wrong arithmetic", "#0072B2"),
-    "malformed": ("malformed", "#000000"),
-    "answer": ("wrong answer", "#CC79A7"),
-}
 BLUES = ("#f7fbff", "#deebf7", "#c6dbef", "#9ecae1", "#6baed6", "#4292c6", "#2171b5", "#08519c", "#08306b")
 
 
@@ -56,3 +45,8 @@ def interval(metrics: Metrics) -> str:
     """Returns the interval of exact match in percent, as `[98.3, 99.2]`; empty where it is unknown."""
     low, high = metrics.get("exact_match_low"), metrics.get("exact_match_high")
     return "" if low is None or high is None else f"[{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def chance(metrics: Metrics) -> str:
+    """Returns the accuracy of a random choice, as `chance 25.0%`; empty where it is unknown."""
+    return f"chance {metrics['chance']:.1%}" if "chance" in metrics else ""

@@ -10,18 +10,27 @@ import hashlib
 import html
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
 import vl_convert
 
-from explainft.reporting.looks import KINDS, heat, interval
-from explainft.reporting.page_data import MEANINGS, pack_sets, page_data
-from explainft.reporting.runs import Predictions, Row, Run, grid
+from explainft.reporting.looks import chance, heat, interval
+from explainft.reporting.page_data import kinds_of_sets, pack_sets, page_data
+from explainft.reporting.predictions import Predictions
+from explainft.reporting.runs import Metrics, Row, Run, grid
 from explainft.reporting.vega import VEGA_LITE
+from explainft.reporting.verdicts import Kind
 
-SCRIPTS = ("page.js", "charts.js", "tree.js", "explorer.js")  # in the order in which they need each other
+SCRIPTS = (
+    "page.js",
+    "charts.js",
+    "compare.js",
+    "tree.js",
+    "question.js",
+    "explorer.js",
+)  # in the order in which they need each other
 
 
 def document(
@@ -33,14 +42,15 @@ def document(
     """Returns the page; `predictions` are those of each run, `header` and `rows` the cells of the report's table."""
     splits, cells = grid(runs)
     sets = pack_sets(predictions)
+    kinds = kinds_of_sets(sets)
     script, vega = "\n".join(_part(name) for name in SCRIPTS), vega_script()
     fields = {
         "policy": _policy(script, vega),
-        "style": _part("page.css") + _kind_colours(),
+        "style": _part("page.css") + _kind_colours(kinds),
         "lead": _lead(splits, cells),
         "columns": str(len(splits)),
         "heatmap": _heatmap(splits, cells, [about for about, _ in sets]),
-        "first_errors": _first_errors([about for about, _ in sets]),
+        "first_errors": _first_errors([about for about, _ in sets], kinds),
         "table": _table(header, rows),
         "data": _json(page_data(runs, splits, cells, sets)),
         "sets": "".join(
@@ -79,8 +89,8 @@ def _json(value: Any) -> str:
 # ---- text
 
 
-def _kind_colours() -> str:
-    return "".join(f".kind-{kind} {{ --kind: {colour}; }}\n" for kind, (_, colour) in KINDS.items())
+def _kind_colours(kinds: Mapping[str, Kind]) -> str:
+    return "".join(f".kind-{name} {{ --kind: {kind.colour}; }}\n" for name, kind in kinds.items())
 
 
 def _lead(splits: Sequence[str], rows: Sequence[Row]) -> str:
@@ -91,12 +101,16 @@ def _lead(splits: Sequence[str], rows: Sequence[Row]) -> str:
         return "These runs have no evaluations yet."
     found.sort(key=lambda item: -item[1]["exact_match"])
     parts = [
-        f"<strong>{_escape(label)} {_percent(m['exact_match'])}</strong> {interval(m)}".rstrip()
+        f"<strong>{_escape(label)} {_percent(m['exact_match'])}</strong> {interval(m)}{_beside(m)}".rstrip()
         for label, m in found[:4]
     ]
     if len(found) > 4:
         parts.append(f"and {len(found) - 4} more")
     return f"Exact match on <em>{_escape(split)}</em>: {', '.join(parts)}."
+
+
+def _beside(metrics: Metrics) -> str:
+    return f" ({chance(metrics)})" if chance(metrics) else ""
 
 
 def _heatmap(splits: Sequence[str], rows: Sequence[Row], sets: Sequence[dict[str, Any]]) -> str:
@@ -114,7 +128,7 @@ def _heatmap(splits: Sequence[str], rows: Sequence[Row], sets: Sequence[dict[str
             if (i := explored.get((row.run, task))) is not None:
                 label = f"{row.label}, {split}: {inner}; explore the predictions"
                 inner = f'<a href="#explorer" data-set="{i}" aria-label="{_escape(label)}">{inner}</a>'
-            below = [interval(metrics), f"n = {metrics['n']:,.0f}" if "n" in metrics else ""]
+            below = [interval(metrics), f"n = {metrics['n']:,.0f}" if "n" in metrics else "", chance(metrics)]
             small = "".join(f"<small>{text}</small>" for text in below if text)
             cells.append(f'<td role="cell" style="background:{fill};color:{ink}"><b>{inner}</b>{small}</td>')
         body.append(f'<tr role="row"><th role="rowheader" scope="row">{_escape(row.label)}</th>{"".join(cells)}</tr>')
@@ -124,24 +138,24 @@ def _heatmap(splits: Sequence[str], rows: Sequence[Row], sets: Sequence[dict[str
     )
 
 
-def _first_errors(sets: Sequence[dict[str, Any]]) -> str:
+def _first_errors(sets: Sequence[dict[str, Any]], kinds: Mapping[str, Kind]) -> str:
     """A row for each set of predictions: a bar, and the fraction of each kind."""
     # Roles as in the heat map, for the same reason; a narrow screen shows labels beside the fractions, and no dashes.
     head = "".join(
-        f'<th role="columnheader" scope="col" class="kind-{kind}" title="{_escape(MEANINGS[kind])}">'
-        f'<i class="swatch"></i>{label}</th>'
-        for kind, (label, _) in KINDS.items()
+        f'<th role="columnheader" scope="col" class="kind-{name}" title="{_escape(kind.meaning)}">'
+        f'<i class="swatch"></i>{kind.label}</th>'
+        for name, kind in kinds.items()
     )
     body = []
     for about in sets:
-        fractions = {kind: count / about["total"] for kind, count in about["kinds"].items()}
+        fractions = {name: about["kinds"].get(name, 0) / about["total"] for name in kinds}
         bar = "".join(
             f'<span class="kind-{kind}" style="width:{100 * fraction:.2f}%"></span>'
             for kind, fraction in fractions.items()
             if fraction
         )
         cells = "".join(
-            f'<td role="cell" class="kind-{kind}" data-label="{KINDS[kind][0]}">{_percent(fraction)}</td>'
+            f'<td role="cell" class="kind-{kind}" data-label="{kinds[kind].label}">{_percent(fraction)}</td>'
             if fraction
             else '<td role="cell">–</td>'
             for kind, fraction in fractions.items()

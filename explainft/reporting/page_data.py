@@ -7,19 +7,18 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from explainft import listops
-from explainft.reporting import charts
-from explainft.reporting.charts import AXES, GROUPS, Evaluation
-from explainft.reporting.looks import KINDS, MARKERS, VALID, look
-from explainft.reporting.runs import Metrics, Predictions, Row, Run, checked_style, groups
-from explainft.reporting.vega import finished
+from explainft.evaluation.targets import Target
+from explainft.reporting.breakdown import Evaluation, group_panel, kinds_of
+from explainft.reporting.curves import AXES, curves_of, training_panel
+from explainft.reporting.looks import MARKERS, look
+from explainft.reporting.page_listops import listops_row
+from explainft.reporting.page_questions import question_row
+from explainft.reporting.predictions import Predictions
+from explainft.reporting.runs import Metrics, Row, Run, group_title, groups, sort_group_kinds
+from explainft.reporting.vega import Chart, finished
+from explainft.reporting.verdicts import KINDS, Kind, Verdict, is_listops, occurring
 
 MAX_ROWS = 2_000  # of a task's predictions in the page
-MEANINGS = {
-    VALID: "every step and the final answer are correct; where a task has no steps to check (style none, and styles of "
-    "one's own), the final answer alone is checked",
-    **listops.ERROR_KINDS,
-}
 WIDE = 8  # evaluations; more of them have a row of the page for each panel
 CURVES_HEIGHT, GROUPS_HEIGHT = 260, 190  # pixels
 Sets = list[tuple[dict[str, Any], str]]
@@ -28,11 +27,16 @@ Sets = list[tuple[dict[str, Any], str]]
 def page_data(runs: Sequence[Run], splits: Sequence[str], rows: Sequence[Row], sets: Sets) -> dict[str, Any]:
     """Returns what the page's scripts read, as JSON has it."""
     return {
-        "kinds": {kind: {"label": label, "meaning": MEANINGS[kind]} for kind, (label, _) in KINDS.items()},
+        "kinds": {name: {"label": kind.label, "meaning": kind.meaning} for name, kind in kinds_of_sets(sets).items()},
         "training": _training(runs),
         "groups": _groups(splits, rows),
         "sets": [about for about, _ in sets],
     }
+
+
+def kinds_of_sets(sets: Sets) -> dict[str, Kind]:
+    """Returns the kinds of verdicts that occur in any set of predictions."""
+    return occurring(kind for about, _ in sets for kind in about["kinds"])
 
 
 # ---- charts
@@ -42,17 +46,17 @@ def _training(runs: Sequence[Run]) -> dict[str, Any]:
     """By axis: the curves that have a place on it, their key, and their numbers."""
     found = {}
     for column, axis in AXES.items():
-        curves = [curve for curve in charts.curves_of(runs) if curve.points(column)]
+        curves = [curve for curve in curves_of(runs) if curve.points(column)]
         if curves:
             drawn = {curve.index for curve in curves}
             found[column] = {
                 "label": axis.label,
                 "key": [_key(curve.index, curve.label) for curve in curves],
-                "spec": _spec(charts.training_panel(curves, column, "container", CURVES_HEIGHT)),
+                "spec": _spec(training_panel(curves, column, "container", CURVES_HEIGHT)),
                 "missing": [run.name for i, run in enumerate(runs) if i not in drawn],
-                "columns": ["run", axis.title, "exact match", "95% interval"],
+                "columns": ["run", axis.title, "exact match", "95% interval", "chance"],
                 "rows": [
-                    [curve.label, f"{x:,.4g}", *_accuracy(metrics)]
+                    [curve.label, f"{x:,.4g}", *_accuracy(metrics), _percent(metrics.get("chance"))]
                     for curve in curves
                     for x, metrics in curve.points(column)
                 ],
@@ -65,12 +69,12 @@ def _groups(splits: Sequence[str], rows: Sequence[Row]) -> dict[str, Any]:
     found = {}
     for split in splits:
         of_split = [Evaluation(row.run, row.label, row.cells[split][2]) for row in rows if split in row.cells]
-        evaluations = [e for e in of_split if any(groups(e.metrics, kind) for kind in GROUPS)]
+        evaluations = [e for e in of_split if kinds_of([e])]
         if evaluations:
             found[split] = {
                 "key": [_key(evaluation.index, evaluation.label) for evaluation in evaluations],
                 "wide": len(evaluations) > WIDE,
-                "panels": [_group_panel(evaluations, kind) for kind in GROUPS],
+                "panels": [_group_panel(evaluations, kind) for kind in kinds_of(evaluations)],
             }
     return found
 
@@ -78,8 +82,8 @@ def _groups(splits: Sequence[str], rows: Sequence[Row]) -> dict[str, Any]:
 def _group_panel(evaluations: Sequence[Evaluation], kind: str) -> dict[str, Any]:
     numbers = [(e.label, group) for e in evaluations for group in groups(e.metrics, kind)]
     return {
-        "spec": _spec(charts.group_panel(evaluations, kind, "container", GROUPS_HEIGHT)),
-        "columns": ["run", GROUPS[kind], "exact match", "95% interval", "n"],
+        "spec": _spec(group_panel(evaluations, kind, "container", GROUPS_HEIGHT)),
+        "columns": ["run", group_title(kind), "exact match", "95% interval", "n"],
         "rows": [
             [label, group.name, f"{group.accuracy:.1%}", f"{group.low:.1%} – {group.high:.1%}", f"{group.n:,}"]
             for label, group in numbers
@@ -94,12 +98,16 @@ def _accuracy(metrics: Metrics) -> tuple[str, str]:
     return f"{metrics['exact_match']:.1%}", f"{low:.1%} – {high:.1%}" if known else "–"
 
 
+def _percent(fraction: float | None) -> str:
+    return "–" if fraction is None else f"{fraction:.1%}"
+
+
 def _key(run: int, label: str) -> dict[str, str]:
     colour, turn = look(run)
     return {"colour": colour, "marker": MARKERS[turn][1], "label": label}
 
 
-def _spec(chart: charts.Chart) -> dict[str, Any]:
+def _spec(chart: Chart) -> dict[str, Any]:
     """A description that fits the width of its place; the page names Vega-Lite itself, and needs no address of it."""
     spec = finished(chart, font="system-ui, sans-serif", background="transparent")
     del spec["$schema"]
@@ -115,51 +123,33 @@ def pack_sets(predictions: Sequence[Sequence[Predictions]]) -> Sets:
 
 
 def _set(run: int, found: Predictions) -> tuple[dict[str, Any], str]:
-    outputs = zip(found.targets, found.texts, found.first_errors, strict=True)
-    rows = [_prediction(target, text, error) for target, text, error in outputs]
-    counts = Counter(row["kind"] for row in rows)
+    # The verdicts are of all, and only what is shown is made into rows.
+    counts = Counter(verdict.kind for verdict in found.verdicts)
+    shown = list(zip(found.targets, found.texts, found.verdicts, found.cut, strict=True))[:MAX_ROWS]
+    rows = [_row(*prediction) for prediction in shown]
     about = {
         "run": run,
         "task": found.task,
         "label": found.label,
         "split": found.split,
         "step": found.step,
-        "style": found.targets[0]["style"],
-        "total": len(rows),
-        "shown": min(len(rows), MAX_ROWS),
-        "kinds": {kind: counts[kind] for kind in KINDS},
+        "explains": any(map(_explains, found.targets)),
+        "listops": all(map(is_listops, found.targets)),
+        "total": len(found.texts),
+        "shown": len(rows),
+        "kinds": {kind: counts[kind] for kind in KINDS if counts[kind]},
+        "groups": {
+            kind: group_title(kind) for kind in sort_group_kinds(kind for row in rows for kind in row["groups"])
+        },
     }
-    packed = gzip.compress(json.dumps(rows[:MAX_ROWS], separators=(",", ":")).encode(), mtime=0)
+    packed = gzip.compress(json.dumps(rows, separators=(",", ":")).encode(), mtime=0)
     return about, base64.b64encode(packed).decode()
 
 
-def _prediction(target: dict[str, Any], text: str, error: listops.FirstError | None) -> dict[str, Any]:
-    tree = listops.parse(target["expression"])
-    style = checked_style(target)
-    modulus = target["modulus"]
-    gold_steps, gold_final = _parts(listops.explain(tree, style, modulus), style)
-    steps, final = _parts(text, style)
-    operators = listops.operators(tree)
-    answer = listops.final_answer(text)
-    # Numbers as text: they may be larger than JavaScript's are exact.
-    return {
-        "expression": listops.format(tree),
-        "values": [str(step.answer) for step in listops.steps(tree, "long", modulus)],
-        "operator": operators[-1] if operators else "",
-        "depth": listops.depth(tree),
-        "gold": gold_steps,
-        "goldFinal": gold_final,
-        "steps": steps,
-        "final": final,
-        "answer": None if answer is None else str(answer),
-        "goldAnswer": str(target["answer"]),
-        "kind": error.kind if error else VALID,
-        "step": error.step if error else None,
-    }
+def _row(target: Target, output: str, verdict: Verdict, cut: bool) -> dict[str, Any]:
+    row = (listops_row if is_listops(target) else question_row)(target, output, verdict)
+    return {**row, "cut": True} if cut else row
 
 
-def _parts(text: str, style: str) -> tuple[list[str], str]:
-    """The lines that stand for steps, and the rest: the final answer."""
-    lines = listops.lines(text)
-    steps = len(listops.read(text, style).steps)
-    return lines[:steps], "\n".join(lines[steps:])
+def _explains(target: Target) -> bool:
+    return target.example["style"] != "none" if is_listops(target) else target.form != "answer"

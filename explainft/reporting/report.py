@@ -10,11 +10,12 @@ from pathlib import Path
 
 from explainft.core.errors import UserError
 from explainft.reporting import charts, page
-from explainft.reporting.runs import Run, find_runs, read_predictions, read_run
+from explainft.reporting.predictions import read_predictions
+from explainft.reporting.runs import Run, find_runs, read_run
 
 HEADER = (
-    "Run", "Task", "Step", "Exact match [95% interval]", "n",
-    "Parseable", "Valid", "Step accuracy", "Examples", "Training seconds",
+    "Run", "Task", "Step", "Exact match [95% interval]", "n", "Chance",
+    "Parseable", "Cut", "Valid", "Step accuracy", "Examples", "Training seconds",
 )  # fmt: skip
 TEXT_COLUMNS = 2  # the others are numbers, flush right
 MISSING = "-"
@@ -47,7 +48,7 @@ def _rows(run: Run) -> Iterator[tuple[str, ...]]:
             f"{step:,}",
             exact_match,
             _count(metrics.get("n")),
-            *(_percent(metrics.get(name)) for name in ("parseable", "valid", "step_accuracy")),
+            *(_percent(metrics.get(name)) for name in ("chance", "parseable", "cut", "valid", "step_accuracy")),
             *(_count(run.at(step, column)) for column in ("examples", "seconds")),
         )
 

@@ -1,17 +1,15 @@
-"""Reads run directories: metrics and predictions, as the built-in engine and T5X write them."""
+"""Reads run directories: their metrics, as the built-in engine and T5X write them."""
 
 import dataclasses
-import functools
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from explainft import listops
 from explainft.core.errors import UserError
 from explainft.core.jsonl import read_jsonl
 from explainft.evaluation.metrics import METRICS_SUFFIX, wilson
@@ -19,12 +17,9 @@ from explainft.evaluation.task_names import config_and_style, parse_evaluation
 
 Metrics = dict[str, float]
 
-CHECKED_STYLES = ("short", "medium", "long")
-
 SPLITS = ("validation", "test", "longer", "larger numbers")  # in the order of the data's own; others follow
 # What a sweep writes beside the directory of each trial's run.
 CONFIG_HASH_SUFFIX, LOG_SUFFIX, SCORED_SUFFIX = ".config_hash", ".log", ".scored"
-_PREDICTIONS = re.compile(r"(.+?)-(-?[0-9]{5,})\.jsonl")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +105,7 @@ def grid(runs: Sequence[Run]) -> tuple[list[str], list[Row]]:
 
 
 class Group(NamedTuple):
-    """Exact match of the examples of one operator, depth or length, with its Wilson interval."""
+    """Exact match of the examples of one group, such as an operator or a subject, with its Wilson interval."""
 
     name: str
     accuracy: float
@@ -119,8 +114,36 @@ class Group(NamedTuple):
     n: int  # 0 where it is not known; the interval is the accuracy alone then
 
 
+# What the kinds of groups of our problems are called, in the order in which they are shown; others follow.
+GROUP_TITLES = {
+    "operator": "last operator",
+    "depth": "depth",
+    "length": "length in tokens",
+    "choices": "number of choices",
+    "subject": "subject",
+    "level": "level",
+}
+
+
+def group_title(kind: str) -> str:
+    """What a kind of groups is called: "length in tokens", and that of a problem of one's own by its name."""
+    return GROUP_TITLES.get(kind, kind.replace("_", " "))
+
+
+def sort_group_kinds(kinds: Iterable[str]) -> list[str]:
+    """Return each kind of groups once, in the order in which they are shown."""
+    order = list(GROUP_TITLES)
+    return sorted(set(kinds), key=lambda kind: (order.index(kind) if kind in order else len(order), kind))
+
+
+def group_kinds(metrics: Metrics) -> list[str]:
+    """The kinds of groups that metrics are broken down by: of `exact_match/operator/MAX` it is "operator"."""
+    names = [key.split("/") for key in metrics if key.startswith("exact_match/")]
+    return sort_group_kinds(name[1] for name in names if len(name) > 2)
+
+
 def groups(metrics: Metrics, kind: str) -> list[Group]:
-    """The groups of a kind ("operator", "depth", "length"): operators by name, depths and lengths by number."""
+    """The groups of a kind, such as "operator" or "depth": by name, and numbers by number."""
     prefix = f"exact_match/{kind}/"
     found = []
     for name in sorted([key.removeprefix(prefix) for key in metrics if key.startswith(prefix)], key=group_order):
@@ -201,58 +224,3 @@ def _metrics(file: Path) -> list[tuple[int, Metrics]]:
         (row["step"], {k: v for k, v in row.items() if isinstance(v, int | float) and math.isfinite(v)})
         for row in read_jsonl(file, {"step": int})
     ]
-
-
-@dataclasses.dataclass(frozen=True)
-class Predictions:
-    """The last predictions of a task that were written."""
-
-    task: str
-    label: str  # with `split`, what row_and_split says of the task
-    split: str
-    step: int
-    targets: list[dict[str, Any]]  # what postprocess_listops makes: expression, answer, style, modulus
-    texts: list[str]
-
-    @functools.cached_property
-    def first_errors(self) -> list[listops.FirstError | None]:
-        """The first error of each output."""
-        found = []
-        for target, text in zip(self.targets, self.texts, strict=True):
-            tree = listops.parse(target["expression"])
-            found.append(listops.first_error(text, tree, checked_style(target), target["modulus"]))
-        return found
-
-
-def checked_style(target: dict[str, Any]) -> str:
-    """The style by which a text is checked; "none", the answer alone, where it is none of those with rules."""
-    return target["style"] if target["style"] in CHECKED_STYLES else "none"
-
-
-def read_predictions(run: Run) -> list[Predictions]:
-    """The last predictions of each task of Explained ListOps, row by row; UserError where a line is damaged."""
-    last: dict[str, tuple[int, Path]] = {}
-    for file in sorted((run.path / "inference_eval").glob("*.jsonl")):
-        if match := _PREDICTIONS.fullmatch(file.name):
-            task, step = match[1], int(match[2])
-            last[task] = max(last.get(task, (step, file)), (step, file))
-    found = []
-    for task, (step, file) in last.items():
-        rows = read_jsonl(file, {"input": dict})
-        # SeqIO leaves out what is not JSON, and other tasks have other targets.
-        kept = [row for row in rows if _is_listops(row.get("target")) and isinstance(row.get("prediction"), str)]
-        if kept:
-            targets, texts = [row["target"] for row in kept], [row["prediction"] for row in kept]
-            found.append(Predictions(task, *row_and_split(run, task), step, targets, texts))
-    return sorted(found, key=lambda predictions: (predictions.label, split_order(predictions.split)))
-
-
-def _is_listops(target: Any) -> bool:
-    fields = {"expression": str, "answer": int, "style": str, "modulus": int}
-    if not (isinstance(target, dict) and all(isinstance(target.get(name), kind) for name, kind in fields.items())):
-        return False
-    try:
-        listops.evaluate(listops.parse(target["expression"]), target["modulus"])
-    except listops.ListOpsError:
-        return False
-    return True

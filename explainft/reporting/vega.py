@@ -14,6 +14,9 @@ SOFT = "#555555"
 LITERAL: dict[str, Any] = {"scale": None, "legend": None}  # of a field that holds the colours themselves
 ZERO = "datum.value ? datum.label : '0'"  # and not 0k
 
+LINE_HEIGHT = 16  # pixels, of a label
+Y_TITLE = "exact match of the final answer"
+
 Chart = alt.LayerChart | alt.HConcatChart | alt.Chart
 
 
@@ -58,6 +61,12 @@ def run_names(labels: Sequence[tuple[int, str]], heights: Sequence[float]) -> al
 
 def note(lines: list[str]) -> alt.TitleParams:
     return alt.TitleParams(lines, orient="bottom", anchor="start", color=SOFT, fontWeight="normal", fontSize=12)
+
+
+def placeholder(text: str) -> alt.Chart:
+    """Stands where there is nothing to draw, and says so."""
+    nothing = alt.InlineData([{"text": text}])
+    return alt.Chart(nothing).mark_text(fontSize=13, color=SOFT).encode(text="text:N").properties(width=300)
 
 
 def finished(chart: Chart, font: str = FONT, background: str = "white") -> dict[str, Any]:

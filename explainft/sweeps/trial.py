@@ -17,7 +17,8 @@ from explainft.checkpoints import run_checkpoint
 from explainft.core.atomic_files import atomic_write, refuse_unwritable
 from explainft.core.errors import UserError
 from explainft.data import token_cache
-from explainft.reporting.runs import CONFIG_HASH_SUFFIX, LOG_SUFFIX, SCORED_SUFFIX, read_predictions, read_run
+from explainft.reporting.predictions import read_predictions
+from explainft.reporting.runs import CONFIG_HASH_SUFFIX, LOG_SUFFIX, SCORED_SUFFIX, read_run
 from explainft.sweeps.results import read_result, result_path
 
 MODULE = "MIXTURE_OR_TASK_MODULE"

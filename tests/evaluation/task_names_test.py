@@ -25,8 +25,17 @@ def test_an_evaluation_task_has_a_variant_and_a_split(task, parts):
     assert task_names.parse_evaluation(task) == parts
 
 
-def test_a_variant_has_a_config_and_a_style():
-    assert task_names.config_and_style("explained_tiny_25_96_medium") == ("tiny_25_96", "medium")
+@pytest.mark.parametrize(
+    ("variant", "parts"),
+    [
+        ("explained_tiny_25_96_medium", ("tiny_25_96", "medium")),
+        ("explained_homes_explain_answer", ("homes", "explain_answer")),
+        ("explained_old_homes_answer_explain", ("old_homes", "answer_explain")),
+        ("explained_homes_answer", ("homes", "answer")),
+    ],
+)
+def test_a_variant_has_a_config_and_a_style(variant, parts):
+    assert task_names.config_and_style(variant) == parts
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,21 @@
-"""A browser for the tests of the page."""
+"""Runs, and a browser, for the tests of the report."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+from tests.helpers.run_directories import write_medium, write_t5x
+
+
+@pytest.fixture
+def medium(tmp_path) -> Path:
+    return write_medium(tmp_path)
+
+
+@pytest.fixture
+def t5x(tmp_path) -> Path:
+    return write_t5x(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -29,3 +42,16 @@ def opened(browser):
     yield opened
     for tab in tabs:
         tab.close()
+
+
+@pytest.fixture
+def screenshot(tmp_path):
+    """Takes a picture of a tab; EXPLAINFT_SCREENSHOTS=DIRECTORY keeps them."""
+    folder = Path(os.environ.get("EXPLAINFT_SCREENSHOTS", tmp_path))
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def take(tab, name: str) -> None:
+        tab.page.screenshot(path=folder / name)
+        assert (folder / name).stat().st_size > 20_000  # an empty page is smaller
+
+    return take

@@ -1,10 +1,6 @@
-"""The page in headless Chromium, opened from its file: python -m pytest -m browser.
-
-EXPLAINFT_SCREENSHOTS=DIRECTORY keeps the pictures.
-"""
+"""The page in headless Chromium, opened from its file: python -m pytest -m browser."""
 
 import itertools
-import os
 from pathlib import Path
 
 import pytest
@@ -13,6 +9,7 @@ from explainft import listops
 from explainft.listops.configs import CONFIGS, candidates
 from explainft.reporting import page, report
 from explainft.reporting.runs import read_run
+from tests.helpers.pages import count, filled_in, low_contrast, quiet, select
 from tests.helpers.run_directories import TEST, many_runs, prediction, write_lines, write_medium, write_t5x
 
 pytestmark = pytest.mark.browser
@@ -55,40 +52,6 @@ def desktop(opened, written):
 @pytest.fixture
 def phone(opened, written):
     return opened(written, 375, 800, mobile=True)
-
-
-@pytest.fixture
-def screenshot(tmp_path):
-    folder = Path(os.environ.get("EXPLAINFT_SCREENSHOTS", tmp_path))
-    folder.mkdir(parents=True, exist_ok=True)
-
-    def take(tab, name: str) -> None:
-        tab.page.screenshot(path=folder / name)
-        assert (folder / name).stat().st_size > 20_000  # an empty page is smaller
-
-    return take
-
-
-def count(tab) -> str:
-    return tab.value("document.getElementById('count').textContent")
-
-
-def filled_in(name: str, value: str, event: str = "change") -> str:
-    """The script that gives a field a value."""
-    return (
-        f"(() => {{ const s = document.querySelector('[name={name}]'); s.value = {value!r};"
-        f"s.dispatchEvent(new Event({event!r})); }})()"
-    )
-
-
-def select(tab, name: str, value: str) -> None:
-    tab.value(filled_in(name, value))
-
-
-def quiet(tab, file: Path) -> None:
-    """Nothing on the console, and no request but for the page itself."""
-    assert tab.messages == []
-    assert set(tab.requests) == {file.as_uri()}
 
 
 def marks(kind: str) -> str:
@@ -362,24 +325,4 @@ def test_text_contrasts_with_its_ground(opened, written, dark):
     """4.5 to 1 at least, as WCAG AA asks of text, for every element with text of its own."""
     tab = opened(written, dark=dark)
     tab.value("document.querySelectorAll('.row')[1].click()")
-    low = tab.value("""(() => {
-      const rgb = (text) => text.match(/[0-9.]+/g).map(Number);
-      const linear = (c) => (c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4);
-      const luminance = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
-      const ground = (e) => {
-        for (let at = e; at; at = at.parentElement) {
-          const c = rgb(getComputedStyle(at).backgroundColor);
-          if (c.length === 3 || c[3] === 1) return c;
-        }
-        return [255, 255, 255];
-      };
-      const found = [];
-      for (const e of document.querySelectorAll("body *:not(svg *, script, style, noscript)")) {
-        if (![...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim()) || !e.offsetParent) continue;
-        const [a, b] = [luminance(rgb(getComputedStyle(e).color)), luminance(ground(e))].sort((x, y) => y - x);
-        const least = e.matches(".key i") ? 3 : 4.5; // a marker is a graphic, as WCAG has it
-        if ((a + 0.05) / (b + 0.05) < least) found.push([e.outerHTML.slice(0, 90), (a + 0.05) / (b + 0.05)]);
-      }
-      return found;
-    })()""")
-    assert low == []
+    assert low_contrast(tab) == []

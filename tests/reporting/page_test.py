@@ -1,7 +1,5 @@
 import base64
-import gzip
 import hashlib
-import html.parser
 import json
 import re
 from pathlib import Path
@@ -10,14 +8,13 @@ import pytest
 
 from explainft import listops
 from explainft.reporting import page, report
-from explainft.reporting.runs import read_predictions, read_run
+from explainft.reporting.runs import read_run
+from tests.helpers.documents import Page, document, embedded
 from tests.helpers.run_directories import (
     TEST,
     evaluation,
     prediction,
     write_lines,
-    write_medium,
-    write_t5x,
     write_two_configs,
 )
 
@@ -33,56 +30,10 @@ ROWS = [
 HOSTILE = """</script><img src=x onerror=alert(1)><!--<script>`${1}'\\\""""
 
 
-class Page(html.parser.HTMLParser):
-    """What an HTML parser sees: elements with their attributes, and the text of each script, table and paragraph."""
-
-    def __init__(self, text: str):
-        super().__init__(convert_charrefs=True)
-        self.elements: list[tuple[str, dict]] = []
-        self.texts: dict[str, list[str]] = {}
-        self._open: list[str] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag in ("script", "td", "th", "p", "title"):
-            self._open.append(tag)
-            self.texts.setdefault(tag, []).append("")
-
-    def handle_endtag(self, tag):
-        if self._open and self._open[-1] == tag:
-            self._open.pop()
-
-    def handle_data(self, data):
-        if self._open:
-            self.texts[self._open[-1]][-1] += data
-
-    def all(self, tag: str) -> list[dict]:
-        return [attributes for name, attributes in self.elements if name == tag]
-
-
-def document(*folders: Path) -> str:
-    runs = [read_run(folder) for folder in folders]
-    return page.document(runs, [read_predictions(run) for run in runs], report.HEADER, report.rows(runs))
-
-
-def embedded(text: str) -> tuple[dict, list[list[dict]]]:
-    """The data, and the rows of each set of predictions."""
-    data, *sets, _, _ = Page(text).texts["script"]
-    return json.loads(data), [json.loads(gzip.decompress(base64.b64decode(packed))) for packed in sets]
-
-
 @pytest.fixture
-def medium(tmp_path) -> Path:
-    run = write_medium(tmp_path)
-    write_lines(run / f"inference_eval/{TEST}-000020.jsonl", ROWS)
-    return run
-
-
-@pytest.fixture
-def t5x(tmp_path) -> Path:
-    return write_t5x(tmp_path)
+def medium(medium) -> Path:
+    write_lines(medium / f"inference_eval/{TEST}-000020.jsonl", ROWS)
+    return medium
 
 
 def test_nothing_in_the_page_is_loaded_from_elsewhere(medium, t5x):
@@ -128,7 +79,7 @@ def test_controls_are_labelled_and_sections_named(medium):
     for section in found.all("section"):
         assert section["aria-labelledby"] in ids
     controls = len(found.all("select")) + len(found.all("input"))
-    assert controls == len(re.findall(r"<label[^>]*>[A-Z][\w ]+ <(?:select|input)", text)) == 7
+    assert controls == len(re.findall(r"<label[^>]*>[A-Z][\w ]+ <(?:select|input)", text)) == 5
     for _, attributes in found.elements:
         if attributes.get("tabindex") == "0":  # what scrolls can be reached by keyboard, and says what it is
             assert attributes["role"] == "region" and attributes["aria-label"]
@@ -170,7 +121,7 @@ def test_curves_have_every_axis_that_is_known(medium, t5x):
     assert points(training["examples"]) == [("medium", x, y) for x, y in ((500, 0.25), (2000, 0.5), (5000, 0.875))]
     assert points(training["seconds"]) == [("medium", x, y) for x, y in ((0.25, 0.25), (0.75, 0.5), (1.5, 0.875))]
     assert training["step"]["missing"] == [] and training["examples"]["missing"] == ["t5x"]
-    assert training["examples"]["rows"][1] == ["medium", "2,000", "50.0%", "37.5% – 56.2%"]
+    assert training["examples"]["rows"][1] == ["medium", "2,000", "50.0%", "37.5% – 56.2%", "–"]
     assert [item["label"] for item in training["step"]["key"]] == ["medium", "t5x"]
 
 
@@ -196,18 +147,19 @@ def test_groups_have_intervals_in_the_order_of_their_numbers(medium):
 def test_prediction_has_what_the_explorer_shows(medium):
     data, [rows] = embedded(document(medium))
     assert data["sets"] == [
-        {"run": 0, "task": TEST, "label": "medium", "split": "test", "step": 20, "style": "medium"}
-        | {"total": 5, "shown": 5}
-        | {"kinds": {"valid": 2, "operator": 0, "list": 0, "copy": 0, "arithmetic": 1, "malformed": 1, "answer": 1}}
+        {"run": 0, "task": TEST, "label": "medium", "split": "test", "step": 20, "explains": True, "listops": True}
+        | {"total": 5, "shown": 5, "groups": {"operator": "last operator", "depth": "depth"}}
+        | {"kinds": {"valid": 2, "arithmetic": 1, "malformed": 1, "answer": 1}}
     ]
     assert [(row["kind"], row["step"]) for row in rows] == [
         ("valid", None), ("arithmetic", 0), ("answer", None), ("malformed", 1), ("valid", None),
     ]  # fmt: skip
     steps = RIGHT.split("\n")[:2]
     assert rows[2] == {
-        "expression": TREE, "values": ["4", "1"], "operator": "SUM", "depth": 2, "kind": "answer", "step": None,
+        "expression": TREE, "values": ["4", "1"], "groups": {"operator": "SUM", "depth": "2"},
+        "kind": "answer", "step": None,
         "gold": steps, "goldFinal": "Final answer: 1", "goldAnswer": "1",
-        "steps": steps, "final": "Final answer: 3", "answer": "3",
+        "steps": steps, "final": "Final answer: 3", "answer": "3", "correct": False,
     }  # fmt: skip
     assert rows[3]["steps"] == [steps[0], "SUM, add"] and rows[3]["final"] == "" and rows[3]["answer"] is None
     assert (rows[4]["steps"], rows[4]["final"], rows[4]["gold"], rows[4]["goldFinal"]) == ([], "2", [], "2")

@@ -9,26 +9,14 @@ from explainft.cli import main
 from explainft.core.errors import UserError
 from explainft.reporting import report
 from explainft.reporting.runs import CONFIG_HASH_SUFFIX, LOG_SUFFIX, SCORED_SUFFIX, read_run
+from tests.helpers.question_runs import write_questions
 from tests.helpers.run_directories import (
     TEST,
     VALIDATION,
     prediction,
     training_row,
     write_lines,
-    write_medium,
-    write_t5x,
 )
-
-
-@pytest.fixture
-def medium(tmp_path) -> Path:
-    return write_medium(tmp_path)
-
-
-@pytest.fixture
-def t5x(tmp_path) -> Path:
-    return write_t5x(tmp_path)
-
 
 # ---- the table
 
@@ -41,14 +29,14 @@ def test_table_has_every_cell(medium, t5x):
     table = report.table([read_run(medium), read_run(t5x)])
     header, rule, *rows = cells(table)
     assert header == [
-        "Run", "Task", "Step", "Exact match [95% interval]", "n",
-        "Parseable", "Valid", "Step accuracy", "Examples", "Training seconds",
+        "Run", "Task", "Step", "Exact match [95% interval]", "n", "Chance",
+        "Parseable", "Cut", "Valid", "Step accuracy", "Examples", "Training seconds",
     ]  # fmt: skip
-    assert [cell[-1] for cell in rule] == ["-", "-", *":" * 8]
+    assert [cell[-1] for cell in rule] == ["-", "-", *":" * 10]
     assert rows == [
-        ["medium", TEST, "20", "62.5% [50.0, 68.8]", "100", "100.0%", "-", "-", "3,000", "60"],
-        ["medium", VALIDATION, "30", "87.5% [75.0, 93.8]", "100", "100.0%", "81.2%", "90.6%", "5,000", "90"],
-        ["t5x", "explained_tiny_none_eval_validation", "2,000", "37.5% [25.0, 43.8]", "100", "100.0%", *"----"],
+        ["medium", TEST, "20", "62.5% [50.0, 68.8]", "100", "-", "100.0%", "-", "-", "-", "3,000", "60"],
+        ["medium", VALIDATION, "30", "87.5% [75.0, 93.8]", "100", "-", "100.0%", "-", "81.2%", "90.6%", "5,000", "90"],
+        ["t5x", "explained_tiny_none_eval_validation", "2,000", "37.5% [25.0, 43.8]", "100", "-", "100.0%", *"-----"],
     ]
     assert len({len(line) for line in table.splitlines()}) == 1  # the columns are aligned
 
@@ -56,7 +44,7 @@ def test_table_has_every_cell(medium, t5x):
 def test_run_without_evaluations_has_a_row(tmp_path):
     write_lines(tmp_path / "metrics.jsonl", [training_row(1000, 64000, 12.6)])
     run = read_run(tmp_path)
-    assert cells(report.table([run]))[2][1:] == ["-", "1,000", "-", "-", "-", "-", "-", "64,000", "13"]
+    assert cells(report.table([run]))[2][1:] == ["-", "1,000", *"-------", "64,000", "13"]
 
 
 def test_table_takes_other_metrics_and_names(tmp_path):
@@ -154,3 +142,14 @@ def test_report_imports_neither_jax_nor_tensorflow():
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert "explainft.reporting.report" in loaded
     assert not {"jax", "tensorflow", "seqio", "pandas", "IPython"} & set(loaded)
+
+
+def test_table_has_chance_and_cut(tmp_path):
+    table = cells(report.table([read_run(write_questions(tmp_path, name)) for name in ("homes", "sums")]))
+    at = [table[0].index(name) for name in ("Chance", "Parseable", "Cut", "Valid")]
+    assert [[row[i] for i in at] for row in table[2:]] == [
+        ["40.0%", "60.0%", "20.0%", "-"],
+        ["40.0%", "60.0%", "20.0%", "-"],
+        ["-", "85.7%", "28.6%", "14.3%"],
+        ["-", "85.7%", "28.6%", "14.3%"],
+    ]

@@ -1,30 +1,16 @@
-from pathlib import Path
-
 import pytest
 
 from explainft.core.errors import UserError
 from explainft.reporting import runs
+from tests.helpers.question_runs import write_questions
 from tests.helpers.run_directories import (
     TEST,
     VALIDATION,
     evaluation,
-    prediction,
     training_row,
     write_lines,
-    write_medium,
-    write_t5x,
     write_two_configs,
 )
-
-
-@pytest.fixture
-def medium(tmp_path) -> Path:
-    return write_medium(tmp_path)
-
-
-@pytest.fixture
-def t5x(tmp_path) -> Path:
-    return write_t5x(tmp_path)
 
 
 def test_run_is_read(medium):
@@ -160,53 +146,29 @@ def test_without_validation_a_run_has_a_row_for_each_variant(tmp_path):
     assert [row.label for row in rows] == ["run explained_listops30_medium", "run explained_tiny_25_96_medium"]
 
 
-# ---- predictions
+# ---- imported questions
 
 
-def test_the_last_predictions_of_each_task(medium):
-    folder = medium / "inference_eval"
-    rows = [prediction("[MIN 4 7 ]", 4, "4"), prediction("[MAX 4 7 ]", 7, "7")]
-    write_lines(folder / f"{TEST}-000900.jsonl", rows[:1])
-    write_lines(folder / f"{TEST}-1000000.jsonl", rows)
-    write_lines(folder / f"{VALIDATION}--00001.jsonl", rows[1:])  # SeqIO's name of a step that it was not told
-    found = {predictions.task: predictions for predictions in runs.read_predictions(runs.read_run(medium))}
-    assert found.keys() == {TEST, VALIDATION}
-    assert (found[TEST].step, found[TEST].texts) == (1000000, ["4", "7"])
-    assert (found[TEST].label, found[TEST].split) == ("medium", "test")
-    assert found[TEST].targets == [row["target"] for row in rows]
-    assert (found[VALIDATION].step, found[VALIDATION].texts) == (-1, ["7"])
-
-
-def test_predictions_come_row_by_row_in_the_order_of_the_splits(tmp_path):
-    found = runs.read_predictions(runs.read_run(write_two_configs(tmp_path)))
-    assert [(predictions.label, predictions.split) for predictions in found] == [
-        ("medium", "test"),
-        ("medium", "larger numbers"),
-        ("medium", "tiny_25_96 validation"),
-        ("medium", "tiny_25_96 test"),
-        ("medium", "tiny_25_96 larger numbers"),
-        ("medium explained_tiny_without_sum", "test"),
+def test_dataset_and_form_of_imported_questions(tmp_path):
+    run = write_questions(tmp_path, "homes")
+    for task in ("explained_old_homes_explain_answer_eval_test", "explained_homes_answer_eval_test"):
+        write_lines(run / f"inference_eval/{task}-metrics.jsonl", [evaluation(30, 0.5)])
+    splits, rows = runs.grid([runs.read_run(run)])
+    assert splits == ["validation", "test", "old_homes test"]
+    assert [(row.label, list(row.cells)) for row in rows] == [
+        ("homes explained_homes_answer", ["test"]),  # another form
+        ("homes", ["test", "validation", "old_homes test"]),
     ]
 
 
-def test_other_predictions_than_listops_are_left_out(t5x):
-    folder = t5x / "inference_eval"
-    row = prediction("[MIN 4 7 ]", 4, "4")
-    write_lines(folder / "squad-000100.jsonl", [{"input": {}, "target": {"answers": ["a"]}, "prediction": "a"}])
-    write_lines(folder / "rank-000100.jsonl", [row | {"prediction": 0.5}, {"input": {}}])
-    write_lines(folder / "algebra-000100.jsonl", [prediction("(x + 1)", 4, "4")])
-    assert runs.read_predictions(runs.read_run(t5x)) == []
-    write_lines(folder / "mixed-000100.jsonl", [{"input": {}, "target": "4", "prediction": "4"}, row])
-    [found] = runs.read_predictions(runs.read_run(t5x))
-    assert (found.task, found.texts) == ("mixed", ["4"])
-
-
-def test_corrupt_line_of_predictions_is_named(t5x):
-    file = t5x / "inference_eval/a-000100.jsonl"
-    whole = '{"input": {}}'
-    file.write_text(f"{whole}\n[]\n{whole}\n")
-    with pytest.raises(UserError, match='line 2 is corrupt; expected a JSON object with "input"') as error:
-        runs.read_predictions(runs.read_run(t5x))
-    assert str(file) in str(error.value)
-    file.write_text(f"{whole}\n{whole[:5]}")  # cut off by a kill
-    assert runs.read_predictions(runs.read_run(t5x)) == []
+def test_groups_are_those_of_the_metrics(tmp_path):
+    _, metrics = runs.read_run(write_questions(tmp_path, "sums")).last("explained_sums_explain_answer_eval_test")
+    assert runs.group_kinds(metrics) == ["subject", "level"]
+    assert [(group.name, group.n) for group in runs.groups(metrics, "subject")] == [
+        ("Counting & more", 3),
+        ("Prices", 4),
+    ]
+    own = {"exact_match/zone/a/b": 0.5, "exact_match/depth/2": 0.5, "exact_match_low": 0.5, "exact_match": 0.5}
+    assert runs.group_kinds(own) == ["depth", "zone"]
+    assert [group.name for group in runs.groups(own, "zone")] == ["a/b"]
+    assert (runs.group_title("choices"), runs.group_title("time_zone")) == ("number of choices", "time zone")

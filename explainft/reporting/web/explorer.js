@@ -2,46 +2,6 @@
 
 const PAGE = 50; // rows of the list that are made at a time
 
-// ---- a prediction
-
-// The text with what differs from the other one marked: all between the words that both begin and end with.
-function marked(text, other, className) {
-  const [mine, its] = [text, other].map((line) => line.match(/\w+|\s+|[^\w\s]/g) ?? []);
-  const shorter = Math.min(mine.length, its.length);
-  let [start, end] = [0, 0];
-  while (start < shorter && mine[start] === its[start]) start += 1;
-  while (end < shorter - start && mine.at(-1 - end) === its.at(-1 - end)) end += 1;
-  const middle = mine.slice(start, mine.length - end).join("");
-  return [mine.slice(0, start).join(""), middle ? el("mark", { class: className }, middle) : "", mine.slice(mine.length - end).join("")];
-}
-
-function stepRow(name, said, gold, verdict) {
-  const missing = (text) => [el("span", { class: "none" }, text)];
-  const both = said !== null && gold !== null;
-  const model = said === null ? missing("nothing") : both ? marked(said, gold, "wrong") : [said];
-  const reference = gold === null ? missing("no such step") : both ? marked(gold, said, "gold") : [gold];
-  const className = verdict ? "first" : said === gold ? "same" : null;
-  return el("tr", { role: "row", class: className },
-    el("th", { role: "rowheader", scope: "row" }, name),
-    el("td", { role: "cell", "data-label": "model" }, ...model, verdict ? el("span", { class: "verdict" }, `✗ first error: ${verdict}`) : ""),
-    el("td", { role: "cell", "data-label": "reference" }, ...reference));
-}
-
-function detail(row) {
-  const verdict = row.kind === "valid" ? null : data.kinds[row.kind].label;
-  const rows = [];
-  for (let i = 0; i < Math.max(row.steps.length, row.gold.length); i += 1) {
-    rows.push(stepRow(`step ${i + 1}`, row.steps[i] ?? null, row.gold[i] ?? null, i === row.step ? verdict : null));
-  }
-  const inAnswer = row.step === null ? verdict : null;
-  rows.push(stepRow("answer", row.final || null, row.goldFinal, inAnswer));
-  const head = ["", "the model's explanation", "the reference explanation"];
-  return el("div", { class: "detail" }, drawTree(row),
-    el("table", { class: "steps", role: "table", "aria-label": "Step by step" },
-      el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, ...head.map((text) => el("th", { role: "columnheader", scope: "col" }, text)))),
-      el("tbody", { role: "rowgroup" }, ...rows)));
-}
-
 // ---- the list of predictions
 
 const filters = byId("filters").elements;
@@ -56,12 +16,19 @@ async function unpack(index) {
     const rows = await new Response(stream).json();
     rows.forEach((row, i) => {
       row.number = i + 1;
-      row.text = squeeze([row.expression, ...row.steps, row.final].join(" "));
+      row.text = squeeze(searched(row).join(" "));
     });
     unpacked.set(index, rows);
   }
   return unpacked.get(index);
 }
+
+function searched(row) {
+  if (isListops(row)) return [row.expression, ...row.steps, row.final];
+  return [row.question, ...row.choices.map(({ text }) => text), row.explanation, row.final, row.id];
+}
+
+const isListops = (row) => "expression" in row;
 
 // Blanks do not count in a search: [MED 2 2, sum is12 and SUM IS 12 are found alike.
 const squeeze = (text) => text.toLowerCase().replace(/\s+/g, "");
@@ -72,9 +39,12 @@ function options(select, first, pairs) {
   select.value = pairs.some(([value]) => value === kept) ? kept : "";
 }
 
-function counted(rows, field) {
+function counted(rows, valueOf) {
   const counts = new Map();
-  for (const row of rows) counts.set(String(row[field]), (counts.get(String(row[field])) ?? 0) + 1);
+  for (const row of rows) {
+    const value = valueOf(row);
+    if (value !== undefined) counts.set(value, (counts.get(value) ?? 0) + 1);
+  }
   const names = [...counts.keys()].sort((a, b) => a - b || a.localeCompare(b));
   return names.map((name) => [name, `${name} (${counts.get(name)})`]);
 }
@@ -84,28 +54,47 @@ async function choose() {
   asked = index;
   const rows = await unpack(index);
   if (asked !== index) return; // another one was chosen meanwhile
-  const kinds = new Map(counted(rows, "kind").map(([kind, label]) => [kind, label.replace(kind, data.kinds[kind].label)]));
-  options(filters.kind, "any, or none", Object.keys(data.kinds).filter((kind) => kinds.has(kind)).map((kind) => [kind, kinds.get(kind)]));
-  options(filters.operator, "any", counted(rows.filter((row) => row.operator), "operator"));
-  options(filters.depth, "any", counted(rows, "depth"));
+  const kinds = new Map(counted(rows, (row) => row.kind).map(([kind, label]) => [kind, label.replace(kind, data.kinds[kind].label)]));
+  options(filters.kind, "any", Object.keys(data.kinds).filter((kind) => kinds.has(kind)).map((kind) => [kind, kinds.get(kind)]));
+  makeGroupFilters(index, rows);
+  filters.search.placeholder = data.sets[index].listops ? "[MED 2 2, sum is 12, …" : "question, output, id";
   filter();
 }
 
+const groupFilters = () => [...byId("group-filters").querySelectorAll("select")];
+
+// A select for each kind of groups by which the predictions of the set differ.
+function makeGroupFilters(index, rows) {
+  const earlier = new Map(groupFilters().map((select) => [select.dataset.group, select.value]));
+  const labels = [];
+  for (const [kind, title] of Object.entries(data.sets[index].groups)) {
+    const pairs = counted(rows, (row) => row.groups[kind]);
+    if (pairs.length < 2) continue;
+    const select = el("select", { "data-group": kind });
+    options(select, "any", pairs);
+    if (pairs.some(([value]) => value === earlier.get(kind))) select.value = earlier.get(kind);
+    select.addEventListener("change", filter);
+    labels.push(el("label", {}, `${title[0].toUpperCase()}${title.slice(1)} `, select));
+  }
+  byId("group-filters").replaceChildren(...labels);
+}
+
 function filter() {
-  const { kind, answer, operator, depth, search, set } = filters;
+  const { kind, answer, search, set } = filters;
+  const groups = groupFilters().filter((select) => select.value);
   const rows = unpacked.get(Number(set.value));
   if (!rows) return; // they are being unpacked, and filtered then
   const words = squeeze(search.value);
   found = rows.filter((row) =>
     (!kind.value || row.kind === kind.value) &&
-    (!answer.value || (row.answer === row.goldAnswer) === (answer.value === "correct")) &&
-    (!operator.value || row.operator === operator.value) &&
-    (!depth.value || String(row.depth) === depth.value) &&
+    (!answer.value || row.correct === (answer.value === "correct")) &&
+    groups.every((select) => row.groups[select.dataset.group] === select.value) &&
     row.text.includes(words));
   const { shown, total } = data.sets[Number(set.value)];
   const cut = shown < total ? `; the page holds the first ${shown.toLocaleString("en")} of ${total.toLocaleString("en")}` : "";
   byId("count").textContent = `${found.length.toLocaleString("en")} of ${shown.toLocaleString("en")} predictions${cut}`;
   byId("results").replaceChildren();
+  byId("results").dataset.set = set.value; // whose predictions are shown
   showMore();
 }
 
@@ -120,19 +109,19 @@ function showMore() {
 }
 
 function item(row) {
-  const answered = row.answer === row.goldAnswer ? `✓ ${row.answer}` : `✗ ${row.answer ?? "none"} (reference: ${row.goldAnswer})`;
+  const answered = row.correct ? `✓ ${row.answer}` : `✗ ${row.answer ?? "none"} (reference: ${row.goldAnswer})`;
   const button = el("button", { type: "button", class: "row", "aria-expanded": "false" },
     el("span", { class: "number" }, `#${row.number}`),
     el("span", { class: `label kind-${row.kind}` }, el("i", { class: "swatch" }), data.kinds[row.kind].label),
-    el("span", { class: "expression" }, row.expression),
+    isListops(row) ? el("span", { class: "expression" }, row.expression) : el("span", { class: "first-line" }, row.question.trim().split("\n", 1)[0]),
     el("span", { class: "said" }, answered));
   const whole = el("li", {}, button);
   button.addEventListener("click", () => {
     const opens = button.getAttribute("aria-expanded") === "false";
     button.setAttribute("aria-expanded", String(opens));
     if (opens) {
-      whole.append(detail(row));
-      centre(whole.querySelector(".tree"));
+      whole.append(isListops(row) ? listopsDetail(row) : questionDetail(row));
+      if (isListops(row)) centre(whole.querySelector(".tree"));
     } else {
       whole.lastChild.remove();
     }
@@ -149,7 +138,7 @@ function startExplorer() {
   if (!data.sets.length) {
     byId("filters").hidden = true;
     byId("first-errors").hidden = true;
-    byId("count").textContent = "These runs have no predictions of ListOps expressions.";
+    byId("count").textContent = "These runs have no predictions of a known problem.";
     return;
   }
   data.sets.forEach(({ label, split, step }, i) => {
@@ -157,15 +146,15 @@ function startExplorer() {
     filters.set.append(el("option", { value: i }, name));
   });
   // The test split of a run that explains, if there is one.
-  const start = data.sets.findIndex(({ split, style }) => split === "test" && style !== "none");
+  const start = data.sets.findIndex(({ split, explains }) => split === "test" && explains);
   filters.set.value = Math.max(start, 0);
   filters.set.addEventListener("change", choose);
-  for (const name of ["kind", "answer", "operator", "depth"]) filters[name].addEventListener("change", filter);
+  for (const name of ["kind", "answer"]) filters[name].addEventListener("change", filter);
   filters.search.addEventListener("input", filter);
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
   byId("filters").addEventListener("reset", (event) => {
     event.preventDefault(); // the run stays
-    for (const name of ["kind", "answer", "operator", "depth", "search"]) filters[name].value = "";
+    for (const field of [filters.kind, filters.answer, filters.search, ...groupFilters()]) field.value = "";
     filter();
   });
   byId("more").addEventListener("click", () => showMore().firstChild.focus());

@@ -76,3 +76,14 @@ function centre(tree) {
   const place = tree.getBoundingClientRect();
   tree.scrollLeft = shown.left + shown.width / 2 - place.left - place.width / 2;
 }
+
+// ---- a ListOps prediction, opened: its tree, and both explanations step by step
+
+function listopsDetail(row) {
+  const rows = [];
+  for (let i = 0; i < Math.max(row.steps.length, row.gold.length); i += 1) {
+    rows.push({ name: `step ${i + 1}`, said: row.steps[i] ?? null, gold: row.gold[i] ?? null, verdict: i === row.step ? verdictOf(row) : null });
+  }
+  rows.push({ name: "answer", said: row.final || null, gold: row.goldFinal, verdict: row.step === null ? verdictOf(row) : null });
+  return el("div", { class: "detail" }, cutNote(row), drawTree(row), comparison("Step by step", rows));
+}
