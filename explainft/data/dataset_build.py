@@ -10,7 +10,7 @@ from tensorflow_datasets.core import constants
 from explainft.core.errors import UserError, require_positive
 from explainft.core.process_pool import WorkerDied, available_cores
 from explainft.data.dataset import ExplainedListops, require_config
-from explainft.data.dataset_read import open_builder
+from explainft.data.dataset_read import open_builder, open_built
 
 with epy.lazy_imports():
     import tensorflow as tf
@@ -38,6 +38,7 @@ def build(
         if builder.data_path.exists():
             if not builder.is_prepared():
                 raise UserError(f"{builder.data_path} exists but holds no dataset; remove it and build again")
+            open_built(config, data_dir)  # refuses a corrupt one
             print(f"{builder.data_path} is already built", file=sys.stderr)
             return builder.data_path
         smallest = min(builder.config.train_examples, builder.config.eval_examples)

@@ -6,6 +6,7 @@ import pytest
 
 from explainft import listops
 from tests.helpers.command import outcome
+from tests.helpers.run_directories import shipped
 
 NESTED = "[MAX 2 9 [MIN 4 7 ] 0 ]"
 MEDIUM = "Min, smallest number of [4, 7] is 4\nMax, largest number of [2, 9, 4, 0] is 9\nFinal answer: 9"
@@ -106,3 +107,10 @@ def test_solve_refuses_values_outside_training(capfd):
         "explainft: error: 10 in '[MAX 2 10 ]' is outside 0 to 9, "
         "the values of config 'tiny' that the model was trained on\n"
     )
+
+
+def test_solve_asks_another_model(capfd, tmp_path):
+    solved = outcome(capfd, "solve", NESTED)
+    assert solved[0] == 0 and outcome(capfd, "solve", f"--model={shipped(tmp_path / 'model')}", NESTED) == solved
+    code, out, err = outcome(capfd, "solve", "--model=missing", NESTED)
+    assert (code, out) == (2, "") and "no run at 'missing'" in err

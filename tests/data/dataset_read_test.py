@@ -47,9 +47,8 @@ def test_corrupt_description_is_named(built, tmp_path, file, content):
     line = f"{directory}: {file} is corrupt; delete the directory and run: explainft data build --config tiny"
     with pytest.raises(UserError, match=line):
         show("tiny", "test", 1, str(tmp_path))
-    if file == "dataset_info.json":
-        with pytest.raises(UserError, match=line):
-            build("tiny", str(tmp_path))
+    with pytest.raises(UserError, match=line):
+        build("tiny", str(tmp_path))
 
 
 @pytest.mark.parametrize("content", [None, b"", b"x" * 100, b"\0" * 100])
