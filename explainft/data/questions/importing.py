@@ -23,7 +23,7 @@ from explainft.data.questions.explanations import Explanations
 from explainft.data.questions.files import read_rows
 from explainft.data.questions.layouts import LAYOUTS, Unreadable
 from explainft.data.questions.lengths import Lengths, find_vocabulary
-from explainft.data.questions.report import Report
+from explainft.data.questions.report import ROWS_FILE, Report
 from explainft.problems import choice
 from explainft.problems.problem import Problem
 from explainft.problems.registry import get_problem
@@ -82,10 +82,11 @@ def import_questions(settings: Import, data_dir: Path) -> tuple[Path, Report]:
         raise UserError(f"{directory} exists; choose another --name, or replace it with --overwrite")
     scratch = directory.with_name(f"{VERSION}.{uuid.uuid4().hex}.incomplete")
     old = scratch.with_suffix(".old")
-    report = Report()
     try:
         scratch.mkdir(parents=True)
-        _write(settings, data_dir, scratch, report)
+        with open(scratch / ROWS_FILE, "w", encoding="utf-8") as file:
+            report = Report(file)
+            _write(settings, data_dir, scratch, report)
         if directory.exists():
             directory.rename(old)
         scratch.rename(directory)

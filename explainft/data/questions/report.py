@@ -3,14 +3,20 @@
 import dataclasses
 from collections import Counter, defaultdict
 from pathlib import Path
+from typing import TextIO
 
 SHOWN = 3  # places of each kind
+ROWS_FILE = "rows.tsv"  # beside the records: every row that was refused or noted
 
 
 @dataclasses.dataclass
 class Report:
-    """Counts by split, and places (file and line) by reason. `refused` rows are left out, `noted` ones are kept."""
+    """Counts by split, and places (file and line) by reason. `refused` rows are left out, `noted` ones are kept.
 
+    All of them go to `file`, a line each: refused or noted, the file, the line and the reason.
+    """
+
+    file: TextIO
     rows: Counter[str] = dataclasses.field(default_factory=Counter)
     refused: dict[str, list[str]] = dataclasses.field(default_factory=lambda: defaultdict(list))
     noted: dict[str, list[str]] = dataclasses.field(default_factory=lambda: defaultdict(list))
@@ -28,6 +34,7 @@ class Report:
 
     def _add(self, kind: str, places: dict[str, list[str]], reason: str, path: Path, line: int) -> None:
         self.counts[kind, reason] += 1
+        self.file.write(f"{kind}\t{path.name}\t{line}\t{reason}\n")
         if len(places[reason]) < SHOWN:
             places[reason].append(f"{path.name} line {line}")
 
@@ -43,4 +50,6 @@ class Report:
             for reason in sorted(places, key=lambda r: -self.counts[kind, r]):
                 n, shown = self.counts[kind, reason], ", ".join(places[reason])
                 lines.append(f"{kind} {n:,}: {reason} ({shown}{', ...' if n > SHOWN else ''})")
+        if self.counts:
+            lines.append(f"all of them: {ROWS_FILE} in the directory of the dataset")
         return lines + self.lengths

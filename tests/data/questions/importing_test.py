@@ -305,3 +305,21 @@ def test_the_command(tmp_path, capsys):
     assert out[0] == "train: 2 rows"
     assert "refused 1: missing or null answer (q.jsonl line 3)" in out
     assert out[-1] == f"{tmp_path}/tfds/explained_questions/quiz/1.0.0"
+
+
+def test_every_refused_and_noted_row_is_in_a_file(tmp_path):
+    odd = {"question": "Which?", "choices": ["a tree", "A tree"], "answer": "a tree"}
+    rows = [*ROWS, *({**odd, "question": f"Which {i}?"} for i in range(5)), {"question": "Who?", "choices": ["x"]}]
+    settings = Import(name="quiz", problem="choice", files={"train": write(tmp_path / "q.jsonl", rows)})
+    directory, report = import_questions(settings, tmp_path / "tfds")
+    kept = [line.split("\t") for line in (directory / "rows.tsv").read_text().splitlines()]
+    assert kept.count(["refused", "q.jsonl", "8", "missing or null answer"]) == 1
+    assert [line for kind, _, line, reason in kept if reason == "two choices of equal text"] == [
+        "3",
+        "4",
+        "5",
+        "6",
+        "7",
+    ]
+    assert sum(report.counts.values()) == len(kept) == 11
+    assert any("rows.tsv" in line for line in report.lines())
