@@ -112,6 +112,12 @@ def test_cut_is_noted(desktop):
     assert texts(desktop, ".cut-note") and texts(desktop, ".steps .verdict") == ["✗ first error: wrong step"]
 
 
+def test_answer_without_a_statement(desktop):
+    show(desktop, "sums")
+    open_row(desktop, 4)
+    assert texts(desktop, ".steps tr:last-child td") == ["read from the output: 8", "The answer is 5"]
+
+
 def test_output_is_shown_as_text(desktop, written):
     show(desktop, "homes")
     open_row(desktop, 4)

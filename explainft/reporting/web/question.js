@@ -72,7 +72,7 @@ function explanationRows(row) {
 function answerRow(row) {
   const verdict = row.kind === "step" ? null : verdictOf(row);
   const found = { name: "answer", said: row.final || null, gold: row.goldFinal, verdict };
-  if (!row.final && row.answer !== null) found.model = absent(`not stated; read from the output: ${row.answer}`);
+  if (!row.final && row.answer !== null) found.model = absent(`read from the output: ${row.answer}`);
   return found;
 }
 
