@@ -95,8 +95,7 @@ def load(
     offline_caches = [_absolute(d) for d in seqio_additional_cache_dirs] if use_cached else None
     settings = freshness.task_settings(task_module, data_dir, offline_caches, vocabulary_file)
     # A directory for each: two processes with other settings do not replace each other's tokens.
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
-    directory = cache_root() / "tokens" / task / f"{split}-{digest}"
+    directory = cache_root() / "tokens" / task / f"{split}-{_digest(settings)}"
     if not freshness.is_fresh(directory / "meta.json", settings):
         tokenize.build(task, split, settings, directory)
     return TokenCache(directory)
@@ -112,15 +111,15 @@ def newest(task: str, split: str) -> TokenCache | None:
 def is_registered(mixture_or_task: str, task_module: str, data_dir: str | None = None) -> bool:
     """Returns whether the module registers a task or mixture of that name."""
     settings = freshness.task_settings(task_module, data_dir)
-    if freshness.is_fresh(_names_file(mixture_or_task, task_module), settings):
+    if freshness.is_fresh(_names_file(mixture_or_task, task_module, settings), settings):
         return True
     return mixture_or_task in tokenize.registered_names(task_module, settings["data_dir"])
 
 
 def task_names(mixture_or_task: str, task_module: str = "tasks", data_dir: str | None = None) -> list[str]:
     """Returns the tasks of a mixture, or the task itself; kept on disk, so that the next run needs no TensorFlow."""
-    file = _names_file(mixture_or_task, task_module)
     settings = freshness.task_settings(task_module, data_dir)
+    file = _names_file(mixture_or_task, task_module, settings)
     if freshness.is_fresh(file, settings):
         return json.loads(file.read_text())["tasks"]
     provider = tokenize.get_task_or_mixture(mixture_or_task, task_module, settings["data_dir"])
@@ -138,8 +137,12 @@ def task_names(mixture_or_task: str, task_module: str = "tasks", data_dir: str |
     return names
 
 
-def _names_file(mixture_or_task: str, task_module: str) -> Path:
-    return cache_root() / "mixtures" / task_module / f"{mixture_or_task}.json"
+def _names_file(mixture_or_task: str, task_module: str, settings: dict[str, Any]) -> Path:
+    return cache_root() / "mixtures" / task_module / f"{mixture_or_task}-{_digest(settings)}.json"
+
+
+def _digest(settings: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _absolute(directory: str) -> str:

@@ -41,7 +41,7 @@ def cache_tokens(data_dir: str, *evaluations: str) -> None:
         token_cache.load("explained_tiny_medium_compact", split, data_dir=data_dir)
     for task in evaluations:
         token_cache.load(task, "validation", data_dir=data_dir)  # SeqIO's name of their one split
-        token_cache.task_names(task)
+        token_cache.task_names(task, data_dir=data_dir)
 
 
 def expressions(examples) -> list[str]:
