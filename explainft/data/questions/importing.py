@@ -27,7 +27,7 @@ from explainft.data.questions.report import ROWS_FILE, Report
 from explainft.problems import choice
 from explainft.problems.problem import Problem
 from explainft.problems.registry import get_problem
-from explainft.problems.text import normalize
+from explainft.problems.text import last_statement, normalize
 
 SPLITS = ("train", "validation", "test")
 SHARD_ROWS = 2**17
@@ -211,7 +211,7 @@ def _note_oddities(problem: Problem, question: Question, path: Path, line: int, 
     check = problem.check(question.explanation, example)
     if check is not None and check.incorrect:
         report.note("explanation with an incorrect step", path, line)
-    if problem.name == "choice" and question.answer and choice.last_statement(question.explanation) is not None:
+    if problem.name == "choice" and question.answer and last_statement(question.explanation) is not None:
         answer = problem.read_answer(question.explanation, example)
         if answer is None:
             report.note("explanation names no choice or several", path, line)
