@@ -12,7 +12,7 @@ _SHORT_ROOT = re.compile(r"\\sqrt\s*(\w)")
 _UNIT = re.compile(
     r"(?<=[\d}])\\?(?:text\{)?(?:\^?\{?\\?circ\}?|°|degrees?|cm|mm|km|inch(?:es)?|feet|ft|units?|square|cubic|dollars?|cents?|"
     r"meters?|miles?|hours?|minutes?|seconds?|days?|weeks?|months?|years?|"
-    r"kg|kilograms?|grams?|pounds?|lbs?|ounces?|oz|gallons?|lit(?:er|re)s?|yards?|percent|people|points?|mph|st|nd|rd|th)(?:\^\{?\d\}?)?\}?(?=$|[^a-zA-Z])"
+    r"kg|kilograms?|grams?|pounds?|lbs?|ounces?|oz|gallons?|lit(?:er|re)s?|yards?|percent|people|points?|mph|st|nd|rd|th)+(?:\^\{?\d\}?)?\}?(?=$|[^a-zA-Z])"
 )
 
 

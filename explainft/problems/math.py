@@ -17,7 +17,7 @@ MAX_LIST = 500  # characters of a tuple, an interval or a set that is compared i
 MAX_EXPRESSION = 300  # characters of an answer without a box
 _COMMAND = re.compile(r"\\(?:text|textbf|mbox|mathrm)\{[^{}]*\}|\\[A-Za-z]+(?:\{[a-z]*\})?")  # \begin{pmatrix} too
 _LETTERS = re.compile(r"[^\W\d_]+")
-_WORDS = frozenset("am an as at be by do go he if in is it me my no of on or so to up us we".split())
+_WORD = re.compile(r"\b(?:am|an|as|at|be|by|do|go|he|if|in|is|it|me|my|no|of|on|or|so|to|up|us|we)\b", re.I)
 _NAMED = re.compile(r"([a-z](?:\([a-z]\))?)=")  # x=5 is 5, and so is f(x)=5
 
 
@@ -110,9 +110,8 @@ def _is_expression(text: str) -> bool:
     if len(text) > MAX_EXPRESSION or "\n" in text:
         return False
     without_commands = _COMMAND.sub(" ", text)
-    words = [word.lower() for word in _LETTERS.findall(without_commands)]
-    longest = max(map(len, words), default=0)
-    if longest > 2 or not _WORDS.isdisjoint(words) or ("=" in text and longest != 1):
+    longest = max(map(len, _LETTERS.findall(without_commands)), default=0)
+    if longest > 2 or _WORD.search(without_commands) or ("=" in text and longest != 1):
         return False
     has_operator = longest == 1 and any(character in text for character in "+-*/^=")
     return has_operator or without_commands != text or any(character.isdigit() for character in text)

@@ -14,8 +14,8 @@ _MINUS = str.maketrans({"−": "-", "–": "-", "×": "*", "·": "*", "⋅": "*"
 def parse(text: str) -> Fraction | None:
     """Returns the value of a number as people write it, or None.
 
-    Reads signs, thousands commas, decimals, exponents (`1e-05`), `a/b`, mixed numbers (`1 1/2`), Unicode fractions and digits. A superscript
-    is not a digit.
+    Reads signs, thousands commas, decimals, exponents (`1e-05`), `a/b`, mixed numbers (`1 1/2`), Unicode fractions and
+    digits. A superscript is not a digit.
     """
     text = _ascii_digits(text).translate(_MINUS).strip()
     if not text or len(text) > MAX_DIGITS:

@@ -227,6 +227,7 @@ EQUAL = [
     ("7th", "7"),
     ("12 pounds", "12"),
     ("5 kg", "5"),
+    (r"100\text{ square units}", "100"),
 ]
 UNEQUAL = [
     ("1,000", "1"),
