@@ -1,6 +1,7 @@
 """A row of any layout as an example of a problem, or the reason why it cannot be one."""
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from hashlib import blake2b
@@ -57,14 +58,14 @@ def question_of(problem: Problem, layout: str, row: Any, name: str, *, answered:
     if not question.strip():
         raise Unreadable("empty question")
     choices = tuple(found.get("choices") or ())
-    given = found.get("answer")
+    given = _present(found.get("answer"))
     if given is None or (isinstance(given, str) and not given.strip()):
         if answered:
             raise Unreadable("missing or null answer" if given is None else "empty answer")
         answer = ""
     else:
         answer = _answer(problem, given, choices)
-    number = found.get("id")
+    number = _present(found.get("id"))
     number = name if number is None else as_text(number)
     for what, texts in (("id", (number,)), ("answer", (answer,)), ("choices", choices)):
         for text in texts:
@@ -95,8 +96,13 @@ def _answer(problem: Problem, given: Any, choices: tuple[str, ...]) -> str:
     return texts[choice.values_of(texts).index(value)]
 
 
+def _present(value: Any) -> Any:
+    """Returns a value, or None for NaN and infinity: tables write NaN where a value is missing."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _text(found: Mapping[str, Any], name: str) -> str:
-    value = found.get(name)
+    value = _present(found.get(name))
     if value is None:
         return ""
     if isinstance(value, str):

@@ -4,6 +4,7 @@ The dataset `explained_questions/<name>` has the features of records.FEATURES an
 names the problem. It appears when it is complete; the same rows make the same bytes.
 """
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -99,6 +100,8 @@ def import_questions(settings: Import, data_dir: Path) -> tuple[Path, Report]:
         if old.exists() and not directory.exists():
             old.rename(directory)
         shutil.rmtree(old, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            directory.parent.rmdir()  # where nothing was imported
     return directory, report
 
 
@@ -119,7 +122,8 @@ def _write(settings: Import, data_dir: Path, scratch: Path, report: Report) -> N
                     lengths.add(question)
         if not writer.rows:
             reasons = ", ".join(sorted(report.refused)) or "it has none"
-            raise UserError(f"no row of {path} can be used ({reasons}); see `--format`, `--problem`")
+            flags = "`--format`, `--problem`" + (", and `--unanswered` for inference" if settings.answered else "")
+            raise UserError(f"no row of {path} can be used ({reasons}); see {flags}")
         writers[split] = writer
         report.lengths += lengths.lines(split) if lengths else []
     report.lengths += [why] if why else []
@@ -180,7 +184,7 @@ def _questions(
         first = seen.add(question.question_digest(), place)
         if first not in (None, place):
             report.note(f"question stands in {splits[first]} too", path, line)
-        _note_oddities(problem, question, path, line, report)
+        _note_oddities(problem, question, split, path, line, report)
         report.rows[split] += 1
         report.answers[split][question.answer if len(report.answers[split]) <= 10 else "..."] += 1
         yield question
@@ -198,7 +202,7 @@ def _refuse(settings: Import, report: Report, reason: str, path: Path, line: int
     report.refuse(reason, path, line)
 
 
-def _note_oddities(problem: Problem, question: Question, path: Path, line: int, report: Report) -> None:
+def _note_oddities(problem: Problem, question: Question, split: str, path: Path, line: int, report: Report) -> None:
     if question.choices:
         values = choice.values_of(question.choices)
         if len(set(values)) < len(values):
@@ -209,6 +213,8 @@ def _note_oddities(problem: Problem, question: Question, path: Path, line: int, 
         return
     example = question.example()
     check = problem.check(question.explanation, example)
+    if check is not None:
+        report.add_steps(split, check)
     if check is not None and check.incorrect:
         report.note("explanation with an incorrect step", path, line)
     if problem.name == "choice" and question.answer and last_statement(question.explanation) is not None:

@@ -149,7 +149,7 @@ def test_strict_ends_at_the_first_unusable_row(tmp_path):
     path = write(tmp_path / "q.jsonl", [*ROWS, {"question": "x?"}])
     with pytest.raises(UserError, match="line 3: missing or null answer"):
         imported(tmp_path, path, strict=True)
-    assert not list((tmp_path / "tfds").rglob("*.*"))  # nothing half-written
+    assert not list((tmp_path / "tfds/explained_questions").iterdir())  # nothing half-written
 
 
 @pytest.mark.parametrize(
@@ -223,6 +223,22 @@ def test_a_shifted_join_is_refused(tmp_path, n):
     with pytest.raises(UserError, match=f"train has 2 rows and {n} explanations"):
         imported(tmp_path, write(tmp_path / "q.jsonl", ROWS), explanations={"train": [path]})
     assert not list((tmp_path / "tfds").rglob("*.*"))
+
+
+def test_a_number_that_is_not_finite_is_missing(tmp_path):
+    rows = [{"question": "x?", "answer": float("nan")}, {"question": float("nan"), "answer": 1}]
+    rows += [{"id": float("nan"), "question": "y?", "answer": "NaN", "explanation": float("inf")}]
+    rows, report = imported(tmp_path, write(tmp_path / "q.jsonl", rows), "math")
+    assert report.refused.keys() == {"missing or null answer", "empty question"}
+    [row] = rows["train"]
+    assert (row["id"], row["answer"], row["explanation"]) == ("train-3", "NaN", "")
+
+
+def test_steps_are_counted(tmp_path):
+    rows = [{"question": "x?", "answer": "3", "explanation": "1 + 1 = 2, so 2 + 1 = 4. 1/0 = 3"}]
+    rows += [{"question": "y?", "answer": "3"}, {"question": "z?", "answer": "2", "explanation": "1 + 1 = 2"}]
+    _, report = imported(tmp_path, write(tmp_path / "q.jsonl", rows), "math")
+    assert "train: 4 steps of explanations are checked: 2 correct, 1 incorrect, 1 unreadable" in report.lines()
 
 
 def test_explanations_join_by_id(tmp_path):
