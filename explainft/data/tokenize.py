@@ -15,6 +15,7 @@ from tqdm import tqdm
 from explainft.core import tensorflow_setup
 from explainft.core.errors import UserError, nearest
 from explainft.data import coverage, freshness, ragged, replacement, task_registry
+from explainft.data.questions.descriptor import read_descriptor
 from explainft.data.vocabulary import Vocabulary
 
 FEATURES = ("inputs", "targets")
@@ -126,6 +127,7 @@ def _meta(task: Any, split: str, settings: dict[str, Any], vocabulary: Any, offl
         "postprocess": postprocess,
         "next_input": next_input,
         "metrics": metrics,
+        **_dataset_digest(task),
         "function_sources": freshness.function_sources(postprocess, next_input, *metrics),
         "sources": freshness.task_sources(settings["module"], vocabulary.sentencepiece_model_file, replacement.__file__)
         | {str(path): freshness.file_digest(path) for path in data_files},
@@ -251,6 +253,15 @@ def _data_files(task: Any, split: str) -> list[Path]:
     return (
         [Path(file) for file in task.source.list_shards(split)] if isinstance(task.source, seqio.FileDataSource) else []
     )
+
+
+def _dataset_digest(task: Any) -> dict[str, str]:
+    """Returns what tells the training examples of one import from those of another; nothing for other tasks."""
+    return {
+        "dataset_digest": read_descriptor(file).digests["train"]
+        for file in descriptor_files(task)
+        if "train" in task.splits
+    }
 
 
 def descriptor_files(task: Any) -> list[Path]:
