@@ -41,11 +41,11 @@ class Asker(Protocol):
     """How a run is asked."""
 
     def ask(self, questions: Sequence[str | Row]) -> list[Asked]:
-        """Returns what the run is asked. Raise UserError for what it cannot be."""
+        """Returns what the run is asked. Raises UserError for what it cannot be."""
         ...
 
     def read(self, path: Path) -> list[Asked]:
-        """Returns what a file asks. Raise UserError, with the line, for what the run cannot be asked."""
+        """Returns what a file asks. Raises UserError, with the line, for what the run cannot be asked."""
         ...
 
     def max_length(self, asked: Sequence[Asked], vocabulary: Vocabulary) -> int:
@@ -54,7 +54,7 @@ class Asker(Protocol):
 
 
 def asker_of(meta: Mapping[str, Any], origin: object, layout: str = "jsonl") -> Asker:
-    """Returns how a run with this metadata is asked. Raise UserError for a run of a task of the user's own."""
+    """Returns how a run with this metadata is asked. Raises UserError for a run of a task of the user's own."""
     if "questions" in meta:
         return QuestionAsker(**meta["questions"], trained_length=meta["lengths"]["targets"], layout=layout)
     if meta["explanation"] is None:
@@ -153,7 +153,7 @@ def _check_values(tree: listops.Tree, expression: str, config: Config) -> None:
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yields the number and the text of each line that is not empty. Raise UserError for what is not UTF-8 text."""
+    """Yields the number and the text of each line that is not empty. Raises UserError for what is not UTF-8 text."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

@@ -26,15 +26,15 @@ class Question(NamedTuple):
     fields: str
 
     def content(self) -> int:
-        """Return a digest of everything but the id."""
+        """Returns a digest of everything but the id."""
         return digest("\x1f".join((self.question, *self.choices, "\x1e", self.answer, self.explanation)))
 
     def question_digest(self) -> int:
-        """Return a digest of the normalized question and its choices: the same question in another spelling has it."""
+        """Returns a digest of the normalized question and its choices: the same question in another spelling has it."""
         return digest("\x1f".join((normalize(self.question), *sorted(choice.values_of(self.choices)))))
 
     def example(self) -> dict[str, Any]:
-        """Return the row as problems read it."""
+        """Returns the row as problems read it."""
         choices = {"choices": list(self.choices)} if self.choices else {}
         own = {"id": self.id, "question": self.question, "answer": self.answer, "explanation": self.explanation}
         fields = {} if self.fields == "{}" else json.loads(self.fields)
@@ -42,12 +42,12 @@ class Question(NamedTuple):
 
 
 def digest(text: str) -> int:
-    """Return 64 bits that stand for a text. Lone surrogates count too."""
+    """Returns 64 bits that stand for a text. Lone surrogates count too."""
     return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest())
 
 
 def question_of(problem: Problem, layout: str, row: Any, name: str, *, answered: bool) -> Question:
-    """Return the example of a row. Raise Unreadable with the reason where it has none.
+    """Returns the example of a row. Raises Unreadable with the reason where it has none.
 
     `name` is the id of a row without one. With `answered`, an answer must stand there, and of choices it must be one.
     """

@@ -74,7 +74,7 @@ class Import:
 
 
 def import_questions(settings: Import, data_dir: Path) -> tuple[Path, Report]:
-    """Write the dataset below `data_dir` and return its directory and the report. Nothing is left after a UserError.
+    """Writes the dataset below `data_dir` and returns its directory and the report. Nothing is left after a UserError.
 
     A dataset of that name is refused, or with `overwrite` replaced when the new one is complete.
     """
@@ -156,7 +156,7 @@ def _questions(
     seen: DigestMap,
     report: Report,
 ) -> Iterator[Question]:
-    """Yield the usable rows of one file; the report counts all of them."""
+    """Yields the usable rows of one file; the report counts all of them."""
     paths = settings.explanations.get(split)
     explanations = Explanations(paths, settings.stop) if paths else None
     contents = DigestMap()  # by id
@@ -226,7 +226,7 @@ def _note_oddities(problem: Problem, question: Question, split: str, path: Path,
 
 
 def split_files(words: Sequence[str], most: int | None = None) -> dict[str, list[Path]]:
-    """Return the files of each split from words such as `train=FILE`, in their order. Raise UserError for others."""
+    """Returns the files of each split from words such as `train=FILE`, in their order. Raises UserError for others."""
     files: dict[str, list[Path]] = {}
     for word in words:
         split, equals, file = word.partition("=")
@@ -239,5 +239,5 @@ def split_files(words: Sequence[str], most: int | None = None) -> dict[str, list
 
 
 def data_directory(given: str | None) -> Path:
-    """Return where datasets lie: the directory given, else TFDS_DATA_DIR, else TensorFlow Datasets' own."""
+    """Returns where datasets lie: the directory given, else TFDS_DATA_DIR, else TensorFlow Datasets' own."""
     return Path(given or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()

@@ -81,7 +81,7 @@ LAYOUTS: dict[str, Callable[[Row], dict[str, Any]]] = {
 
 
 def choice_texts(choices: Any) -> list[str]:
-    """Return the texts of choices: a list of texts or of {label, text}, or {label: [...], text: [...]}."""
+    """Returns the texts of choices: a list of texts or of {label, text}, or {label: [...], text: [...]}."""
     if isinstance(choices, Mapping) and isinstance(choices.get("text"), list):
         choices = choices["text"]
     if not isinstance(choices, list):
@@ -95,7 +95,7 @@ def choice_texts(choices: Any) -> list[str]:
 
 
 def as_text(value: Any) -> str:
-    """Return an answer as text: 3 as "3", 2.0 as "2.0", true as "true", a list as its items joined by ", "."""
+    """Returns an answer as text: 3 as "3", 2.0 as "2.0", true as "true", a list as its items joined by ", "."""
     if isinstance(value, str):
         return value
     if isinstance(value, list):

@@ -28,11 +28,11 @@ class Report:
     steps: dict[str, Counter[str]] = dataclasses.field(default_factory=lambda: defaultdict(Counter))  # by verdict
 
     def refuse(self, reason: str, path: Path, line: int) -> None:
-        """Count a row that is left out."""
+        """Counts a row that is left out."""
         self._add("refused", self.refused, reason, path, line)
 
     def note(self, reason: str, path: Path, line: int) -> None:
-        """Count a row that is kept."""
+        """Counts a row that is kept."""
         self._add("noted", self.noted, reason, path, line)
 
     def add_steps(self, split: str, check: StepCheck) -> None:
@@ -47,7 +47,7 @@ class Report:
             places[reason].append(f"{path.name} line {line}")
 
     def lines(self) -> list[str]:
-        """Return the report, a line each."""
+        """Returns the report, a line each."""
         lines = [f"{split}: {n:,} rows" for split, n in self.rows.items()]
         for split, answers in self.answers.items():
             if len(answers) <= 10 and any(answers):  # not where all are empty, of a dataset for inference
