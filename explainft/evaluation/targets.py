@@ -65,9 +65,11 @@ class Target:
 
     def read_answer(self, output: str) -> str | None:
         """Returns the final answer of an output, or None where there is none."""
-        return self.problem.read_answer(
-            output if self.form is None else forms.answer_part(output, self.form), self.example
-        )
+        part = output if self.form is None else forms.answer_part(output, self.form)
+        answer = self.problem.read_answer(part, self.example)
+        if answer is None and self.form == "answer" and "\n" not in part:  # a word, where a number was looked for
+            return self.problem.read_answer(forms.STATEMENT + part, self.example)
+        return answer
 
     def is_correct(self, answer: str | None) -> bool:
         """Returns whether an answer equals the gold one."""

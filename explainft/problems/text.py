@@ -13,9 +13,13 @@ _EDGES = " \t\r\n.,;:!?\"'`“”‘’()[]{}*"
 
 
 def normalize(text: str) -> str:
-    """Returns the text in NFKC, lower case, with single spaces, without punctuation or quotes at its ends."""
+    """Returns the text in NFKC, lower case, with single spaces, without punctuation or quotes at its ends.
+
+    A text of nothing else, such as "?", keeps them.
+    """
     text = text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(text.split()).strip(_EDGES)
+    text = " ".join(text.split())
+    return text.strip(_EDGES) or text
 
 
 def last_statement(output: str) -> str | None:
@@ -44,7 +48,7 @@ class Text:
     def read_answer(self, output: str, example: Example) -> str | None:
         stated = last_statement(output)
         if stated is None:
-            lines = [line for line in output.splitlines() if line.strip()]
+            lines = [line for line in output.split("\n") if line.strip()]
             stated = lines[-1] if lines else ""
         return stated.strip() if normalize(stated) else None
 

@@ -93,6 +93,7 @@ def test_choices_of_equal_text_are_one_answer(output):
         (["no", "yes"], "(b) yes", "yes"),
         (["no", "yes"], "(b) no", None),
         (["no", "yes", "maybe"], "B", "yes"),
+        (["?", "!"], "The answer is !", "!"),
     ],
 )
 def test_choice_reads_other_choices(choices, output, answer):
@@ -305,7 +306,7 @@ def test_the_tables_hold_a_hundred_pairs():
 
 @pytest.mark.parametrize(
     ("output", "answer"),
-    [("Because.\nThe answer is: Blue whale.", "Blue whale."), ("first\n\nlast\n", "last"), ("", None), (" .\n", None)],
+    [("Because.\nThe answer is: Blue whale.", "Blue whale."), ("first\n\nlast\n", "last"), ("", None), (" \n", None), ("?", "?"), ("a\u2028b", "a\u2028b")],
 )
 def test_text_reads_the_statement_or_the_last_line(output, answer):
     assert Text().read_answer(output, {}) == answer

@@ -17,6 +17,7 @@ from typing import Any
 from tqdm import tqdm
 
 from explainft.core.errors import UserError, nearest
+from explainft.data.questions import forms
 from explainft.data.questions.descriptor import DATASET, VERSION, Descriptor
 from explainft.data.questions.digests import DigestMap
 from explainft.data.questions.examples import Question, digest, question_of
@@ -26,7 +27,7 @@ from explainft.data.questions.layouts import LAYOUTS, Unreadable
 from explainft.data.questions.lengths import Lengths, find_vocabulary
 from explainft.data.questions.report import ROWS_FILE, Report
 from explainft.problems import choice
-from explainft.problems.problem import Problem
+from explainft.problems.problem import Problem, correct
 from explainft.problems.registry import get_problem
 from explainft.problems.text import last_statement, normalize
 
@@ -209,9 +210,11 @@ def _note_oddities(problem: Problem, question: Question, split: str, path: Path,
             report.note("two choices of equal text", path, line)
             if values.count(normalize(question.answer)) > 1:
                 report.note("the answer is two of the choices", path, line)
+    example = question.example()
+    if question.answer and not correct(problem, forms.STATEMENT + question.answer, example):
+        report.note("answer that no output can state; see `--problem`", path, line)
     if not question.explanation:
         return
-    example = question.example()
     check = problem.check(question.explanation, example)
     if check is not None:
         report.add_steps(split, check)

@@ -234,6 +234,15 @@ def test_a_number_that_is_not_finite_is_missing(tmp_path):
     assert (row["id"], row["answer"], row["explanation"]) == ("train-3", "NaN", "")
 
 
+def test_answers_that_cannot_be_stated_are_noted(tmp_path):
+    answers = ["east", "May 5", "3 apples and 4 pears", "12", "two\nlines"]
+    rows = [{"question": f"{i}?", "answer": answer} for i, answer in enumerate(answers)]
+    _, report = imported(tmp_path, write(tmp_path / "q.jsonl", rows), "math")
+    [(reason, places)] = report.noted.items()
+    assert reason.startswith("answer that no output can state")
+    assert places == ["q.jsonl line 2", "q.jsonl line 3", "q.jsonl line 5"]
+
+
 def test_steps_are_counted(tmp_path):
     rows = [{"question": "x?", "answer": "3", "explanation": "1 + 1 = 2, so 2 + 1 = 4. 1/0 = 3"}]
     rows += [{"question": "y?", "answer": "3"}, {"question": "z?", "answer": "2", "explanation": "1 + 1 = 2"}]
