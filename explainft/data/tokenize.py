@@ -26,7 +26,7 @@ def registered_names(task_module: str, data_dir: str | None = None) -> set[str]:
     """Imports the task module; returns the names of all tasks and mixtures. Raises UserError for an unknown module.
 
     A module whose tasks depend on the datasets that are there has a function register_datasets, as tasks.questions
-    does: it is called each time.
+    does: it is called each time. Its function explain_missing, where it has one, says why it has no task of a name.
     """
     tensorflow_setup.import_tensorflow()
     import seqio
@@ -49,7 +49,9 @@ def get_task_or_mixture(name: str, task_module: str, data_dir: str | None = None
     import seqio
 
     if name not in known:
-        raise UserError(f"module {task_module!r} registers no task or mixture {name!r}{nearest(name, known)}")
+        why = getattr(importlib.import_module(task_module), "explain_missing", lambda name: None)(name)
+        hint = f"; {why}" if why else nearest(name, known)
+        raise UserError(f"module {task_module!r} registers no task or mixture {name!r}{hint}")
     return seqio.get_mixture_or_task(name)
 
 

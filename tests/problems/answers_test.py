@@ -306,7 +306,14 @@ def test_the_tables_hold_a_hundred_pairs():
 
 @pytest.mark.parametrize(
     ("output", "answer"),
-    [("Because.\nThe answer is: Blue whale.", "Blue whale."), ("first\n\nlast\n", "last"), ("", None), (" \n", None), ("?", "?"), ("a\u2028b", "a\u2028b")],
+    [
+        ("Because.\nThe answer is: Blue whale.", "Blue whale."),
+        ("first\n\nlast\n", "last"),
+        ("", None),
+        (" \n", None),
+        ("?", "?"),
+        ("a\u2028b", "a\u2028b"),
+    ],
 )
 def test_text_reads_the_statement_or_the_last_line(output, answer):
     assert Text().read_answer(output, {}) == answer
