@@ -23,7 +23,7 @@ def parse(text: str) -> Fraction | None:
     sign = 1
     if text[0] in ("+", "-"):
         sign = -1 if text[0] == "-" else 1
-        text = text[1:].lstrip()  # a second sign is no digit
+        text = text[1:].lstrip()  # a second sign makes it unreadable
     value = _unsigned(text)
     return None if value is None else sign * value
 

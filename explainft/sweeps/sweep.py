@@ -48,8 +48,8 @@ class Sweep:
     A later axis overrides an earlier one. One of them, or `recipe`, names the gin file: {"none": {"recipe": "..."}}.
     `evaluations` are the mixtures that each trial is scored on. In strings, the name of an axis in braces stands for
     the trial's value: "explained_tiny_{style}_eval".
-    `data` are configs of explained_listops that are built first. `jobs` is the number of runs at once unless --jobs is given;
-    None: as many as cores and memory allow, and one on an accelerator.
+    `data` are configs of explained_listops that are built first. `jobs` is the number of runs at once unless --jobs is
+    given; None: as many as cores and memory allow, and one on an accelerator.
     """
 
     axes: dict[str, dict[str, dict[str, Any]]]
