@@ -30,10 +30,12 @@ def csqa(row: Row) -> dict[str, Any]:
     if not isinstance(question, Mapping):
         raise Unreadable("no question.stem")
     choices = question.get("choices")
-    fields = {"id": row.get("id"), "question": question.get("stem"), "choices": choice_texts(choices)}
+    texts = choice_texts(choices)
+    fields = {"id": row.get("id"), "question": question.get("stem"), "choices": texts}
     key = row.get("answerKey")
     if key is not None:
-        fields["answer"] = next((c.get("text") for c in choices or () if c.get("label") == key), key)
+        labelled = zip(_choice_labels(choices), texts, strict=False)
+        fields["answer"] = next((text for label, text in labelled if label == key), key)
     if "fact1" in row:
         fields["explanation"] = row["fact1"]
     return fields
@@ -92,6 +94,14 @@ def choice_texts(choices: Any) -> list[str]:
     if not texts or not all(isinstance(text, str | int | float) for text in texts):
         raise Unreadable("choices without a text")
     return [as_text(text) for text in texts]
+
+
+def _choice_labels(choices: Any) -> list[Any]:
+    """Returns the labels beside the texts of choices, None where a text has none."""
+    if isinstance(choices, Mapping):
+        labels = choices.get("label")
+        return labels if isinstance(labels, list) else []
+    return [choice.get("label") if isinstance(choice, Mapping) else None for choice in choices]
 
 
 def as_text(value: Any) -> str:

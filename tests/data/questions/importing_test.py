@@ -7,8 +7,11 @@ import pytest
 
 from explainft.cli.main import main
 from explainft.core.errors import UserError
+from explainft.data.questions.examples import question_of
 from explainft.data.questions.files import read_rows
 from explainft.data.questions.importing import Import, import_questions, split_files
+from explainft.data.questions.layouts import Unreadable
+from explainft.problems.registry import get_problem
 
 ROWS = [
     {"id": "a", "question": "Where is a fish?", "choices": ["pond", "tree"], "answer": "pond", "explanation": "Swims."},
@@ -196,6 +199,20 @@ def test_official_layouts(tmp_path, layout):
     problem, row, wanted = LAYOUTS[layout]
     rows, _ = imported(tmp_path, write(tmp_path / "q.jsonl", [row]), problem, layout)
     assert {name: rows["train"][0][name] for name in wanted} == wanted
+
+
+@pytest.mark.parametrize(
+    "choices", [["pond", "tree"], {"label": ["1", "2"], "text": ["pond", "tree"]}, [{"text": "pond"}, {"text": "tree"}]]
+)
+@pytest.mark.parametrize("key", ["2", "B"])
+def test_choices_in_other_dress(tmp_path, choices, key):
+    row = {"question": {"stem": "What grows?", "choices": choices}, "answerKey": key}
+    if isinstance(choices, dict) or key == "B":
+        read = question_of(get_problem("choice"), "csqa", row, "1", answered=True)
+        assert read.choices == ("pond", "tree") and read.answer == "tree"
+    else:
+        with pytest.raises(Unreadable, match="answer is not a choice"):
+            question_of(get_problem("choice"), "csqa", row, "1", answered=True)
 
 
 def test_rows_without_an_answer_are_for_inference(tmp_path):
