@@ -130,7 +130,7 @@ class QuestionAsker:
         return self.trained_length
 
     def _asked(self, given: str | Row, where: str) -> Asked:
-        row = {"question": given} if isinstance(given, str) else dict(given)
+        row = {"question": given} if isinstance(given, str) else given
         problem = get_problem(self.problem)
         try:
             layout = "jsonl" if isinstance(given, str) else self.layout

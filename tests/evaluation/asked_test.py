@@ -78,6 +78,8 @@ def test_a_text_file_has_a_question_a_line(tmp_path):
         ("q.jsonl", '{"question": "a"}\n{"questions": "b"}\n', "q.jsonl line 2: empty question"),
         ("q.jsonl", '{"question": "a", "choices": "b"}\n', "q.jsonl line 1: choices are not a list"),
         ("q.jsonl", "", "q.jsonl has no rows"),
+        ("q.jsonl", '{"question": "a"}\nnull\n', "q.jsonl line 2: not a JSON object"),
+        ("q.json", '["a", ["b", "c"]]', "q.json line 1: not a JSON object"),
         ("q.csv", "text\nWhere?\n", "q.csv has no column 'question'"),
         ("q.csv", 'question\n"Where?" x\n', "q.csv after line 1 is not CSV"),
         ("q.csv", "question\n" + "x" * 200_000 + "\n", "q.csv after line 1 is not CSV"),
