@@ -7,7 +7,7 @@
 for each dataset that `explainft data import --name NAME` wrote below the directory of datasets: --tfds_data_dir, else
 TFDS_DATA_DIR, else TensorFlow Datasets' own. The forms are those of explainft.data.questions.forms. A dataset without
 explanations has the form `answer` alone; of one without a split validation, the tasks hold out the last twentieth of
-train. A dataset that was imported without answers has no tasks.
+train, at least one row. A dataset that was imported without answers has no tasks.
 
 The vocabulary is T5's, with what it cannot write replaced. MIXTURE_OR_TASK_MODULE = 'tasks.questions' is all that T5X
 needs to train on them.
@@ -27,6 +27,7 @@ from tasks import preprocessors
 from tasks.vocabularies import T5_QUESTIONS
 
 HELD_OUT = {"train": "train[:95%]", "validation": "train[95%:]"}
+HELD_OUT_ROW = {"train": "train[:-1]", "validation": "train[-1:]"}  # of fewer than 20 rows
 
 
 class QuestionsSource(seqio.TfdsDataSource):
@@ -55,7 +56,8 @@ def register(descriptor: Descriptor) -> None:
     """Registers the tasks and mixtures of a dataset."""
     splits = {split: split for split in descriptor.rows}
     if "train" in splits and "validation" not in splits:
-        splits |= HELD_OUT
+        rows = descriptor.rows["train"]
+        splits |= HELD_OUT if rows >= 20 else HELD_OUT_ROW if rows > 1 else {"validation": "train"}
     for form in FORMS if any(descriptor.explained.values()) else FORMS[:1]:
         name = f"explained_{descriptor.name}_{form}"
         if "train" in splits:
@@ -67,6 +69,24 @@ def register(descriptor: Descriptor) -> None:
         seqio.MixtureRegistry.remove(f"{name}_eval")
         if eval_tasks:
             seqio.MixtureRegistry.add(f"{name}_eval", eval_tasks, default_rate=1.0)
+
+
+def explain_missing(name: str) -> str | None:
+    """Returns why the module registers no task of that name; None where it cannot tell."""
+    data_dir = data_directory(QuestionsSource("any", {"train": "train"}).tfds_dataset.data_dir)
+    descriptors = read_descriptors(data_dir)
+    found = [descriptor for descriptor in descriptors if name.startswith(f"explained_{descriptor.name}_")]
+    if not found:
+        names = ", ".join(descriptor.name for descriptor in descriptors) or "none"
+        return f"datasets in {data_dir}: {names}; import another with `explainft data import`"
+    descriptor = max(found, key=lambda descriptor: len(descriptor.name))
+    if not descriptor.answered:
+        return f"dataset {descriptor.name!r} was imported with --unanswered; import it with answers"
+    if not any(descriptor.explained.values()) and not name.startswith(f"explained_{descriptor.name}_answer"):
+        return f"dataset {descriptor.name!r} has no explanations; set FORM to 'answer', or import some"
+    if "train" not in descriptor.rows:
+        return f"dataset {descriptor.name!r} has no split train, only {', '.join(descriptor.rows)}; import one"
+    return None
 
 
 def _add_task(name: str, descriptor: Descriptor, splits: dict[str, str], form: str) -> None:

@@ -31,7 +31,8 @@ KEYS: dict[str, type | tuple[type, ...]] = {
     "progress": dict,
     "checksums": dict,
 }
-SAME_RUN = ("model", "task", "module", "data", "output_ids")  # what must agree before a run is resumed
+# What must agree before a run is resumed; dataset_digest is that of imported questions.
+SAME_RUN = ("model", "task", "module", "data", "output_ids", "dataset_digest")
 Fields = TypeVar("Fields", T5Config, Progress)
 
 
@@ -71,6 +72,7 @@ def describe(
         # Present where they hold alone: the metadata of other runs stays what it was.
         **({"replacement": True} if cache.vocabulary.replacement else {}),
         **({"own_vocabulary": True} if vocabulary_file is not None else {}),
+        **{name: cache.meta[name] for name in ("dataset_digest",) if name in cache.meta},
         **({"questions": arguments} if "problem" in arguments else {}),  # problem and form
     }
 
@@ -133,8 +135,10 @@ def find_difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str 
     `wanted` may lack what only the data specify.
     """
     for key in SAME_RUN:
-        if key not in wanted or found[key] == wanted[key]:
+        if key not in wanted or found.get(key, wanted[key]) == wanted[key]:
             continue
+        if key == "dataset_digest":
+            return f"another import of its dataset ({key}={found[key]!r}, not {wanted[key]!r})"
         if isinstance(wanted[key], dict):
             names = sorted(found[key].keys() | wanted[key].keys())
             pairs = {name: (found[key].get(name), wanted[key].get(name)) for name in names}

@@ -6,6 +6,8 @@ import gc
 from explainft.cli.flags import add_command, add_data_dir, positive_integer, summary
 from explainft.core import tensorflow_setup
 from explainft.core.errors import UserError
+from explainft.data.questions.layouts import LAYOUTS
+from explainft.problems.registry import PROBLEMS
 
 BUILD_EXAMPLE = "explainft data build --config tiny"
 SHOW_EXAMPLE = "explainft data show --config tiny --split longer -n 2"
@@ -50,11 +52,11 @@ def _add_import(commands) -> None:
     parser = add_command(commands, "import", import_, help, IMPORT_EXAMPLE)
     parser.add_argument("files", nargs="+", metavar="SPLIT=FILE", help="train=FILE validation=FILE test=FILE")
     parser.add_argument("--name", required=True, help="of the dataset: lower-case letters, digits and underscores")
-    parser.add_argument("--problem", required=True, choices=("choice", "math", "text", "listops"))
+    parser.add_argument("--problem", required=True, choices=tuple(PROBLEMS))
     parser.add_argument(
         "--format",
         default="jsonl",
-        choices=("jsonl", "csqa", "obqa", "strategyqa", "gsm8k", "math"),
+        choices=tuple(LAYOUTS),
         help="layout of the rows; default: jsonl, with id, question, choices, answer, explanation",
     )
     parser.add_argument(

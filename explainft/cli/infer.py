@@ -10,8 +10,8 @@ from explainft.cli.recipe_flags import add_recipe, load_recipe, refuse_beside_re
 from explainft.core import jax_setup
 from explainft.core.atomic_files import check_writable
 from explainft.core.errors import UserError
+from explainft.data.questions.layouts import LAYOUTS
 
-FORMATS = ("jsonl", "csqa", "obqa", "strategyqa", "gsm8k", "math")
 EXAMPLE = "explainft infer runs/medium --input questions.jsonl --output answers.jsonl"
 
 
@@ -30,9 +30,9 @@ def add_parser(subparsers) -> None:
     parser.add_argument(
         "--input",
         help="a file: text with a question a line; for imported questions also .jsonl, .json or .csv, with the columns "
-        "question and choices (joined by |); for ListOps a released .tsv",
+        "question and choices (joined by | or a JSON list); for ListOps a released .tsv",
     )
-    parser.add_argument("--format", choices=FORMATS, help="the layout of --input's JSON rows; default: jsonl")
+    parser.add_argument("--format", choices=tuple(LAYOUTS), help="the layout of --input's JSON rows; default: jsonl")
     parser.add_argument("--choice", action="append", help="of the question, in order; to be repeated")
     parser.add_argument(
         "--output",

@@ -49,20 +49,20 @@ _REST, _NUMBER = re.compile(REST), re.compile(NUMBER)
 
 
 def replacements() -> list[tuple[str, str]]:
-    """Return what `replace` puts for what, in order, before it comes to spaces at the ends and to REST."""
+    """Returns what `replace` puts for what, in order, before it comes to spaces at the ends and to REST."""
     codes = [(character, MARK + code) for character, code in CODES.items()]
     return [(MARK, MARK_CODE), *codes, *SWAPS.items(), ("\n", f"{MARK} "), ("  ", f" {SPACE_CODE}")]
 
 
 def restorations() -> list[tuple[str, str]]:
-    """Return what `restore` puts for what, in order, after a MARK at the end and NUMBER."""
+    """Returns what `restore` puts for what, in order, after a MARK at the end and NUMBER."""
     swaps = [(to, character) for character, to in SWAPS.items()]
     codes = [(MARK + code, character) for character, code in CODES.items()]
     return [*swaps, (SPACE_CODE, " "), (f"{MARK} ", "\n"), *codes, (MARK_CODE, MARK)]
 
 
 def replace(text: str) -> str:
-    """Return a text that T5's vocabulary encodes and decodes without a change."""
+    """Returns a text that T5's vocabulary encodes and decodes without a change."""
     for old, new in _REPLACEMENTS:
         text = text.replace(old, new)
     if text.startswith(" "):
@@ -73,7 +73,7 @@ def replace(text: str) -> str:
 
 
 def restore(text: str) -> str:
-    """Return the text that `replace` made this of. Any other text is read as far as it holds codes."""
+    """Returns the text that `replace` made this of. Any other text is read as far as it holds codes."""
     if text.endswith(MARK):
         text += " "
     text = _NUMBER.sub(_character, text)

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from explainft.core import tensorflow_setup
 from explainft.core.errors import UserError, nearest
 from explainft.data import coverage, freshness, ragged, replacement, task_registry
+from explainft.data.questions.descriptor import read_descriptor
 from explainft.data.vocabulary import Vocabulary
 
 FEATURES = ("inputs", "targets")
@@ -25,7 +26,7 @@ def registered_names(task_module: str, data_dir: str | None = None) -> set[str]:
     """Imports the task module; returns the names of all tasks and mixtures. Raises UserError for an unknown module.
 
     A module whose tasks depend on the datasets that are there has a function register_datasets, as tasks.questions
-    does: it is called each time.
+    does: it is called each time. Its function explain_missing, where it has one, says why it has no task of a name.
     """
     tensorflow_setup.import_tensorflow()
     import seqio
@@ -48,7 +49,9 @@ def get_task_or_mixture(name: str, task_module: str, data_dir: str | None = None
     import seqio
 
     if name not in known:
-        raise UserError(f"module {task_module!r} registers no task or mixture {name!r}{nearest(name, known)}")
+        why = getattr(importlib.import_module(task_module), "explain_missing", lambda name: None)(name)
+        hint = f"; {why}" if why else nearest(name, known)
+        raise UserError(f"module {task_module!r} registers no task or mixture {name!r}{hint}")
     return seqio.get_mixture_or_task(name)
 
 
@@ -126,6 +129,7 @@ def _meta(task: Any, split: str, settings: dict[str, Any], vocabulary: Any, offl
         "postprocess": postprocess,
         "next_input": next_input,
         "metrics": metrics,
+        **_dataset_digest(task),
         "function_sources": freshness.function_sources(postprocess, next_input, *metrics),
         "sources": freshness.task_sources(settings["module"], vocabulary.sentencepiece_model_file, replacement.__file__)
         | {str(path): freshness.file_digest(path) for path in data_files},
@@ -251,6 +255,12 @@ def _data_files(task: Any, split: str) -> list[Path]:
     return (
         [Path(file) for file in task.source.list_shards(split)] if isinstance(task.source, seqio.FileDataSource) else []
     )
+
+
+def _dataset_digest(task: Any) -> dict[str, str]:
+    """Returns what tells the training examples of one import from those of another; nothing for other tasks."""
+    files = descriptor_files(task) if "train" in task.splits else []
+    return {"dataset_digest": read_descriptor(files[0]).digests["train"]} if files else {}
 
 
 def descriptor_files(task: Any) -> list[Path]:

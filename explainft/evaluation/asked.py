@@ -1,8 +1,10 @@
 """What a user asks a run: expressions of ListOps, or questions, read from arguments and files."""
 
+import contextlib
 import csv
 import dataclasses
 import io
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,7 +14,7 @@ from explainft.core.errors import UserError
 from explainft.data.questions import forms
 from explainft.data.questions.examples import question_of
 from explainft.data.questions.files import read_rows
-from explainft.data.questions.layouts import Unreadable
+from explainft.data.questions.layouts import FIELDS, Unreadable
 from explainft.data.vocabulary import Vocabulary
 from explainft.evaluation.targets import Target
 from explainft.evaluation.task_names import listops_config
@@ -39,20 +41,20 @@ class Asker(Protocol):
     """How a run is asked."""
 
     def ask(self, questions: Sequence[str | Row]) -> list[Asked]:
-        """Return what the run is asked. Raise UserError for what it cannot be."""
+        """Returns what the run is asked. Raises UserError for what it cannot be."""
         ...
 
     def read(self, path: Path) -> list[Asked]:
-        """Return what a file asks. Raise UserError, with the line, for what the run cannot be asked."""
+        """Returns what a file asks. Raises UserError, with the line, for what the run cannot be asked."""
         ...
 
     def max_length(self, asked: Sequence[Asked], vocabulary: Vocabulary) -> int:
-        """Return how many tokens an output may have."""
+        """Returns how many tokens an output may have."""
         ...
 
 
 def asker_of(meta: Mapping[str, Any], origin: object, layout: str = "jsonl") -> Asker:
-    """Return how a run with this metadata is asked. Raise UserError for a run of a task of the user's own."""
+    """Returns how a run with this metadata is asked. Raises UserError for a run of a task of the user's own."""
     if "questions" in meta:
         return QuestionAsker(**meta["questions"], trained_length=meta["lengths"]["targets"], layout=layout)
     if meta["explanation"] is None:
@@ -78,13 +80,13 @@ class ListOpsAsker:
         return [self._asked(tree) for tree in trees]
 
     def read(self, path: Path) -> list[Asked]:
-        """Read one expression a line, or the sources of a released TSV file (*.tsv)."""
+        """Reads one expression a line, or the sources of a released TSV file (*.tsv)."""
         if path.suffix == ".tsv":
             return [self._asked(example.tree) for example in read_release(path)]
         return [self._asked(self._parse(text, f"{path} line {number}: ")) for number, text in read_lines(path)]
 
     def max_length(self, asked: Sequence[Asked], vocabulary: Vocabulary) -> int:
-        """Return room for the gold explanations, so that a long one is not cut off."""
+        """Returns room for the gold explanations, so that a long one is not cut off."""
         fullest = self.style if self.style in ("short", "medium", "long") else "medium"
         gold = (listops.explain(listops.parse(one.text), fullest, self.modulus) for one in asked)
         return max(self.trained_length, 1 + max(len(vocabulary.encode(text)) for text in gold))
@@ -121,14 +123,14 @@ class QuestionAsker:
         return [self._asked(question, f"question {i}") for i, question in enumerate(questions, 1)]
 
     def read(self, path: Path) -> list[Asked]:
-        """Read JSON lines or an array (.json, .jsonl), a CSV table with a head (.csv), or else a question a line."""
+        """Reads JSON lines or an array (.json, .jsonl), a CSV table with a head (.csv), or else a question a line."""
         return [self._asked(row, f"{path} line {number}") for number, row in _rows(path)]
 
     def max_length(self, asked: Sequence[Asked], vocabulary: Vocabulary) -> int:
         return self.trained_length
 
     def _asked(self, given: str | Row, where: str) -> Asked:
-        row = {"question": given} if isinstance(given, str) else dict(given)
+        row = {"question": given} if isinstance(given, str) else given
         problem = get_problem(self.problem)
         try:
             layout = "jsonl" if isinstance(given, str) else self.layout
@@ -151,7 +153,7 @@ def _check_values(tree: listops.Tree, expression: str, config: Config) -> None:
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the number and the text of each line that is not empty. Raise UserError for what is not UTF-8 text."""
+    """Yields the number and the text of each line that is not empty. Raises UserError for what is not UTF-8 text."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -172,14 +174,25 @@ def _rows(path: Path) -> Iterator[tuple[int, str | Row]]:
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """Yield the rows of a CSV table. Its cells are texts; choices are one cell, as a JSON list or joined by `|`."""
+    """Yields the rows of a CSV table. Its cells are texts; choices are one cell, as a JSON list or joined by `|`."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(io.StringIO(file.read()))
+            reader = csv.DictReader(io.StringIO(file.read()), strict=True)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path} ({error}); give a UTF-8 table") from error
-    if "question" not in (reader.fieldnames or ()):
-        raise UserError(f"{path} has no column 'question'; its first line must name the columns")
-    for row in reader:
-        choices = {"choices": row["choices"].split("|")} if row.get("choices") else {}
-        yield reader.line_num, {name: value for name, value in row.items() if name and value} | choices
+    try:
+        if "question" not in (reader.fieldnames or ()):
+            raise UserError(f"{path} has no column 'question'; its first line must name the columns")
+        for row in reader:
+            cells = {name: value for name, value in row.items() if name and (value or name not in FIELDS)}
+            choices = {"choices": _choices(cells["choices"])} if "choices" in cells else {}
+            yield reader.line_num, cells | choices
+    except csv.Error as error:
+        raise UserError(f"{path} after line {reader.line_num} is not CSV ({error}); correct or remove it") from error
+
+
+def _choices(cell: str) -> list[Any]:
+    if cell.lstrip().startswith("["):
+        with contextlib.suppress(ValueError, RecursionError):
+            return json.loads(cell)
+    return cell.split("|")

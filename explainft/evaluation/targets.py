@@ -64,26 +64,28 @@ class Target:
     form: str | None = None
 
     def read_answer(self, output: str) -> str | None:
-        """Return the final answer of an output, or None where there is none."""
-        return self.problem.read_answer(
-            output if self.form is None else forms.answer_part(output, self.form), self.example
-        )
+        """Returns the final answer of an output, or None where there is none."""
+        part = output if self.form is None else forms.answer_part(output, self.form)
+        answer = self.problem.read_answer(part, self.example)
+        if answer is None and self.form == "answer" and "\n" not in part:  # a word, where a number was looked for
+            return self.problem.read_answer(forms.STATEMENT + part, self.example)
+        return answer
 
     def is_correct(self, answer: str | None) -> bool:
-        """Return whether an answer equals the gold one."""
+        """Returns whether an answer equals the gold one."""
         return answer is not None and self.problem.equal(answer, str(self.example["answer"]), self.example)
 
     def explanation(self, output: str) -> str:
-        """Return the part of an output that explains."""
+        """Returns the part of an output that explains."""
         return output if self.form is None else forms.explanation_part(output, self.form)
 
     def check(self, output: str) -> StepCheck | None:
-        """Check the steps of an output; None where there are none to check."""
+        """Checks the steps of an output; None where there are none to check."""
         return self.problem.check(self.explanation(output), self.example)
 
 
 def read_target(target: Any) -> Target | None:
-    """Return what a postprocessor of this module kept; None for anything else, as tasks of the user's own keep it."""
+    """Returns what a postprocessor of this module kept; None for anything else, as tasks of the user's own keep it."""
     if not isinstance(target, Mapping):
         return None
     if isinstance(target.get("example"), Mapping) and target.get("problem") in PROBLEMS:

@@ -2,36 +2,51 @@
 
 import functools
 import re
+import unicodedata
 from collections.abc import Sequence
 
 from explainft.problems.problem import Example, StepCheck
-from explainft.problems.text import last_statement, normalize
+from explainft.problems.text import normalize, statements
 
-YES_NO = ("yes", "no")
-_TRUTH = {"yes": "yes", "true": "yes", "no": "no", "false": "no"}
+YES_NO = ("yes", "no")  # the choices of a question without any: they have no letters
+_TRUTH = {"yes": True, "true": True, "no": False, "false": False}
 _TRUTH_WORD = re.compile(r"\b(yes|no|true|false)\b", re.I)
-# A letter alone, in any dress: B, (b), [B], b., b), **B**, option B.
-_BARE = re.compile(r"\s*(?:option\s+|choice\s+)?[(\[*]*([a-z])[)\]*]*[.:,]?[)\]*]*\s*", re.I)
+_QUOTES = "\"'`“”‘’"
+# A letter alone, in any dress: B, (b), [B], b., b), **B**, 'B', option B.
+_BARE = re.compile(
+    rf"\s*(?:option\s+|choice\s+)?[(\[*{_QUOTES}]*([a-z])[)\]*{_QUOTES}]*[.:,]?[)\]*{_QUOTES}]*\s*", re.I
+)
 _LABELLED = re.compile(r"\(([a-z])\)(.+)", re.I)
-_DRESSED = re.compile(r"[(\[]([a-z])[)\]]|(?:^|\s)([a-z])[.:)](?=\s|$)", re.I)
-_CAPITAL = re.compile(r"(?<![\w'’])([B-HJ-Z])(?![\w'’])|(?<![\w'’])(A)(?=\s*(?:$|[.,:;)!?]|(?:or|and)\b))")
+_DRESSED = re.compile(r"[(\[{]([a-z])[)\]}]|(?:^|\s)([a-z])[.:)](?=\s|$)", re.I)
+# A capital letter as a word; of "A", which may be an article, only where no noun can follow.
+_CAPITAL = re.compile(
+    r"(?<![\w'’])([B-HJ-Z])(?![\w'’])|"
+    r"(?<![\w'’])(A)(?=\s*(?:$|[.,:;)!?\]}*\"”]|(?:or|and|but|is|was|because|since)\b))"
+)
+_NEGATION = re.compile(r"(?:\bnot|n['’]t|\bneither|\bnor)(?:\s+(?:an?|the|be|option|choice))*\s+$", re.I)
+_NEGATION_LENGTH = 40  # characters before a choice
+_SENTENCE_END = re.compile(r"(?<=[\w)\]][\w)\]][.!?])\s")  # not that of "B. aquarium"
+_NUMBER_BEFORE = re.compile(r"\d[.,/:]$|(?:^|[\s(=])[-−]$")  # 1.2 and -2 are not 2
+_NUMBER_AFTER = re.compile(r"[.,/:]\d")
 
 
 class Choice:
     """A question with `choices`, answered by the letter or the text of one; without choices, by yes or no.
 
     Choices of equal text (spaces and case aside) are one answer. Two letters, two texts, or a letter and the text of
-    another choice do not count as an answer, unless a last, explicit "the answer is" names one.
+    another choice do not count as an answer, unless a last, explicit "the answer is" names one, in its first sentence
+    at least. A choice right after "not" is not named.
     """
 
     name = "choice"
 
     def read_answer(self, output: str, example: Example) -> str | None:
-        """Return the text of the choice that the output names, as the example has it first, or None."""
+        """Returns the text of the choice that the output names, as the example has it first, or None."""
         choices = choices_of(example)
-        stated = last_statement(output)
-        if stated is not None:
-            return _named(stated, choices)
+        for stated in statements(output):
+            named = _named(stated, choices) or _named(_SENTENCE_END.split(stated, maxsplit=1)[0], choices)
+            if named is not None or not stated.lower().startswith("not "):
+                return named
         return _named(output, choices)
 
     def equal(self, answer: str, other: str, example: Example) -> bool:
@@ -48,17 +63,18 @@ class Choice:
         return {"choices": str(len(set(values_of(choices_of(example)))))}
 
     def chance(self, example: Example) -> float | None:
-        """Return 1 / the number of different choices."""
+        """Returns 1 / the number of different choices."""
         return 1 / len(set(map(normalize, choices_of(example))))
 
 
 def choices_of(example: Example) -> Sequence[str]:
-    """Return the choices' texts; yes and no where the example has none."""
-    return list(map(str, example.get("choices") or YES_NO))
+    """Returns the choices' texts; yes and no where the example has none."""
+    choices = example.get("choices")
+    return list(map(str, choices)) if choices else YES_NO
 
 
 def values_of(choices: Sequence[str]) -> Sequence[str]:
-    """Return the choices' texts, normalized."""
+    """Returns the choices' texts, normalized."""
     return _values(tuple(choices))
 
 
@@ -68,14 +84,27 @@ def _values(choices: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def mentions(text: str, choices: Sequence[str]) -> tuple[set[str], set[str]]:
-    """Return the normalized choices that a text names by letter, and those that it names by their text."""
+    """Returns the normalized choices that a text names by letter, and those that it names by their text."""
     values = values_of(choices)
-    if set(values) <= set(YES_NO):
-        found = {_TRUTH[word.lower()] for word in _TRUTH_WORD.findall(text)}
-        return set(), found & set(values)
-    by_text, rest = _texts(text, values)
-    letters = [one or two for one, two in _DRESSED.findall(rest)] + [one or two for one, two in _CAPITAL.findall(rest)]
+    if set(values) <= set(_TRUTH):
+        words = [word for word in _TRUTH_WORD.finditer(text) if not _is_negated(text, word.start())]
+        by_text = {value for word in words if (value := _by_truth(word[0].lower(), values)) is not None}
+        rest = _TRUTH_WORD.sub(";", text)
+    else:
+        by_text, rest = _texts(text, values)
+    if choices is YES_NO:
+        return set(), by_text
+    letters = [
+        match[1] or match[2]
+        for pattern in (_DRESSED, _CAPITAL)
+        for match in pattern.finditer(rest)
+        if not _is_negated(rest, match.start() + match[0].startswith((" ", "\n", "\t")))
+    ]
     return {value for letter in letters if (value := _by_letter(letter, values)) is not None}, by_text
+
+
+def _is_negated(text: str, at: int) -> bool:
+    return _NEGATION.search(text, max(0, at - _NEGATION_LENGTH), at) is not None
 
 
 def _named(text: str, choices: Sequence[str]) -> str | None:
@@ -89,7 +118,7 @@ def _named(text: str, choices: Sequence[str]) -> str | None:
 
 
 def _labelled(text: str, choices: Sequence[str]) -> str | None:
-    """Return the choice of "(b) its text", which `mentions` finds too, more slowly."""
+    """Returns the choice of "(b) its text", which `mentions` finds too, more slowly."""
     match = _LABELLED.fullmatch(text)
     value = match and _by_letter(match[1], values_of(choices))
     # A choice such as "b" could be a letter too.
@@ -97,18 +126,23 @@ def _labelled(text: str, choices: Sequence[str]) -> str | None:
 
 
 def value_of(answer: str, choices: Sequence[str]) -> str | None:
-    """Return the normalized choice that an answer is, by its whole text or as a letter alone, or None."""
+    """Returns the normalized choice that an answer is, by its whole text or as a letter alone, or None."""
     values = values_of(choices)
     if answer in choices:
         return values[choices.index(answer)]
     value = normalize(answer)
     if value in values:
         return value
-    if set(values) <= set(YES_NO):
-        truth = _TRUTH.get(value)
-        return truth if truth in values else None
-    bare = _BARE.fullmatch(answer)
+    if set(values) <= set(_TRUTH) and value in _TRUTH:
+        return _by_truth(value, values)
+    if choices is YES_NO:
+        return None
+    bare = _BARE.fullmatch(answer if answer.isascii() else unicodedata.normalize("NFKC", answer))
     return _by_letter(bare[1], values) if bare else None
+
+
+def _by_truth(word: str, values: Sequence[str]) -> str | None:
+    return word if word in values else next((value for value in values if _TRUTH[value] is _TRUTH[word]), None)
 
 
 def _by_letter(letter: str, values: Sequence[str]) -> str | None:
@@ -117,31 +151,55 @@ def _by_letter(letter: str, values: Sequence[str]) -> str | None:
 
 
 def _texts(text: str, values: Sequence[str]) -> tuple[set[str], str]:
-    """Return the choices whose text stands in the text, and the text without them.
+    """Returns the choices whose text stands in the text, and the text without them.
 
     Longer ones first: "bank account" names no "bank".
     """
-    text, found = " ".join(text.split()), set()
+    text, folded = _fold(" ".join(text.split()))
+    found = set()
     for value in sorted({v for v in values if v}, key=len, reverse=True):
         if len(value) == 1 and value.isalpha():
             continue  # a choice such as "b" cannot be told from a letter
-        at = _find(text, value)
-        while at is not None:
+        starts = _find_all(folded, value)
+        if not all(_is_negated(folded, at) for at in starts):
             found.add(value)
-            text = f"{text[:at]};{text[at + len(value) :]}"
-            at = _find(text, value)
+        if starts:
+            text, folded = _blank(text, starts, len(value)), _blank(folded, starts, len(value))
     return found, text
 
 
-def _find(text: str, value: str) -> int | None:
-    """Return where a value stands in a text as words of its own, case aside, or None."""
-    folded = text.lower()
-    if len(folded) != len(text):
-        folded = text  # a letter whose lower case is two: places would shift
-    at = folded.find(value)
+def _fold(text: str) -> tuple[str, str]:
+    """Returns the text in NFKC, and in one case, as `normalize` has it; both have the same places."""
+    if text.isascii():
+        return text, text.lower()
+    text = unicodedata.normalize("NFKC", text)
+    folded = text.casefold()
+    if len(folded) != len(text):  # ß is ss
+        text = "".join(c if len(c.casefold()) == 1 else c.casefold() for c in text)
+    return text, folded
+
+
+def _find_all(folded: str, value: str) -> list[int]:
+    """Returns where a value stands in a text as words of its own, or as a number of its own."""
+    starts, at = [], folded.find(value)
     while at >= 0:
-        before, after = folded[at - 1 : at], folded[at + len(value) : at + len(value) + 1]
-        if not (before.isalnum() or after.isalnum()):
-            return at
-        at = folded.find(value, at + 1)
-    return None
+        end = at + len(value)
+        before, after = folded[max(0, at - 2) : at], folded[end : end + 2]
+        in_word = before[-1:].isalnum() or after[:1].isalnum()
+        in_number = (value[0].isdigit() and _NUMBER_BEFORE.search(before)) or (
+            value[-1].isdigit() and _NUMBER_AFTER.match(after)
+        )
+        if in_word or in_number:
+            end = at + 1
+        else:
+            starts.append(at)
+        at = folded.find(value, end)
+    return starts
+
+
+def _blank(text: str, starts: Sequence[int], length: int) -> str:
+    parts, end = [], 0
+    for start in starts:
+        parts += [text[end:start], ";" * length]
+        end = start + length
+    return "".join([*parts, text[end:]])

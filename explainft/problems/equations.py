@@ -24,14 +24,14 @@ class Step(NamedTuple):
 
 
 def check(explanation: str) -> StepCheck:
-    """Count the steps of `find_steps`."""
+    """Counts the steps of `find_steps`."""
     verdicts = [step.holds for step in find_steps(explanation)]
     first_wrong = verdicts.index(False) if False in verdicts else None
     return StepCheck(verdicts.count(True), verdicts.count(False), verdicts.count(None), first_wrong)
 
 
 def find_steps(explanation: str) -> list[Step]:
-    """Return the calculator marks (`<<48/2=24>>`) where there are some, else the written equations (`48 / 2 = 24`).
+    """Returns the calculator marks (`<<48/2=24>>`) where there are some, else the written equations (`48 / 2 = 24`).
 
     A step is correct where both sides are equal exactly, where the right one is the left rounded to its decimals, and
     where a percentage is the left as it stands (`100 - 60 = 40%`). An equation with a variable is not a step. The steps

@@ -11,12 +11,13 @@ _SHORT_ROOT = re.compile(r"\\sqrt\s*(\w)")
 # Words after a number that are units, not values.
 _UNIT = re.compile(
     r"(?<=[\d}])\\?(?:text\{)?(?:\^?\{?\\?circ\}?|°|degrees?|cm|mm|km|inch(?:es)?|feet|ft|units?|square|cubic|dollars?|cents?|"
-    r"meters?|miles?|hours?|minutes?|seconds?|days?|years?|people|points?|mph)(?:\^\{?\d\}?)?\}?(?=$|[^a-zA-Z])"
+    r"meters?|miles?|hours?|minutes?|seconds?|days?|weeks?|months?|years?|"
+    r"kg|kilograms?|grams?|pounds?|lbs?|ounces?|oz|gallons?|lit(?:er|re)s?|yards?|percent|people|points?|mph|st|nd|rd|th)+(?:\^\{?\d\}?)?\}?(?=$|[^a-zA-Z])"
 )
 
 
 def last_boxed(text: str) -> str | None:
-    r"""Return what the last complete `\boxed{...}` or `\fbox{...}` holds, nested braces included, or None."""
+    r"""Returns what the last complete `\boxed{...}` or `\fbox{...}` holds, nested braces included, or None."""
     last, last_start = None, -1
     openings: list[int | None] = []  # of each open brace: where its box begins, or None
     for token in _BOX_OR_BRACE.finditer(text):
@@ -32,12 +33,13 @@ def last_boxed(text: str) -> str | None:
 
 
 def normalize(answer: str) -> str:
-    """Return an answer in one spelling: no spaces, sizes, dollar signs, units or text wrappers; plain fractions."""
-    text = answer.strip().rstrip(".").replace("\\$", "").replace("$", "").replace("\\%", "%").replace("−", "-")
+    """Returns an answer in one spelling: no spaces, sizes, dollar signs, units or text wrappers; plain fractions."""
+    text = re.sub(r"\\?[$]|[€£]", "", answer.strip().rstrip(".")).replace("\\%", "%").replace("−", "-")
     text = re.sub(r"\\[()\[\]]", "", text)
     text = re.sub(r"(?<=\d),\s*(?:\\!\s*)+(?=\d{3})", "", text)  # 900,\!000
     text = re.sub(r"(?<=\d)\{,\}(?=\d{3})", "", text)
     text = re.sub(r"(?<=\d)\s+(\d+)\s*/\s*(\d+)$", r"\\frac{\1}{\2}", text)  # 3 1/2 is not 31/2
+    text = re.sub(r"(?<=\d)\s+(?=\d)(?!\d{3}(?!\d))", ";", text)  # 1 2 is not 12, and 1 000 is 1000
     text = _SIZES.sub("", text)
     text = re.sub(r"\\[dt]frac(?![a-zA-Z])", r"\\frac", text)
     text = _TEXT.sub(r"\1", text)
@@ -52,7 +54,7 @@ def normalize(answer: str) -> str:
 
 
 def as_number_text(normalized: str) -> str:
-    r"""Return `\frac{a}{b}` of plain numbers as a/b and without a trailing percent sign, for numbers.parse."""
+    r"""Returns `\frac{a}{b}` of plain numbers as a/b and without a trailing percent sign, for numbers.parse."""
     match = re.fullmatch(r"([-+]?)(\d*)\\frac\{([-+]?[\d.]+)\}\{([\d.]+)\}", normalized)
     if match:
         sign, whole, above, below = match.groups()

@@ -19,7 +19,7 @@ class ListOps:
         return answer.strip() == other.strip()
 
     def check(self, explanation: str, example: Example) -> StepCheck | None:
-        """Compare each step with the expression's own. Return None where nothing can be checked."""
+        """Compares each step with the expression's own. Returns None where nothing can be checked."""
         style = str(example.get("style", "medium"))
         tree = _tree(example)
         if style not in _CHECKED_STYLES or tree is None:
@@ -29,7 +29,7 @@ class ListOps:
         return StepCheck(found.steps_correct, wrong, 0, found.first_wrong_step)
 
     def groups(self, example: Example) -> dict[str, str]:
-        """Return the root's operator (the last operation before the answer), the depth and a bucket of lengths.
+        """Returns the root's operator (the last operation before the answer), the depth and a bucket of lengths.
 
         Buckets hold 5 lengths, from 60 on 10.
         """

@@ -5,13 +5,20 @@ from fractions import Fraction
 
 from explainft.problems import equations, latex, numbers, symbolic
 from explainft.problems.problem import Example, StepCheck
-from explainft.problems.text import last_statement
+from explainft.problems.text import statements
 
-_NUMBER = re.compile(r"[-+−]?\$?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:\s*/\s*\d+)?%?(?![⁰¹²³⁴-⁹])")
+_NUMBER = re.compile(
+    r"[-+−]?[$€£]?(?:\d+\s+\d+\s*/\s*\d+(?!\d)|\d*[¼-¾⅐-⅞]|"
+    r"(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d{1,2}(?!\w))?(?:\s*/\s*\d+)?%?)"
+    r"(?![⁰¹²³⁴-⁹])"
+)
+_EQUATION = re.compile(r"[-\d\s.,$%()+*/×÷−=]*=\s*(?=[-−$\d])")  # "8 - 3 = 5": the value comes last
 MAX_LIST = 500  # characters of a tuple, an interval or a set that is compared item by item
 MAX_EXPRESSION = 300  # characters of an answer without a box
 _COMMAND = re.compile(r"\\(?:text|textbf|mbox|mathrm)\{[^{}]*\}|\\[A-Za-z]+(?:\{[a-z]*\})?")  # \begin{pmatrix} too
 _LETTERS = re.compile(r"[^\W\d_]+")
+_WORD = re.compile(r"\b(?:am|an|as|at|be|by|do|go|he|if|in|is|it|me|my|no|of|on|or|so|to|up|us|we)\b", re.I)
+_NAMED = re.compile(r"([a-z](?:\([a-z]\))?)=")  # x=5 is 5, and so is f(x)=5
 
 
 class Math:
@@ -19,8 +26,10 @@ class Math:
 
     The answer of an output is its last boxed one, else what follows the last `####`, else the last "the answer is"; of
     that, or of an output with none of them, all where it is an expression without words, else a number: the first of a
-    statement, the last of an output. Numbers are equal by exact value; a percent sign and units are not compared (50%
-    equals 50). Other LaTeX is compared as normalized text, and with the extra `math` by Math-Verify.
+    statement, the last of an output. A statement that begins with "not" names what follows "but", or nothing.
+
+    Numbers are equal by exact value; a percent sign and units are not compared (50% equals 50). Other LaTeX is compared
+    as normalized text, and with the extra `math` by Math-Verify.
     """
 
     name = "math"
@@ -31,23 +40,20 @@ class Math:
             return boxed.strip() or None
         if "####" in output:
             return output.rpartition("####")[2].strip().split("\n", 1)[0].strip() or None
-        stated = last_statement(output)
-        if stated is not None:
-            first = re.match(r"\$([^$]+)\$", stated)
-            if first:
-                return first[1]
-            found = None if _is_expression(stated) else _NUMBER.search(stated)
-            return found[0] if found else stated.rstrip(" .")
-        if _is_expression(output) or _value(output, latex.normalize(output)) is not None:
-            return output.strip().rstrip(" .")
-        found = _NUMBER.findall(output)
-        return found[-1] if found else None
+        denied = False
+        for stated in statements(output):
+            denied = stated.lower().startswith("not ")
+            if not denied:
+                return _read_statement(stated)
+            if after := stated.partition(" but ")[2]:
+                return _read_statement(after)
+        return None if denied else _read_output(output)
 
     def equal(self, answer: str, other: str, example: Example) -> bool:
         return equal(answer, other)
 
     def check(self, explanation: str, example: Example) -> StepCheck | None:
-        """Check the explanation's arithmetic; see equations.check."""
+        """Checks the explanation's arithmetic; see equations.check."""
         return equations.check(explanation)
 
     def groups(self, example: Example) -> dict[str, str]:
@@ -57,17 +63,36 @@ class Math:
         return None
 
 
+def _read_statement(stated: str) -> str:
+    first = re.match(r"\$([^$]+)\$", stated)
+    if first:
+        return first[1]
+    if equation := _EQUATION.match(stated):
+        stated = stated[equation.end() :]
+    found = None if _is_expression(stated) else _NUMBER.search(stated)
+    return found[0] if found else stated.rstrip(" .*")
+
+
+def _read_output(output: str) -> str | None:
+    if _is_expression(output) or _value(output, latex.normalize(output)) is not None:
+        return output.strip().strip("*").rstrip(" .")
+    found = _NUMBER.findall(output)
+    return found[-1] if found else None
+
+
 def equal(answer: str, other: str) -> bool:
-    """Return whether two answers have the same value: numbers exactly, lists item by item, else as LaTeX."""
+    """Returns whether two answers have the same value: numbers exactly, lists item by item, else as LaTeX."""
     first, second = latex.normalize(answer), latex.normalize(other)
     if first == second:
         return bool(first)
     values = [_value(raw, text) for raw, text in ((answer, first), (other, second))]
     if None not in values:
         return values[0] == values[1]
-    named = [re.sub(r"^[a-z](?:\([a-z]\))?=", "", text) for text in (first, second)]  # x=5 is 5
-    if named != [first, second]:
-        return equal(*named)
+    names = [_NAMED.match(text) for text in (first, second)]
+    if names[0] and names[1] and names[0][1] != names[1][1]:
+        return False
+    if any(names):
+        return equal(_NAMED.sub("", first, count=1), _NAMED.sub("", second, count=1))
     lists = [_items(text) for text in (first, second)]
     if None not in lists:
         (open_1, items_1, close_1), (open_2, items_2, close_2) = lists  # pyright: ignore[reportGeneralTypeIssues]
@@ -80,13 +105,13 @@ def equal(answer: str, other: str) -> bool:
 
 
 def _is_expression(text: str) -> bool:
-    """Return whether a text is one line of mathematics: no words, and an equation only where it has variables."""
+    """Returns whether a text is one line of mathematics: no words, and an equation only where it has variables."""
     text = text.strip()
     if len(text) > MAX_EXPRESSION or "\n" in text:
         return False
     without_commands = _COMMAND.sub(" ", text)
     longest = max(map(len, _LETTERS.findall(without_commands)), default=0)
-    if longest > 2 or ("=" in text and longest != 1):
+    if longest > 2 or _WORD.search(without_commands) or ("=" in text and longest != 1):
         return False
     has_operator = longest == 1 and any(character in text for character in "+-*/^=")
     return has_operator or without_commands != text or any(character.isdigit() for character in text)
@@ -98,7 +123,7 @@ def _value(answer: str, normalized: str) -> Fraction | None:
 
 
 def _items(text: str) -> tuple[str, list[str], str] | None:
-    """Split `(a,b]`, `\\{a,b\\}` or `a,b` at its top-level commas; None where there are none."""
+    """Splits `(a,b]`, `\\{a,b\\}` or `a,b` at its top-level commas; None where there are none."""
     if len(text) > MAX_LIST:
         return None
     match = re.fullmatch(r"(\(|\[|\\\{)(.*)(\)|\]|\\\})", text, re.S)

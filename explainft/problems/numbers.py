@@ -6,33 +6,30 @@ from fractions import Fraction
 
 MAX_DIGITS = 200  # of a number or an exponent's result: longer ones are not read
 MAX_EXPRESSION = 400  # characters of arithmetic
-_DECIMAL = re.compile(r"(\d{1,3}(?:,\d{3})+|\d+)?(?:\.(\d+))?")
+_DECIMAL = re.compile(r"(\d{1,3}(?:,\d{3})+|\d+)?(?:\.(\d+))?(?:e([-+]?\d{1,2}))?", re.I)
 _TOKEN = re.compile(r"\s*(?:(\d[\d,]*\.?\d*|\.\d+)(%?)|([-+*/()]))")
 _MINUS = str.maketrans({"−": "-", "–": "-", "×": "*", "·": "*", "⋅": "*", "÷": "/", "∕": "/", "⁄": "/"})
 
 
 def parse(text: str) -> Fraction | None:
-    """Return the value of a number as people write it, or None.
+    """Returns the value of a number as people write it, or None.
 
-    Reads signs, thousands commas, decimals, `a/b`, mixed numbers (`1 1/2`), Unicode fractions and digits. A superscript
-    is not a digit.
+    Reads signs, thousands commas, decimals, exponents (`1e-05`), `a/b`, mixed numbers (`1 1/2`), Unicode fractions and
+    digits. A superscript is not a digit.
     """
     text = _ascii_digits(text).translate(_MINUS).strip()
     if not text or len(text) > MAX_DIGITS:
         return None
     sign = 1
-    while text[:1] in ("+", "-"):
-        if text[0] == "-":
-            sign = -sign
-        text = text[1:].lstrip()
-        if sign and text[:1] in ("+", "-"):
-            return None  # a second sign
+    if text[0] in ("+", "-"):
+        sign = -1 if text[0] == "-" else 1
+        text = text[1:].lstrip()  # a second sign makes it unreadable
     value = _unsigned(text)
     return None if value is None else sign * value
 
 
 def evaluate(expression: str) -> Fraction | None:
-    """Return the exact value of arithmetic (+ - * / and parentheses; x, × and ÷ too), or None where it is none."""
+    """Returns the exact value of arithmetic (+ - * / and parentheses; x, × and ÷ too), or None where it is none."""
     text = re.sub(r"(?<=[\d)\s])[xX](?=[\s\d(])", "*", _ascii_digits(expression).translate(_MINUS))
     text = text.replace("$", "")
     if len(text) > MAX_EXPRESSION:
@@ -69,13 +66,13 @@ class _Stacks:
         self.operators: list[str] = []
 
     def push(self, operator: str) -> None:
-        """Push a binary operator, after those before it that bind at least as tightly were applied."""
+        """Pushes a binary operator, after those before it that bind at least as tightly were applied."""
         while self.operators and self.operators[-1] != "(" and _BINDS[self.operators[-1]] >= _BINDS[operator]:
             self.apply()
         self.operators.append(operator)
 
     def close(self) -> None:
-        """Apply the operators since the last open parenthesis."""
+        """Applies the operators since the last open parenthesis."""
         while self.operators and self.operators[-1] != "(":
             self.apply()
         if not self.operators:
@@ -83,7 +80,7 @@ class _Stacks:
         self.operators.pop()
 
     def apply(self) -> None:
-        """Apply the last operator to the last values."""
+        """Applies the last operator to the last values."""
         operator = self.operators.pop()
         if operator == "(" or len(self.values) < (1 if operator == "neg" else 2):
             raise _Malformed
@@ -101,7 +98,7 @@ class _Stacks:
 
 
 def _reduce(tokens: list[Fraction | str]) -> Fraction | None:
-    """Evaluate infix tokens, or return None where they are not arithmetic."""
+    """Evaluates infix tokens, or returns None where they are not arithmetic."""
     stacks, wants_value = _Stacks(), True
     try:
         for token in tokens:
@@ -154,11 +151,12 @@ def _unsigned_decimal(text: str) -> Fraction | None:
         return None
     if match[1] is None and match[2] is None:
         return None
-    return Fraction((match[1] or "0").replace(",", "") + "." + (match[2] or "0"))
+    exponent = f"e{match[3]}" if match[3] else ""
+    return Fraction((match[1] or "0").replace(",", "") + "." + (match[2] or "0") + exponent)
 
 
 def _ascii_digits(text: str) -> str:
-    """Return the text with the decimal digits of any script as 0-9. `²` is not a decimal digit and stays."""
+    """Returns the text with the decimal digits of any script as 0-9. `²` is not a decimal digit and stays."""
     if text.isascii():
         return text
     return "".join(c if c.isascii() else str(unicodedata.decimal(c, c)) for c in text)

@@ -35,27 +35,27 @@ class Problem(Protocol):
     name: str
 
     def read_answer(self, output: str, example: Example) -> str | None:
-        """Return the final answer of an output, or None where there is none."""
+        """Returns the final answer of an output, or None where there is none."""
         ...
 
     def equal(self, answer: str, other: str, example: Example) -> bool:
-        """Return whether two answers have the same value."""
+        """Returns whether two answers have the same value."""
         ...
 
     def check(self, explanation: str, example: Example) -> StepCheck | None:
-        """Check an explanation step by step, or return None where this problem has no exact check."""
+        """Checks an explanation step by step, or returns None where this problem has no exact check."""
         ...
 
     def groups(self, example: Example) -> dict[str, str]:
-        """Return the groups that the example's metrics are broken down by."""
+        """Returns the groups that the example's metrics are broken down by."""
         ...
 
     def chance(self, example: Example) -> float | None:
-        """Return the accuracy of a random choice, or None where there is nothing to choose from."""
+        """Returns the accuracy of a random choice, or None where there is nothing to choose from."""
         ...
 
 
 def correct(problem: Problem, output: str, example: Example) -> bool:
-    """Return whether the final answer of an output equals the example's answer."""
+    """Returns whether the final answer of an output equals the example's answer."""
     answer = problem.read_answer(output, example)
     return answer is not None and problem.equal(answer, str(example["answer"]), example)

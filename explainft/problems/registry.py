@@ -11,7 +11,7 @@ PROBLEMS: dict[str, Problem] = {problem.name: problem for problem in (ListOps(),
 
 
 def get_problem(name: str) -> Problem:
-    """Return the problem of that name. Raise UserError for an unknown one."""
+    """Returns the problem of that name. Raises UserError for an unknown one."""
     if name not in PROBLEMS:
         raise UserError(f"unknown problem {name!r}{nearest(name, PROBLEMS)}")
     return PROBLEMS[name]

@@ -28,13 +28,13 @@ for line in sys.stdin:
 
 
 def available() -> bool:
-    """Return whether the extra `math` is installed."""
+    """Returns whether the extra `math` is installed."""
     return importlib.util.find_spec("math_verify") is not None
 
 
 @functools.lru_cache(maxsize=4096)
 def equal(answer: str, other: str) -> bool:
-    """Return whether two LaTeX answers are equal in Math-Verify; False past the time limit or without the extra."""
+    """Returns whether two LaTeX answers are equal in Math-Verify; False past the time limit or without the extra."""
     if max(len(answer), len(other)) > MAX_LENGTH or _LEFT_ALONE.search(answer + other):
         return False
     if not available():

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Iterator
 
 from explainft.problems.problem import Example, StepCheck
 
@@ -12,22 +13,31 @@ _EDGES = " \t\r\n.,;:!?\"'`“”‘’()[]{}*"
 
 
 def normalize(text: str) -> str:
-    """Return the text in NFKC, lower case, with single spaces, without punctuation or quotes at its ends."""
+    """Returns the text in NFKC, lower case, with single spaces, without punctuation or quotes at its ends.
+
+    A text of nothing else, such as "?", keeps them.
+    """
     text = text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(text.split()).strip(_EDGES)
+    text = " ".join(text.split())
+    return text.strip(_EDGES) or text
 
 
 def last_statement(output: str) -> str | None:
-    """Return what follows the last explicit "the answer is" on its line, or None where nothing does."""
+    """Returns what follows the last explicit "the answer is" on its line, or None where nothing does."""
+    return next(statements(output), None)
+
+
+def statements(output: str) -> Iterator[str]:
+    """Yields what follows each explicit "the answer is" on its line, before the next one; the last first."""
     folded = output.replace("İ", "i").lower()  # the one letter whose lower case is two: places would shift
-    at = folded.rfind("answer")  # much faster than to search for the pattern
+    at, end = folded.rfind("answer"), len(output)  # much faster than to search for the pattern
     while at >= 0:
         match = STATEMENT.match(output, at)
-        stated = output[match.end() :].lstrip(" \t\r\n:*").split("\n", 1)[0].strip() if match else ""
+        stated = output[match.end() : end].lstrip(" \t\r\n:*").split("\n", 1)[0].strip() if match else ""
         if stated:
-            return stated
+            yield stated
+            end = at
         at = folded.rfind("answer", 0, at)
-    return None
 
 
 class Text:
@@ -38,7 +48,7 @@ class Text:
     def read_answer(self, output: str, example: Example) -> str | None:
         stated = last_statement(output)
         if stated is None:
-            lines = [line for line in output.splitlines() if line.strip()]
+            lines = [line for line in output.split("\n") if line.strip()]
             stated = lines[-1] if lines else ""
         return stated.strip() if normalize(stated) else None
 

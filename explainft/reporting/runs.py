@@ -131,7 +131,7 @@ def group_title(kind: str) -> str:
 
 
 def sort_group_kinds(kinds: Iterable[str]) -> list[str]:
-    """Return each kind of groups once, in the order in which they are shown."""
+    """Returns each kind of groups once, in the order in which they are shown."""
     order = list(GROUP_TITLES)
     return sorted(set(kinds), key=lambda kind: (order.index(kind) if kind in order else len(order), kind))
 

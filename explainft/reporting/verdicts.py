@@ -55,7 +55,7 @@ class Verdict(NamedTuple):
 
 
 def judge(target: Target, output: str, cut: bool = False) -> Verdict:
-    """Return the verdict on an output; `cut` specifies that it was cut at the length limit.
+    """Returns the verdict on an output; `cut` specifies that it was cut at the length limit.
 
     The first wrong step counts before the answer. An output that was cut has the kind CUT where its error lies in what
     was cut off or in the line that the cut went through; an error before that counts as it is, and so does a correct
@@ -65,12 +65,12 @@ def judge(target: Target, output: str, cut: bool = False) -> Verdict:
 
 
 def is_listops(target: Target) -> bool:
-    """Return whether a target is of a ListOps task, whose explanations are compared with the expression's own."""
+    """Returns whether a target is of a ListOps task, whose explanations are compared with the expression's own."""
     return target.form is None
 
 
 def occurring(kinds: Iterable[str]) -> dict[str, Kind]:
-    """Return those of KINDS that occur, in their order."""
+    """Returns those of KINDS that occur, in their order."""
     found = set(kinds)
     return {name: kind for name, kind in KINDS.items() if name in found}
 
@@ -118,6 +118,6 @@ def _place(target: Target, output: str, step: int) -> tuple[int, int] | None:
 
 
 def _ends_output(target: Target, output: str, end: int) -> bool:
-    """Return whether the cut may have gone through the step that ends there: the last number of an equation."""
+    """Returns whether the cut may have gone through the step that ends there: the last number of an equation."""
     explanation = target.explanation(output).rstrip()
     return end >= len(explanation) and not explanation.endswith(">") and output.rstrip().endswith(explanation)

@@ -77,6 +77,7 @@ def _make_trial_plan(trial: Trial) -> TrialPlan:
         steps,
         parameters,
         num_steps * flops_per_step,
+        dataset.module,
     )
 
 

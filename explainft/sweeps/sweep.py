@@ -48,8 +48,8 @@ class Sweep:
     A later axis overrides an earlier one. One of them, or `recipe`, names the gin file: {"none": {"recipe": "..."}}.
     `evaluations` are the mixtures that each trial is scored on. In strings, the name of an axis in braces stands for
     the trial's value: "explained_tiny_{style}_eval".
-    `data` are configs of the dataset that are built first. `jobs` is the number of runs at once unless --jobs is given;
-    None: as many as cores and memory allow, and one on an accelerator.
+    `data` are configs of explained_listops that are built first. `jobs` is the number of runs at once unless --jobs is
+    given; None: as many as cores and memory allow, and one on an accelerator.
     """
 
     axes: dict[str, dict[str, dict[str, Any]]]
@@ -147,6 +147,7 @@ def run(
         os.environ["TFDS_DATA_DIR"] = tfds_data_dir  # where tasks are looked up below
     jax.config.update("jax_platforms", "cpu")  # an accelerator is the runs'
     plans = make_trial_plans(trials)
+    trials = [dataclasses.replace(trial, recipe_module=plans[trial.name].module) for trial in trials]
     for mixture, module in {(mixture, trial.module) for trial in trials for mixture in trial.mixtures}:
         token_cache.task_names(mixture, module)  # raises for what would be unknown after hours of training
 

@@ -26,7 +26,10 @@ MODULE = "MIXTURE_OR_TASK_MODULE"
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """One combination of axis values: what is trained, and the evaluation mixtures that score it."""
+    """One combination of axis values: what is trained, and the evaluation mixtures that score it.
+
+    `recipe_module` is the task module that the recipe names, where no macro of the trial names one.
+    """
 
     sweep: str
     axis_values: dict[str, str]
@@ -34,6 +37,7 @@ class Trial:
     macros: dict[str, Any]
     mixtures: tuple[str, ...]
     run: Path
+    recipe_module: str = "tasks"
 
     @property
     def name(self) -> str:
@@ -42,7 +46,7 @@ class Trial:
     @property
     def module(self) -> str:
         """The module that registers the tasks."""
-        return self.macros.get(MODULE, "tasks")
+        return self.macros.get(MODULE, self.recipe_module)
 
     def commands(self) -> list[list[str]]:
         """Returns the arguments of `explainft` that train the trial and then score it on each mixture."""
@@ -119,6 +123,7 @@ class TrialPlan:
     steps: int  # the last step; those of the initial checkpoint count
     parameters: int
     flops: int  # of its own train steps
+    module: str = "tasks"  # that registers the training task
 
 
 def result_of(trial: Trial, plan: TrialPlan) -> dict[str, Any]:

@@ -58,6 +58,15 @@ def test_files_of_rows(tmp_path, name, content):
     assert found[0].row["note"]
 
 
+def test_cells_of_a_table(tmp_path):
+    table = 'id,question,choices,note\n1,Where?,"[""the sea | shore"", ""air""]",\n2,Why?,,[x\n3,Who?,[a|b,\n'
+    (tmp_path / "q.csv").write_text(table)
+    found = ASKER.read(tmp_path / "q.csv")
+    assert [asked.text for asked in found] == ["Where?\n(a) the sea | shore\n(b) air", "Why?", "Who?\n(a) [a\n(b) b"]
+    assert found[0].row == {"id": "1", "question": "Where?", "choices": ["the sea | shore", "air"], "note": ""}
+    assert found[1].row == {"id": "2", "question": "Why?", "note": "[x"}
+
+
 def test_a_text_file_has_a_question_a_line(tmp_path):
     (tmp_path / "q.txt").write_text("Who?\r\n\r\nWhy? \n", encoding="utf-8-sig", newline="")
     assert [asked.text for asked in ASKER.read(tmp_path / "q.txt")] == ["Who?", "Why?"]
@@ -69,7 +78,11 @@ def test_a_text_file_has_a_question_a_line(tmp_path):
         ("q.jsonl", '{"question": "a"}\n{"questions": "b"}\n', "q.jsonl line 2: empty question"),
         ("q.jsonl", '{"question": "a", "choices": "b"}\n', "q.jsonl line 1: choices are not a list"),
         ("q.jsonl", "", "q.jsonl has no rows"),
+        ("q.jsonl", '{"question": "a"}\nnull\n', "q.jsonl line 2: not a JSON object"),
+        ("q.json", '["a", ["b", "c"]]', "q.json line 1: not a JSON object"),
         ("q.csv", "text\nWhere?\n", "q.csv has no column 'question'"),
+        ("q.csv", 'question\n"Where?" x\n', "q.csv after line 1 is not CSV"),
+        ("q.csv", "question\n" + "x" * 200_000 + "\n", "q.csv after line 1 is not CSV"),
         ("q.csv", b"question\n\xff\n", "cannot read .*q.csv"),
         ("q.txt", b"\xff\xfe", "cannot read .*q.txt"),
     ],

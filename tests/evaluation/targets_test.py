@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from explainft.evaluation.metrics import score
-from explainft.evaluation.targets import postprocess_question, read_target
+from explainft.evaluation.targets import Target, postprocess_question, read_target
+from explainft.problems.registry import get_problem
 
 RECORD = {
     "id": "q1",
@@ -71,3 +72,11 @@ def test_steps_of_mathematics_count():
     assert found["step_accuracy"] == 2 / 4 and found["steps_unreadable"] == 1 / 4
     assert found["exact_match/subject/Algebra"] == 4 / 5 and found["n/level/2"] == 5
     assert "chance" not in found
+
+
+def test_a_word_alone_is_the_answer_of_the_form_answer():
+    target = Target(get_problem("math"), {"question": "Where?", "answer": "east"}, "answer")
+    assert target.is_correct(target.read_answer("east"))
+    assert not target.is_correct(target.read_answer("west"))
+    assert target.read_answer("so 3 + 4 = 7") == "7"
+    assert Target(get_problem("math"), target.example, "explain_answer").read_answer("nothing here") is None

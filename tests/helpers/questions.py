@@ -48,10 +48,10 @@ def train_vocabulary(path: Path, size: int = 300, without: str = "") -> Path:
     return path
 
 
-def import_homes(directory: Path, data_dir: Path, name: str = "homes", **settings) -> None:
+def import_homes(directory: Path, data_dir: Path, name: str = "homes", first_seed: int = 0, **settings) -> None:
     """Imports 60 questions for training, 12 for validation and 8 for test."""
     files = {
         split: write_jsonl(directory / f"{split}.jsonl", rows(n, seed))
-        for seed, (split, n) in enumerate((("train", 60), ("validation", 12), ("test", 8)))
+        for seed, (split, n) in enumerate((("train", 60), ("validation", 12), ("test", 8)), first_seed)
     }
     import_questions(Import(name=name, problem="choice", files=files, **settings), data_dir)

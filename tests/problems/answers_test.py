@@ -50,6 +50,20 @@ YES = {"answer": "yes"}
         ("(z)", None),
         ("", None),
         ("no idea", None),
+        ("The answer is not (b)", None),
+        ("The answer isn't (b).", None),
+        ("not an aquarium", None),
+        ("The answer is not (b) but (c).", "pond"),
+        ("So the answer is (b). The answer is not pond.", "aquarium"),
+        ("Neither (a) nor (b). Take (c)", "pond"),
+        ("The answer is (b). (c) is wrong, since ponds are outside.", "aquarium"),
+        ("The answer is A because it is safe", "bank"),
+        ("The answer is 'B'", "aquarium"),
+        (r"\boxed{b}", "aquarium"),
+        (r"So it is \boxed{A}.", "bank"),
+        ("I take **A** here", "bank"),
+        ("Ａ", "bank"),
+        ("A fish lives in water. B", "aquarium"),
     ],
 )
 def test_choice_reads_letters_and_texts(output, answer):
@@ -60,6 +74,34 @@ def test_choice_reads_letters_and_texts(output, answer):
 @pytest.mark.parametrize("output", ["A", "(c)", "bridge", "BRIDGE", "the answer is (c) bridge"])
 def test_choices_of_equal_text_are_one_answer(output):
     assert correct(Choice(), output, TWICE)
+
+
+@pytest.mark.parametrize(
+    ("choices", "output", "answer"),
+    [
+        (["Straße", "Café"], "It is a straße.", "Straße"),
+        (["Straße", "Café"], "STRASSE it is", "Straße"),
+        (["not enough", "enough"], "The answer is not enough.", "not enough"),
+        (["1", "2", "12"], "It is 12.", "12"),
+        (["1", "2", "12"], "It is 2.", "2"),
+        (["1", "2"], "It is 2.5", None),
+        (["1", "2"], "It is -2", None),
+        (["True", "False"], "yes", "True"),
+        (["True", "False"], "The answer is not true.", None),
+        (["yes", "no"], "The answer is (b)", "no"),
+        (["yes", "no"], "B", "no"),
+        (["no", "yes"], "(b) yes", "yes"),
+        (["no", "yes"], "(b) no", None),
+        (["no", "yes", "maybe"], "B", "yes"),
+        (["?", "!"], "The answer is !", "!"),
+    ],
+)
+def test_choice_reads_other_choices(choices, output, answer):
+    assert Choice().read_answer(output, {"choices": choices}) == answer
+
+
+def test_yes_and_no_without_choices_have_no_letters():
+    assert Choice().read_answer("(b)", YES) is None
 
 
 @pytest.mark.parametrize(
@@ -108,6 +150,19 @@ def test_true_equals_yes():
         ("The answer is (3, 4]", "(3, 4]"),
         ("The answer is \\frac{1}{2}", "\\frac{1}{2}"),
         ("The answer is 18 dollars", "18"),
+        ("The answer is not 5.", None),
+        ("The answer is not 5 but 6.", "6"),
+        ("The answer is 7. So the answer is not 5.", "7"),
+        ("The answer is 3 1/2 cups.", "3 1/2"),
+        ("So he ate 3 1/2 pies", "3 1/2"),
+        ("The answer is ½ cup", "½"),
+        ("The answer is 8 - 3 = 5 apples", "5"),
+        ("The answer is 7, since 3 + 4 = 7", "7"),
+        ("The answer is **5**.", "5"),
+        ("**5**", "5"),
+        ("it is 5.", "5"),
+        ("1/2 of it", "1/2"),
+        ("The answer is €25 or so", "€25"),
         ("", None),
     ],
 )
@@ -166,6 +221,14 @@ EQUAL = [
     ("1e", "1E"),
     (r"\pi", r" \pi "),
     (r"5,\!208", "5208"),
+    ("1e-05", "0.00001"),
+    ("1.5E3", "1500"),
+    ("€25", "25"),
+    ("1 000", "1000"),
+    ("7th", "7"),
+    ("12 pounds", "12"),
+    ("5 kg", "5"),
+    (r"100\text{ square units}", "100"),
 ]
 UNEQUAL = [
     ("1,000", "1"),
@@ -189,6 +252,10 @@ UNEQUAL = [
     (r"\{1,2\}", "(1,2)"),
     ("1,2", "1,2,3"),
     ("x=5", "x=6"),
+    ("x=5", "y=5"),
+    ("1 2", "12"),
+    ("1e999", "1e998"),
+    ("1 2345", "12345"),
     ("52_8", "52_9"),
     ("x^2", "x^3"),
     ("x^2", "2x"),
@@ -239,7 +306,14 @@ def test_the_tables_hold_a_hundred_pairs():
 
 @pytest.mark.parametrize(
     ("output", "answer"),
-    [("Because.\nThe answer is: Blue whale.", "Blue whale."), ("first\n\nlast\n", "last"), ("", None), (" .\n", None)],
+    [
+        ("Because.\nThe answer is: Blue whale.", "Blue whale."),
+        ("first\n\nlast\n", "last"),
+        ("", None),
+        (" \n", None),
+        ("?", "?"),
+        ("a\u2028b", "a\u2028b"),
+    ],
 )
 def test_text_reads_the_statement_or_the_last_line(output, answer):
     assert Text().read_answer(output, {}) == answer
@@ -266,6 +340,7 @@ HOSTILE = [
     "1²", "-½", "٣", "−5", "\ud800", "\x00", "[" * 100_000, "{" * 100_000, "\\boxed{" * 15_000, "(" * 100_000 + "=",
     "1+" * 50_000, "1=1+" * 25_000, "1 " * 50_000, "answer is " * 10_000, "1," * 50_000, "9" * 100_000 + "/3",
     "<<" * 50_000, "\\frac" * 20_000, "\\text{" * 15_000, " " * 100_000, "\u2028" * 50_000, "a b " * 25_000,
+    "bank " * 20_000, "(b) aquarium " * 8_000, "not " * 25_000 + "(b)", "answer is not b " * 6_000,
 ]  # fmt: skip
 
 
@@ -278,7 +353,7 @@ def test_no_text_raises_or_takes_long(problem):
         problem.equal(text, "5", example)
         problem.equal("5", text, example)
         problem.check(text, example)
-        assert time.process_time() - start < 10, text[:20]  # linear: a second here, not hours
+        assert time.process_time() - start < 4, text[:20]  # each call takes a second at most
 
 
 def test_unknown_problem():

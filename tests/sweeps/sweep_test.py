@@ -17,6 +17,7 @@ from explainft.reporting.runs import read_run
 from explainft.sweeps import cost_model, sweep
 from explainft.sweeps import trial as trial_module
 from tests.helpers.datasets import cache_tokens
+from tests.helpers.questions import import_homes, train_vocabulary
 from tests.helpers.sweeps import ROOT, TASK, grid, stand_in, write_sweep
 
 TINY = {
@@ -238,3 +239,20 @@ def test_stopped_sweep_resumes(commands, capsys):
     assert not (commands / "results").exists() and list(read_run(metrics.parent).train) == [1]
     main(["sweep", file])
     assert json.loads((commands / "results/grid/slow.json").read_text())["steps"] == 2
+
+
+def test_a_sweep_over_the_form_of_imported_questions(in_directory, registries, seqio_unchanged, monkeypatch, capsys):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(in_directory / "data"))
+    import_homes(in_directory, in_directory / "data")
+    train_vocabulary(in_directory / "homes.model")
+    macros = {
+        "recipe": str(ROOT / "gin/questions_tiny.gin"),
+        "DATASET": "homes",
+        "VOCABULARY_FILE": str(in_directory / "homes.model"),
+        "TASK_FEATURE_LENGTHS": {"inputs": 64, "targets": 80},
+    }
+    forms = {form: {**macros, "FORM": form} for form in ("answer", "explain_answer")}
+    file = write_sweep(in_directory / "grid.gin", {"form": forms}, ("explained_homes_{form}_eval",))
+    main(["sweep", file, "--dry_run"])
+    printed = capsys.readouterr().out
+    assert "grid: 2 trials" in printed and "--mixture explained_homes_explain_answer_eval" in printed

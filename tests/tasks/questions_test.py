@@ -6,6 +6,8 @@ import pytest
 import seqio
 import tensorflow_datasets as tfds
 
+from explainft.core.errors import UserError
+from explainft.data import tokenize
 from explainft.data.questions import forms
 from explainft.data.questions.importing import Import, import_questions
 from explainft.evaluation.metrics import score
@@ -101,3 +103,23 @@ def test_a_dataset_without_explanations_has_answers_alone(tmp_path, data_dir):
 def test_a_dataset_without_answers_has_no_tasks(tmp_path, data_dir):
     import_file(tmp_path, data_dir, "open", [{"question": "Why?"}], split="test", answered=False)
     assert names("open") == set()
+
+
+@pytest.mark.parametrize(("n", "train", "held_out"), [(1, 1, 1), (2, 1, 1), (10, 9, 1), (19, 18, 1), (20, 19, 1)])
+def test_of_few_rows_one_is_held_out(tmp_path, data_dir, n, train, held_out):
+    import_file(tmp_path, data_dir, f"few_{n}", rows(n), problem="choice")
+    found = [len(examples(f"explained_few_{n}_answer", split)) for split in ("train", "validation")]
+    assert found == [train, held_out]
+
+
+def test_a_missing_task_is_explained(tmp_path, data_dir):
+    import_file(tmp_path, data_dir, "plain", [{"question": "Why?", "answer": "so"}], split="test")
+    import_file(tmp_path, data_dir, "open", [{"question": "Why?"}], split="test", answered=False)
+    for name, why in {
+        "explained_plain_explain_answer": "'plain' has no explanations",
+        "explained_plain_answer": "'plain' has no split train, only test",
+        "explained_open_answer": "'open' was imported with --unanswered",
+        "explained_none_answer": f"datasets in {data_dir}: open, plain; import",
+    }.items():
+        with pytest.raises(UserError, match=why):
+            tokenize.get_task_or_mixture(name, "tasks.questions", str(data_dir))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 
@@ -99,6 +100,16 @@ def test_another_vocabulary_is_refused(homes, run, tmp_path):
     other = train_vocabulary(tmp_path / "other.model", 298)
     with pytest.raises(UserError, match="holds a run with another vocabulary"):
         train(run, homes, 4, dataset=dataclasses.replace(dataset(homes), vocabulary_file=str(other)))
+
+
+def test_another_import_of_the_dataset_is_refused(homes, run, tmp_path):
+    train(tmp_path / "run", homes, 1)
+    shutil.copytree(homes, tmp_path / "again")
+    import_homes(tmp_path / "again", tmp_path / "again", first_seed=3, overwrite=True)
+    again = dataset(tmp_path / "again")
+    lengths = run_checkpoint.open_run(tmp_path / "run").meta["data"]["task_feature_lengths"]
+    with pytest.raises(UserError, match="holds a run with another import of its dataset"):
+        train(tmp_path / "run", tmp_path / "again", 2, dataset=dataclasses.replace(again, task_feature_lengths=lengths))
 
 
 def test_a_run_is_evaluated_in_its_own_vocabulary(homes, run, capsys):

@@ -28,24 +28,24 @@ class Descriptor:
     answered: bool
 
     def write(self, directory: Path) -> None:
-        """Write the descriptor into the directory of the dataset's records."""
+        """Writes the descriptor into the directory of the dataset's records."""
         text = json.dumps(dataclasses.asdict(self), indent=1)
         (directory / DESCRIPTOR).write_text(text + "\n", encoding="utf-8")
 
 
 def descriptor_file(name: str, data_dir: Path) -> Path:
-    """Return where the descriptor of a dataset lies."""
+    """Returns where the descriptor of a dataset lies."""
     return data_dir / DATASET / name / VERSION / DESCRIPTOR
 
 
 def read_descriptors(data_dir: Path) -> list[Descriptor]:
-    """Return the descriptors of all datasets below a directory, by name. Raise UserError for a corrupt one."""
+    """Returns the descriptors of all datasets below a directory, by name. Raises UserError for a corrupt one."""
     found = sorted((data_dir / DATASET).glob(f"*/{VERSION}/{DESCRIPTOR}"))
     return [read_descriptor(file) for file in found]
 
 
 def read_descriptor(file: Path) -> Descriptor:
-    """Read a descriptor. Raise UserError where it is missing or corrupt."""
+    """Reads a descriptor. Raises UserError where it is missing or corrupt."""
     try:
         descriptor = Descriptor(**json.loads(file.read_text(encoding="utf-8")))
         if descriptor.problem not in PROBLEMS or not all(isinstance(n, int) for n in descriptor.rows.values()):

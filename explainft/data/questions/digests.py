@@ -15,7 +15,7 @@ class DigestMap:
         self._allocate(_START)
 
     def add(self, digest: int, value: int) -> int | None:
-        """Return the value of a digest that was added before; else add it and return None."""
+        """Returns the value of a digest that was added before; else adds it and returns None."""
         key, keys, mask = digest or 1, self._keys, self._mask
         slot = key & mask
         while found := keys[slot]:

@@ -1,6 +1,7 @@
 """A row of any layout as an example of a problem, or the reason why it cannot be one."""
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from hashlib import blake2b
@@ -25,15 +26,15 @@ class Question(NamedTuple):
     fields: str
 
     def content(self) -> int:
-        """Return a digest of everything but the id."""
+        """Returns a digest of everything but the id."""
         return digest("\x1f".join((self.question, *self.choices, "\x1e", self.answer, self.explanation)))
 
     def question_digest(self) -> int:
-        """Return a digest of the normalized question and its choices: the same question in another spelling has it."""
+        """Returns a digest of the normalized question and its choices: the same question in another spelling has it."""
         return digest("\x1f".join((normalize(self.question), *sorted(choice.values_of(self.choices)))))
 
     def example(self) -> dict[str, Any]:
-        """Return the row as problems read it."""
+        """Returns the row as problems read it."""
         choices = {"choices": list(self.choices)} if self.choices else {}
         own = {"id": self.id, "question": self.question, "answer": self.answer, "explanation": self.explanation}
         fields = {} if self.fields == "{}" else json.loads(self.fields)
@@ -41,12 +42,12 @@ class Question(NamedTuple):
 
 
 def digest(text: str) -> int:
-    """Return 64 bits that stand for a text. Lone surrogates count too."""
+    """Returns 64 bits that stand for a text. Lone surrogates count too."""
     return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest())
 
 
 def question_of(problem: Problem, layout: str, row: Any, name: str, *, answered: bool) -> Question:
-    """Return the example of a row. Raise Unreadable with the reason where it has none.
+    """Returns the example of a row. Raises Unreadable with the reason where it has none.
 
     `name` is the id of a row without one. With `answered`, an answer must stand there, and of choices it must be one.
     """
@@ -57,14 +58,14 @@ def question_of(problem: Problem, layout: str, row: Any, name: str, *, answered:
     if not question.strip():
         raise Unreadable("empty question")
     choices = tuple(found.get("choices") or ())
-    given = found.get("answer")
+    given = _present(found.get("answer"))
     if given is None or (isinstance(given, str) and not given.strip()):
         if answered:
             raise Unreadable("missing or null answer" if given is None else "empty answer")
         answer = ""
     else:
         answer = _answer(problem, given, choices)
-    number = found.get("id")
+    number = _present(found.get("id"))
     number = name if number is None else as_text(number)
     for what, texts in (("id", (number,)), ("answer", (answer,)), ("choices", choices)):
         for text in texts:
@@ -95,8 +96,13 @@ def _answer(problem: Problem, given: Any, choices: tuple[str, ...]) -> str:
     return texts[choice.values_of(texts).index(value)]
 
 
+def _present(value: Any) -> Any:
+    """Returns a value, or None for NaN and infinity: tables write NaN where a value is missing."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _text(found: Mapping[str, Any], name: str) -> str:
-    value = found.get(name)
+    value = _present(found.get(name))
     if value is None:
         return ""
     if isinstance(value, str):

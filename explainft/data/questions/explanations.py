@@ -27,14 +27,14 @@ class Explanations:
             self._by_id = {str(number): text for number, text in self._in_order}
 
     def next(self, number: str) -> str | None:
-        """Return the explanation of the next row, whose id is `number`; None where there is none."""
+        """Returns the explanation of the next row, whose id is `number`; None where there is none."""
         if self._by_id is not None:
             return self._by_id.get(number)
         _, text = next(self._in_order, (None, None))
         return text
 
     def check_count(self, split: str, rows: int) -> None:
-        """Raise UserError where texts are joined by position and their number is another than that of the rows."""
+        """Raises UserError where texts are joined by position and their number is another than that of the rows."""
         if self._by_id is not None:
             return
         for _ in self._in_order:

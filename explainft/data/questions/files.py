@@ -16,9 +16,9 @@ _BOM = b"\xef\xbb\xbf"
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, Any]]:
-    """Yield the line number (from 1) and the JSON value of each row; of an array, the line that an item begins on.
+    """Yields the line number (from 1) and the JSON value of each row; of an array, the line that an item begins on.
 
-    A row of JSON lines ends at `\\n` alone; empty lines are skipped. Raise UserError, with file and line, for what is
+    A row of JSON lines ends at `\\n` alone; empty lines are skipped. Raises UserError, with file and line, for what is
     not UTF-8 or JSON, for a row over MAX_ROW_BYTES and for a file that cannot be read or has no rows.
     """
     try:
@@ -69,7 +69,7 @@ def _parse(path: Path, number: int, line: bytes) -> Any:
 
 
 def _array_items(path: Path, number: int, start: bytes, file: IO[bytes]) -> Iterator[tuple[int, Any]]:
-    """Yield the items of one array, a chunk of the file at a time."""
+    """Yields the items of one array, a chunk of the file at a time."""
     decoder, items = json.JSONDecoder(), _Text(path, start, file)
     items.skip("[")
     while not items.at("]"):
@@ -99,7 +99,7 @@ class _Text:
         self._path, self._file, self._bytes = path, file, start
 
     def more(self) -> bool:
-        """Append a chunk; return whether there was one."""
+        """Appends a chunk; returns whether there was one."""
         data = self._bytes or self._file.read(_CHUNK)
         self._bytes = b""
         if not data:
@@ -118,7 +118,7 @@ class _Text:
         self.place = place
 
     def at(self, character: str) -> bool:
-        """Skip whitespace; return whether the character stands next."""
+        """Skips whitespace; returns whether the character stands next."""
         while True:
             spaces = _SPACES.match(self.text, self.place)
             assert spaces is not None  # it matches nothing too

@@ -14,17 +14,17 @@ STATEMENT = "The answer is "
 
 
 def input_text(question: str, choices: Sequence[str] = ()) -> str:
-    """Return the question, with a line such as "(a) aquarium" for each choice."""
+    """Returns the question, with a line such as "(a) aquarium" for each choice."""
     return "\n".join([question, *(f"{letter(i)} {choice}" for i, choice in enumerate(choices))])
 
 
 def letter(index: int) -> str:
-    """Return the mark of a choice: (a) to (z), then (27) and on."""
+    """Returns the mark of a choice: (a) to (z), then (27) and on."""
     return f"({chr(ord('a') + index)})" if index < 26 else f"({index + 1})"
 
 
 def target_text(form: str, answer: str, explanation: str = "") -> str:
-    """Return the target. Without an explanation, both forms that explain state the answer alone."""
+    """Returns the target. Without an explanation, both forms that explain state the answer alone."""
     if form == "answer":
         return answer
     statement = STATEMENT + answer
@@ -33,13 +33,13 @@ def target_text(form: str, answer: str, explanation: str = "") -> str:
 
 
 def answer_part(output: str, form: str) -> str:
-    """Return the part of an output that states its answer; all of it where no line states one."""
+    """Returns the part of an output that states its answer; all of it where no line states one."""
     before, statement, after = _split(output, form)
     return statement or before + after
 
 
 def explanation_part(output: str, form: str) -> str:
-    """Return the part of an output that explains; nothing for the form `answer`."""
+    """Returns the part of an output that explains; nothing for the form `answer`."""
     if form == "answer":
         return ""
     before, _, after = _split(output, form)
@@ -47,7 +47,7 @@ def explanation_part(output: str, form: str) -> str:
 
 
 def _split(output: str, form: str) -> tuple[str, str, str]:
-    """Return what stands before the statement, the statement, and what stands after it."""
+    """Returns what stands before the statement, the statement, and what stands after it."""
     if form == "explain_answer":
         at = output.rfind("\n" + STATEMENT) + 1
         if at or output.startswith(STATEMENT):

@@ -4,6 +4,7 @@ The dataset `explained_questions/<name>` has the features of records.FEATURES an
 names the problem. It appears when it is complete; the same rows make the same bytes.
 """
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -16,6 +17,7 @@ from typing import Any
 from tqdm import tqdm
 
 from explainft.core.errors import UserError, nearest
+from explainft.data.questions import forms
 from explainft.data.questions.descriptor import DATASET, VERSION, Descriptor
 from explainft.data.questions.digests import DigestMap
 from explainft.data.questions.examples import Question, digest, question_of
@@ -25,9 +27,9 @@ from explainft.data.questions.layouts import LAYOUTS, Unreadable
 from explainft.data.questions.lengths import Lengths, find_vocabulary
 from explainft.data.questions.report import ROWS_FILE, Report
 from explainft.problems import choice
-from explainft.problems.problem import Problem
+from explainft.problems.problem import Problem, correct
 from explainft.problems.registry import get_problem
-from explainft.problems.text import normalize
+from explainft.problems.text import last_statement, normalize
 
 SPLITS = ("train", "validation", "test")
 SHARD_ROWS = 2**17
@@ -73,7 +75,7 @@ class Import:
 
 
 def import_questions(settings: Import, data_dir: Path) -> tuple[Path, Report]:
-    """Write the dataset below `data_dir` and return its directory and the report. Nothing is left after a UserError.
+    """Writes the dataset below `data_dir` and returns its directory and the report. Nothing is left after a UserError.
 
     A dataset of that name is refused, or with `overwrite` replaced when the new one is complete.
     """
@@ -99,6 +101,8 @@ def import_questions(settings: Import, data_dir: Path) -> tuple[Path, Report]:
         if old.exists() and not directory.exists():
             old.rename(directory)
         shutil.rmtree(old, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            directory.parent.rmdir()  # where nothing was imported
     return directory, report
 
 
@@ -119,7 +123,8 @@ def _write(settings: Import, data_dir: Path, scratch: Path, report: Report) -> N
                     lengths.add(question)
         if not writer.rows:
             reasons = ", ".join(sorted(report.refused)) or "it has none"
-            raise UserError(f"no row of {path} can be used ({reasons}); see `--format`, `--problem`")
+            flags = "`--format`, `--problem`" + (", and `--unanswered` for inference" if settings.answered else "")
+            raise UserError(f"no row of {path} can be used ({reasons}); see {flags}")
         writers[split] = writer
         report.lengths += lengths.lines(split) if lengths else []
     report.lengths += [why] if why else []
@@ -152,7 +157,7 @@ def _questions(
     seen: DigestMap,
     report: Report,
 ) -> Iterator[Question]:
-    """Yield the usable rows of one file; the report counts all of them."""
+    """Yields the usable rows of one file; the report counts all of them."""
     paths = settings.explanations.get(split)
     explanations = Explanations(paths, settings.stop) if paths else None
     contents = DigestMap()  # by id
@@ -180,7 +185,7 @@ def _questions(
         first = seen.add(question.question_digest(), place)
         if first not in (None, place):
             report.note(f"question stands in {splits[first]} too", path, line)
-        _note_oddities(problem, question, path, line, report)
+        _note_oddities(problem, question, split, path, line, report)
         report.rows[split] += 1
         report.answers[split][question.answer if len(report.answers[split]) <= 10 else "..."] += 1
         yield question
@@ -198,20 +203,24 @@ def _refuse(settings: Import, report: Report, reason: str, path: Path, line: int
     report.refuse(reason, path, line)
 
 
-def _note_oddities(problem: Problem, question: Question, path: Path, line: int, report: Report) -> None:
+def _note_oddities(problem: Problem, question: Question, split: str, path: Path, line: int, report: Report) -> None:
     if question.choices:
         values = choice.values_of(question.choices)
         if len(set(values)) < len(values):
             report.note("two choices of equal text", path, line)
             if values.count(normalize(question.answer)) > 1:
                 report.note("the answer is two of the choices", path, line)
+    example = question.example()
+    if question.answer and not correct(problem, forms.STATEMENT + question.answer, example):
+        report.note("answer that no output can state; see `--problem`", path, line)
     if not question.explanation:
         return
-    example = question.example()
     check = problem.check(question.explanation, example)
+    if check is not None:
+        report.add_steps(split, check)
     if check is not None and check.incorrect:
         report.note("explanation with an incorrect step", path, line)
-    if problem.name == "choice" and question.answer and choice.last_statement(question.explanation) is not None:
+    if problem.name == "choice" and question.answer and last_statement(question.explanation) is not None:
         answer = problem.read_answer(question.explanation, example)
         if answer is None:
             report.note("explanation names no choice or several", path, line)
@@ -220,7 +229,7 @@ def _note_oddities(problem: Problem, question: Question, path: Path, line: int, 
 
 
 def split_files(words: Sequence[str], most: int | None = None) -> dict[str, list[Path]]:
-    """Return the files of each split from words such as `train=FILE`, in their order. Raise UserError for others."""
+    """Returns the files of each split from words such as `train=FILE`, in their order. Raises UserError for others."""
     files: dict[str, list[Path]] = {}
     for word in words:
         split, equals, file = word.partition("=")
@@ -233,5 +242,5 @@ def split_files(words: Sequence[str], most: int | None = None) -> dict[str, list
 
 
 def data_directory(given: str | None) -> Path:
-    """Return where datasets lie: the directory given, else TFDS_DATA_DIR, else TensorFlow Datasets' own."""
+    """Returns where datasets lie: the directory given, else TFDS_DATA_DIR, else TensorFlow Datasets' own."""
     return Path(given or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()

@@ -30,10 +30,12 @@ def csqa(row: Row) -> dict[str, Any]:
     if not isinstance(question, Mapping):
         raise Unreadable("no question.stem")
     choices = question.get("choices")
-    fields = {"id": row.get("id"), "question": question.get("stem"), "choices": choice_texts(choices)}
+    texts = choice_texts(choices)
+    fields = {"id": row.get("id"), "question": question.get("stem"), "choices": texts}
     key = row.get("answerKey")
     if key is not None:
-        fields["answer"] = next((c.get("text") for c in choices or () if c.get("label") == key), key)
+        labelled = zip(_choice_labels(choices), texts, strict=False)
+        fields["answer"] = next((text for label, text in labelled if label == key), key)
     if "fact1" in row:
         fields["explanation"] = row["fact1"]
     return fields
@@ -81,7 +83,7 @@ LAYOUTS: dict[str, Callable[[Row], dict[str, Any]]] = {
 
 
 def choice_texts(choices: Any) -> list[str]:
-    """Return the texts of choices: a list of texts or of {label, text}, or {label: [...], text: [...]}."""
+    """Returns the texts of choices: a list of texts or of {label, text}, or {label: [...], text: [...]}."""
     if isinstance(choices, Mapping) and isinstance(choices.get("text"), list):
         choices = choices["text"]
     if not isinstance(choices, list):
@@ -94,8 +96,16 @@ def choice_texts(choices: Any) -> list[str]:
     return [as_text(text) for text in texts]
 
 
+def _choice_labels(choices: Any) -> list[Any]:
+    """Returns the labels beside the texts of choices, None where a text has none."""
+    if isinstance(choices, Mapping):
+        labels = choices.get("label")
+        return labels if isinstance(labels, list) else []
+    return [choice.get("label") if isinstance(choice, Mapping) else None for choice in choices]
+
+
 def as_text(value: Any) -> str:
-    """Return an answer as text: 3 as "3", 2.0 as "2.0", true as "true", a list as its items joined by ", "."""
+    """Returns an answer as text: 3 as "3", 2.0 as "2.0", true as "true", a list as its items joined by ", "."""
     if isinstance(value, str):
         return value
     if isinstance(value, list):

@@ -10,18 +10,18 @@ from explainft.data.questions.forms import FORMS
 
 
 def training_task(dataset: str, form: str) -> str:
-    """Return the name of a training task. Raise UserError for an unknown form."""
+    """Returns the name of a training task. Raises UserError for an unknown form."""
     if form not in FORMS:
         raise UserError(f"FORM={form!r} must be one of {', '.join(FORMS)}{nearest(form, FORMS)}")
     return f"explained_{dataset}_{form}"
 
 
 def validation_task(dataset: str, form: str) -> str:
-    """Return the name of the evaluation task on the split validation."""
+    """Returns the name of the evaluation task on the split validation."""
     return f"{training_task(dataset, form)}_eval_validation"
 
 
 def form_of(variant: str) -> str | None:
-    """Return the form that a task's name ends in, without `_eval...`; None where it ends in none."""
+    """Returns the form that a task's name ends in, without `_eval...`; None where it ends in none."""
     # `explain_answer` ends in `answer`, and an `answer` of a dataset `x_explain` cannot be told from it.
     return next((form for form in sorted(FORMS, key=len, reverse=True) if variant.endswith(f"_{form}")), None)

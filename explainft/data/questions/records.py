@@ -40,7 +40,7 @@ class Writer:
                 path.rename(final)
 
     def write(self, question: Question) -> None:
-        """Append a record."""
+        """Appends a record."""
         if self._file is None or self._lengths[-1] == self._shard_rows:
             with contextlib.suppress(AttributeError):
                 self._file.close()  # pyright: ignore[reportOptionalMemberAccess]
@@ -58,11 +58,11 @@ class Writer:
         self.explained += bool(question.explanation)
 
     def digest(self) -> str:
-        """Return a digest of the records."""
+        """Returns a digest of the records."""
         return self._digest.hexdigest()
 
     def info(self) -> tfds.core.SplitInfo:
-        """Return TFDS's description of the split."""
+        """Returns TFDS's description of the split."""
         return tfds.core.SplitInfo(
             name=self.split, shard_lengths=self._lengths, num_bytes=self._bytes, filename_template=self._template()
         )
@@ -99,7 +99,7 @@ class Serializer:
 
 
 def read(directory: Path, split: str) -> Iterator[Question]:
-    """Yield the questions of a split in their order."""
+    """Yields the questions of a split in their order."""
     files = sorted(directory.glob(f"*-{split}.tfrecord-*"))
     for data in tf.data.TFRecordDataset([str(file) for file in files]).as_numpy_iterator():
         feature = tf_example_pb2.Example.FromString(data).features.feature  # pyright: ignore[reportAttributeAccessIssue]
@@ -108,7 +108,7 @@ def read(directory: Path, split: str) -> Iterator[Question]:
 
 
 def write_metadata(directory: Path, writers: list[Writer], dataset: str, name: str, version: str) -> None:
-    """Write dataset_info.json and features.json."""
+    """Writes dataset_info.json and features.json."""
     text = tfds.features.Text
     features = tfds.features.FeaturesDict(
         {feature: text() for feature in FEATURES} | {"choices": tfds.features.Sequence(text())}

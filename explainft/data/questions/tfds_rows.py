@@ -15,7 +15,7 @@ Columns = Mapping[str, Sequence[str]]
 
 
 def parse_columns(words: Sequence[str]) -> dict[str, list[str]]:
-    """Return the features of each field from words such as `choices=sol1,sol2`. Raise UserError for others."""
+    """Returns the features of each field from words such as `choices=sol1,sol2`. Raises UserError for others."""
     columns: dict[str, list[str]] = {}
     for word in words:
         field, equals, features = word.partition("=")
@@ -32,7 +32,7 @@ def parse_columns(words: Sequence[str]) -> dict[str, list[str]]:
 
 
 def read(dataset: str, split: str, columns: Columns, data_dir: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the number (from 1) and the row of each example, with the fields of layouts.own.
+    """Yields the number (from 1) and the row of each example, with the fields of layouts.own.
 
     `dataset` is NAME, NAME/CONFIG or NAME/CONFIG:VERSION, and `split` a split as TFDS writes it, such as train[:90%].
     Several features of a question or an explanation are lines; of choices, each is one. An integer answer is the place
@@ -94,7 +94,7 @@ def _row(example: Mapping[str, Any], columns: Columns, names: Sequence[str] | No
 
 
 def _answer(answer: Any, choices: Any) -> Any:
-    """Return the choice that an integer or a label of {label, text} means; any other answer as it is."""
+    """Returns the choice that an integer or a label of {label, text} means; any other answer as it is."""
     if isinstance(choices, Mapping):
         texts, labels = choices.get("text", []), choices.get("label", [])
         if answer in labels and len(labels) == len(texts):
@@ -120,7 +120,7 @@ def _to_json(value: Any) -> Any:
 
 
 def _flatten(features: Any, prefix: str = "") -> dict[str, Any]:
-    """Return nested features by their paths, such as answer/text, with what is between."""
+    """Returns nested features by their paths, such as answer/text, with what is between."""
     flat = {}
     for name, value in features.items():
         flat[prefix + name] = value

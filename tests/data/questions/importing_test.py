@@ -7,8 +7,11 @@ import pytest
 
 from explainft.cli.main import main
 from explainft.core.errors import UserError
+from explainft.data.questions.examples import question_of
 from explainft.data.questions.files import read_rows
 from explainft.data.questions.importing import Import, import_questions, split_files
+from explainft.data.questions.layouts import Unreadable
+from explainft.problems.registry import get_problem
 
 ROWS = [
     {"id": "a", "question": "Where is a fish?", "choices": ["pond", "tree"], "answer": "pond", "explanation": "Swims."},
@@ -149,7 +152,7 @@ def test_strict_ends_at_the_first_unusable_row(tmp_path):
     path = write(tmp_path / "q.jsonl", [*ROWS, {"question": "x?"}])
     with pytest.raises(UserError, match="line 3: missing or null answer"):
         imported(tmp_path, path, strict=True)
-    assert not list((tmp_path / "tfds").rglob("*.*"))  # nothing half-written
+    assert not list((tmp_path / "tfds/explained_questions").iterdir())  # nothing half-written
 
 
 @pytest.mark.parametrize(
@@ -198,6 +201,20 @@ def test_official_layouts(tmp_path, layout):
     assert {name: rows["train"][0][name] for name in wanted} == wanted
 
 
+@pytest.mark.parametrize(
+    "choices", [["pond", "tree"], {"label": ["1", "2"], "text": ["pond", "tree"]}, [{"text": "pond"}, {"text": "tree"}]]
+)
+@pytest.mark.parametrize("key", ["2", "B"])
+def test_choices_in_other_dress(tmp_path, choices, key):
+    row = {"question": {"stem": "What grows?", "choices": choices}, "answerKey": key}
+    if isinstance(choices, dict) or key == "B":
+        read = question_of(get_problem("choice"), "csqa", row, "1", answered=True)
+        assert read.choices == ("pond", "tree") and read.answer == "tree"
+    else:
+        with pytest.raises(Unreadable, match="answer is not a choice"):
+            question_of(get_problem("choice"), "csqa", row, "1", answered=True)
+
+
 def test_rows_without_an_answer_are_for_inference(tmp_path):
     problem, row, _ = LAYOUTS["csqa"]
     del row["answerKey"]
@@ -223,6 +240,31 @@ def test_a_shifted_join_is_refused(tmp_path, n):
     with pytest.raises(UserError, match=f"train has 2 rows and {n} explanations"):
         imported(tmp_path, write(tmp_path / "q.jsonl", ROWS), explanations={"train": [path]})
     assert not list((tmp_path / "tfds").rglob("*.*"))
+
+
+def test_a_number_that_is_not_finite_is_missing(tmp_path):
+    rows = [{"question": "x?", "answer": float("nan")}, {"question": float("nan"), "answer": 1}]
+    rows += [{"id": float("nan"), "question": "y?", "answer": "NaN", "explanation": float("inf")}]
+    rows, report = imported(tmp_path, write(tmp_path / "q.jsonl", rows), "math")
+    assert report.refused.keys() == {"missing or null answer", "empty question"}
+    [row] = rows["train"]
+    assert (row["id"], row["answer"], row["explanation"]) == ("train-3", "NaN", "")
+
+
+def test_answers_that_cannot_be_stated_are_noted(tmp_path):
+    answers = ["east", "May 5", "3 apples and 4 pears", "12", "two\nlines"]
+    rows = [{"question": f"{i}?", "answer": answer} for i, answer in enumerate(answers)]
+    _, report = imported(tmp_path, write(tmp_path / "q.jsonl", rows), "math")
+    [(reason, places)] = report.noted.items()
+    assert reason.startswith("answer that no output can state")
+    assert places == ["q.jsonl line 2", "q.jsonl line 3", "q.jsonl line 5"]
+
+
+def test_steps_are_counted(tmp_path):
+    rows = [{"question": "x?", "answer": "3", "explanation": "1 + 1 = 2, so 2 + 1 = 4. 1/0 = 3"}]
+    rows += [{"question": "y?", "answer": "3"}, {"question": "z?", "answer": "2", "explanation": "1 + 1 = 2"}]
+    _, report = imported(tmp_path, write(tmp_path / "q.jsonl", rows), "math")
+    assert "train: 4 steps of explanations are checked: 2 correct, 1 incorrect, 1 unreadable" in report.lines()
 
 
 def test_explanations_join_by_id(tmp_path):
