@@ -5,6 +5,7 @@ import time
 import pytest
 
 from explainft.core.errors import UserError
+from explainft.problems import symbolic
 from explainft.problems.choice import Choice
 from explainft.problems.listops import ListOps
 from explainft.problems.math import Math
@@ -300,6 +301,21 @@ def test_math_equal_by_value(answer, other):
 def test_math_unequal(answer, other):
     assert not Math().equal(answer, other, {})
     assert not Math().equal(other, answer, {})
+
+
+@pytest.mark.parametrize(
+    ("answer", "other"),
+    [
+        *[("1/2004!", "1/2006!"), ("12:00", "1:00"), (r"1 \pm 2", "3"), ("1²", "1"), ("52_8", "52_9"), ("--5", "5")],
+        *[(r"\geq 5", "5"), ("x < 5", "x=5"), ("5^", "5"), ("5 + -3", "5"), ("5'", "5"), ("5∪6", "5")],
+    ],
+)
+def test_what_math_verify_takes_for_equal_is_not_asked(monkeypatch, answer, other):
+    monkeypatch.setattr(symbolic, "available", lambda: True)
+    monkeypatch.setattr(symbolic, "_ask", lambda question: True)
+    for first, second in ((answer, other), (other, answer)):
+        assert not symbolic.equal.__wrapped__(first, second)
+    assert symbolic.equal.__wrapped__(r"\frac{\sqrt{2}}{2}", r"\frac{1}{\sqrt{2}}")
 
 
 def test_the_tables_hold_a_hundred_pairs():
