@@ -146,6 +146,8 @@ def _by_truth(word: str, values: Sequence[str]) -> str | None:
 
 
 def _by_letter(letter: str, values: Sequence[str]) -> str | None:
+    if not letter.isascii():
+        return None  # [a-z] matches ſ and İ too where case does not matter
     place = ord(letter.lower()) - ord("a")
     return values[place] if place < len(values) else None
 

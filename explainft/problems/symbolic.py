@@ -11,8 +11,10 @@ import sys
 
 SECONDS = 1.0  # for one comparison; `2003^{2002^{2001}}` would take forever
 MAX_LENGTH = 1000  # characters of an answer
-# Math-Verify takes factorials, times of day and plus-minus signs for equal that are not.
-_LEFT_ALONE = re.compile(r"!|\d:\d|\\pm|±|\\mp")
+# What Math-Verify reads in part alone, or takes for equal that is not: factorials, times of day, plus-minus signs,
+# subscripts (52_8), signs in a row, an exponent that is missing, and what is not ASCII (1²).
+_LEFT_ALONE = re.compile(r"!|\d:\d|\\pm|\\mp|_|[-+]\s*[-+]|\^\s*$|['?@]|[^\x00-\x7f]")
+_RELATION = re.compile(r"[<>]|\\(?:[gl]eq?|[gl]t|neq?|approx|sim)(?![A-Za-z])")  # \geq 5 is not 5
 _WORKER = """
 import json, sys
 from math_verify import parse, verify
@@ -35,7 +37,9 @@ def available() -> bool:
 @functools.lru_cache(maxsize=4096)
 def equal(answer: str, other: str) -> bool:
     """Returns whether two LaTeX answers are equal in Math-Verify; False past the time limit or without the extra."""
-    if max(len(answer), len(other)) > MAX_LENGTH or _LEFT_ALONE.search(answer + other):
+    if max(len(answer), len(other)) > MAX_LENGTH or _LEFT_ALONE.search(answer) or _LEFT_ALONE.search(other):
+        return False
+    if len(_RELATION.findall(answer)) != len(_RELATION.findall(other)):
         return False
     if not available():
         _say_once()

@@ -5,6 +5,7 @@ import time
 import pytest
 
 from explainft.core.errors import UserError
+from explainft.problems import symbolic
 from explainft.problems.choice import Choice
 from explainft.problems.listops import ListOps
 from explainft.problems.math import Math
@@ -62,6 +63,8 @@ YES = {"answer": "yes"}
         (r"\boxed{b}", "aquarium"),
         (r"So it is \boxed{A}.", "bank"),
         ("I take **A** here", "bank"),
+        ("İ", None),
+        ("(ſ)", None),
         ("Ａ", "bank"),
         ("A fish lives in water. B", "aquarium"),
     ],
@@ -300,6 +303,21 @@ def test_math_unequal(answer, other):
     assert not Math().equal(other, answer, {})
 
 
+@pytest.mark.parametrize(
+    ("answer", "other"),
+    [
+        *[("1/2004!", "1/2006!"), ("12:00", "1:00"), (r"1 \pm 2", "3"), ("1²", "1"), ("52_8", "52_9"), ("--5", "5")],
+        *[(r"\geq 5", "5"), ("x < 5", "x=5"), ("5^", "5"), ("5 + -3", "5"), ("5'", "5"), ("5∪6", "5")],
+    ],
+)
+def test_what_math_verify_takes_for_equal_is_not_asked(monkeypatch, answer, other):
+    monkeypatch.setattr(symbolic, "available", lambda: True)
+    monkeypatch.setattr(symbolic, "_ask", lambda question: True)
+    for first, second in ((answer, other), (other, answer)):
+        assert not symbolic.equal.__wrapped__(first, second)
+    assert symbolic.equal.__wrapped__(r"\frac{\sqrt{2}}{2}", r"\frac{1}{\sqrt{2}}")
+
+
 def test_the_tables_hold_a_hundred_pairs():
     assert len(EQUAL) + len(UNEQUAL) >= 100
 
@@ -337,7 +355,8 @@ def test_listops_reads_and_checks():
 
 
 HOSTILE = [
-    "1²", "-½", "٣", "−5", "\ud800", "\x00", "[" * 100_000, "{" * 100_000, "\\boxed{" * 15_000, "(" * 100_000 + "=",
+    "1²", "-½", "٣", "İ", "(İ)", "−5",
+    "\ud800", "\x00", "[" * 100_000, "{" * 100_000, "\\boxed{" * 15_000, "(" * 100_000 + "=",
     "1+" * 50_000, "1=1+" * 25_000, "1 " * 50_000, "answer is " * 10_000, "1," * 50_000, "9" * 100_000 + "/3",
     "<<" * 50_000, "\\frac" * 20_000, "\\text{" * 15_000, " " * 100_000, "\u2028" * 50_000, "a b " * 25_000,
     "bank " * 20_000, "(b) aquarium " * 8_000, "not " * 25_000 + "(b)", "answer is not b " * 6_000,
