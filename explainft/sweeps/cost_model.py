@@ -14,6 +14,8 @@ from tqdm import tqdm
 from explainft.core.errors import UserError
 from explainft.core.process_pool import available_cores
 from explainft.data import token_cache
+from explainft.data.questions.descriptor import descriptor_file, read_descriptor
+from explainft.data.questions.importing import data_directory
 from explainft.model import flops
 from explainft.model.loss import Loss
 from explainft.model.t5 import T5
@@ -70,15 +72,24 @@ def _make_trial_plan(trial: Trial) -> TrialPlan:
     lengths = choose_lengths(dataset, load).lengths()
     shape = dataset.batch_size, lengths["inputs"], lengths["targets"]
     parameters, flops_per_step = cost(config.model, *shape)  # pyright: ignore[reportArgumentType]  T5 hashes
+    content = dataset_digests(loaded.macros.get("DATASET"))
     return TrialPlan(
-        loaded.hash(),
-        loaded.hash(*trial.mixtures),
+        loaded.hash(*content),
+        loaded.hash(*trial.mixtures, *content),
         config.evaluation.mixture_or_task_name,
         steps,
         parameters,
         num_steps * flops_per_step,
         dataset.module,
     )
+
+
+def dataset_digests(name: str | None) -> list[str]:
+    """Returns the digests of an imported dataset, whose name may come to stand for other rows; none without a name."""
+    if name is None:
+        return []
+    descriptor = read_descriptor(descriptor_file(name, data_directory(None)))
+    return [f"{split} {digest}" for split, digest in sorted(descriptor.digests.items())]
 
 
 @functools.cache

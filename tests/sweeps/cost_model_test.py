@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from explainft.core.errors import UserError
+from explainft.data.questions.importing import Import, import_questions
 from explainft.sweeps import cost_model
 from explainft.sweeps import trial as trial_module
+from tests.helpers.questions import import_homes, rows, write_jsonl
 from tests.helpers.sweeps import ROOT, grid
 
 
@@ -20,6 +22,20 @@ def test_cost_is_proportional_to_steps(monkeypatch):
     assert found["twice"].flops == 2 * found["short"].flops > 0 and found["twice"].steps == 20
     assert found["seed"].flops == found["short"].flops and found["short"].parameters == 240_512
     assert len({plan.result_hash for plan in found.values()}) == 3
+
+
+def test_another_import_of_a_dataset_is_another_result(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    import_homes(tmp_path, tmp_path)
+    found = cost_model.dataset_digests("homes")
+    assert cost_model.dataset_digests(None) == []
+    import_homes(tmp_path, tmp_path, overwrite=True)
+    assert len(found) == 3 and cost_model.dataset_digests("homes") == found
+    files = {"train": write_jsonl(tmp_path / "other.jsonl", rows(5, 7))}
+    import_questions(Import(name="homes", problem="choice", files=files, overwrite=True), tmp_path)
+    assert not set(cost_model.dataset_digests("homes")) & set(found)
+    with pytest.raises(UserError, match="no dataset 'shop' in .*; run: explainft data import --name shop"):
+        cost_model.dataset_digests("shop")
 
 
 def test_time_comes_from_results_of_this_machine_or_its_peak():
