@@ -12,8 +12,8 @@ from explainft.checkpoints import convert, run_checkpoint
 from explainft.core.errors import UserError, require_name, require_positive
 from explainft.data.vocabulary import EOS_ID
 from explainft.evaluation import prediction_files
-from explainft.evaluation.asked import Asked, Row, asker_of
 from explainft.evaluation.evaluator import Evaluator
+from explainft.evaluation.inference_inputs import InferenceInput, Row, input_reader
 from explainft.evaluation.loading import load_evaluation_tasks, load_model
 from explainft.evaluation.prediction_files import write_json_lines
 from explainft.evaluation.targets import Target
@@ -30,12 +30,12 @@ PRETRAINED = Path(__file__).parents[1] / "pretrained" / "medium_tiny"  # made by
 class Prediction:
     """A model's output for one question, and its check. What people read counts steps from 1."""
 
-    asked: Asked
+    input: InferenceInput
     output: Output
 
     @property
     def _target(self) -> Target:
-        return self.asked.target
+        return self.input.target
 
     @property
     def explanation(self) -> str:
@@ -73,7 +73,7 @@ class Prediction:
                 found[-1] += f", first wrong step {check.first_wrong_step + 1}"
         indented = "\n".join(f"  {line}" for line in self.output.text.split("\n"))
         answer = "none" if self.answer is None else self.answer
-        return f"{self.asked.text}\n{indented}\nanswer: {answer}" + (f" ({'; '.join(found)})" if found else "")
+        return f"{self.input.text}\n{indented}\nanswer: {answer}" + (f" ({'; '.join(found)})" if found else "")
 
     def json(self) -> dict[str, Any]:
         """Returns the user's row with the prediction; of a ListOps expression, its answer as a number."""
@@ -86,7 +86,7 @@ class Prediction:
         cut = {"cut": True} if self.output.cut else {}
         if self._target.problem.name == "listops" and self._target.form is None:
             return {
-                **self.asked.row,
+                **self.input.row,
                 "answer": None if self.answer is None else int(self.answer),
                 "explanation": self.output.text,
                 "check": {"answer_correct": bool(self.correct), **steps},
@@ -95,7 +95,7 @@ class Prediction:
         correct = {} if self.correct is None else {"correct": self.correct}
         checked = {} if self.check is None else {"check": {**steps, "steps_unreadable": check.unreadable}}
         prediction = {"answer": self.answer, "text": self.output.text, **correct, **checked, **cut}
-        return {**self.asked.row, "prediction": prediction}
+        return {**self.input.row, "prediction": prediction}
 
 
 def check_run(run: Path) -> None:
@@ -121,21 +121,21 @@ def infer(
     trained on are answered, with a note on standard error.
     """
     weights = run_checkpoint.open_run(run, step)
-    asker = asker_of(weights.meta, run, layout)
-    asked = asker.ask(questions) + (asker.read(file) if file is not None else [])
-    if not asked:
+    reader = input_reader(weights.meta, run, layout)
+    parsed = reader.parse(questions) + (reader.read(file) if file is not None else [])
+    if not parsed:
         raise UserError("no questions; give some as arguments, in --input or on standard input")
     vocabulary = weights.tokenizer()
-    inputs = [[*vocabulary.encode(one.text), EOS_ID] for one in asked]
+    inputs = [[*vocabulary.encode(one.text), EOS_ID] for one in parsed]
     if note := _length_note([len(ids) for ids in inputs], weights.meta["lengths"]):
         print(note, file=sys.stderr)
-    length = asker.max_length(asked, vocabulary)
+    length = reader.max_length(parsed, vocabulary)
     with tqdm(total=len(inputs), desc="decoding", unit=" examples", disable=None, leave=False) as bar:
         loaded = load_model(weights, DecodeConfig(decode_dtype), min(batch_size, len(inputs)))
         outputs = loaded.run_generator().generate(inputs, length, bar.update)
     if cut := sum(output.cut for output in outputs):
         print(f"note: {cut:,} of {len(outputs):,} outputs were cut at the limit of {length} tokens", file=sys.stderr)
-    return [Prediction(one, output) for one, output in zip(asked, outputs, strict=True)]
+    return [Prediction(one, output) for one, output in zip(parsed, outputs, strict=True)]
 
 
 def _length_note(lengths: Sequence[int], trained: Mapping[str, int]) -> str | None:

@@ -12,12 +12,12 @@ YES_NO = ("yes", "no")  # the choices of a question without any: they have no le
 _TRUTH = {"yes": True, "true": True, "no": False, "false": False}
 _TRUTH_WORD = re.compile(r"\b(yes|no|true|false)\b", re.I)
 _QUOTES = "\"'`“”‘’"
-# A letter alone, in any dress: B, (b), [B], b., b), **B**, 'B', option B.
+# A letter alone, in any notation: B, (b), [B], b., b), **B**, 'B', option B.
 _BARE = re.compile(
     rf"\s*(?:option\s+|choice\s+)?[(\[*{_QUOTES}]*([a-z])[)\]*{_QUOTES}]*[.:,]?[)\]*{_QUOTES}]*\s*", re.I
 )
 _LABELLED = re.compile(r"\(([a-z])\)(.+)", re.I)
-_DRESSED = re.compile(r"[(\[{]([a-z])[)\]}]|(?:^|\s)([a-z])[.:)](?=\s|$)", re.I)
+_ENCLOSED = re.compile(r"[(\[{]([a-z])[)\]}]|(?:^|\s)([a-z])[.:)](?=\s|$)", re.I)
 # A capital letter as a word; of "A", which may be an article, only where no noun can follow.
 _CAPITAL = re.compile(
     r"(?<![\w'’])([B-HJ-Z])(?![\w'’])|"
@@ -96,7 +96,7 @@ def mentions(text: str, choices: Sequence[str]) -> tuple[set[str], set[str]]:
         return set(), by_text
     letters = [
         match[1] or match[2]
-        for pattern in (_DRESSED, _CAPITAL)
+        for pattern in (_ENCLOSED, _CAPITAL)
         for match in pattern.finditer(rest)
         if not _is_negated(rest, match.start() + match[0].startswith((" ", "\n", "\t")))
     ]

@@ -3,7 +3,7 @@
 from explainft import listops
 from explainft.problems.problem import Example, StepCheck
 
-_CHECKED_STYLES = ("short", "medium", "long")  # "none" has no steps
+CHECKED_STYLES = ("short", "medium", "long")  # "none" has no steps
 
 
 class ListOps:
@@ -22,7 +22,7 @@ class ListOps:
         """Compares each step with the expression's own. Returns None where nothing can be checked."""
         style = str(example.get("style", "medium"))
         tree = _tree(example)
-        if style not in _CHECKED_STYLES or tree is None:
+        if style not in CHECKED_STYLES or tree is None:
             return None
         found = listops.check(explanation, tree, style, int(example.get("modulus", 10)))
         wrong = found.steps_total - found.steps_correct  # missing ones count, surplus ones do not

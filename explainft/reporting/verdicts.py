@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 from explainft import listops
 from explainft.evaluation.targets import Target
 from explainft.problems import equations
+from explainft.problems.listops import CHECKED_STYLES
 
-CHECKED_STYLES = ("short", "medium", "long")
 VALID, CORRECT, WRONG_STEP, WRONG_ANSWER, NO_ANSWER, CUT = "valid", "correct", "step", "answer", "unanswered", "cut"
 
 

@@ -10,15 +10,15 @@ from explainft import listops
 from explainft.checkpoints.progress import Progress
 from explainft.core.errors import UserError
 from explainft.evaluation import infer
-from explainft.evaluation.asked import ListOpsAsker
 from explainft.evaluation.infer import Prediction
+from explainft.evaluation.inference_inputs import ListOpsReader
 from explainft.generation.generator import Output
 from tests.helpers.run_directories import shipped
 
 
 def prediction(expression, explanation, cut=False):
-    [asked] = ListOpsAsker("medium", 10, None, 64).ask([expression])
-    return Prediction(asked, Output(explanation, cut))
+    [parsed] = ListOpsReader("medium", 10, None, 64).parse([expression])
+    return Prediction(parsed, Output(explanation, cut))
 
 
 def test_text_and_json_count_steps_from_1():

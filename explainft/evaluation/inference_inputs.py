@@ -1,4 +1,4 @@
-"""What a user asks a run: expressions of ListOps, or questions, read from arguments and files."""
+"""The inputs of inference: expressions of ListOps, or questions, read from arguments and files."""
 
 import contextlib
 import csv
@@ -20,13 +20,14 @@ from explainft.evaluation.targets import Target
 from explainft.evaluation.task_names import listops_config
 from explainft.listops.configs import Config
 from explainft.listops.release import read_release
+from explainft.problems.listops import CHECKED_STYLES
 from explainft.problems.registry import get_problem
 
 Row = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class InferenceInput:
     """One question: the input text, what its output is read and checked by, and the user's row, whose fields are kept.
 
     The target of a question without a gold answer has an empty one.
@@ -37,66 +38,66 @@ class Asked:
     row: Row
 
 
-class Asker(Protocol):
-    """How a run is asked."""
+class InputReader(Protocol):
+    """Reads the inputs of a run from arguments and files."""
 
-    def ask(self, questions: Sequence[str | Row]) -> list[Asked]:
-        """Returns what the run is asked. Raises UserError for what it cannot be."""
+    def parse(self, questions: Sequence[str | Row]) -> list[InferenceInput]:
+        """Returns the inputs that questions make. Raises UserError for what the run cannot answer."""
         ...
 
-    def read(self, path: Path) -> list[Asked]:
-        """Returns what a file asks. Raises UserError, with the line, for what the run cannot be asked."""
+    def read(self, path: Path) -> list[InferenceInput]:
+        """Returns the inputs of a file. Raises UserError, with the line, for what the run cannot answer."""
         ...
 
-    def max_length(self, asked: Sequence[Asked], vocabulary: Vocabulary) -> int:
+    def max_length(self, inputs: Sequence[InferenceInput], vocabulary: Vocabulary) -> int:
         """Returns how many tokens an output may have."""
         ...
 
 
-def asker_of(meta: Mapping[str, Any], origin: object, layout: str = "jsonl") -> Asker:
-    """Returns how a run with this metadata is asked. Raises UserError for a run of a task of the user's own."""
+def input_reader(meta: Mapping[str, Any], origin: object, layout: str = "jsonl") -> InputReader:
+    """Returns the reader for a run with this metadata. Raises UserError for a run of a task of the user's own."""
     if "questions" in meta:
-        return QuestionAsker(**meta["questions"], trained_length=meta["lengths"]["targets"], layout=layout)
+        return QuestionReader(**meta["questions"], trained_length=meta["lengths"]["targets"], layout=layout)
     if meta["explanation"] is None:
         raise UserError(
             f"{origin} was trained on {meta['task']}, which must be a task of ListOps explanations or of imported "
             "questions; score other tasks with `explainft eval`"
         )
     style, modulus = meta["explanation"]["style"], meta["explanation"]["modulus"]
-    return ListOpsAsker(style, modulus, listops_config(meta["task"]), meta["lengths"]["targets"])
+    return ListOpsReader(style, modulus, listops_config(meta["task"]), meta["lengths"]["targets"])
 
 
 @dataclasses.dataclass(frozen=True)
-class ListOpsAsker:
-    """Asks a run of ListOps. `config` has the values that it was trained on, where they are known."""
+class ListOpsReader:
+    """Reads expressions for a run of ListOps. `config` has the values that it was trained on, where they are known."""
 
     style: str
     modulus: int
     config: Config | None
     trained_length: int  # tokens of the longest target
 
-    def ask(self, questions: Sequence[str | Row]) -> list[Asked]:
+    def parse(self, questions: Sequence[str | Row]) -> list[InferenceInput]:
         trees = [self._parse(str(question)) for question in questions]
-        return [self._asked(tree) for tree in trees]
+        return [self._input(tree) for tree in trees]
 
-    def read(self, path: Path) -> list[Asked]:
+    def read(self, path: Path) -> list[InferenceInput]:
         """Reads one expression a line, or the sources of a released TSV file (*.tsv)."""
         if path.suffix == ".tsv":
-            return [self._asked(example.tree) for example in read_release(path)]
-        return [self._asked(self._parse(text, f"{path} line {number}: ")) for number, text in read_lines(path)]
+            return [self._input(example.tree) for example in read_release(path)]
+        return [self._input(self._parse(text, f"{path} line {number}: ")) for number, text in read_lines(path)]
 
-    def max_length(self, asked: Sequence[Asked], vocabulary: Vocabulary) -> int:
+    def max_length(self, inputs: Sequence[InferenceInput], vocabulary: Vocabulary) -> int:
         """Returns room for the gold explanations, so that a long one is not cut off."""
-        fullest = self.style if self.style in ("short", "medium", "long") else "medium"
-        gold = (listops.explain(listops.parse(one.text), fullest, self.modulus) for one in asked)
+        fullest = self.style if self.style in CHECKED_STYLES else "medium"
+        gold = (listops.explain(listops.parse(one.text), fullest, self.modulus) for one in inputs)
         return max(self.trained_length, 1 + max(len(vocabulary.encode(text)) for text in gold))
 
-    def _asked(self, tree: listops.Tree) -> Asked:
+    def _input(self, tree: listops.Tree) -> InferenceInput:
         # The model reads what it was trained on: the bracket form, whatever form was typed.
         text = listops.format(tree)
         answer = listops.evaluate(tree, self.modulus)
         example = {"question": text, "answer": answer, "style": self.style, "modulus": self.modulus}
-        return Asked(text, Target(get_problem("listops"), example), {"expression": text})
+        return InferenceInput(text, Target(get_problem("listops"), example), {"expression": text})
 
     def _parse(self, expression: str, where: str = "") -> listops.Tree:
         try:
@@ -111,25 +112,28 @@ class ListOpsAsker:
 
 
 @dataclasses.dataclass(frozen=True)
-class QuestionAsker:
-    """Asks a run that was trained on imported questions of a problem and a form. `layout` is that of JSON rows."""
+class QuestionReader:
+    """Reads questions for a run that was trained on imported questions of a problem and a form.
+
+    `layout` is that of JSON rows.
+    """
 
     problem: str
     form: str
     trained_length: int  # tokens of the longest target
     layout: str = "jsonl"
 
-    def ask(self, questions: Sequence[str | Row]) -> list[Asked]:
-        return [self._asked(question, f"question {i}") for i, question in enumerate(questions, 1)]
+    def parse(self, questions: Sequence[str | Row]) -> list[InferenceInput]:
+        return [self._input(question, f"question {i}") for i, question in enumerate(questions, 1)]
 
-    def read(self, path: Path) -> list[Asked]:
+    def read(self, path: Path) -> list[InferenceInput]:
         """Reads JSON lines or an array (.json, .jsonl), a CSV table with a head (.csv), or else a question a line."""
-        return [self._asked(row, f"{path} line {number}") for number, row in _rows(path)]
+        return [self._input(row, f"{path} line {number}") for number, row in _rows(path)]
 
-    def max_length(self, asked: Sequence[Asked], vocabulary: Vocabulary) -> int:
+    def max_length(self, inputs: Sequence[InferenceInput], vocabulary: Vocabulary) -> int:
         return self.trained_length
 
-    def _asked(self, given: str | Row, where: str) -> Asked:
+    def _input(self, given: str | Row, where: str) -> InferenceInput:
         row = {"question": given} if isinstance(given, str) else given
         problem = get_problem(self.problem)
         try:
@@ -138,7 +142,7 @@ class QuestionAsker:
         except Unreadable as error:
             raise UserError(f"{where}: {error}; expected a question as {self.layout} has it") from error
         text = forms.input_text(example["question"], example.get("choices", ()))
-        return Asked(text, Target(problem, example, self.form), row)
+        return InferenceInput(text, Target(problem, example, self.form), row)
 
 
 def _check_values(tree: listops.Tree, expression: str, config: Config) -> None:

@@ -3,23 +3,23 @@ import json
 import pytest
 
 from explainft.core.errors import UserError
-from explainft.evaluation.asked import QuestionAsker, asker_of
 from explainft.evaluation.infer import Prediction
+from explainft.evaluation.inference_inputs import QuestionReader, input_reader
 from explainft.generation.generator import Output
 
-ASKER = QuestionAsker("choice", "explain_answer", trained_length=20)
+READER = QuestionReader("choice", "explain_answer", trained_length=20)
 ROW = {"question": "Where?", "choices": ["sea", "air"], "answer": "sea", "note": {"kept": [1]}}
 
 
 def test_a_text_and_a_row():
-    text, row = ASKER.ask(["Where?", ROW])
+    text, row = READER.parse(["Where?", ROW])
     assert text.text == "Where?" and row.text == "Where?\n(a) sea\n(b) air"
     assert Prediction(text, Output("The answer is yes")).correct is None
 
 
 def test_the_user_s_row_is_kept():
-    [asked] = ASKER.ask([ROW])
-    found = Prediction(asked, Output("Fish swim.\nThe answer is (b)", cut=True))
+    [parsed] = READER.parse([ROW])
+    found = Prediction(parsed, Output("Fish swim.\nThe answer is (b)", cut=True))
     assert found.json() == {
         **ROW,
         "prediction": {
@@ -34,8 +34,8 @@ def test_the_user_s_row_is_kept():
 
 
 def test_steps_of_an_answer_are_checked():
-    [asked] = QuestionAsker("math", "explain_answer", 20).ask([{"question": "48 halves?", "answer": "24"}])
-    found = Prediction(asked, Output("<<48/2=23>>, <<1+1=2>>, <<2*x=4>>\nThe answer is 24"))
+    [parsed] = QuestionReader("math", "explain_answer", 20).parse([{"question": "48 halves?", "answer": "24"}])
+    found = Prediction(parsed, Output("<<48/2=23>>, <<1+1=2>>, <<2*x=4>>\nThe answer is 24"))
     assert found.json()["prediction"]["check"] == {
         "steps_total": 3, "steps_correct": 1, "first_wrong_step_number": 1, "steps_unreadable": 1,
     }  # fmt: skip
@@ -52,24 +52,24 @@ def test_steps_of_an_answer_are_checked():
 )  # fmt: skip
 def test_files_of_rows(tmp_path, name, content):
     (tmp_path / name).write_text(content, encoding="utf-8", newline="")
-    found = ASKER.read(tmp_path / name)
-    assert [asked.text for asked in found] == ["Where?\n(a) sea\n(b) air", "Line\u2028two?\n(a) sea\n(b) air"]
-    assert all(asked.target.example["answer"] == "sea" for asked in found)
+    found = READER.read(tmp_path / name)
+    assert [input.text for input in found] == ["Where?\n(a) sea\n(b) air", "Line\u2028two?\n(a) sea\n(b) air"]
+    assert all(input.target.example["answer"] == "sea" for input in found)
     assert found[0].row["note"]
 
 
 def test_cells_of_a_table(tmp_path):
     table = 'id,question,choices,note\n1,Where?,"[""the sea | shore"", ""air""]",\n2,Why?,,[x\n3,Who?,[a|b,\n'
     (tmp_path / "q.csv").write_text(table)
-    found = ASKER.read(tmp_path / "q.csv")
-    assert [asked.text for asked in found] == ["Where?\n(a) the sea | shore\n(b) air", "Why?", "Who?\n(a) [a\n(b) b"]
+    found = READER.read(tmp_path / "q.csv")
+    assert [input.text for input in found] == ["Where?\n(a) the sea | shore\n(b) air", "Why?", "Who?\n(a) [a\n(b) b"]
     assert found[0].row == {"id": "1", "question": "Where?", "choices": ["the sea | shore", "air"], "note": ""}
     assert found[1].row == {"id": "2", "question": "Why?", "note": "[x"}
 
 
 def test_a_text_file_has_a_question_a_line(tmp_path):
     (tmp_path / "q.txt").write_text("Who?\r\n\r\nWhy? \n", encoding="utf-8-sig", newline="")
-    assert [asked.text for asked in ASKER.read(tmp_path / "q.txt")] == ["Who?", "Why?"]
+    assert [input.text for input in READER.read(tmp_path / "q.txt")] == ["Who?", "Why?"]
 
 
 @pytest.mark.parametrize(
@@ -87,21 +87,21 @@ def test_a_text_file_has_a_question_a_line(tmp_path):
         ("q.txt", b"\xff\xfe", "cannot read .*q.txt"),
     ],
 )
-def test_what_cannot_be_asked_is_named(tmp_path, name, content, message):
+def test_an_unreadable_file_is_named(tmp_path, name, content, message):
     data = content.encode() if isinstance(content, str) else content
     (tmp_path / name).write_bytes(data)
     with pytest.raises(UserError, match=message):
-        ASKER.read(tmp_path / name)
+        READER.read(tmp_path / name)
 
 
 def test_official_layouts(tmp_path):
     row = {"id": "1", "question": {"stem": "Where?", "choices": [{"label": "A", "text": "sea"}]}, "answerKey": "A"}
     (tmp_path / "q.jsonl").write_text(json.dumps(row))
-    [asked] = QuestionAsker("choice", "answer", 20, "csqa").read(tmp_path / "q.jsonl")
-    assert asked.text == "Where?\n(a) sea" and asked.target.example["answer"] == "sea" and asked.row == row
+    [parsed] = QuestionReader("choice", "answer", 20, "csqa").read(tmp_path / "q.jsonl")
+    assert parsed.text == "Where?\n(a) sea" and parsed.target.example["answer"] == "sea" and parsed.row == row
 
 
 def test_a_run_of_a_user_s_own_task_is_refused():
     meta = {"task": "own", "explanation": None, "lengths": {"targets": 9}}
     with pytest.raises(UserError, match="RUN was trained on own, which must be a task of ListOps .* or of imported"):
-        asker_of(meta, "RUN")
+        input_reader(meta, "RUN")
