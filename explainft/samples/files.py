@@ -1,0 +1,147 @@
+"""The layout of a sample file: JSON lines, one problem each, with its example's fields and its samples.
+
+    {"id": "9f3c...", "question": "[MAX 2 [MIN 4 7 ] ]", "answer": 4, "style": "medium", "modulus": 10,
+     "gold": "Min, smallest number of ...",
+     "sampling": {"problem": "listops", "form": null, "seed": 0, "temperature": 0.9, ...},
+     "samples": [{"text": "...", "logprob_sum": -1.5, "logprob_mean": -0.05, "num_tokens": 30, "finish_reason": "stop",
+                  "answer": "4", "correct": true, "check": {"steps_total": 2, "steps_correct": 2, ...}}, ...]}
+
+`gold` is the gold output where it is known, `sampling` what all samples of a line were made with. `explainft score`
+adds a `score` to each sample.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from explainft.core.errors import UserError
+from explainft.data.questions import forms
+from explainft.data.questions.files import read_rows
+from explainft.evaluation.targets import Target
+from explainft.problems.problem import StepCheck
+from explainft.problems.registry import PROBLEMS, get_problem
+
+OWN_FIELDS = ("gold", "sampling", "samples")  # of a line, beside those of its example
+FINISH_REASONS = {"stop": False, "length": True}  # whether the output was cut at the length limit
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One output of a problem, and what the problem reads of it.
+
+    `correct` is None where the gold answer is not known, `valid` (every step and the answer are correct) where the
+    explanation cannot be checked. `logprob` is the sum over the `tokens`, EOS included, of the model's own
+    log-probabilities: temperature 1, no token left out. `score` is a verifier's probability that the output is correct.
+    """
+
+    text: str
+    answer: str | None
+    correct: bool | None = None
+    valid: bool | None = None
+    logprob: float | None = None
+    tokens: int | None = None
+    cut: bool = False
+    score: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class SampledProblem:
+    """A problem with its samples, in the order of their indices. `row` is its line of the file."""
+
+    id: str
+    target: Target
+    samples: tuple[Sample, ...]
+    row: Mapping[str, Any]
+
+    @property
+    def gold(self) -> str | None:
+        """The gold output; None where it is not known."""
+        return self.row.get("gold")
+
+
+def make_sample(target: Target, text: str, *, logprob: float, tokens: int, cut: bool) -> dict[str, Any]:
+    """Returns a sample as the file has it, read and checked by its problem."""
+    answer, check = target.read_answer(text), target.check(text)
+    known = bool(str(target.example["answer"]))
+    return {
+        "text": text,
+        "logprob_sum": logprob,
+        "logprob_mean": logprob / max(tokens, 1),
+        "num_tokens": tokens,
+        "finish_reason": "length" if cut else "stop",
+        "answer": answer,
+        **({"correct": target.is_correct(answer)} if known else {}),
+        **({} if check is None else {"check": check_fields(check)}),
+    }
+
+
+def check_fields(check: StepCheck) -> dict[str, Any]:
+    """Returns a step check as files have it; what people read counts steps from 1."""
+    return {
+        "steps_total": check.total,
+        "steps_correct": check.correct,
+        "steps_unreadable": check.unreadable,
+        "first_wrong_step_number": None if check.first_wrong_step is None else check.first_wrong_step + 1,
+    }
+
+
+def read_samples(path: Path) -> list[SampledProblem]:
+    """Reads a sample file. Raises UserError with the line for what is not one, and for a problem that stands twice."""
+    problems: list[SampledProblem] = []
+    lines: dict[str, int] = {}
+    for line, row in read_rows(path):
+        problem = read_problem(row, f"{path} line {line}")
+        if problem.id in lines:
+            raise UserError(f"{path} line {line}: id {problem.id!r} stands in line {lines[problem.id]} too; remove one")
+        lines[problem.id] = line
+        problems.append(problem)
+    return problems
+
+
+def read_problem(row: Any, where: str) -> SampledProblem:
+    """Reads a line of a sample file; `where` names it in errors."""
+    if not isinstance(row, Mapping) or not isinstance(row.get("sampling"), Mapping) or "samples" not in row:
+        raise UserError(f"{where} is not of a sample file; expected an object with 'id', 'sampling' and 'samples'")
+    sampling, samples = row["sampling"], row["samples"]
+    if not {"id", "question", "answer"} <= set(row):
+        raise UserError(f"{where} lacks one of 'id', 'question' and 'answer'; sample again")
+    if sampling.get("problem") not in PROBLEMS or sampling.get("form") not in (None, *forms.FORMS):
+        raise UserError(f"{where}: sampling={sampling!r} names no known problem and form; sample again")
+    if not isinstance(samples, list) or not samples:
+        raise UserError(f"{where} has no samples; sample again")
+    example = {name: value for name, value in row.items() if name not in OWN_FIELDS}
+    target = Target(get_problem(sampling["problem"]), example, sampling["form"])
+    read = tuple(_sample(sample, f"{where}, sample {i}") for i, sample in enumerate(samples, 1))
+    return SampledProblem(str(row["id"]), target, read, row)
+
+
+def _sample(sample: Any, where: str) -> Sample:
+    if not isinstance(sample, Mapping) or not isinstance(sample.get("text"), str) or "answer" not in sample:
+        raise UserError(f"{where} is not an object with 'text' and 'answer'; sample again")
+    score = sample.get("score")
+    if score is not None and not (isinstance(score, int | float) and math.isfinite(score)):
+        raise UserError(f"{where}: score={score!r} must be a finite number; score again")
+    check, correct = sample.get("check"), sample.get("correct")
+    valid = None
+    if check is not None:
+        all_correct = 0 < check["steps_total"] == check["steps_correct"]
+        valid = bool(correct and all_correct and check["first_wrong_step_number"] is None)
+    return Sample(
+        sample["text"],
+        sample["answer"],
+        correct,
+        valid,
+        sample.get("logprob_sum"),
+        sample.get("num_tokens"),
+        FINISH_REASONS.get(str(sample.get("finish_reason")), False),
+        score,
+    )
+
+
+def write_rows(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yields the lines of a sample file."""
+    for row in rows:
+        yield json.dumps(row, ensure_ascii=False) + "\n"
