@@ -4,17 +4,17 @@ Dimensions in names: B inputs, S their length, R rows (outputs), T their length,
 """
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from explainft.core.errors import UserError, require_at_least_zero, require_positive
+from explainft.core.errors import require_positive
 from explainft.data.vocabulary import EOS_ID
-from explainft.generation.batching import MIN_ROWS, decode_in_batches
-from explainft.generation.sampling import TokenFilter, argmax, sample_token
+from explainft.generation.batching import MIN_ROWS, decode_batches, decode_in_batches, plan_batches
+from explainft.generation.sampling import SamplingConfig, TokenFilter, argmax, log_probability, sample_token
 from explainft.model import decoder
 from explainft.model.decoder import Cache
 from explainft.model.t5 import T5
@@ -33,7 +33,35 @@ class DecodeState(NamedTuple):
     tokens_RT: jax.Array  # zeros after EOS
     ended_R: jax.Array
     key_R: jax.Array | None  # of sampling
+    logprob_R: jax.Array | None  # of sampling: the sum over the tokens of the model's own log-probabilities
     cache: Cache
+
+
+class SampleIds(NamedTuple):
+    """What alone decides the samples of a batch: the seed, the 64 bits of each example id, and the samples' indices.
+
+    NumPy arrays: each host passes the same.
+    """
+
+    seed: np.ndarray  # uint32
+    example_ids_B2: np.ndarray  # uint32, high and low half
+    indices_N: np.ndarray
+
+
+class Sampled(NamedTuple):
+    """The token ids of a sample before its EOS, and the model's own log-probability of them, EOS included.
+
+    At temperature 1, with no token left out. `cut`: at the length limit, before EOS.
+    """
+
+    ids: list[int]
+    logprob: float
+    cut: bool
+
+    @property
+    def num_tokens(self) -> int:
+        """The number of generated tokens, EOS included."""
+        return len(self.ids) + (not self.cut)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
@@ -52,27 +80,29 @@ def prefill(
     encoder_input_tokens: jax.Array,
     length: int,
     cache_capacity: int,
-    num_samples: int = 1,
-    key: jax.Array | None = None,
-    example_ids_B: jax.typing.ArrayLike = 0,
+    sample_ids: SampleIds | None = None,
 ) -> DecodeState:
-    """Encodes inputs [B, S] for `num_samples` outputs of each, of up to `length` tokens.
-
-    The key and the example id alone decide the samples of an input, whatever its batch.
-    """
+    """Encodes inputs [B, S] for the samples of each (None: one output, greedy), of up to `length` tokens."""
+    num_samples = 1 if sample_ids is None else len(sample_ids.indices_N)
     cache: Any = model.apply(
         {"params": params}, encoder_input_tokens, length, num_samples, cache_capacity, method=T5.init_cache
     )
     # Rows of padding alone fill up the last batch.
     padding_R = jnp.repeat(~jnp.any(encoder_input_tokens > 0, axis=1), num_samples)
     R = len(padding_R)
-    key_R = None
-    if key is not None:
-        sample_R = jnp.tile(jnp.arange(num_samples), R // num_samples)
-        fold_R = jnp.repeat(example_ids_B, num_samples) * num_samples + sample_R
-        key_R = jax.vmap(jax.random.fold_in, (None, 0))(key, fold_R)
+    key_R, logprob_R = None, None
+    if sample_ids is not None:
+        key_R, logprob_R = _keys(sample_ids), jnp.zeros(R, jnp.float32)
     no_tokens_RT = jnp.zeros((R, length), jnp.int32)
-    return DecodeState(jnp.int32(0), jnp.zeros(R, jnp.int32), no_tokens_RT, padding_R, key_R, cache)
+    return DecodeState(jnp.int32(0), jnp.zeros(R, jnp.int32), no_tokens_RT, padding_R, key_R, logprob_R, cache)
+
+
+def _keys(sample_ids: SampleIds) -> jax.Array:
+    """Returns a key for each row: the seed's, with the example id and the index folded in."""
+    fold = jax.random.fold_in
+    seed_key = jax.random.key(sample_ids.seed)
+    key_B = jax.vmap(lambda id: fold(fold(seed_key, id[0]), id[1]))(sample_ids.example_ids_B2)
+    return jax.vmap(lambda key: jax.vmap(fold, (None, 0))(key, sample_ids.indices_N))(key_B).reshape(-1)
 
 
 def decode_loop(
@@ -96,16 +126,19 @@ def decode_loop(
 
     def step(state: DecodeState) -> DecodeState:
         position = state.position
-        logits_RV, cache = model.apply({"params": params}, state.token_R, state.cache, position, method=T5.decode_step)
+        arguments = (state.token_R, state.cache, position)
+        logits_RV, cache = cast(Any, model.apply({"params": params}, *arguments, method=T5.decode_step))
+        logprob_R: Any = state.logprob_R
         if token_filter is None:
             token_R = argmax(logits_RV)
         else:
             uniform_R = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, position)))(state.key_R)
             token_R = sample_token(logits_RV, uniform_R, token_filter.top_k, token_filter.top_p, temperature)
+            logprob_R += jnp.where(state.ended_R, 0.0, log_probability(logits_RV, token_R))
         token_R = jnp.where(state.ended_R, 0, token_R if output_ids is None else output_ids[token_R])
         tokens_RT = jax.lax.dynamic_update_slice_in_dim(state.tokens_RT, token_R[:, None], position, axis=1)
         ended_R = state.ended_R | (token_R == EOS_ID)
-        return state._replace(position=position + 1, token_R=token_R, tokens_RT=tokens_RT, ended_R=ended_R, cache=cache)
+        return DecodeState(position + 1, token_R, tokens_RT, ended_R, state.key_R, logprob_R, cache)
 
     return jax.lax.while_loop(unfinished, step, state)
 
@@ -126,7 +159,7 @@ def grow_cache(state: DecodeState, capacity: int) -> DecodeState:
     return state._replace(cache=decoder.grow_cache(state.cache, capacity))
 
 
-_prefill_jit = jax.jit(prefill, static_argnums=(0, 3, 4, 5))
+_prefill_jit = jax.jit(prefill, static_argnums=(0, 3, 4))
 _decode_loop_jit = jax.jit(decode_loop, static_argnums=(0, 3, 5), donate_argnums=2)
 _compact_rows_jit = jax.jit(compact_rows)
 _grow_cache_jit = jax.jit(grow_cache, static_argnums=1)
@@ -137,13 +170,11 @@ def generate_batch(
     params,
     encoder_input_tokens: jax.Array,
     length: int,
-    num_samples: int = 1,
-    key: jax.Array | None = None,
-    example_ids_B: np.ndarray | None = None,
+    sample_ids: SampleIds | None = None,
     token_filter: TokenFilter | None = None,
     temperature: float = 1.0,
-) -> np.ndarray:
-    """Returns int32 [R, length]: R = B x num_samples outputs, those of an input side by side; see `prefill`.
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns tokens int32 [R, length], and of samples their logprob_R; those of an input are side by side.
 
     The cache doubles when it is full, and rows with EOS are dropped when they are half of all: a step reads at most
     twice the positions and computes at most twice the rows that it must. On several devices all rows stay, because
@@ -151,29 +182,39 @@ def generate_batch(
     """
     one_device = len(encoder_input_tokens.devices()) == 1
     capacity = min(INITIAL_CACHE_CAPACITY, length) if one_device else length
-    state = _prefill_jit(model, params, encoder_input_tokens, length, capacity, num_samples, key, example_ids_B)
+    state = _prefill_jit(model, params, encoder_input_tokens, length, capacity, sample_ids)
     R = len(state.ended_R)
     # The samples of an input share its encoding: as many of each must stay.
-    groups = 1 if num_samples == 1 else R // num_samples
+    groups = len(encoder_input_tokens) if len(encoder_input_tokens) < R else 1
     rows = np.arange(R)
     tokens_RT = np.zeros((R, length), np.int32)
+    logprob_R = None if sample_ids is None else np.zeros(R, np.float32)
     while True:
         half = len(rows) // groups // 2
         max_unfinished = half if one_device and half * groups >= MIN_ROWS else 0
         state = _decode_loop_jit(model, params, state, token_filter, temperature, groups, max_unfinished)
         if not one_device:
-            return hosts.whole(state.tokens_RT)
+            return hosts.whole(state.tokens_RT), None if state.logprob_R is None else hosts.whole(state.logprob_R)
         ended_GN = np.asarray(state.ended_R).reshape(groups, -1)
-        if ended_GN.all() or state.position >= length:
+        complete = ended_GN.all() or state.position >= length
+        drop = not complete and (~ended_GN).sum(axis=1).max() <= max_unfinished
+        if complete or drop:
             tokens_RT[rows] = state.tokens_RT
-            return tokens_RT
-        if (~ended_GN).sum(axis=1).max() <= max_unfinished:
-            tokens_RT[rows] = state.tokens_RT
+            if logprob_R is not None:
+                logprob_R[rows] = state.logprob_R
+        if complete:
+            return tokens_RT, logprob_R
+        if drop:
             kept_GN = np.argsort(ended_GN, axis=1, kind="stable")[:, :half]
             kept = (kept_GN + np.arange(groups)[:, None] * ended_GN.shape[1]).reshape(-1)
             rows, state = rows[kept], _compact_rows_jit(state, kept)
         if state.position >= decoder.cache_capacity(state.cache):
             state = _grow_cache_jit(state, min(2 * decoder.cache_capacity(state.cache), length))
+
+
+def _before_eos(tokens_T: np.ndarray) -> list[int]:
+    ids = tokens_T.tolist()
+    return ids[: ids.index(EOS_ID)] if EOS_ID in ids else ids
 
 
 def generate(
@@ -189,10 +230,43 @@ def generate(
     `progress`, where given, is called with the number of examples just decoded.
     """
 
-    def decode_batch(batch_BS: jax.Array, index_B: np.ndarray) -> np.ndarray:
-        return generate_batch(model, params, batch_BS, length)
+    def decode_batch(batch_BS: jax.Array, inputs_B: np.ndarray) -> list[list[int]]:
+        tokens_RT, _ = generate_batch(model, params, batch_BS, length)
+        return [_before_eos(tokens_T) for tokens_T in tokens_RT]
 
-    return [outputs[0] for outputs in decode_in_batches(decode_batch, params, inputs, batch_size, 1, progress)]
+    return decode_in_batches(decode_batch, params, inputs, batch_size, progress)
+
+
+def sample_batches(
+    model: T5,
+    params,
+    inputs: Sequence[Tokens],
+    example_ids: Sequence[int],
+    indices: range,
+    length: int,
+    batches: Sequence[Sequence[int]],
+    inputs_per_batch: int,
+    config: SamplingConfig,
+) -> Generator[list[list[Sampled]]]:
+    """Yields for each batch of inputs, by their places, the samples of each input with these indices.
+
+    A sample depends on the seed, the example id (64 bits) and its index alone; its log-probability on them up to
+    rounding. Each input is encoded once.
+    """
+    ids = np.array(example_ids, np.uint64)
+    ids_I2 = np.stack([ids >> np.uint64(32), ids & np.uint64(0xFFFFFFFF)], axis=-1).astype(np.uint32)
+    seed, indices_N = np.uint32(config.seed), np.array(indices, np.int32)
+
+    def decode_batch(batch_BS: jax.Array, inputs_B: np.ndarray) -> list[list[Sampled]]:
+        sample_ids = SampleIds(np.asarray(seed), ids_I2[inputs_B], indices_N)
+        arguments = (sample_ids, config.token_filter, config.temperature)
+        tokens_RT, logprob_R = generate_batch(model, params, batch_BS, length, *arguments)
+        assert logprob_R is not None
+        before = map(_before_eos, tokens_RT)
+        rows = [Sampled(ids, float(lp), len(ids) == length) for ids, lp in zip(before, logprob_R, strict=True)]
+        return [rows[i : i + len(indices)] for i in range(0, len(rows), len(indices))]
+
+    return decode_batches(decode_batch, params, inputs, batches, inputs_per_batch)
 
 
 def sample(
@@ -209,27 +283,21 @@ def sample(
     progress: Callable[[int], object] | None = None,
     example_ids: Sequence[int] | None = None,
 ) -> list[list[list[int]]]:
-    """Returns `num_samples` outputs of each input, sampled as `sample_token` does.
+    """Returns the token ids of `num_samples` outputs of each input, as `sample_batches` samples them.
 
-    Each input is encoded once. About `batch_size` outputs are decoded at a time. Samples depend on the seed, the
-    example id (by default the input's place; below 2**31 / num_samples) and the sample's index alone. Raises UserError
+    About `batch_size` outputs are decoded at a time. The example id is by default the input's place. Raises UserError
     for settings out of range.
     """
     require_positive(num_samples=num_samples)
-    require_at_least_zero(top_k=top_k)
-    if not temperature > 0 or not 0 < top_p <= 1:
-        raise UserError(
-            f"temperature={temperature} must be above 0, top_p={top_p} above 0 and at most 1; for temperature 0 decode "
-            "greedily"
-        )
-    key = jax.random.key(seed)
-    token_filter = TokenFilter(top_k, top_p)
-    id_of = np.array(range(len(inputs)) if example_ids is None else example_ids, np.int32)
-
-    def decode_batch(batch_BS: jax.Array, index_B: np.ndarray) -> np.ndarray:
-        return generate_batch(
-            model, params, batch_BS, length, num_samples, key, id_of[index_B], token_filter, temperature
-        )
-
+    config = SamplingConfig(temperature, top_k, top_p, seed)
+    ids = range(len(inputs)) if example_ids is None else example_ids
     inputs_per_batch = max(1, batch_size // num_samples)
-    return decode_in_batches(decode_batch, params, inputs, inputs_per_batch, num_samples, progress)
+    batches = plan_batches(inputs, inputs_per_batch)
+    arguments = (range(num_samples), length, batches, inputs_per_batch, config)
+    outputs: list[list[list[int]]] = [[] for _ in inputs]
+    for places, decoded in zip(batches, sample_batches(model, params, inputs, ids, *arguments), strict=True):
+        for i, samples in zip(places, decoded, strict=True):
+            outputs[i] = [sampled.ids for sampled in samples]
+        if progress:
+            progress(len(places))
+    return outputs

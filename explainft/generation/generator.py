@@ -1,8 +1,8 @@
 """From the token ids of inputs to the texts of predictions, in one pass or in several rounds."""
 
 import dataclasses
-import zlib
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -101,7 +101,8 @@ class Generator:
     ) -> list[list[Output]]:
         """Returns RESAMPLES outputs of each input, for the same input always the same."""
         # Of the input itself: its place among the rejected depends on the others.
-        example_ids = [zlib.crc32(np.asarray(ids, "<i4").tobytes()) % (2**31 // RESAMPLES) for ids in inputs]
+        digests = [blake2b(np.asarray(ids, "<i4").tobytes(), digest_size=8).digest() for ids in inputs]
+        example_ids = [int.from_bytes(digest) for digest in digests]
         sampled = decoding.sample(
             self.model,
             self.params,

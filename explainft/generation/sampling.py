@@ -8,6 +8,10 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from explainft.core.errors import UserError, require_count
+
+MAX_SEED = 2**32 - 1
+
 
 @dataclasses.dataclass(frozen=True)
 class TokenFilter:
@@ -15,6 +19,31 @@ class TokenFilter:
 
     top_k: int = 0
     top_p: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingConfig:
+    """How tokens are sampled, see `sample_token`. Raises UserError for values out of range."""
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self):
+        require_count(top_k=self.top_k, seed=self.seed)
+        if not 0 < self.temperature < float("inf"):
+            raise UserError(
+                f"temperature={self.temperature} must be a finite number above 0; for temperature 0 decode greedily"
+            )
+        if not 0 < self.top_p <= 1:
+            raise UserError(f"top_p={self.top_p} must be above 0 and at most 1; 1 keeps all tokens")
+        if self.seed > MAX_SEED:
+            raise UserError(f"seed={self.seed} must be at most {MAX_SEED}")
+
+    @property
+    def token_filter(self) -> TokenFilter:
+        return TokenFilter(self.top_k, self.top_p)
 
 
 def argmax(logits_BV: jax.Array) -> jax.Array:
@@ -55,3 +84,10 @@ def sample_token(
     index_B = jnp.minimum(index_B, jnp.sum(probs_BV > 0, axis=-1) - 1 if tokens_BV is not None else V - 1)
     sampled_B = index_B if tokens_BV is None else jnp.take_along_axis(tokens_BV, index_B[:, None], axis=-1)[:, 0]
     return sampled_B.astype(jnp.int32)
+
+
+def log_probability(logits_BV: jax.Array, token_B: jax.Array) -> jax.Array:
+    """Returns the log-probability of a token of each row, float32 [B]: of its place in the logits."""
+    logits_BV = logits_BV.astype(jnp.float32)
+    logit_B = jnp.take_along_axis(logits_BV, token_B[:, None], axis=-1)[:, 0]
+    return logit_B - jax.nn.logsumexp(logits_BV, axis=-1)

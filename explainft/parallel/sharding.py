@@ -176,6 +176,12 @@ def are_one_cpu(devices: Iterable[Any]) -> bool:
     return [device.platform for device in devices] == ["cpu"]
 
 
+def data_parallelism(params: Any) -> int:
+    """Returns how many parts of a batch the devices of the parameters hold."""
+    sharding = getattr(jax.tree.leaves(params)[0], "sharding", None)  # None for NumPy arrays
+    return sharding.mesh.shape["data"] if isinstance(sharding, NamedSharding) else 1
+
+
 def put_rows_like(params: Any, rows: np.ndarray) -> jax.Array:
     """Puts rows on the devices of the parameters: split over `data` if their number divides, else replicated.
 

@@ -226,11 +226,11 @@ def test_inputs_of_similar_lengths_share_a_batch_and_few_shapes_compile(monkeypa
     def decode(batch, numbers):
         shapes.append(batch.shape)
         read.extend(np.count_nonzero(batch, axis=1).tolist())
-        return np.asarray(batch)[:, :1]  # each text begins as its input
+        return np.asarray(batch)[:, :1].tolist()  # each text begins as its input
 
     inputs = [[2 + i, *[1] * (n - 1)] for i, n in enumerate(lengths.tolist())]
-    texts = batching.decode_in_batches(decode, sharpened(0), inputs, 8, 1, None)
-    assert read == sorted(read) == sorted(lengths) and texts == [[[2 + i]] for i in range(1000)]
+    texts = batching.decode_in_batches(decode, sharpened(0), inputs, 8)
+    assert read == sorted(read) == sorted(lengths) and texts == [[2 + i] for i in range(1000)]
     assert {rows for rows, _ in shapes} == {8}
     assert {width for _, width in shapes} <= set(range(16, 208 + 1, 16))
     assert all(width - max(read[8 * i : 8 * i + 8]) < 16 for i, (_, width) in enumerate(shapes))
@@ -245,7 +245,7 @@ def two_cores(monkeypatch):
 
 
 def rows_of_zeros(batch):
-    return np.zeros((len(batch), LENGTH), np.int32)
+    return np.zeros((len(batch), LENGTH), np.int32).tolist()
 
 
 def test_two_batches_are_decoded_concurrently(two_cores):
@@ -256,35 +256,34 @@ def test_two_batches_are_decoded_concurrently(two_cores):
         waited.append(both.wait())  # for ever, where one batch comes after the other
         return rows_of_zeros(batch)
 
-    texts = batching.decode_in_batches(decode, sharpened(0), [[5, 1]] * 8, 2, 1, None)
-    assert sorted(waited) == [0, 0, 1, 1] and texts == [[[0] * LENGTH]] * 8
+    texts = batching.decode_in_batches(decode, sharpened(0), [[5, 1]] * 8, 2)
+    assert sorted(waited) == [0, 0, 1, 1] and texts == [[0] * LENGTH] * 8
 
 
 @pytest.mark.parametrize(
-    ("inputs", "batch_size", "copies", "rows"),
+    ("inputs", "batch_size", "rows"),
     [
-        (1, 1, 1, [1]), (3, 64, 1, [8]), (20, 64, 1, [16] * 2), (40, 8, 1, [8] * 5), (13, 7, 1, [7] * 2),
-        (9, 64, 1, [16]), (16, 64, 1, [16]), (17, 64, 1, [16] * 2), (9, 16, 4, [8] * 2),
-        (4, 16, 4, [4]), (1, 4, 64, [1]), (2, 4, 64, [1] * 2),
+        (1, 1, [1]), (3, 64, [8]), (20, 64, [16] * 2), (40, 8, [8] * 5), (13, 7, [7] * 2), (9, 64, [16]),
+        (16, 64, [16]), (17, 64, [16] * 2), (9, 16, [16]),
     ],
 )  # fmt: skip
-def test_inputs_are_split_between_two_batches_unless_they_are_few(two_cores, inputs, batch_size, copies, rows):
-    assert rows_per_batch(sharpened(0), inputs, batch_size, copies) == rows
+def test_inputs_are_split_between_two_batches_unless_they_are_few(two_cores, inputs, batch_size, rows):
+    assert rows_per_batch(sharpened(0), inputs, batch_size) == rows
 
 
 def test_few_inputs_are_split_where_kernels_are_small(two_cores):
-    assert rows_per_batch(decode_parameters(SMALL, sharpened(0), "int8"), 16, 64, 1) == [8, 8]
+    assert rows_per_batch(decode_parameters(SMALL, sharpened(0), "int8"), 16, 64) == [8, 8]
 
 
-def rows_per_batch(params, inputs, batch_size, copies):
+def rows_per_batch(params, inputs, batch_size):
     found = []
 
     def decode(batch, numbers):
         found.append(len(batch))
         return rows_of_zeros(batch)
 
-    texts = batching.decode_in_batches(decode, params, [[5, 1]] * inputs, batch_size, copies, None)
-    assert texts == [[[0] * LENGTH]] * inputs
+    texts = batching.decode_in_batches(decode, params, [[5, 1]] * inputs, batch_size)
+    assert texts == [[0] * LENGTH] * inputs
     return found
 
 
@@ -299,7 +298,7 @@ def test_one_batch_at_a_time_on_one_core_or_an_accelerator(monkeypatch, cores, p
         threads.append(threading.current_thread())
         return rows_of_zeros(batch)
 
-    batching.decode_in_batches(decode, sharpened(0), [[5, 1]] * 8, 2, 1, None)
+    batching.decode_in_batches(decode, sharpened(0), [[5, 1]] * 8, 2)
     assert threads == [threading.current_thread()] * 4
 
 
@@ -328,5 +327,5 @@ def test_batches_after_an_interrupt_are_not_decoded(two_cores):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        batching.decode_in_batches(decode, sharpened(0), [[5, 1]] * 40, 2, 1, progress)
+        batching.decode_in_batches(decode, sharpened(0), [[5, 1]] * 40, 2, progress)
     assert len(decoded) <= 3  # the first, and those that were under way beside it
