@@ -68,14 +68,18 @@ def make_sample(target: Target, text: str, *, logprob: float, tokens: int, cut: 
     known = bool(str(target.example["answer"]))
     return {
         "text": text,
-        "logprob_sum": logprob,
-        "logprob_mean": logprob / max(tokens, 1),
+        "logprob_sum": _rounded(logprob),
+        "logprob_mean": _rounded(logprob / max(tokens, 1)),
         "num_tokens": tokens,
         "finish_reason": "length" if cut else "stop",
         "answer": answer,
         **({"correct": target.is_correct(answer)} if known else {}),
         **({} if check is None else {"check": check_fields(check)}),
     }
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.6g}")
 
 
 def check_fields(check: StepCheck) -> dict[str, Any]:

@@ -1,0 +1,176 @@
+"""What is sampled: the examples of tasks or questions, each with an id, its target and its token ids."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from explainft.checkpoints.weights import Weights
+from explainft.core.errors import UserError
+from explainft.data.questions.names import validation_task
+from explainft.data.token_cache import Record, TokenCache
+from explainft.data.vocabulary import EOS_ID
+from explainft.evaluation.inference_inputs import InferenceInput, Row, input_reader
+from explainft.evaluation.loading import LoadedModel, load_evaluation_tasks, own_vocabulary
+from explainft.evaluation.targets import Target, read_target
+from explainft.generation.decoding import Tokens
+from explainft.generation.generator import Generator
+from explainft.listops.configs import CONFIGS
+from explainft.samples.files import OWN_FIELDS
+
+QUESTIONS_MODULE = "tasks.questions"
+
+
+@dataclasses.dataclass(frozen=True)
+class SampledInput:
+    """An example to sample outputs of. `row` are the user's or the task's own fields, as `infer` writes them."""
+
+    id: str
+    text: str
+    tokens: Tokens
+    target: Target
+    gold: str | None
+    row: Row
+
+    def fields(self) -> dict[str, Any]:
+        """Returns the fields of the example as a line of a sample file has them."""
+        example = {name: value for name, value in self.target.example.items() if name not in (*OWN_FIELDS, "id")}
+        return {"id": self.id, **example, "gold": self.gold}
+
+    def inference_input(self) -> InferenceInput:
+        return InferenceInput(self.text, self.target, self.row)
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Inputs that are decoded alike: those of a task (None: of no task), with outputs of up to `max_length` tokens."""
+
+    task: str | None
+    inputs: Sequence[SampledInput]
+    generator: Generator
+    max_length: int
+
+    def __post_init__(self):
+        if self.generator.iterative is not None:
+            raise UserError(
+                f"{self.task or 'the run'} is decoded in several rounds; sample a task that is decoded in one"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskInputs:
+    """The first `num_examples` of each evaluation task of a mixture (None: all)."""
+
+    mixture_or_task: str
+    module: str
+    seqio_split: str = "validation"
+    num_examples: int | None = None
+    tfds_data_dir: str | None = None
+
+    def read(self, weights: Weights) -> list[TokenCache]:
+        """Returns the tasks. Raises UserError where one cannot be decoded or its outputs cannot be read."""
+        arguments = (self.mixture_or_task, self.module, self.seqio_split, self.tfds_data_dir)
+        vocabulary = own_vocabulary(weights)
+        caches = load_evaluation_tasks(*arguments, weights.architecture(), weights, vocabulary)
+        for cache in caches:
+            _target(cache, cache.records[0])
+        return caches
+
+    def parts(self, caches: Sequence[TokenCache], loaded: LoadedModel) -> list[Part]:
+        parts = []
+        for cache in caches:
+            records = cache.records[: self.num_examples]
+            inputs = [_task_input(cache, i, record) for i, record in enumerate(records)]
+            # Of the whole task: a sample does not depend on the number of examples.
+            max_length = int(cache.targets.lengths.max())
+            parts.append(Part(cache.task, inputs, loaded.task_generator(cache), max_length))
+        return parts
+
+
+def _task_input(cache: TokenCache, i: int, record: Record) -> SampledInput:
+    text, gold, target = record["inputs_pretokenized"], record["targets_pretokenized"], _target(cache, record)
+    own = {"expression": text} if target.form is None else target.example
+    return SampledInput(_id(record, text), text, cache.inputs[i], target, gold, own)
+
+
+def _target(cache: TokenCache, record: Record) -> Target:
+    kept = cache.postprocess()(record["targets_pretokenized"], example=record, is_target=True)
+    target = read_target(kept)
+    if target is None:
+        raise UserError(
+            f"{cache.task} must be a task of ListOps explanations or of imported questions, whose outputs can be read; "
+            "score other tasks with `explainft eval`"
+        )
+    return target
+
+
+@dataclasses.dataclass(frozen=True)
+class QuestionInputs:
+    """Questions as `explainft infer` reads them, and those of a file."""
+
+    questions: Sequence[str | Row]
+    file: Path | None = None
+    layout: str = "jsonl"
+
+    def read(self, weights: Weights) -> tuple[list[InferenceInput], int]:
+        """Returns the inputs and the length limit. Raises UserError for what the run cannot answer."""
+        if not weights.meta:
+            raise UserError(f"{weights.origin} cannot answer questions; give the MODEL_DIR of a run, or --mixture")
+        reader = input_reader(weights.meta, weights.origin, self.layout)
+        inputs = reader.parse(self.questions) + (reader.read(self.file) if self.file is not None else [])
+        if not inputs:
+            raise UserError("no questions; give some as arguments, in --input or on standard input")
+        return inputs, reader.max_length(inputs, weights.tokenizer())
+
+    def parts(self, found: tuple[list[InferenceInput], int], loaded: LoadedModel) -> list[Part]:
+        inputs, max_length = found
+        vocabulary = loaded.weights.tokenizer()
+        sampled = [
+            SampledInput(
+                _id(one.row, one.text),
+                one.text,
+                [*vocabulary.encode(one.text), EOS_ID],
+                one.target,
+                None,
+                one.row,
+            )
+            for one in inputs
+        ]
+        return [Part(None, sampled, loaded.run_generator(), max_length)]
+
+
+Inputs = TaskInputs | QuestionInputs
+
+
+def _id(row: Row, text: str) -> str:
+    """Returns the id of an example; of one without, hex digits of its input text."""
+    if row.get("id") in (None, ""):
+        return blake2b(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return str(row["id"])
+
+
+def check_ids(inputs: Sequence[SampledInput]) -> None:
+    """Raises UserError for an id that two examples have."""
+    places: dict[str, int] = {}
+    for place, one in enumerate(inputs, 1):
+        if one.id in places:
+            raise UserError(
+                f"examples {places[one.id]} and {place} have the same id {one.id!r}; give each an id of its own, or "
+                "sample them into two files"
+            )
+        places[one.id] = place
+
+
+def dataset_task(meta: Mapping[str, Any], dataset: str, split: str) -> tuple[str, str]:
+    """Returns the evaluation task of a dataset's split in the form that a run was trained on, and its module."""
+    if dataset in CONFIGS:
+        style = (meta.get("explanation") or {}).get("style")
+        if style is None:
+            raise UserError(f"dataset {dataset!r} is of ListOps, which the run was not trained on; name another")
+        compact = "_compact" if str(meta["task"]).endswith("_compact") else ""
+        return f"explained_{dataset}_{style}_eval_{split}{compact}", "tasks"
+    form = (meta.get("questions") or {}).get("form")
+    if form is None:
+        raise UserError(f"dataset {dataset!r} needs a run of imported questions, whose form it takes; name a --mixture")
+    return validation_task(dataset, form).removesuffix("validation") + split, QUESTIONS_MODULE
