@@ -81,9 +81,14 @@ class ListOpsReader:
         return [self._input(tree) for tree in trees]
 
     def read(self, path: Path) -> list[InferenceInput]:
-        """Reads one expression a line, or the sources of a released TSV file (*.tsv)."""
+        """Reads one expression a line, the sources of a released TSV file (*.tsv), or JSON rows with an expression.
+
+        Rows (*.json, *.jsonl) are those of `infer` or of a sample file: `expression` or `question`, and perhaps an id.
+        """
         if path.suffix == ".tsv":
             return [self._input(example.tree) for example in read_release(path)]
+        if path.suffix in (".json", ".jsonl"):
+            return [self._row(row, f"{path} line {number}: ") for number, row in read_rows(path)]
         return [self._input(self._parse(text, f"{path} line {number}: ")) for number, text in read_lines(path)]
 
     def max_length(self, inputs: Sequence[InferenceInput], vocabulary: Vocabulary) -> int:
@@ -91,6 +96,14 @@ class ListOpsReader:
         fullest = self.style if self.style in CHECKED_STYLES else "medium"
         gold = (listops.explain(listops.parse(one.text), fullest, self.modulus) for one in inputs)
         return max(self.trained_length, 1 + max(len(vocabulary.encode(text)) for text in gold))
+
+    def _row(self, row: Any, where: str) -> InferenceInput:
+        found = (row.get("expression") or row.get("question")) if isinstance(row, Mapping) else row
+        if not isinstance(found, str):
+            raise UserError(f"{where}expected an object with an expression, or an expression as a text")
+        own = {"id": row["id"]} if isinstance(row, Mapping) and "id" in row else {}
+        read = self._input(self._parse(found, where))
+        return dataclasses.replace(read, row={**own, **read.row})
 
     def _input(self, tree: listops.Tree) -> InferenceInput:
         # The model reads what it was trained on: the bracket form, whatever form was typed.
