@@ -19,6 +19,7 @@ from explainft.cli import (
     plan,
     recipes,
     report,
+    score,
     solve,
     sweep,
     train,
@@ -28,7 +29,23 @@ from explainft.cli.flags import Parser
 from explainft.cli.output import checked_output, discard
 from explainft.core.errors import UserError
 
-COMMANDS = (data, explain, check, solve, train, eval, infer, export, convert, plan, sweep, report, recipes, vocab)
+COMMANDS = (
+    data,
+    explain,
+    check,
+    solve,
+    train,
+    eval,
+    infer,
+    score,
+    export,
+    convert,
+    plan,
+    sweep,
+    report,
+    recipes,
+    vocab,
+)
 GIN_FLAG = "--gin."
 
 
