@@ -15,10 +15,18 @@ needs to train on them.
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import seqio
 
-from explainft.data.questions.descriptor import DATASET, VERSION, Descriptor, descriptor_file, read_descriptors
+from explainft.data.questions.descriptor import (
+    DATASET,
+    VERSION,
+    Descriptor,
+    descriptor_file,
+    read_descriptor,
+    read_descriptors,
+)
 from explainft.data.questions.forms import FORMS
 from explainft.data.questions.importing import data_directory
 from explainft.evaluation import metrics
@@ -41,6 +49,10 @@ class QuestionsSource(seqio.TfdsDataSource):
     def descriptor_file(self) -> Path:
         """What tells one import of the dataset from another."""
         return descriptor_file(self._name, data_directory(self.tfds_dataset.data_dir))
+
+    def training_meta(self) -> dict[str, Any]:
+        """Returns what a run that trains on the dataset keeps of it: what tells one import from another."""
+        return {"dataset_digest": read_descriptor(self.descriptor_file).digests["train"]}
 
 
 def register_datasets() -> None:

@@ -33,6 +33,8 @@ KEYS: dict[str, type | tuple[type, ...]] = {
 }
 # What must agree before a run is resumed; dataset_digest is that of imported questions.
 SAME_RUN = ("model", "task", "module", "data", "output_ids", "dataset_digest")
+# Of the training examples: digests of an import and of its questions, a verifier's prompt and generator.
+TRAINING_META = ("dataset_digest", "trained_questions", "verifier")
 Fields = TypeVar("Fields", T5Config, Progress)
 
 
@@ -72,7 +74,7 @@ def describe(
         # Present where they hold alone: the metadata of other runs stays what it was.
         **({"replacement": True} if cache.vocabulary.replacement else {}),
         **({"own_vocabulary": True} if vocabulary_file is not None else {}),
-        **{name: cache.meta[name] for name in ("dataset_digest",) if name in cache.meta},
+        **{name: cache.meta[name] for name in TRAINING_META if name in cache.meta},
         **({"questions": arguments} if "problem" in arguments else {}),  # problem and form
     }
 

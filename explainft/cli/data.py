@@ -1,4 +1,4 @@
-"""`explainft data`: builds the ListOps dataset, prints examples of it, and imports datasets from files."""
+"""`explainft data`: builds the ListOps dataset, prints examples of it, and makes datasets of files."""
 
 import argparse
 import gc
@@ -13,14 +13,17 @@ BUILD_EXAMPLE = "explainft data build --config tiny"
 SHOW_EXAMPLE = "explainft data show --config tiny --split longer -n 2"
 IMPORT_EXAMPLE = "explainft data import train=train.jsonl test=test.jsonl --name my_questions --problem math"
 
+SAMPLES_EXAMPLE = "explainft data samples train=t.jsonl validation=v.jsonl --name quiz --rows verifier"
+
 
 def add_parser(subparsers) -> None:
-    help = "Build the dataset, print examples of it, or import questions from files."
+    help = "Build the dataset, print examples of it, or make datasets of questions or samples in files."
     data = subparsers.add_parser("data", help=summary(help), description=help)
     commands = data.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_build(commands)
     _add_show(commands)
     _add_import(commands)
+    _add_samples(commands)
 
 
 def _add_build(commands) -> None:
@@ -84,6 +87,45 @@ def _add_import(commands) -> None:
     parser.add_argument("--unanswered", action="store_true", help="rows need no answer: a dataset for infer alone")
     parser.add_argument("--overwrite", action="store_true", help="replace a dataset of that name")
     add_data_dir(parser)
+
+
+def _add_samples(commands) -> None:
+    help = "Make a dataset for a verifier, or for the generator itself, of the files that `explainft sample` wrote."
+    parser = add_command(commands, "samples", samples, help, SAMPLES_EXAMPLE)
+    parser.add_argument("files", nargs="+", metavar="SPLIT=FILE,...", help="train=FILE,FILE validation=FILE test=FILE")
+    parser.add_argument("--name", required=True, help="of the dataset: lower-case letters, digits and underscores")
+    parser.add_argument(
+        "--rows",
+        required=True,
+        help="verifier: solutions and whether they are correct; correct: the correct samples; gold: the gold outputs; "
+        "or several, as in verifier,gold",
+    )
+    parser.add_argument("--per_problem", type=positive_integer, default=10, help="most examples; default: 10")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice among samples; default: 0")
+    parser.add_argument("--prompt", default="paper", help="paper, short, or a file with {question} and {solution}")
+    parser.add_argument("--overwrite", action="store_true", help="replace a dataset of that name")
+    add_data_dir(parser)
+
+
+def samples(args: argparse.Namespace) -> None:
+    from explainft.data.questions import importing
+    from explainft.data.sample_datasets import parse_rows
+    from explainft.samples import dataset
+    from explainft.samples.examples import Selection
+    from explainft.samples.prompts import read_prompt
+
+    words = [f"{split}={file}" for word in args.files for split, _, files in [word.partition("=")]
+             for file in files.split(",")]  # fmt: skip
+    settings = dataset.SamplesDataset(
+        args.name,
+        parse_rows(args.rows),
+        importing.split_files(words),
+        Selection(read_prompt(args.prompt), args.per_problem, args.seed),
+        args.overwrite,
+    )
+    tensorflow_setup.import_tensorflow()
+    directory, report = dataset.make_dataset(settings, importing.data_directory(args.tfds_data_dir))
+    print("\n".join([*report, str(directory)]))
 
 
 def import_(args: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@ order. Batch k holds rows k*B ... (k+1)*B-1 of that endless sequence, so one int
 
 import dataclasses
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -205,6 +205,47 @@ class Batches:
         tokens[flat] = values
         segments[flat] = np.repeat(segment_of, lengths)
         return tokens.reshape(-1, width), segments.reshape(-1, width), first
+
+
+class PairBatches(Batches):
+    """Batches of pairs: examples 2i and 2i + 1 of the task, a correct and an incorrect solution of one problem.
+
+    Its features have the shape [P, 2, S] or [P, 2, T], with one example in each row: no step splits a pair, whatever
+    its microbatches and devices. `batch_size` counts examples, as elsewhere, and `rows` pairs. Raises UserError for
+    examples that do not alternate between `labels`, token ids with EOS.
+    """
+
+    def __init__(
+        self,
+        cache: TokenCache,
+        lengths: dict[str, int],
+        batch_size: int,
+        seed: int,
+        *,
+        labels: Sequence[Sequence[int]],
+        rows: np.ndarray | None = None,
+    ):
+        super().__init__(cache, lengths, batch_size // 2, seed, packed=False, rows=rows)
+        _check_pairs(cache, labels)
+        self.packing = one_per_row(len(cache) // 2)
+        self._examples = Batches(cache, lengths, batch_size, seed, packed=False, rows=np.arange(2 * len(self.rows)))
+
+    def assemble(self, rows: np.ndarray) -> Batch:
+        """Returns the features of the pairs. Where they are fewer than this host feeds, the last ones are empty."""
+        examples = self._examples.assemble((2 * rows[:, None] + np.arange(2)).ravel())
+        return {name: feature.reshape(-1, 2, feature.shape[-1]) for name, feature in examples.items()}
+
+
+def _check_pairs(cache: TokenCache, labels: Sequence[Sequence[int]]) -> None:
+    targets, lengths = cache.targets.take(np.arange(len(cache)))
+    pair = np.concatenate([np.asarray(label) for label in labels])
+    pairs = len(cache) // 2
+    expected = np.tile([len(label) for label in labels], pairs)
+    if len(cache) % 2 or not np.array_equal(lengths, expected) or not np.array_equal(targets, np.tile(pair, pairs)):
+        raise UserError(
+            f"{cache.task}/{cache.split} must hold pairs of a correct and an incorrect solution; make its dataset with "
+            "`explainft data samples --rows verifier`, or set VERIFIER_LOSS to 'cross_entropy'"
+        )
 
 
 def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from explainft.core import tensorflow_setup
@@ -19,7 +19,9 @@ NextInput = Callable[[str, str], str | None]
 FUNCTIONS = {  # name on disk: where the function is now
     "listops/postprocess": "explainft.evaluation.targets:postprocess_listops",
     "questions/postprocess": "explainft.evaluation.targets:postprocess_question",
+    "samples/postprocess": "explainft.evaluation.targets:postprocess_sample",
     "problems/score": "explainft.evaluation.metrics:score",
+    "samples/label_balance": "explainft.evaluation.metrics:label_balance",
 }
 _NAMES = {path: name for name, path in FUNCTIONS.items()}
 
@@ -52,6 +54,19 @@ def register_iterative(task: str, next_input: NextInput, max_rounds: int) -> Non
     if max_rounds < 1:
         raise ValueError(f"max_rounds={max_rounds} must be at least 1")
     _iterative[task] = Iterative(next_input, max_rounds)
+
+
+_labels: dict[str, tuple[str, ...]] = {}  # by task
+
+
+def register_labels(task: str, labels: Sequence[str]) -> None:
+    """Registers a task whose targets are all among the labels: a prediction is the label of the highest likelihood."""
+    _labels[task] = tuple(labels)
+
+
+def describe_labels(task: str) -> dict[str, list[str]]:
+    """Returns what a task's meta keeps of its labels, as JSON; nothing for other tasks."""
+    return {"labels": list(_labels[task])} if task in _labels else {}
 
 
 def find_iterative(task: str, module: str) -> Iterative:

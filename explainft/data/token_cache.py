@@ -60,6 +60,10 @@ class TokenCache:
     def iterative(self) -> Iterative | None:
         return Iterative.from_meta(self.meta["next_input"])
 
+    def labels(self) -> list[str] | None:
+        """Returns the texts that all targets are among; None where they may be any."""
+        return self.meta.get("labels")
+
     def metrics(self) -> list[Callable[..., dict[str, float]]]:
         return [function for described in self.meta["metrics"] if (function := import_function(described))]
 

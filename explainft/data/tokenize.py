@@ -15,7 +15,6 @@ from tqdm import tqdm
 from explainft.core import tensorflow_setup
 from explainft.core.errors import UserError, nearest
 from explainft.data import coverage, freshness, ragged, replacement, task_registry
-from explainft.data.questions.descriptor import read_descriptor
 from explainft.data.vocabulary import Vocabulary
 
 FEATURES = ("inputs", "targets")
@@ -129,7 +128,8 @@ def _meta(task: Any, split: str, settings: dict[str, Any], vocabulary: Any, offl
         "postprocess": postprocess,
         "next_input": next_input,
         "metrics": metrics,
-        **_dataset_digest(task),
+        **task_registry.describe_labels(task.name),
+        **_training_meta(task),
         "function_sources": freshness.function_sources(postprocess, next_input, *metrics),
         "sources": freshness.task_sources(settings["module"], vocabulary.sentencepiece_model_file, replacement.__file__)
         | {str(path): freshness.file_digest(path) for path in data_files},
@@ -257,10 +257,10 @@ def _data_files(task: Any, split: str) -> list[Path]:
     )
 
 
-def _dataset_digest(task: Any) -> dict[str, str]:
-    """Returns what tells the training examples of one import from those of another; nothing for other tasks."""
-    files = descriptor_files(task) if "train" in task.splits else []
-    return {"dataset_digest": read_descriptor(files[0]).digests["train"]} if files else {}
+def _training_meta(task: Any) -> dict[str, Any]:
+    """Returns what a run keeps of its training examples, such as the digest of one import; nothing for other tasks."""
+    describe = getattr(task.source, "training_meta", None) if "train" in task.splits else None
+    return {} if describe is None else describe()
 
 
 def descriptor_files(task: Any) -> list[Path]:

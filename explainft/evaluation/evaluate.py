@@ -13,6 +13,7 @@ from explainft.evaluation.evaluator import Evaluator
 from explainft.evaluation.loading import load_evaluation_tasks, load_model, own_vocabulary
 from explainft.evaluation.task_names import evaluation_mixture
 from explainft.generation.generator import Generator
+from explainft.generation.label_choice import LabelChooser
 from explainft.generation.quantization import DecodeConfig
 from explainft.model.t5 import T5
 from explainft.parallel import hosts, sharding
@@ -53,7 +54,7 @@ class EvaluationConfig:
 
 def evaluate_tasks(
     evaluators: Sequence[Evaluator],
-    generator_for: Callable[[Evaluator], Generator],
+    generator_for: Callable[[Evaluator], Generator | LabelChooser],
     step: int,
     output_dir: Path,
     between_batches: Callable[[], None] = lambda: None,

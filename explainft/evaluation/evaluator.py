@@ -10,6 +10,7 @@ from tqdm import tqdm
 from explainft.core.errors import UserError, nearest
 from explainft.data.token_cache import Record, TokenCache
 from explainft.generation.generator import Generator, Output
+from explainft.generation.label_choice import LabelChooser
 
 
 class Scores(NamedTuple):
@@ -53,7 +54,9 @@ class Evaluator:
         """The number of tokens of the longest gold target: what outputs may have."""
         return int(self.cache.targets.lengths[: self.n].max())
 
-    def generate(self, generator: Generator, between_batches: Callable[[], None] = lambda: None) -> list[Output]:
+    def generate(
+        self, generator: Generator | LabelChooser, between_batches: Callable[[], None] = lambda: None
+    ) -> list[Output]:
         """Returns a prediction for each example, with a progress bar."""
         with tqdm(total=self.n, desc=f"decoding {self.task}", unit=" examples", disable=None, leave=False) as bar:
             between_batches()

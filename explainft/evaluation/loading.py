@@ -9,6 +9,7 @@ from explainft.data import token_cache
 from explainft.data.task_registry import find_iterative
 from explainft.data.token_cache import TokenCache
 from explainft.generation.generator import Generator
+from explainft.generation.label_choice import LabelChooser, predictor
 from explainft.generation.quantization import DecodeConfig, decode_parameters
 from explainft.model.config import T5Config
 from explainft.model.t5 import T5
@@ -25,10 +26,10 @@ class LoadedModel:
     decode_config: DecodeConfig
     batch_size: int
 
-    def task_generator(self, cache: TokenCache) -> Generator:
-        """Returns what decodes the task of the cache, in the task's vocabulary and rounds."""
+    def task_generator(self, cache: TokenCache) -> Generator | LabelChooser:
+        """Returns what predicts the outputs of the task of the cache."""
         params = self.decode_config.parameters_for(self.model.config, self.params, cache, self.weights.meta)
-        return Generator(self.model, params, cache.vocabulary, self.batch_size, cache.iterative())
+        return predictor(self.model, params, cache, self.batch_size)
 
     def run_generator(self) -> Generator:
         """Returns what decodes any inputs as the checkpoint's own task does; only of a run of explainft."""

@@ -7,19 +7,19 @@ from typing import Any
 import jax
 
 from explainft.data.batches import Batches
-from explainft.model.loss import Loss, loss_sums
+from explainft.model.margin_loss import AnyLoss
 from explainft.model.t5 import T5
 from explainft.parallel import sharding
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _loss_sums(model: T5, loss: Loss, params: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    return loss_sums(model, loss, params, batch)
+def _loss_sums(model: T5, loss: AnyLoss, params: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    return loss.batch_sums(model, params, batch)
 
 
 def evaluate_loss(
     model: T5,
-    loss: Loss,
+    loss: AnyLoss,
     params: Any,
     batches: Batches,
     mesh: jax.sharding.Mesh,

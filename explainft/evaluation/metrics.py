@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from explainft.data.sample_datasets import LABELS
 from explainft.evaluation.targets import read_target
 
 METRICS_SUFFIX = "-metrics.jsonl"  # of the file of a task's scores, as seqio.JSONLogger names it
@@ -75,6 +76,30 @@ def score(targets: Sequence[Mapping[str, Any]], predictions: Sequence[str]) -> d
         metrics[f"exact_match/{group}"] = _fraction(group_correct[group], group_n[group])
         metrics[f"n/{group}"] = group_n[group]
     return metrics
+
+
+def label_balance(targets: Sequence[Mapping[str, Any]], predictions: Sequence[str]) -> dict[str, float]:
+    """Scores a verifier's balance; a SeqIO metric_fn. Examples of other tasks in a joint dataset are left out.
+
+    label_correct is the fraction of solutions that are correct, predicted_correct that of the predictions `correct`,
+    and balanced_accuracy the mean of the accuracies on correct and on incorrect solutions.
+    """
+    correct, _ = LABELS
+    hits: dict[str, list[bool]] = {label: [] for label in LABELS}
+    predicted = []
+    for gold, prediction in zip(targets, predictions, strict=True):
+        target = read_target(gold)
+        if target is not None and target.example.get("choices") == list(LABELS):
+            answer = target.read_answer(prediction)
+            hits[target.example["answer"]].append(target.is_correct(answer))
+            predicted.append(answer == correct)
+    n = len(predicted)
+    found = [sum(of_label) / len(of_label) for of_label in hits.values() if of_label]
+    return {
+        "label_correct": _fraction(len(hits[correct]), n),
+        "predicted_correct": _fraction(sum(predicted), n),
+        "balanced_accuracy": _fraction(sum(found), len(found)),
+    }
 
 
 def _fraction(part: float, whole: float) -> float:

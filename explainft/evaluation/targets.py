@@ -55,6 +55,20 @@ def postprocess_question(
     return {"problem": problem, "form": form, "example": {**fields, **own, **({"choices": choices} if choices else {})}}
 
 
+def postprocess_sample(
+    text: str | bytes, example: Mapping[str, Any] | None = None, is_target: bool = False, **generator: Any
+) -> Any:
+    """Postprocesses as SeqIO asks: a prediction stays text, a target becomes what its example has as `target`.
+
+    `generator` is kept in checkpoints: by it the outputs of a run that generates are read, see metadata.describe.
+    """
+    if not is_target:
+        return _text(text)
+    if example is None:
+        raise ValueError("a target needs its example: the field target of a sample")
+    return json.loads(_text(example["target"]))
+
+
 @dataclasses.dataclass(frozen=True)
 class Target:
     """A gold example with its problem. `form` is None where outputs are read whole, as those of ListOps are."""

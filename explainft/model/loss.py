@@ -2,14 +2,16 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from explainft.core.errors import UserError, nearest, require_at_least_zero
+from explainft.data.vocabulary import Vocabulary
+from explainft.model.config import T5Config
 from explainft.model.t5 import T5, output_columns, output_parameters
 
 NORMALIZERS = ("NUM_REAL_TARGET_TOKENS", "NUM_TOTAL_TARGET_TOKENS")
@@ -28,6 +30,7 @@ class Loss:
     normalizing_factor: float | str | None = "NUM_REAL_TARGET_TOKENS"
     # The token ids that the output layer has, 0 first; targets hold no others. None: the whole vocabulary.
     output_ids: tuple[int, ...] | None = None
+    group: ClassVar[int] = 1  # examples that the loss compares, which no batch splits
 
     def __post_init__(self):
         require_at_least_zero(Z_LOSS=self.z_loss)
@@ -48,6 +51,30 @@ class Loss:
         if self.normalizing_factor == "NUM_TOTAL_TARGET_TOKENS":
             return jnp.float32(decoder_target_tokens.size)
         return jnp.float32(1.0 if self.normalizing_factor is None else self.normalizing_factor)
+
+    def pair_labels(self, vocabulary: Vocabulary) -> None:
+        """Returns None: any examples form a batch."""
+
+    def for_task(self, vocabulary: Vocabulary, output_ids: Sequence[int] | None) -> "Loss":
+        """Returns the loss for a task of this vocabulary whose outputs hold the `output_ids` alone (None: all)."""
+        return self if output_ids is None else dataclasses.replace(self, output_ids=(0, *output_ids))
+
+    def batch_sums(
+        self, model: T5, params: Any, batch: Mapping[str, jax.Array], dropout_rng: jax.Array | None = None
+    ) -> dict[str, jax.Array]:
+        """Computes the sums over a batch (see batches.Batches); applies dropout where `dropout_rng` is given."""
+        rngs = None if dropout_rng is None else {"dropout": dropout_rng}
+        inputs: Any = {**batch, "deterministic": dropout_rng is None}
+        y_BTD: Any = model.apply({"params": params}, **inputs, rngs=rngs, method=T5.hidden_states)
+        output, column_of = output_layer(model.config, params, self.output_ids)
+        targets_BT = batch["decoder_target_tokens"]
+        if column_of is not None:
+            targets_BT = jnp.asarray(column_of)[targets_BT]
+
+        def compute_logits(output: Any, y_BTD: jax.Array) -> Any:
+            return model.apply({"params": output}, y_BTD, method=T5.logits)
+
+        return self.sums_of_hidden_states(compute_logits, output, y_BTD, targets_BT, model.execution.max_logits)
 
     def sums(self, logits_BTV: jax.Array, decoder_target_tokens: jax.Array) -> dict[str, jax.Array]:
         """Sums loss_sum (z-loss included), correct_sum and weight_sum over the tokens that are not padding.
@@ -93,24 +120,15 @@ class Loss:
         return _sum_chunks(lambda output, y, targets: self.sums(compute_logits(output, y), targets), output, *parts)
 
 
-def loss_sums(
-    model: T5, loss: Loss, params: Any, batch: dict[str, jax.Array], dropout_rng: jax.Array | None = None
-) -> dict[str, jax.Array]:
-    """Computes the loss's sums over a batch (see batches.Batches); applies dropout where `dropout_rng` is given."""
-    rngs = None if dropout_rng is None else {"dropout": dropout_rng}
-    inputs: Any = {**batch, "deterministic": dropout_rng is None}
-    y_BTD: Any = model.apply({"params": params}, **inputs, rngs=rngs, method=T5.hidden_states)
-    output, targets_BT = output_parameters(model.config, params), batch["decoder_target_tokens"]
-    if loss.output_ids is not None:
-        output_ids = np.array(loss.output_ids)
-        column_of = np.zeros(model.config.vocab_size, np.int32)
-        column_of[output_ids] = np.arange(len(output_ids))
-        output, targets_BT = output_columns(model.config, output, output_ids), jnp.asarray(column_of)[targets_BT]
-
-    def compute_logits(output: Any, y_BTD: jax.Array) -> Any:
-        return model.apply({"params": output}, y_BTD, method=T5.logits)
-
-    return loss.sums_of_hidden_states(compute_logits, output, y_BTD, targets_BT, model.execution.max_logits)
+def output_layer(config: T5Config, params: Any, output_ids: Sequence[int] | None) -> tuple[Any, np.ndarray | None]:
+    """Returns the parameters of an output layer with these token ids alone (None: all), and the column of each id."""
+    output = output_parameters(config, params)
+    if output_ids is None:
+        return output, None
+    ids = np.array(output_ids)
+    column_of = np.zeros(config.vocab_size, np.int32)
+    column_of[ids] = np.arange(len(ids))
+    return output_columns(config, output, ids), column_of
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -57,14 +57,41 @@ class T5(nn.Module):
         if decoder_segment_ids is None:
             decoder_segment_ids = (decoder_target_tokens > 0).astype(jnp.int32)
         encoded_BSD = self.encode(encoder_input_tokens, encoder_segment_ids, deterministic=deterministic)
-        causal_TT = np.tri(decoder_input_tokens.shape[1], dtype=bool)
-        return self.decoder(
-            self.embed(decoder_input_tokens),
-            encoded_BSD,
-            same_segment(decoder_segment_ids, decoder_segment_ids) & causal_TT,
-            same_segment(decoder_segment_ids, encoder_segment_ids),
-            deterministic,
+        cross_mask_BTS = same_segment(decoder_segment_ids, encoder_segment_ids)
+        return self.decode(encoded_BSD, decoder_input_tokens, decoder_segment_ids, cross_mask_BTS, deterministic)
+
+    def label_states(
+        self,
+        encoded_BSD: jax.Array,
+        source_mask_BS: jax.Array,
+        decoder_input_tokens: jax.Array,
+        decoder_segment_ids: jax.Array,
+        *,
+        deterministic: bool = True,
+    ) -> jax.Array:
+        """Returns the decoder's final hidden states [B, T, D] of labels, the same [T] for each encoded input.
+
+        The labels stand side by side as segments: each attends to itself and to the whole input. Position biases are
+        relative, so a label's states do not depend on its place.
+        """
+        tokens_BT, segments_BT = (
+            jnp.tile(x, (len(encoded_BSD), 1)) for x in (decoder_input_tokens, decoder_segment_ids)
         )
+        cross_mask_BTS = (segments_BT > 0)[:, :, None] == source_mask_BS[:, None, :]
+        return self.decode(encoded_BSD, tokens_BT, segments_BT, cross_mask_BTS, deterministic)
+
+    def decode(
+        self,
+        encoded_BSD: jax.Array,
+        decoder_input_tokens: jax.Array,
+        decoder_segment_ids: jax.Array,
+        cross_mask_BTS: jax.Array,
+        deterministic: bool,
+    ) -> jax.Array:
+        """Returns the decoder's final hidden states [B, T, D] under teacher forcing; a segment attends to itself."""
+        causal_TT = np.tri(decoder_input_tokens.shape[1], dtype=bool)
+        self_mask_BTT = same_segment(decoder_segment_ids, decoder_segment_ids) & causal_TT
+        return self.decoder(self.embed(decoder_input_tokens), encoded_BSD, self_mask_BTT, cross_mask_BTS, deterministic)
 
     def embed(self, tokens: jax.Array) -> jax.Array:
         # Rounded after the lookup: the gradient of a token, thousands of times in a batch, is accumulated in float32.

@@ -84,14 +84,14 @@ def _fits_cudnn(config: T5Config, lengths: Iterable[int]) -> bool:
     return fits and config.dtype == "bfloat16"
 
 
-def check_batch(batch_size: int, mesh: Mesh, microbatches: int = 1) -> None:
-    """Raises UserError for a BATCH_SIZE without equal microbatches on all data-parallel devices."""
-    parts = mesh.shape["data"] * microbatches
+def check_batch(batch_size: int, mesh: Mesh, microbatches: int = 1, group: int = 1) -> None:
+    """Raises UserError for a BATCH_SIZE without equal microbatches, of whole groups, on all data-parallel devices."""
+    parts = mesh.shape["data"] * microbatches * group
     if batch_size < 1 or batch_size % parts:
         near = max(parts, batch_size - batch_size % parts)
         raise UserError(
             f"BATCH_SIZE={batch_size} must be a positive multiple of {parts} ({mesh.shape['data']} data-parallel "
-            f"devices x MICROBATCHES={microbatches}); try {near}"
+            f"devices x MICROBATCHES={microbatches}{f' x {group} examples of a pair' if group > 1 else ''}); try {near}"
         )
 
 

@@ -11,7 +11,7 @@ import optax
 
 from explainft.core.errors import UserError
 from explainft.model.execution import REMAT_POLICIES
-from explainft.model.loss import Loss, loss_sums
+from explainft.model.margin_loss import AnyLoss
 from explainft.model.t5 import T5
 from explainft.parallel import sharding
 from explainft.planning.compiler import OutOfMemory, Program
@@ -93,7 +93,7 @@ class MemoryEstimate:
     by all devices.
     """
 
-    def __init__(self, model: T5, tx: Any, loss: Loss, batch: dict[str, jax.ShapeDtypeStruct], devices: list):
+    def __init__(self, model: T5, tx: Any, loss: AnyLoss, batch: dict[str, jax.ShapeDtypeStruct], devices: list):
         self.model, self.tx, self.loss, self.batch, self.devices = model, tx, loss, batch, devices
         self.rows = batch["decoder_target_tokens"].shape[0]
         self._saved: dict[tuple[str, int], int] = {}
@@ -124,7 +124,7 @@ def bytes_per_device(tree: Any) -> int:
     return sum(x.dtype.itemsize * math.prod(x.sharding.shard_shape(x.shape)) for x in jax.tree.leaves(tree))
 
 
-def saved_bytes(model: T5, loss: Loss, batch: dict[str, jax.ShapeDtypeStruct], rows: int) -> int:
+def saved_bytes(model: T5, loss: AnyLoss, batch: dict[str, jax.ShapeDtypeStruct], rows: int) -> int:
     """Returns the bytes that the backward pass of that many rows saves of the forward pass, without parameters."""
     key = jax.eval_shape(lambda: jax.random.key(0))
     params = jax.eval_shape(lambda: init_state(model.config, optax.identity(), 0)).params
@@ -132,7 +132,7 @@ def saved_bytes(model: T5, loss: Loss, batch: dict[str, jax.ShapeDtypeStruct], r
     def residuals(rows: int) -> Counter[tuple[tuple[int, ...], int]]:
         def backward(params: Any, batch: dict[str, jax.Array], key: jax.Array) -> Any:
             def loss_sum(params: Any) -> jax.Array:
-                return loss_sums(model, loss, params, batch, dropout_rng=key)["loss_sum"]
+                return loss.batch_sums(model, params, batch, dropout_rng=key)["loss_sum"]
 
             return jax.vjp(loss_sum, params)[1]
 

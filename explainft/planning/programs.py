@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from explainft.generation import decoding
-from explainft.model.loss import Loss
+from explainft.model.margin_loss import AnyLoss
 from explainft.model.t5 import T5
 from explainft.parallel import sharding
 from explainft.planning.compiler import Options, OutOfMemory, Program, compile_program
@@ -25,7 +25,7 @@ def compile_train_step(
     memory_config: MemoryConfig,
     model: T5,
     tx: Any,
-    loss: Loss,
+    loss: AnyLoss,
     dataset: DatasetConfig,
     options: Options | None = None,
 ) -> Program | OutOfMemory:
@@ -35,7 +35,7 @@ def compile_train_step(
     execution = dataclasses.replace(model.execution, remat_policy=memory_config.remat_policy)
     model = T5(config, sharding.resolve_execution(execution, config, mesh, lengths.values()))
     sharding.check_model(config, mesh, memory_config.fsdp)
-    sharding.check_batch(dataset.batch_size, mesh, memory_config.microbatches)
+    sharding.check_batch(dataset.batch_size, mesh, memory_config.microbatches, loss.group)
     abstract = abstract_state(config, tx, mesh, memory_config.fsdp)
     shardings = jax.tree.map(lambda x: x.sharding, abstract)
     with jax.set_mesh(mesh):

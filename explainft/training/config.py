@@ -1,7 +1,7 @@
 """The settings of a training run, in groups that a recipe fills."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -9,10 +9,10 @@ import optax
 
 from explainft.checkpoints.checkpointer import CheckpointConfig
 from explainft.core.errors import UserError, require_count, require_local, require_name, require_positive
-from explainft.data.batches import Batches
+from explainft.data.batches import Batches, PairBatches
 from explainft.data.token_cache import TokenCache
 from explainft.evaluation.evaluate import EvaluationConfig
-from explainft.model.loss import Loss
+from explainft.model.margin_loss import AnyLoss
 from explainft.model.t5 import T5
 
 
@@ -39,9 +39,20 @@ class DatasetConfig:
         require_positive(BATCH_SIZE=self.batch_size)
         require_count(RANDOM_SEED=self.seed)
 
-    def batches(self, cache: TokenCache, rows: np.ndarray | None = None) -> Batches:
-        """Returns the batches; `rows` are those that this host feeds (None: all)."""
-        return Batches(cache, self.lengths(), self.batch_size, self.seed, packed=self.pack, rows=rows)
+    def batches(
+        self,
+        cache: TokenCache,
+        rows: np.ndarray | None = None,
+        pair_labels: Sequence[Sequence[int]] | None = None,
+    ) -> Batches:
+        """Returns the batches; `rows` are those that this host feeds (None: all).
+
+        With `pair_labels`, the targets of a pair, they hold pairs of examples and are not packed.
+        """
+        arguments = cache, self.lengths(), self.batch_size, self.seed
+        if pair_labels is not None:
+            return PairBatches(*arguments, labels=pair_labels, rows=rows)
+        return Batches(*arguments, packed=self.pack, rows=rows)
 
     def lengths(self) -> dict[str, int]:
         """Returns the row lengths. Raises UserError where they are still to be chosen from the data."""
@@ -68,7 +79,7 @@ class OptimizationConfig:
 
     optimizer: Callable[[optax.Schedule], optax.GradientTransformation]
     schedule: Callable[..., Callable[[jax.typing.ArrayLike], jax.Array]]
-    loss: Loss
+    loss: AnyLoss
     train_steps: int
     train_steps_relative: int | None = None
     microbatches: int = 1

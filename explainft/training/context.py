@@ -20,7 +20,7 @@ from explainft.data.tokenize import FEATURES
 from explainft.evaluation.evaluator import Evaluator
 from explainft.evaluation.loading import check_vocabulary
 from explainft.generation.quantization import DecodeConfig
-from explainft.model.loss import Loss
+from explainft.model.margin_loss import AnyLoss
 from explainft.model.t5 import T5
 from explainft.parallel import hosts, sharding
 from explainft.training.config import DatasetConfig, TrainConfig
@@ -59,7 +59,7 @@ class TrainContext:
     directory: Path
     mesh: jax.sharding.Mesh
     data: Data
-    loss: Loss
+    loss: AnyLoss
     learning_rate: Callable[[jax.typing.ArrayLike], jax.Array]
     train_step: Callable[..., Any]
     flops_step: Callable[..., Any]
@@ -101,7 +101,7 @@ def set_up(
     task, dataset = config.dataset.mixture_or_task_name, dataclasses.asdict(config.dataset)
     mesh = sharding.make_mesh(config.mesh.model_parallelism)
     sharding.check_model(architecture, mesh, config.mesh.fsdp)
-    sharding.check_batch(config.dataset.batch_size, mesh, optimization.microbatches)
+    sharding.check_batch(config.dataset.batch_size, mesh, optimization.microbatches, optimization.loss.group)
     if config.initial_checkpoint.path is None and optimization.train_steps_relative is None:
         optimization.schedule(train_steps=optimization.train_steps)  # refuses settings that do not fit together
     if hosts.writes():
@@ -133,9 +133,7 @@ def set_up(
     if checkpointer.latest is not None:  # a corrupt one may have been skipped
         progress = checkpointer.progress()
     progress.set_metric_id(config.evaluation.metric_id())
-    loss = optimization.loss
-    if data.output_ids is not None:
-        loss = dataclasses.replace(loss, output_ids=(0, *data.output_ids))
+    loss = optimization.loss.for_task(data.cache.vocabulary, data.output_ids)
     shardings = jax.tree.map(lambda x: x.sharding, abstract)
     train_step, flops_step, dtype = make_train_steps(config, mesh, tx, loss, shardings)
     context = TrainContext(
@@ -148,7 +146,7 @@ def make_train_steps(
     config: TrainConfig,
     mesh: jax.sharding.Mesh,
     tx: optax.GradientTransformation,
-    loss: Loss,
+    loss: AnyLoss,
     shardings: TrainState,
 ) -> tuple[Callable[..., Any], Callable[..., Any], str]:
     """Returns the train step, the step whose FLOPs are the model's, and the type of its matmuls."""
@@ -181,9 +179,10 @@ def read_data(
     dataset, evaluation = config.dataset, config.evaluation
     cache = load(dataset.mixture_or_task_name, "train")
     check_vocabulary(config.model.config, cache)
-    rows = sharding.host_rows(mesh, dataset.batch_size)
-    batches = dataset.batches(cache, rows)
-    validation = dataset.batches(load(dataset.mixture_or_task_name, "validation"), rows)
+    loss = config.optimization.loss
+    rows, pair_labels = sharding.host_rows(mesh, dataset.batch_size // loss.group), loss.pair_labels(cache.vocabulary)
+    batches = dataset.batches(cache, rows, pair_labels)
+    validation = dataset.batches(load(dataset.mixture_or_task_name, "validation"), rows, pair_labels)
     tasks = task_names(evaluation.mixture_or_task_name)
     evaluators = [Evaluator(load(task, evaluation.seqio_split), evaluation.num_examples) for task in tasks]
     for evaluator in evaluators:

@@ -13,6 +13,7 @@ from explainft.evaluation.evaluate import EvaluationConfig
 from explainft.evaluation.evaluator import Evaluator
 from explainft.evaluation.loss_evaluation import evaluate_loss
 from explainft.generation.generator import Generator
+from explainft.generation.label_choice import LabelChooser, predictor
 from explainft.generation.quantization import decode_parameters
 from explainft.model.t5 import T5
 from explainft.training.console import Console
@@ -167,9 +168,8 @@ class Evaluate:
         )
         decode_params = decode_parameters(config.model.config, params, output_ids=data.output_ids)
 
-        def generator_for(evaluator: Evaluator) -> Generator:
-            cache = evaluator.cache
-            return Generator(model, decode_params, cache.vocabulary, config.evaluation.batch_size, cache.iterative())
+        def generator_for(evaluator: Evaluator) -> Generator | LabelChooser:
+            return predictor(model, decode_params, evaluator.cache, config.evaluation.batch_size)
 
         directory = self.run_directory.path / evaluate.DIRECTORY
         metrics = evaluate.evaluate_tasks(data.evaluators, generator_for, step, directory, self.stop.check)

@@ -7,16 +7,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from explainft.model.loss import Loss, loss_sums
+from explainft.model.margin_loss import AnyLoss
 from explainft.model.t5 import T5
 from explainft.training.train_state import TrainState
 
 
-def gradient_sums(model: T5, loss: Loss, microbatches: int = 1) -> Callable:
+def gradient_sums(model: T5, loss: AnyLoss, microbatches: int = 1) -> Callable:
     """Returns (params, batch, rng) -> gradients of the summed loss and the sums, over microbatches in sequence."""
 
     def loss_sum(params, batch, rng):
-        sums = loss_sums(model, loss, params, batch, dropout_rng=rng)
+        sums = loss.batch_sums(model, params, batch, dropout_rng=rng)
         return sums["loss_sum"], sums
 
     def gradients(params, batch, rng):
@@ -41,7 +41,7 @@ def gradient_sums(model: T5, loss: Loss, microbatches: int = 1) -> Callable:
 def make_train_step(
     model: T5,
     tx: optax.GradientTransformation,
-    loss: Loss,
+    loss: AnyLoss,
     seed: int,
     microbatches: int = 1,
     shardings: TrainState | None = None,
@@ -59,9 +59,9 @@ def make_train_step(
         denominator = loss.denominator(batch["decoder_target_tokens"])
         grads = jax.tree.map(lambda g: g / denominator, grads)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        segments_B = jnp.max(batch["decoder_segment_ids"], axis=1)
-        tokens = jnp.sum(batch["encoder_segment_ids"] > 0) + sums["weight_sum"]
-        sums = {**sums, "examples": jnp.sum(segments_B), "tokens": tokens}
+        segments = jnp.max(batch["decoder_segment_ids"], axis=-1)
+        tokens = jnp.sum(batch["encoder_segment_ids"] > 0) + jnp.sum(batch["decoder_segment_ids"] > 0)
+        sums = {**sums, "examples": jnp.sum(segments), "tokens": tokens}
         return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), sums
 
     return step

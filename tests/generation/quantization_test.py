@@ -20,7 +20,7 @@ from explainft.generation.quantization import DecodeConfig, decode_parameters
 from explainft.model.config import T5Config
 from explainft.model.execution import ExecutionConfig
 from explainft.model.layers import KERNEL_FIRST_MAX_ROWS, decode_matmul
-from explainft.model.loss import Loss, loss_sums
+from explainft.model.loss import Loss
 from explainft.model.t5 import T5
 from explainft.parallel import sharding
 from tests.generation.decoding_test import LENGTH, sharpened
@@ -190,7 +190,7 @@ def test_loss_with_output_ids_is_a_softmax_over_them_alone(config):
         return Loss(z_loss=0.1).sums(logits, np.searchsorted(output_ids, targets))["loss_sum"]
 
     def found(params):
-        return loss_sums(T5(config), Loss(z_loss=0.1, output_ids=output_ids), params, batch)["loss_sum"]
+        return Loss(z_loss=0.1, output_ids=output_ids).batch_sums(T5(config), params, batch)["loss_sum"]
 
     (value, grads), (other, others) = (jax.jit(jax.value_and_grad(f))(params) for f in (expected, found))
     np.testing.assert_allclose(other, value, rtol=1e-6)

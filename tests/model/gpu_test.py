@@ -11,7 +11,7 @@ from explainft.generation import decoding
 from explainft.generation.quantization import decode_parameters
 from explainft.model.config import T5Config
 from explainft.model.execution import ExecutionConfig
-from explainft.model.loss import Loss, loss_sums
+from explainft.model.loss import Loss
 from explainft.model.t5 import T5
 from explainft.parallel import sharding
 from explainft.training import optimizers
@@ -52,7 +52,7 @@ def gradients(model, dropout):
     rng = jax.random.key(3) if dropout else None
 
     def of(params):
-        return loss_sums(model, Loss(z_loss=1e-4), params, packed_batch(), rng)["loss_sum"]
+        return Loss(z_loss=1e-4).batch_sums(model, params, packed_batch(), rng)["loss_sum"]
 
     return jax.jit(jax.value_and_grad(of))(params())
 

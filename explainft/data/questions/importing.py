@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,12 @@ SHARD_ROWS = 2**17
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
+def check_name(name: str) -> None:
+    """Raises UserError where TFDS and SeqIO would not take the name of a dataset."""
+    if not _NAME.fullmatch(name):
+        raise UserError(f"--name={name!r} must be lower-case letters, digits and underscores, as in my_quiz2")
+
+
 @dataclasses.dataclass(frozen=True)
 class Import:
     """What to import: a file for each split, explanations in files of their own, and how strict to be.
@@ -58,8 +65,7 @@ class Import:
     columns: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
-        if not _NAME.fullmatch(self.name):
-            raise UserError(f"--name={self.name!r} must be lower-case letters, digits and underscores, as in my_quiz2")
+        check_name(self.name)
         get_problem(self.problem)
         if self.layout not in LAYOUTS:
             raise UserError(f"--format={self.layout!r} is unknown{nearest(self.layout, LAYOUTS)}")
@@ -80,15 +86,28 @@ def import_questions(settings: Import, data_dir: Path) -> tuple[Path, Report]:
     A dataset of that name is refused, or with `overwrite` replaced when the new one is complete.
     """
     directory = data_dir / DATASET / settings.name / VERSION
-    if directory.exists() and not settings.overwrite:
+    with (
+        new_dataset(directory, settings.overwrite) as scratch,
+        open(scratch / ROWS_FILE, "w", encoding="utf-8") as file,
+    ):
+        report = Report(file)
+        _write(settings, data_dir, scratch, report)
+    return directory, report
+
+
+@contextlib.contextmanager
+def new_dataset(directory: Path, overwrite: bool) -> Iterator[Path]:
+    """Yields a scratch directory that becomes the dataset's at the end; after an error nothing is left of it.
+
+    A dataset that exists is refused, or with `overwrite` replaced when the new one is complete. Raises UserError.
+    """
+    if directory.exists() and not overwrite:
         raise UserError(f"{directory} exists; choose another --name, or replace it with --overwrite")
-    scratch = directory.with_name(f"{VERSION}.{uuid.uuid4().hex}.incomplete")
+    scratch = directory.with_name(f"{directory.name}.{uuid.uuid4().hex}.incomplete")
     old = scratch.with_suffix(".old")
     try:
         scratch.mkdir(parents=True)
-        with open(scratch / ROWS_FILE, "w", encoding="utf-8") as file:
-            report = Report(file)
-            _write(settings, data_dir, scratch, report)
+        yield scratch
         if directory.exists():
             directory.rename(old)
         scratch.rename(directory)
@@ -103,7 +122,6 @@ def import_questions(settings: Import, data_dir: Path) -> tuple[Path, Report]:
         shutil.rmtree(old, ignore_errors=True)
         with contextlib.suppress(OSError):
             directory.parent.rmdir()  # where nothing was imported
-    return directory, report
 
 
 def _write(settings: Import, data_dir: Path, scratch: Path, report: Report) -> None:
@@ -112,13 +130,14 @@ def _write(settings: Import, data_dir: Path, scratch: Path, report: Report) -> N
     problem = get_problem(settings.problem)
     vocabulary, why = find_vocabulary()
     questions = DigestMap()  # the place in `files` of the split that each question stands in first
-    writers = {}
+    writers, explained = {}, Counter[str]()
     for split, path in settings.files.items():
         lengths = vocabulary and Lengths(vocabulary)
         with records.Writer(scratch, DATASET, split, SHARD_ROWS) as writer:
             rows = _read(settings, path, data_dir)
             for question in _questions(settings, problem, split, path, rows, questions, report):
                 writer.write(question)
+                explained[split] += bool(question.explanation)
                 if lengths is not None:
                     lengths.add(question)
         if not writer.rows:
@@ -128,12 +147,13 @@ def _write(settings: Import, data_dir: Path, scratch: Path, report: Report) -> N
         writers[split] = writer
         report.lengths += lengths.lines(split) if lengths else []
     report.lengths += [why] if why else []
-    records.write_metadata(scratch, list(writers.values()), DATASET, settings.name, VERSION)
+    described = f"Questions imported as {settings.name}."
+    records.write_metadata(scratch, list(writers.values()), DATASET, settings.name, VERSION, described)
     descriptor = Descriptor(
         name=settings.name,
         problem=settings.problem,
         rows={split: writer.rows for split, writer in writers.items()},
-        explained={split: writer.explained for split, writer in writers.items()},
+        explained={split: explained[split] for split in writers},
         digests={split: writer.digest() for split, writer in writers.items()},
         answered=settings.answered,
     )

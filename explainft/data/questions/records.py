@@ -1,9 +1,10 @@
-"""Questions as TFRecord files with TFDS's metadata. Imports TensorFlow."""
+"""Questions and other rows of texts as TFRecord files with TFDS's metadata. Imports TensorFlow."""
 
 import contextlib
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
@@ -15,19 +16,32 @@ from explainft.data.questions.examples import Question
 
 _MESSAGE_ROWS = 256
 FEATURES = ("id", "question", "answer", "explanation", "fields")
+SEQUENCES = ("choices",)
 
 
 class Writer:
-    """Writes the records of one split into files of at most `shard_rows`, named as TFDS names them at the end."""
+    """Writes the records of one split into files of at most `shard_rows`, named as TFDS names them at the end.
 
-    def __init__(self, directory: Path, dataset: str, split: str, shard_rows: int):
-        self.split, self.rows, self.explained, self._bytes = split, 0, 0, 0
+    A row has texts as its `features` and tuples of texts as its `sequences`; the default is a Question.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        dataset: str,
+        split: str,
+        shard_rows: int,
+        features: tuple[str, ...] = FEATURES,
+        sequences: tuple[str, ...] = SEQUENCES,
+    ):
+        self.split, self.features, self.sequences = split, features, sequences
+        self.rows, self._bytes = 0, 0
         self._digest = hashlib.blake2b(digest_size=8)
         self._directory, self._dataset, self._shard_rows = directory, dataset, shard_rows
         self._paths: list[Path] = []
         self._lengths: list[int] = []
         self._file = None
-        self._serialize = Serializer()
+        self._serialize = Serializer(features, sequences)
 
     def __enter__(self) -> "Writer":
         return self
@@ -39,7 +53,7 @@ class Writer:
             for path, final in zip(self._paths, self._final_paths(), strict=True):
                 path.rename(final)
 
-    def write(self, question: Question) -> None:
+    def write(self, row: Any) -> None:
         """Appends a record."""
         if self._file is None or self._lengths[-1] == self._shard_rows:
             with contextlib.suppress(AttributeError):
@@ -48,14 +62,13 @@ class Writer:
             self._lengths.append(0)
             self._file = tf.io.TFRecordWriter(str(self._paths[-1]))
         if self.rows % _MESSAGE_ROWS == 0:
-            self._serialize = Serializer()
-        data = self._serialize(question)
+            self._serialize = Serializer(self.features, self.sequences)
+        data = self._serialize(row)
         self._file.write(data)
         self._digest.update(data)
         self._bytes += len(data)
         self._lengths[-1] += 1
         self.rows += 1
-        self.explained += bool(question.explanation)
 
     def digest(self) -> str:
         """Returns a digest of the records."""
@@ -81,20 +94,22 @@ class Writer:
 
 
 class Serializer:
-    """Makes a tf.train.Example of a question, always of the same bytes.
+    """Makes a tf.train.Example of a row, always of the same bytes.
 
     To make a message takes longer than to fill it, so one is used for several; what it held is freed with it alone.
     """
 
-    def __init__(self):
+    def __init__(self, features: tuple[str, ...] = FEATURES, sequences: tuple[str, ...] = SEQUENCES):
         self._proto = tf_example_pb2.Example()  # pyright: ignore[reportAttributeAccessIssue] (made at import)
-        self._values = {name: self._proto.features.feature[name].bytes_list.value for name in (*FEATURES, "choices")}
+        self._features, self._sequences = features, sequences
+        self._values = {name: self._proto.features.feature[name].bytes_list.value for name in (*features, *sequences)}
 
-    def __call__(self, question: Question) -> bytes:
+    def __call__(self, row: Any) -> bytes:
         values = self._values
-        for name in FEATURES:
-            values[name][:] = [getattr(question, name).encode()]
-        values["choices"][:] = [choice.encode() for choice in question.choices]
+        for name in self._features:
+            values[name][:] = [getattr(row, name).encode()]
+        for name in self._sequences:
+            values[name][:] = [text.encode() for text in getattr(row, name)]
         return self._proto.SerializeToString(deterministic=True)
 
 
@@ -107,11 +122,14 @@ def read(directory: Path, split: str) -> Iterator[Question]:
         yield Question(**texts, choices=tuple(value.decode() for value in feature["choices"].bytes_list.value))
 
 
-def write_metadata(directory: Path, writers: list[Writer], dataset: str, name: str, version: str) -> None:
+def write_metadata(
+    directory: Path, writers: list[Writer], dataset: str, name: str, version: str, description: str
+) -> None:
     """Writes dataset_info.json and features.json."""
     text = tfds.features.Text
     features = tfds.features.FeaturesDict(
-        {feature: text() for feature in FEATURES} | {"choices": tfds.features.Sequence(text())}
+        {feature: text() for feature in writers[0].features}
+        | {feature: tfds.features.Sequence(text()) for feature in writers[0].sequences}
     )
     identity = dataset_info.DatasetIdentity(
         name=dataset,
@@ -120,7 +138,7 @@ def write_metadata(directory: Path, writers: list[Writer], dataset: str, name: s
         data_dir=str(directory),
         module_name="",
     )
-    info = tfds.core.DatasetInfo(builder=identity, features=features, description=f"Questions imported as {name}.")
+    info = tfds.core.DatasetInfo(builder=identity, features=features, description=description)
     info.set_file_format("tfrecord")
     info.set_splits(tfds.core.SplitDict([writer.info() for writer in writers]))
     info.write_to_directory(directory)

@@ -1,0 +1,49 @@
+"""Predictions of a task whose targets are labels: the label of the highest likelihood, without decoding."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from explainft.data.token_cache import TokenCache
+from explainft.data.vocabulary import Vocabulary
+from explainft.generation.decoding import Tokens
+from explainft.generation.generator import Generator, Output
+from explainft.generation.likelihood import log_likelihoods
+from explainft.model.labels import encode_labels
+from explainft.model.t5 import T5
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelChooser:
+    """A model with its parameters for decoding, its vocabulary and labels. It takes the place of a Generator."""
+
+    model: T5
+    params: Any
+    vocabulary: Vocabulary
+    batch_size: int
+    labels: list[str]
+
+    def generate(
+        self,
+        inputs: Sequence[Tokens],
+        length: int,
+        progress: Callable[[int], object] = lambda complete: None,
+        between_batches: Callable[[], None] = lambda: None,
+    ) -> list[Output]:
+        """Returns the label of the highest likelihood for each input. No label is cut at `length`."""
+
+        def after_batch(scored: int) -> None:
+            progress(scored)
+            between_batches()
+
+        labels = encode_labels(self.labels, self.vocabulary)
+        found_NL = log_likelihoods(self.model, self.params, inputs, labels, self.batch_size, after_batch)
+        return [Output(self.labels[i]) for i in found_NL.argmax(axis=1).tolist()]
+
+
+def predictor(model: T5, params: Any, cache: TokenCache, batch_size: int) -> Generator | LabelChooser:
+    """Returns what predicts the outputs of a task, in its vocabulary: by labels, in rounds, or greedily."""
+    labels = cache.labels()
+    if labels is not None:
+        return LabelChooser(model, params, cache.vocabulary, batch_size, labels)
+    return Generator(model, params, cache.vocabulary, batch_size, cache.iterative())

@@ -1,0 +1,95 @@
+"""The likelihood of given labels for many inputs: teacher forcing, without decoding.
+
+Dimensions in names: N inputs, B inputs of a batch, S their length, L labels.
+"""
+
+import contextlib
+import functools
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import numpy as np
+
+from explainft.core.errors import UserError
+from explainft.core.process_pool import available_cores, map_in_order
+from explainft.generation.batching import CONCURRENT_BATCHES
+from explainft.generation.decoding import Tokens
+from explainft.model.labels import Labels, label_log_likelihoods
+from explainft.model.t5 import T5
+from explainft.parallel import sharding
+
+WIDTH_MULTIPLE = 16  # of padded inputs, so that few shapes compile
+
+
+def log_likelihoods(
+    model: T5,
+    params: Any,
+    inputs: Sequence[Tokens],
+    labels: Labels,
+    batch_size: int,
+    progress: Callable[[int], object] = lambda scored: None,
+) -> np.ndarray:
+    """Returns log p(label | input) [N, L], float64, of whole labels with EOS, for inputs that end with EOS.
+
+    `params` are those of quantization.decode_parameters. The order of the labels changes no value. `progress` is called
+    with the number of inputs just scored. Raises UserError for a label that the output layer cannot write, and where a
+    likelihood is not finite.
+    """
+    order = sorted(range(len(labels.token_ids)), key=lambda i: labels.token_ids[i])
+    in_order = Labels(tuple(labels.token_ids[i] for i in order))
+    column_of = _columns(model, params, in_order)
+    score_batch = functools.partial(_score_batch, model, in_order, None if column_of is None else tuple(column_of))
+    found_NL = np.zeros((len(inputs), len(order)))
+    by_length = sorted(range(len(inputs)), key=lambda i: len(inputs[i]))
+    batches = [by_length[start : start + batch_size] for start in range(0, len(by_length), batch_size)]
+
+    def score(rows: list[int]) -> np.ndarray:
+        width = -(-max(len(inputs[i]) for i in rows) // WIDTH_MULTIPLE) * WIDTH_MULTIPLE
+        batch_BS = np.zeros((min(batch_size, len(inputs)), width), np.int32)
+        for r, i in enumerate(rows):
+            batch_BS[r, : len(inputs[i])] = inputs[i]
+        return np.asarray(score_batch(params, sharding.put_rows_like(params, batch_BS)))[: len(rows)]
+
+    with contextlib.ExitStack() as stack:
+        run: Callable = map
+        if sharding.on_one_cpu(params) and len(batches) > 1:
+            threads = min(CONCURRENT_BATCHES, available_cores())  # XLA computes attention on one core
+            run = functools.partial(map_in_order, stack.enter_context(ThreadPoolExecutor(threads)), threads - 1)
+        for rows, scored in zip(batches, run(score, batches), strict=True):
+            found_NL[np.ix_(rows, order)] = scored
+            progress(len(rows))
+    if not np.isfinite(found_NL).all():
+        bad = int((~np.isfinite(found_NL)).any(axis=1).sum())
+        raise UserError(
+            f"{bad:,} of {len(inputs):,} inputs have a likelihood that is not finite; train the model again"
+        )
+    return found_NL
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _score_batch(model: T5, labels: Labels, column_of: tuple[int, ...] | None, params: Any, batch_BS: jax.Array) -> Any:
+    columns = None if column_of is None else np.array(column_of)
+    return label_log_likelihoods(model, params, params, batch_BS, labels, columns)
+
+
+def _columns(model: T5, params: Any, labels: Labels) -> np.ndarray | None:
+    """Returns each token id's column in the output layer; None where that is the id."""
+    output_ids = params.get("output", {}).get("token_ids")  # see quantization.decode_parameters
+    if output_ids is None:
+        return None
+    ids = np.asarray(output_ids)
+    if not set(ids.tolist()).issuperset(token for label in labels.token_ids for token in label):
+        raise UserError(
+            "a label holds tokens that the run was not trained to write, OUTPUT_VOCABULARY='task'; choose other labels"
+        )
+    column_of = np.zeros(model.config.vocab_size, np.int32)
+    column_of[ids] = np.arange(len(ids))
+    return column_of
+
+
+def probabilities(log_likelihoods_NL: np.ndarray) -> np.ndarray:
+    """Returns the probability [N, L] of each label among the labels alone."""
+    shifted = np.exp(log_likelihoods_NL - log_likelihoods_NL.max(axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)

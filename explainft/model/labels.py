@@ -1,0 +1,97 @@
+"""The likelihood of a few whole labels for each input, EOS included, without decoding.
+
+Dimensions in names: B inputs, S their length, L labels, T tokens of all labels side by side.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from explainft.core.errors import UserError
+from explainft.data.vocabulary import EOS_ID, Vocabulary
+from explainft.model.loss import target_logits
+from explainft.model.t5 import T5
+
+MAX_TOKENS = 64  # of the labels that are decoded side by side, whose logits exist at once
+LENGTH_MULTIPLE = 2  # of the tokens of all labels: cuDNN attention takes no odd number
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """Labels as token ids, each with EOS at its end, laid out side by side as segments of one row."""
+
+    token_ids: tuple[tuple[int, ...], ...]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return np.array([len(ids) for ids in self.token_ids])
+
+    def split(self, max_tokens: int) -> Iterator["Labels"]:
+        """Yields the labels in their order, as many at once as have `max_tokens` together, at least one."""
+        part: list[tuple[int, ...]] = []
+        for ids in self.token_ids:
+            if part and sum(map(len, part)) + len(ids) > max_tokens:
+                yield Labels(tuple(part))
+                part = []
+            part.append(ids)
+        yield Labels(tuple(part))
+
+    def row(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns decoder inputs, targets and segment ids [T]; padding has segment 0."""
+        targets = np.concatenate(self.token_ids).astype(np.int32)
+        segments = np.repeat(np.arange(1, len(self.token_ids) + 1), self.lengths).astype(np.int32)
+        shifted = np.roll(targets, 1)
+        shifted[np.cumsum(self.lengths) - self.lengths] = 0
+        padding = (0, -len(targets) % LENGTH_MULTIPLE)
+        inputs, targets, segments = (np.pad(x, padding) for x in (shifted, targets, segments))
+        return inputs, targets, segments
+
+
+def encode_labels(texts: Sequence[str], vocabulary: Vocabulary) -> Labels:
+    """Returns labels as token ids. Raises UserError for an empty or repeated one, and for what cannot be written."""
+    encoded = [tuple(vocabulary.encode(text)) for text in texts]
+    for text, ids in zip(texts, encoded, strict=True):
+        if not text.strip() or not ids:
+            raise UserError(f"label {text!r} is empty; give texts, such as --labels yes,no")
+        if vocabulary.unknown_id in ids:
+            raise UserError(f"label {text!r} holds a token that the vocabulary cannot write; choose another label")
+        if encoded.count(ids) > 1:
+            raise UserError(f"label {text!r} stands twice among the labels; remove one")
+    return Labels(tuple((*ids, EOS_ID) for ids in encoded))
+
+
+def label_log_likelihoods(
+    model: T5,
+    params: Any,
+    output: Any,
+    encoder_input_tokens: jax.Array,
+    labels: Labels,
+    column_of: np.ndarray | None = None,
+    dropout_rng: jax.Array | None = None,
+) -> jax.Array:
+    """Returns log p(label | input) [B, L], float32, summed over the tokens of a label; inputs [B, S] are zero-padded.
+
+    Each input is encoded once. `output`: the parameters of the output layer, and `column_of` each token id's column in
+    it (None: the id).
+    """
+
+    def apply(params: Any, method: Any, *args: Any) -> Any:
+        rngs = None if dropout_rng is None else {"dropout": dropout_rng}
+        return model.apply({"params": params}, *args, deterministic=dropout_rng is None, rngs=rngs, method=method)
+
+    encoded_BSD = apply(params, T5.encode, encoder_input_tokens)
+    found = []
+    for part in labels.split(MAX_TOKENS):
+        inputs_T, targets_T, segments_T = part.row()
+        y_BTD = apply(params, T5.label_states, encoded_BSD, encoder_input_tokens > 0, inputs_T, segments_T)
+        logits_BTV: Any = model.apply({"params": output}, y_BTD, method=T5.logits)
+        columns_T = targets_T if column_of is None else column_of[targets_T]
+        columns_BT = jnp.tile(columns_T, (len(encoder_input_tokens), 1))
+        log_p_BT = target_logits(logits_BTV, columns_BT) - jax.nn.logsumexp(logits_BTV, axis=-1)
+        label_TL = (segments_T[:, None] == np.arange(1, len(part.token_ids) + 1)).astype(np.float32)
+        found.append(jnp.einsum("bt,tl->bl", log_p_BT, label_TL, precision="highest"))
+    return jnp.concatenate(found, axis=1)

@@ -1,0 +1,125 @@
+"""`explainft score`: a verifier's score of each sample, without decoding."""
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from explainft.checkpoints import convert
+from explainft.checkpoints.weights import Weights
+from explainft.core.atomic_files import open_output, refuse_unwritable
+from explainft.core.errors import UserError
+from explainft.data.sample_datasets import LABELS, unpack_digests
+from explainft.data.vocabulary import EOS_ID
+from explainft.evaluation.loading import load_model
+from explainft.generation.likelihood import log_likelihoods
+from explainft.generation.quantization import DecodeConfig, decode_parameters
+from explainft.model.labels import encode_labels
+from explainft.samples.examples import describe_generator, generator_words, input_text, question_digest
+from explainft.samples.files import SampledProblem, read_samples, write_rows
+from explainft.samples.prompts import fill_prompt, read_prompt
+
+
+@dataclasses.dataclass(frozen=True)
+class Verifier:
+    """A checkpoint that scores solutions, and its prompt."""
+
+    weights: Weights
+    prompt: str
+    batch_size: int
+    decode_dtype: str = "float32"
+
+    def score(self, inputs: Sequence[str]) -> np.ndarray:
+        """Returns p(correct) / (p(correct) + p(incorrect)) [N] of filled prompts, float64. Repeated ones cost once."""
+        vocabulary = self.weights.tokenizer()
+        distinct = list(dict.fromkeys(inputs))
+        tokens = [[*vocabulary.encode(text), EOS_ID] for text in distinct]
+        labels = encode_labels(LABELS, vocabulary)
+        with tqdm(total=len(distinct), desc="scoring", unit=" solutions", disable=None, leave=False) as bar:
+            loaded = load_model(self.weights, DecodeConfig(self.decode_dtype), self.batch_size)
+            model, output_ids = loaded.model, self.weights.meta.get("output_ids")
+            params = decode_parameters(model.config, loaded.params, self.decode_dtype, output_ids)
+            found_N2 = log_likelihoods(model, params, tokens, labels, self.batch_size, bar.update)
+        score_of = dict(zip(distinct, 1 / (1 + np.exp(found_N2[:, 1] - found_N2[:, 0])), strict=True))
+        return np.array([score_of[text] for text in inputs])
+
+
+def score_file(
+    checkpoint: str,
+    file: Path,
+    output: Path,
+    step: int | str | None,
+    batch_size: int,
+    decode_dtype: str,
+    prompt: str | None = None,
+) -> list[SampledProblem]:
+    """Writes the sample file with a `score` in each sample, and returns its problems with their scores.
+
+    `prompt`, by name or file, is that of a checkpoint which does not contain it. Raises UserError for samples of
+    another problem than the verifier's, and for problems that it was trained on.
+    """
+    weights = convert.open_weights(checkpoint, step)
+    verifier = Verifier(weights, _prompt(weights, prompt), batch_size, decode_dtype)
+    problems = read_samples(file)
+    _check_problems(weights, problems)
+    inputs = [
+        fill_prompt(verifier.prompt, input_text(problem.target), sample.text)
+        for problem in problems
+        for sample in problem.samples
+    ]
+    scores = iter(verifier.score(inputs).tolist())
+    scored = [_with_scores(problem, [next(scores) for _ in problem.samples]) for problem in problems]
+    with refuse_unwritable(output), open_output(output) as stream:
+        stream.writelines(write_rows([problem.row for problem in scored]))
+    return scored
+
+
+def _with_scores(problem: SampledProblem, scores: Sequence[float]) -> SampledProblem:
+    rows = [{**row, "score": score} for row, score in zip(problem.row["samples"], scores, strict=True)]
+    samples = [dataclasses.replace(sample, score=score) for sample, score in zip(problem.samples, scores, strict=True)]
+    return dataclasses.replace(problem, samples=tuple(samples), row={**problem.row, "samples": rows})
+
+
+def _prompt(weights: Weights, given: str | None) -> str:
+    if "verifier" in weights.meta:
+        if given is not None:
+            raise UserError(
+                f"{weights.origin} contains the prompt that it was trained with; leave out --prompt={given}"
+            )
+        return weights.meta["verifier"]["prompt"]
+    if weights.meta:
+        raise UserError(
+            f"{weights.origin} was trained on {weights.meta['task']}, which must be a task of samples with the rows "
+            "'verifier'; make one with `explainft data samples`"
+        )
+    if given is None:
+        raise UserError(f"{weights.origin} does not contain the prompt that it was trained with; give it with --prompt")
+    print(
+        f"note: {weights.origin} does not contain its training questions: that no problem is among them is not checked",
+        file=sys.stderr,
+    )
+    return read_prompt(given)
+
+
+def _check_problems(weights: Weights, problems: Sequence[SampledProblem]) -> None:
+    meta: Mapping[str, Any] = weights.meta
+    if not meta:
+        return
+    expected, trained = meta["verifier"]["generator"], unpack_digests(meta["trained_questions"])
+    for problem in problems:
+        found = describe_generator(problem.target)
+        if found != expected:
+            raise UserError(
+                f"id {problem.id!r} has samples of {generator_words(found)}, and {weights.origin} was trained on some "
+                f"of {generator_words(expected)}; score samples of the verifier's own problem"
+            )
+    known = [problem.id for problem in problems if question_digest(problem.target) in trained]
+    if known:
+        raise UserError(
+            f"{weights.origin} was trained on {len(known):,} of these {len(problems):,} problems, such as id "
+            f"{known[0]!r}; score problems that it was not trained on"
+        )

@@ -1,0 +1,161 @@
+"""How well scores tell correct samples from incorrect ones: AUROC, ECE, Brier, and bins for a reliability diagram.
+
+All functions take the scores [N], whether the samples are correct [N], and weights [N] (None: ones).
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from explainft.core.errors import UserError
+
+BINS = 10  # of equal width
+RESAMPLES = 1000  # of the bootstrap
+Interval = tuple[float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """A value with its 95% bootstrap interval. Both are NaN where samples of one class leave it undefined."""
+
+    value: float
+    interval: Interval
+
+    def text(self) -> str:
+        low, high = self.interval
+        return f"{self.value:.3f} ({low:.3f} to {high:.3f})"
+
+
+@dataclasses.dataclass(frozen=True)
+class Bin:
+    """The samples with scores from `low` to `high`; of an empty bin, the means are NaN."""
+
+    low: float
+    high: float
+    n: int
+    mean_score: float
+    accuracy: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """The measures of scored samples, with intervals by bootstrap over problems.
+
+    `length_auroc` is that of the samples' lengths in place of scores: far from 0.5, lengths leak the labels.
+    """
+
+    n: int
+    problems: int
+    accuracy: float
+    auroc: Measure
+    length_auroc: Measure
+    ece: Measure
+    brier: Measure
+    bins: list[Bin]
+
+    def lines(self) -> list[str]:
+        """Returns what people read, a line each."""
+        counts = f"{self.n:,} samples of {self.problems:,} problems, {self.accuracy:.1%} correct"
+        lines = [f"{counts}; 95% intervals by bootstrap over problems"]
+        if np.isnan(self.auroc.value):
+            which = "correct" if self.accuracy else "incorrect"
+            lines.append(f"AUROC is undefined: all samples are {which}; score samples of both classes")
+        else:
+            lines.append(f"AUROC {self.auroc.text()}, of length alone {self.length_auroc.text()}")
+        return [*lines, f"ECE {self.ece.text()}, Brier {self.brier.text()}"]
+
+
+def calibrate(
+    scores: Sequence[float], correct: Sequence[bool], lengths: Sequence[int], problems: Sequence[str], seed: int = 0
+) -> Calibration:
+    """Returns the measures of samples with their scores, lengths and problems. Raises UserError for unusable scores."""
+    score_N, correct_N, length_N = np.array(scores, float), np.array(correct, bool), np.array(lengths, float)
+    check_scores(score_N)
+    names, problem_N = np.unique(np.array(problems), return_inverse=True)
+    weights = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)
+
+    def measure(function: Callable[[np.ndarray], float]) -> Measure:
+        resampled = np.array([function(weights_P[problem_N]) for weights_P in weights])
+        resampled = resampled[~np.isnan(resampled)]  # a resample may hold one class only
+        value = function(np.ones(len(score_N)))
+        if np.isnan(value) or not len(resampled):
+            return Measure(value, (np.nan, np.nan))
+        low, high = np.quantile(resampled, (0.025, 0.975))
+        return Measure(value, (float(low), float(high)))
+
+    by_score, by_length = Ranking(score_N, correct_N), Ranking(length_N, correct_N)
+    return Calibration(
+        n=len(score_N),
+        problems=len(names),
+        accuracy=float(correct_N.mean()),
+        auroc=measure(by_score.auroc),
+        length_auroc=measure(by_length.auroc),
+        ece=measure(lambda weights_N: ece(score_N, correct_N, weights_N)),
+        brier=measure(lambda weights_N: brier(score_N, correct_N, weights_N)),
+        bins=reliability_bins(score_N, correct_N),
+    )
+
+
+def check_scores(score_N: np.ndarray) -> None:
+    """Raises UserError for no scores, and for those that are not probabilities."""
+    if not len(score_N):
+        raise UserError("no scored samples with a known answer; score samples first")
+    bad = int((~((score_N >= 0) & (score_N <= 1))).sum())  # NaN is neither
+    if bad:
+        raise UserError(f"{bad:,} of {len(score_N):,} scores are not between 0 and 1; score again")
+
+
+class Ranking:
+    """Samples sorted by score once, for the AUROC under many weights."""
+
+    def __init__(self, score_N: np.ndarray, correct_N: np.ndarray):
+        self._order = np.argsort(score_N, kind="stable")
+        ordered = score_N[self._order]
+        self._starts = np.flatnonzero(np.diff(ordered, prepend=np.nan) != 0)  # of each run of equal scores
+        self._correct = correct_N[self._order]
+
+    def auroc(self, weights_N: np.ndarray) -> float:
+        """Returns the probability that a correct sample scores higher than an incorrect one; a tie counts one half.
+
+        NaN where all weight is on one class.
+        """
+        weights = weights_N[self._order]
+        correct = np.add.reduceat(weights * self._correct, self._starts)
+        incorrect = np.add.reduceat(weights * ~self._correct, self._starts)
+        total = correct.sum() * incorrect.sum()
+        below = np.cumsum(incorrect) - incorrect
+        return float((correct * (below + incorrect / 2)).sum() / total) if total else float("nan")
+
+
+def auroc(score_N: np.ndarray, correct_N: np.ndarray) -> float:
+    """Returns the area under the ROC curve, see Ranking.auroc."""
+    return Ranking(score_N, correct_N).auroc(np.ones(len(score_N)))
+
+
+def brier(score_N: np.ndarray, correct_N: np.ndarray, weights_N: np.ndarray | None = None) -> float:
+    """Returns the mean squared difference between score and correctness."""
+    return float(np.average((score_N - correct_N) ** 2, weights=weights_N))
+
+
+def ece(score_N: np.ndarray, correct_N: np.ndarray, weights_N: np.ndarray | None = None) -> float:
+    """Returns the expected calibration error: the mean over samples of |accuracy - mean score| of their bins."""
+    weights_N = np.ones(len(score_N)) if weights_N is None else weights_N
+    bin_N = _bins(score_N)
+    difference = np.bincount(bin_N, weights_N * correct_N, BINS) - np.bincount(bin_N, weights_N * score_N, BINS)
+    return float(np.abs(difference).sum() / weights_N.sum())
+
+
+def reliability_bins(score_N: np.ndarray, correct_N: np.ndarray) -> list[Bin]:
+    """Returns the bins of a reliability diagram."""
+    bin_N, found = _bins(score_N), []
+    for i in range(BINS):
+        inside = bin_N == i
+        n = int(inside.sum())
+        means = (float(score_N[inside].mean()), float(correct_N[inside].mean())) if n else (np.nan, np.nan)
+        found.append(Bin(i / BINS, (i + 1) / BINS, n, *means))
+    return found
+
+
+def _bins(score_N: np.ndarray) -> np.ndarray:
+    return np.minimum((score_N * BINS).astype(int), BINS - 1)  # 1.0 belongs to the last
