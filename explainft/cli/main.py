@@ -19,16 +19,20 @@ from explainft.cli import (
     plan,
     recipes,
     report,
+    rerank,
     solve,
     sweep,
     train,
     vocab,
+    vote,
 )
 from explainft.cli.flags import Parser
 from explainft.cli.output import checked_output, discard
 from explainft.core.errors import UserError
 
-COMMANDS = (data, explain, check, solve, train, eval, infer, export, convert, plan, sweep, report, recipes, vocab)
+COMMANDS = (
+    data, explain, check, solve, train, eval, infer, vote, rerank, export, convert, plan, sweep, report, recipes, vocab,
+)  # fmt: skip
 GIN_FLAG = "--gin."
 
 

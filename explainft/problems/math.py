@@ -28,7 +28,8 @@ class Math:
 
     The answer of an output is its last boxed one, else what follows the last `####`, else the last "the answer is"; of
     that, or of an output with none of them, all where it is an expression without words, else a number: the first of a
-    statement, the last of an output, or the one letter that is all of an output. A statement that begins with "not" names what follows "but", or nothing.
+    statement, the last of an output, or the one letter that is all of an output. A statement that begins with "not"
+    names what follows "but", or nothing.
 
     Numbers are equal by exact value; a percent sign and units are not compared (50% equals 50). Other LaTeX is compared
     as normalized text, and with the extra `math` by Math-Verify.

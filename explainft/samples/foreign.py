@@ -59,7 +59,10 @@ def read_foreign(
 
 
 def merge_parts(parts: Iterator[Part]) -> list[SampledProblem]:
-    """Merges parts of the same id. Raises UserError where a list of samples stands twice, or the gold answers differ."""
+    """Merges parts of the same id.
+
+    Raises UserError where a list of samples stands twice, and where the gold answers differ.
+    """
     merged: dict[str, list[Part]] = {}
     for part in parts:
         before = merged.setdefault(part.id if part.id is not None else _digest(part), [])
@@ -85,7 +88,7 @@ def _problem(id: str, parts: Sequence[Part]) -> SampledProblem:
 
 
 def _line(part: Part) -> str:
-    return part.where.rpartition(" line ")[1].lstrip() + part.where.rpartition(" line ")[2]
+    return "line " + part.where.rpartition(" line ")[2]
 
 
 def _digest(part: Part) -> str:
@@ -156,8 +159,8 @@ class _Reader:
         if not gold and self._fields.correct is None:
             if name not in row:
                 raise UserError(
-                    f"{where} lacks the gold answer {name!r}{nearest(name, row)}; name it with --answer_field, or labels "
-                    "of the samples with --correct_field"
+                    f"{where} lacks the gold answer {name!r}{nearest(name, row)}; name it with --answer_field, "
+                    "or labels of the samples with --correct_field"
                 )
             raise UserError(f"{where}: the gold answer {name!r} is {row[name]!r}; give a text or a number")
         example: dict[str, Any] = {"question": str(_own(row, self._fields.question, "question", where) or "")}

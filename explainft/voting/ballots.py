@@ -83,10 +83,11 @@ def _make_ballot(problem: SampledProblem, equal: Equal, score_kind: str) -> Ball
     clusters, correct, scores, logprobs, tokens = zip(*rows, strict=True)
     clusters_N, correct_N = np.array(clusters, np.int64), np.array(correct, np.float64)
     scores_N = _array(scores)
-    if score_kind == "probability" and scores_N is not None and not (0 <= scores_N.min() and scores_N.max() <= 1):
+    if score_kind == "probability" and scores_N is not None and not (scores_N.min() >= 0 and scores_N.max() <= 1):
         outside = scores_N[(scores_N < 0) | (scores_N > 1)][0]
         raise UserError(
-            f"score={outside:g} of problem {problem.id!r} must be a probability, 0 to 1; give --score_kind logit for logits"
+            f"score={outside:g} of problem {problem.id!r} must be a probability, 0 to 1; "
+            "give --score_kind logit for logits"
         )
     sizes_C = np.array([sum(counts[answer] for answer in answers) for answers in merged], np.int64)
     sums_C = np.bincount(clusters_N[clusters_N >= 0], correct_N[clusters_N >= 0], minlength=len(merged))

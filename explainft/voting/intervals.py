@@ -2,7 +2,7 @@
 
 import numpy as np
 
-RESAMPLES = 2000
+RESAMPLES = 1000
 _CELLS = 10**7  # of a block of resamples: 80 MB
 
 

@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from explainft.core.errors import UserError
+from explainft.problems.text import normalize
+from explainft.samples.files import SampledProblem
 from explainft.voting.ballots import Ballot
 from explainft.voting.intervals import bootstrap
 from explainft.voting.weighted import EQUAL
@@ -51,7 +53,7 @@ class Ranking:
 
 
 def choose(sizes_C: Sequence[int], values_C: Sequence[float], correct_C: Sequence[float], k: int | None) -> Choice:
-    """Chooses the cluster of the highest value among the k largest (None: all), averaged over all ways to break ties."""
+    """Chooses the cluster of the highest value among the k largest (None: all), averaged over how ties are broken."""
     if not len(sizes_C):
         return Choice(0.0, False)
     k = len(sizes_C) if k is None else min(k, len(sizes_C))
@@ -118,11 +120,7 @@ def rerank(ballots: Sequence[Ballot], ks: dict[str, Sequence[int]], seed: int = 
 
     Raises UserError where a sample has no score.
     """
-    for ballot in ballots:
-        if ballot.scores_N is None:
-            raise UserError(
-                f"a sample of problem {ballot.id!r} has no score; run `explainft score`, or give --score_field"
-            )
+    _check_scores(ballots)
     rows = [("majority", None, [dataclasses.replace(_apply(b, _votes), calls=0) for b in ballots])]
     rows += [("RR.All", None, [_all_scored(_apply(b, _best_scores), b) for b in ballots])]
     rows += [(f"RR.Top-{k}", k, choices_of(ballots, "RR.Top-K", k)) for k in ks["RR.Top-K"]]
@@ -144,14 +142,58 @@ def rerank(ballots: Sequence[Ballot], ks: dict[str, Sequence[int]], seed: int = 
     ]
 
 
-def best_k(ballots: Sequence[Ballot], method: str) -> int:
+def choose_k(
+    ballots: Sequence[Ballot], validation: Sequence[Ballot] | None, top_k: int | None
+) -> tuple[dict[str, Sequence[int]], str]:
+    """Returns the K of each of METHODS, and a line that says what chose them."""
+    if top_k is not None:
+        return {method: [top_k] for method in METHODS}, f"K={top_k} is --top_k"
+    if validation is None:
+        ks = _table_of_k(ballots)
+        line = "no K is chosen: the best one of these rows is optimistic; choose K with --validation or --top_k"
+        return {method: ks for method in METHODS}, line
+    _check_scores(validation)
+    chosen = {method: _best_k(validation, method) for method in METHODS}
+    named = ", ".join(f"K={k} of {method}" for method, k in chosen.items())
+    return {method: [k] for method, k in chosen.items()}, f"chosen on {len(validation):,} validation problems: {named}"
+
+
+def check_separate(problems: Sequence[SampledProblem], validation: Sequence[SampledProblem]) -> None:
+    """Raises UserError where K would be chosen on problems that it is scored on.
+
+    They are known by their questions, without one by their ids.
+    """
+    known = {_question(problem) for problem in problems}
+    shared = [problem.id for problem in validation if _question(problem) in known]
+    if shared:
+        raise UserError(
+            f"{len(shared):,} of {len(validation):,} validation problems, such as {shared[0]!r}, are in the file "
+            "that K is chosen for; give samples of other problems"
+        )
+
+
+def _question(problem: SampledProblem) -> tuple[str, ...]:
+    example = problem.target.example
+    question = normalize(str(example["question"]))
+    return (question, *map(str, example.get("choices") or ())) if question else ("id", problem.id)
+
+
+def _check_scores(ballots: Sequence[Ballot]) -> None:
+    for ballot in ballots:
+        if ballot.scores_N is None:
+            raise UserError(
+                f"a sample of problem {ballot.id!r} has no score; run `explainft score`, or name it with --score_field"
+            )
+
+
+def _best_k(ballots: Sequence[Ballot], method: str) -> int:
     """Returns the K of the highest accuracy on these problems, the smallest where several have it."""
     most = max((len(ballot.answers) for ballot in ballots), default=1)
     accuracy = {k: _mean(choices_of(ballots, method, k)) for k in range(1, max(most, 1) + 1)}
     return max(accuracy, key=lambda k: (round(accuracy[k], 12), -k))
 
 
-def table_of_k(ballots: Sequence[Ballot]) -> list[int]:
+def _table_of_k(ballots: Sequence[Ballot]) -> list[int]:
     """Returns powers of two below the largest number of clusters, where nothing chooses K."""
     most = max(len(ballot.answers) for ballot in ballots)
     return [2**i for i in range(1, max(most - 1, 2).bit_length())]

@@ -1,6 +1,6 @@
 """Accuracy against the number of samples: pass@k, majority@k and weighted votes, with intervals.
 
-Legend: B problems, K subset sizes.
+Legend: B problems, K subset sizes, W weights, 3: value, variance by sampled subsets, fraction tied.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from explainft.voting import weighted
 from explainft.voting.ballots import Ballot
 from explainft.voting.estimators import auroc, entropy, pass_at_k
 from explainft.voting.intervals import bootstrap
-from explainft.voting.subsets import Majority, majority
+from explainft.voting.subsets import majority
 
 PASS, MAJORITY = "pass", "majority"
 LABELS = {
@@ -38,7 +38,7 @@ class Estimate:
     value: float
     low: float
     high: float
-    tied: float | None = None
+    tied: float = 0.0
     standard_error: float | None = None
 
 
@@ -80,14 +80,21 @@ def vote(ballots: Sequence[Ballot], ks: Sequence[int] | None = None, seed: int =
     ks, notes = _usable_sizes(ballots, ks)
     votes = majority([_sizes(ballot) for ballot in ballots], ks, seed)
     passed_BK = np.array([[pass_at_k(b.n, int(b.sample_correct_N.sum()), k) for k in ks] for b in ballots])
-    curves = [_curve(PASS, ks, passed_BK, seed), _majority_curve(ks, votes, seed)]
-    curves += _weighted_curves(ballots, ks, seed)
+    nothing = np.zeros_like(passed_BK)
+    values = {
+        PASS: np.stack([passed_BK, nothing, nothing], axis=2),
+        MAJORITY: np.stack([votes.accuracy_BK, votes.variance_BK, votes.tied_BK], axis=2),
+        **_weighted_votes(ballots, ks, seed),
+    }
+    low, high = bootstrap(np.concatenate([values_BK3[:, :, 0] for values_BK3 in values.values()], axis=1), seed)
+    ends = zip(low.reshape(len(values), -1), high.reshape(len(values), -1), strict=True)
+    curves = [_curve(method, ks, values[method], *low_high) for method, low_high in zip(values, ends, strict=True)]
     entropies = [entropy(ballot) for ballot in ballots]
     known = [i for i, value in enumerate(entropies) if value is not None]
     full = [weighted.vote(ballots[i], np.ones(ballots[i].n))[0] for i in known]
     if len(known) < len(ballots):
         notes.append(f"{len(ballots) - len(known):,} problems have no sample with an answer; they have no entropy")
-    values = [entropies[i] or 0.0 for i in known]
+    certain = [-(entropies[i] or 0.0) for i in known]
     tokens = [ballot.tokens_N.mean() for ballot in ballots if ballot.tokens_N is not None]
     return Vote(
         len(ballots),
@@ -95,8 +102,8 @@ def vote(ballots: Sequence[Ballot], ks: Sequence[int] | None = None, seed: int =
         sum(ballot.unparsed for ballot in ballots),
         tuple(curves),
         math.fsum(tokens) / len(tokens) if len(tokens) == len(ballots) else None,
-        math.fsum(values) / len(values) if values else None,
-        auroc([-value for value in values], full),
+        -math.fsum(certain) / len(certain) if certain else None,
+        auroc(certain, full),
         tuple(notes),
     )
 
@@ -122,46 +129,27 @@ def _sizes(ballot: Ballot) -> tuple[int, tuple[tuple[int, float], ...]]:
     return ballot.n, tuple(zip(ballot.sizes_C.tolist(), ballot.cluster_correct_C.tolist(), strict=True))
 
 
-def _curve(method: str, ks: Sequence[int], values_BK: np.ndarray, seed: int) -> Curve:
-    low_K, high_K = bootstrap(values_BK, seed)
-    rows = zip(ks, values_BK.mean(axis=0).tolist(), low_K.tolist(), high_K.tolist(), strict=True)
-    return Curve(method, tuple(Estimate(*row) for row in rows))
+def _curve(method: str, ks: Sequence[int], values_BK3: np.ndarray, low_K: np.ndarray, high_K: np.ndarray) -> Curve:
+    """Returns the means over problems; the variances are those of each problem's sampled subsets, and independent."""
+    errors_K = np.sqrt(values_BK3[:, :, 1].sum(axis=0)) / len(values_BK3)
+    columns = [values_BK3[:, :, 0].mean(axis=0), low_K, high_K, values_BK3[:, :, 2].sum(axis=0), errors_K]
+    rows = zip(ks, *(column.tolist() for column in columns), strict=True)
+    return Curve(method, tuple(Estimate(*row[:-1], standard_error=row[-1] or None) for row in rows))
 
 
-def _with_error(estimate: Estimate, variances_B: np.ndarray) -> Estimate:
-    """Adds the standard error of the mean over problems whose subsets were sampled independently."""
-    if not variances_B.any():
-        return estimate
-    return dataclasses.replace(estimate, standard_error=math.sqrt(variances_B.sum()) / len(variances_B))
-
-
-def _majority_curve(ks: Sequence[int], votes: Majority, seed: int) -> Curve:
-    curve = _curve(MAJORITY, ks, votes.accuracy_BK, seed)
-    tied = votes.tied_BK.sum(axis=0).tolist()
-    estimates = [dataclasses.replace(e, tied=ties) for e, ties in zip(curve.estimates, tied, strict=True)]
-    estimates = [_with_error(e, votes.variance_BK[:, i]) for i, e in enumerate(estimates)]
-    return Curve(MAJORITY, tuple(estimates))
-
-
-def _weighted_curves(ballots: Sequence[Ballot], ks: Sequence[int], seed: int) -> list[Curve]:
-    """Returns the curves of the weights that all samples of all problems have."""
+def _weighted_votes(ballots: Sequence[Ballot], ks: Sequence[int], seed: int) -> dict[str, np.ndarray]:
+    """Returns the votes by the weights that all samples of all problems have."""
     weights = {
         "probability": [weighted.probability_weights(ballot, per_token=False) for ballot in ballots],
         "token_probability": [weighted.probability_weights(ballot, per_token=True) for ballot in ballots],
         "score": [ballot.weights_N for ballot in ballots],
     }
-    curves = []
-    for method, weights_B in weights.items():
-        known = [weights_N for weights_N in weights_B if weights_N is not None]
-        if len(known) < len(ballots):
-            continue
-        rng = np.random.default_rng(seed)
-        rows = tqdm(zip(ballots, known, strict=True), f"votes {LABELS[method]}", len(known), leave=False, disable=None)
-        found = np.array([[weighted.sampled_votes(b, weights_N, k, rng) for k in ks] for b, weights_N in rows])
-        curve = _curve(method, ks, found[:, :, 0], seed)
-        estimates = [_with_error(e, found[:, i, 1]) for i, e in enumerate(curve.estimates)]
-        ties = sum(weighted.vote(b, weights_N)[1] for b, weights_N in zip(ballots, known, strict=True))
-        if ks[-1] == min(ballot.n for ballot in ballots) == max(ballot.n for ballot in ballots):
-            estimates[-1] = dataclasses.replace(estimates[-1], tied=ties)
-        curves.append(Curve(method, tuple(estimates)))
-    return curves
+    known = {method: weights_B for method, weights_B in weights.items() if all(w is not None for w in weights_B)}
+    if not known:
+        return {}
+    rng, subsets = np.random.default_rng(seed), weighted.subsets_a_problem(len(ballots))
+    rows = tqdm(zip(ballots, *known.values(), strict=True), "weighted votes", len(ballots), leave=False, disable=None)
+    found_BWK3 = np.array(
+        [weighted.sampled_votes(ballot, weights_WN, ks, subsets, rng) for ballot, *weights_WN in rows]
+    )
+    return {method: found_BWK3[:, w] for w, method in enumerate(known)}
