@@ -1,5 +1,6 @@
 """Mathematics: answers by value, and arithmetic steps that are checked exactly."""
 
+import functools
 import re
 from fractions import Fraction
 
@@ -18,6 +19,7 @@ MAX_EXPRESSION = 300  # characters of an answer without a box
 _COMMAND = re.compile(r"\\(?:text|textbf|mbox|mathrm)\{[^{}]*\}|\\[A-Za-z]+(?:\{[a-z]*\})?")  # \begin{pmatrix} too
 _LETTERS = re.compile(r"[^\W\d_]+")
 _WORD = re.compile(r"\b(?:am|an|as|at|be|by|do|go|he|if|in|is|it|me|my|no|of|on|or|so|to|up|us|we)\b", re.I)
+_LETTER = re.compile(r"[\s$(*]*([A-Za-z])[\s$).*]*")  # an output of one letter: a variable or a name
 _NAMED = re.compile(r"([a-z](?:\([a-z]\))?)=")  # x=5 is 5, and so is f(x)=5
 
 
@@ -26,7 +28,8 @@ class Math:
 
     The answer of an output is its last boxed one, else what follows the last `####`, else the last "the answer is"; of
     that, or of an output with none of them, all where it is an expression without words, else a number: the first of a
-    statement, the last of an output. A statement that begins with "not" names what follows "but", or nothing.
+    statement, the last of an output, or the one letter that is all of an output. A statement that begins with "not"
+    names what follows "but", or nothing.
 
     Numbers are equal by exact value; a percent sign and units are not compared (50% equals 50). Other LaTeX is compared
     as normalized text, and with the extra `math` by Math-Verify.
@@ -77,17 +80,19 @@ def _read_output(output: str) -> str | None:
     if _is_expression(output) or _value(output, latex.normalize(output)) is not None:
         return output.strip().strip("*").rstrip(" .")
     found = _NUMBER.findall(output)
-    return found[-1] if found else None
+    if found:
+        return found[-1]
+    letter = _LETTER.fullmatch(output)
+    return letter[1] if letter else None
 
 
 def equal(answer: str, other: str) -> bool:
     """Returns whether two answers have the same value: numbers exactly, lists item by item, else as LaTeX."""
-    first, second = latex.normalize(answer), latex.normalize(other)
+    (first, value), (second, other_value) = _normal_form(answer), _normal_form(other)
     if first == second:
         return bool(first)
-    values = [_value(raw, text) for raw, text in ((answer, first), (other, second))]
-    if None not in values:
-        return values[0] == values[1]
+    if value is not None and other_value is not None:
+        return value == other_value
     names = [_NAMED.match(text) for text in (first, second)]
     if names[0] and names[1] and names[0][1] != names[1][1]:
         return False
@@ -115,6 +120,13 @@ def _is_expression(text: str) -> bool:
         return False
     has_operator = longest == 1 and any(character in text for character in "+-*/^=")
     return has_operator or without_commands != text or any(character.isdigit() for character in text)
+
+
+@functools.lru_cache(maxsize=4096)  # a vote compares each answer with all others
+def _normal_form(answer: str) -> tuple[str, Fraction | None]:
+    """Returns an answer in one spelling, and its value where it is a number."""
+    normalized = latex.normalize(answer)
+    return normalized, _value(answer, normalized)
 
 
 def _value(answer: str, normalized: str) -> Fraction | None:

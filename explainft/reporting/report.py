@@ -10,6 +10,7 @@ from pathlib import Path
 
 from explainft.core.errors import UserError
 from explainft.reporting import charts, page
+from explainft.reporting.markdown import markdown_table
 from explainft.reporting.predictions import read_predictions
 from explainft.reporting.runs import Run, find_runs, read_run
 
@@ -23,12 +24,7 @@ MISSING = "-"
 
 def table(runs: Sequence[Run]) -> str:
     """A Markdown table: a row for each run and task, of the task's last step. A dash stands for what is unknown."""
-    lines = [HEADER, *([cell.replace("|", "\\|") for cell in row] for row in rows(runs))]
-    widths = [max(len(cells[i]) for cells in lines) for i in range(len(HEADER))]
-    rule = ["-" * (width - 1) + (":" if i >= TEXT_COLUMNS else "-") for i, width in enumerate(widths)]
-    pad = [str.ljust] * TEXT_COLUMNS + [str.rjust] * (len(HEADER) - TEXT_COLUMNS)
-    padded = [[pad[i](cells[i], widths[i]) for i in range(len(HEADER))] for cells in (lines[0], rule, *lines[1:])]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in padded)
+    return markdown_table(HEADER, rows(runs), TEXT_COLUMNS)
 
 
 def rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:

@@ -1,0 +1,39 @@
+"""`explainft rerank`: one answer of the samples of each problem, chosen by a verifier's scores."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from explainft.cli.flags import add_command, positive_integer
+from explainft.cli.sample_flags import add_sample_file, read_problems
+
+EXAMPLE = "explainft rerank scored.jsonl --validation scored_validation.jsonl"
+
+
+def add_parser(subparsers) -> None:
+    help = "Choose one answer of each problem's samples by a verifier's scores, beside votes and ceilings."
+    parser = add_command(subparsers, "rerank", run, help, EXAMPLE)
+    add_sample_file(parser)
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--validation", type=Path, metavar="FILE", help="scored samples of other problems, that choose K")
+    how.add_argument("--top_k", type=positive_integer, metavar="K", help="of RR.Top-K and W.RR.MajK")
+
+
+def run(args: argparse.Namespace) -> None:
+    from explainft.reporting import vote_report
+    from explainft.voting.ballots import make_ballots
+    from explainft.voting.rerank import check_separate, choose_k, rerank
+
+    vote_report.check_directory(args.output)
+    problems = read_problems(args, args.file, check=True)
+    ballots, validation = make_ballots(problems, args.score_kind), None
+    if args.validation:
+        other_problems = read_problems(args, args.validation)
+        check_separate(problems, other_problems)
+        validation = make_ballots(other_problems, args.score_kind)
+    ks, chosen = choose_k(ballots, validation, args.top_k)
+    rankings = rerank(ballots, ks, args.seed)
+    print(vote_report.rerank_text(rankings, len(ballots)), end="")
+    print(f"note: {chosen}", file=sys.stderr)
+    if args.output:
+        print(*vote_report.write_rerank(rankings, len(ballots), chosen, args.output), sep="\n", file=sys.stderr)

@@ -1,0 +1,47 @@
+"""Re-ranking against every way to break ties, one by one."""
+
+import itertools
+import random
+
+import pytest
+
+from explainft.voting.rerank import choose
+
+
+def brute_force(sizes, values, correct, k):
+    """Mean correctness of the chosen cluster over all orders of the clusters, which break every tie."""
+    total, number = 0.0, 0
+    for order in itertools.permutations(range(len(sizes))):
+        largest = sorted(order, key=lambda c: -sizes[c])[:k]  # a stable sort: `order` breaks ties
+        # Another order for the ties of values, so that they do not depend on those of sizes.
+        for tied in itertools.permutations([c for c in largest if values[c] == max(values[c] for c in largest)]):
+            total += correct[tied[0]] / len(list(itertools.permutations(tied)))
+        number += 1
+    return total / number
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_choice_equals_all_tie_breaks(seed):
+    rng = random.Random(seed)
+    clusters = rng.randint(1, 6)
+    sizes = [rng.randint(1, 3) for _ in range(clusters)]
+    values = [rng.choice([0.1, 0.5, 0.5, 0.9]) for _ in range(clusters)]
+    correct = [float(rng.random() < 0.4) for _ in range(clusters)]
+    for k in range(1, clusters + 2):
+        expected = brute_force(sizes, values, correct, k)
+        assert choose(sizes, values, correct, k).correct == pytest.approx(expected)
+        shuffled = rng.sample(range(clusters), clusters)
+        again = choose(*([row[c] for c in shuffled] for row in (sizes, values, correct)), k)
+        assert again.correct == pytest.approx(expected)
+
+
+def test_ties_are_counted_where_they_decide():
+    assert not choose([2, 1, 1], [0.9, 0.2, 0.3], [1, 0, 0], None).tied
+    assert choose([2, 1, 1], [0.5, 0.9, 0.3], [1, 0, 0], 2).tied  # which of the two is second
+    assert not choose([2, 1, 1], [0.9, 0.5, 0.3], [1, 0, 0], 2).tied  # neither has the highest score
+    assert choose([1, 1], [0.5, 0.5], [1, 0], None).tied
+
+
+def test_calls_are_the_samples_of_the_largest_clusters():
+    assert choose([5, 2, 2, 1], [1, 1, 1, 1], [0, 0, 0, 0], 2).calls == 7
+    assert choose([], [], [], 2).correct == 0
