@@ -16,6 +16,7 @@ from explainft.cli import (
     explain,
     export,
     infer,
+    pipeline,
     plan,
     recipes,
     report,
@@ -28,7 +29,23 @@ from explainft.cli.flags import Parser
 from explainft.cli.output import checked_output, discard
 from explainft.core.errors import UserError
 
-COMMANDS = (data, explain, check, solve, train, eval, infer, export, convert, plan, sweep, report, recipes, vocab)
+COMMANDS = (
+    data,
+    explain,
+    check,
+    solve,
+    train,
+    eval,
+    infer,
+    export,
+    convert,
+    plan,
+    sweep,
+    pipeline,
+    report,
+    recipes,
+    vocab,
+)
 GIN_FLAG = "--gin."
 
 

@@ -48,13 +48,8 @@ class Sweep:
     jobs: int | None = None
 
     def __post_init__(self):
-        if not isinstance(self.axes, dict) or not self.axes:
-            raise UserError(f"axes={self.axes!r} must give the values of at least one axis")
+        check_axes(self.axes)
         for axis, values in self.axes.items():
-            if not isinstance(values, dict) or not all(isinstance(macros, dict) for macros in values.values()):
-                raise UserError(f"axis {axis!r} must give each of its values a dictionary of macros, {{}} for none")
-            for value in values:
-                _require_file_name(**{f"axis {axis!r}, value": value})
             for macro in {macro for macros in values.values() for macro in macros}:
                 if macro.rpartition(".")[2].upper() == "MODEL_DIR":
                     raise UserError(f"axis {axis!r} sets {macro}, which the sweep chooses for each trial; remove it")
@@ -87,7 +82,18 @@ class Sweep:
         return found
 
 
-def _require_file_name(**values: object) -> None:
+def check_axes(axes: Any) -> None:
+    """Refuses axes that do not map values, which name directories, to dictionaries."""
+    if not isinstance(axes, dict) or not axes:
+        raise UserError(f"axes={axes!r} must give the values of at least one axis")
+    for axis, values in axes.items():
+        if not isinstance(values, dict) or not all(isinstance(macros, dict) for macros in values.values()):
+            raise UserError(f"axis {axis!r} must give each of its values a dictionary of macros, {{}} for none")
+        for value in values:
+            require_file_name(**{f"axis {axis!r}, value": value})
+
+
+def require_file_name(**values: object) -> None:
     """Raises UserError for a value that cannot be, or is the start of, the name of a run's directory."""
     require_name(**values)
     for name, value in values.items():
@@ -127,7 +133,7 @@ def run(
     the others are complete.
     """
     name = Path(file).stem
-    _require_file_name(**{"the name of the sweep's file": name})
+    require_file_name(**{"the name of the sweep's file": name})
     if not Path(file).is_file():
         raise UserError(f"no sweep {file!r} in {Path.cwd()}; give the path of one, as experiments/sizes.gin")
     sweep: Sweep = recipe.load([file], bindings, command="sweep").build(Sweep)()
