@@ -109,7 +109,7 @@ class PipelineTrial:
                     stages[name], costs[name] = self._training_stage(name, definition, stages, costs)
                 else:
                     stages[name] = self._command_stage(name, definition, stages)
-                _check_reads(stages[name], stages, costs)
+                _check_best(stages[name], costs)
             except UserError as e:
                 raise UserError(f"stage {name}: {e.line}") from e
         return list(stages.values())
@@ -186,12 +186,16 @@ class PipelineTrial:
         if not isinstance(value, str):
             return value
         try:
-            return value.format(**self.names, **{name: f"{{{name}}}" for name in stages})
+            filled = value.format(**self.names, **{name: f"{{{name}}}" for name in stages})
         except KeyError as e:
             known = ", ".join([*self.names, *stages])
             raise UserError(f"{value!r} names {e}; names of axes and of earlier stages: {known}") from e
         except (IndexError, ValueError) as e:
             raise UserError(f"{value!r}: {e}; braces hold the name of an axis or of an earlier stage") from e
+        for name in IN_BRACES.findall(filled):
+            if name in stages and stages[name].output is None:
+                raise UserError(f"it reads {{{name}}}, which writes nothing; give that stage --output or --name")
+        return filled
 
 
 def _train_words(gin_file: str, run: Path, macros: Mapping[str, Any]) -> tuple[str, ...]:
@@ -199,14 +203,10 @@ def _train_words(gin_file: str, run: Path, macros: Mapping[str, Any]) -> tuple[s
     return "train", f"--gin_file={gin_file}", *(f"--gin.{name}={value}" for name, value in bindings.items())
 
 
-def _check_reads(stage: Stage, stages: Mapping[str, Stage], costs: Mapping[str, TrainCost]) -> None:
-    """Refuses a stage that reads what another does not write, or does not keep."""
+def _check_best(stage: Stage, costs: Mapping[str, TrainCost]) -> None:
+    """Refuses a stage that reads the best checkpoint of a run that does not keep it."""
     for name in stage.reads:
-        if name not in stages:
-            continue
-        if stages[name].output is None:
-            raise UserError(f"it reads {{{name}}}, which writes nothing; give that stage --output or --name")
-        step = flag_value(stage.words, "--step")
-        reads_best = step == "best" or any(f"{{{name}}}/checkpoints/best" in word for word in stage.words)
+        by_step = flag_value(stage.words, "--step") == "best"
+        reads_best = by_step or any(f"{{{name}}}/checkpoints/best" in word for word in stage.words)
         if reads_best and name in costs and not costs[name].keeps_best:
             raise UserError(f"it reads the best checkpoint of {name}; give that stage 'KEEP_BEST': True")

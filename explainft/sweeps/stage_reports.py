@@ -52,8 +52,13 @@ def _evaluation_report(command: Sequence[str]) -> dict[str, Any]:
     module = flag_value(command, "--module") or str(weights.meta["module"])
     assert mixture is not None and weights.step is not None
     evaluations = read_run(run).evaluations
-    metrics = {task: evaluations[task][weights.step] for task in token_cache.task_names(mixture, module)}
-    return {task: {name: rounded(value) for name, value in of.items()} for task, of in metrics.items()}
+    report = {}
+    for task in token_cache.task_names(mixture, module):
+        metrics = evaluations.get(task, {}).get(weights.step)
+        if metrics is None:
+            raise UserError(f"{run} has no scores of step {weights.step} on {task}; rerun the same command")
+        report[task] = {name: rounded(value) for name, value in metrics.items()}
+    return report
 
 
 def _json_files(path: Path) -> list[Path]:
