@@ -20,6 +20,7 @@ from explainft.core.process_pool import available_cores
 from explainft.recipes import recipe
 from explainft.sweeps import sweep
 from explainft.sweeps.cost_model import make_trial_plans
+from explainft.sweeps.runner import Runner
 from explainft.sweeps.trial import read_trial_result
 
 
@@ -39,7 +40,7 @@ def run(result: Result, folder: Path) -> Result:
     if again is not None:
         return again
     # One core, as in a sweep of as many jobs as cores: sums over more cores are of another order.
-    if sweep.Runner(folder / "results", plans, available_cores(), []).run([trial]):
+    if sweep.run_trials([trial], plans, Runner(available_cores()), folder / "results"):
         raise UserError(f"{trial.name} failed; why stands in {trial.log}")
     return run(result, folder)
 

@@ -19,6 +19,7 @@ from explainft.data.vocabulary import Vocabulary
 from explainft.model.config import T5Config
 from explainft.model.layers import RELPOS_MAX_DISTANCE
 
+BEST = ("checkpoints", "best")  # of a run: the checkpoint with the best score
 WRITERS = {"hf": hugging_face.write, "t5x": t5x.write}
 EXPECTED = (
     "a run of explainft (checkpoints/), a T5X checkpoint (a msgpack file `checkpoint` or a directory state/), "
@@ -29,10 +30,12 @@ EXPECTED = (
 def open_weights(path: str, step: int | str | None = None) -> Weights:
     """Opens the checkpoint at a local path or gs:// address, in any known format.
 
-    The directory of a run of explainft or T5X stands for its latest checkpoint, unless a step is given. Raises
-    UserError where the format is unknown.
+    The directory of a run of explainft or T5X stands for its latest checkpoint, unless a step is given, and
+    RUN/checkpoints/best for the best one of a run of explainft. Raises UserError where the format is unknown.
     """
     require_name(checkpoint=path)
+    if step is None and Path(path).parts[-2:] == BEST:
+        path, step = str(Path(path).parents[1]), "best"
     directory, inside = _list(path)
     try:
         found = _recognize(path, directory, inside, step)

@@ -23,6 +23,7 @@ COMMANDS = {  # what a recipe for the command binds, and one that does
     "eval": ("explainft.evaluation.evaluate.evaluate", "gin/eval_tiny.gin"),
     "infer": ("explainft.evaluation.infer.write_inferences", "gin/infer_tiny.gin"),
     "sweep": ("explainft.sweeps.sweep.Sweep", "experiments/sizes.gin"),
+    "pipeline": ("explainft.sweeps.pipeline.Pipeline", "experiments/pipelines/sequential.gin"),
 }
 OUTPUT_MACROS = ("MODEL_DIR", "EVAL_OUTPUT_DIR", "INFER_OUTPUT_DIR")  # where outputs go changes no result
 

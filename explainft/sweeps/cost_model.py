@@ -1,7 +1,9 @@
 """What the trials of a sweep will cost, before any of them is trained, and how many run at once."""
 
+import dataclasses
 import functools
 import glob
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +20,7 @@ from explainft.data.questions.descriptor import descriptor_file, read_descriptor
 from explainft.data.questions.importing import data_directory
 from explainft.model import flops
 from explainft.model.loss import Loss
+from explainft.model.parameters import parameter_shapes
 from explainft.model.t5 import T5
 from explainft.parallel import sharding
 from explainft.planning.plan import num_train_steps
@@ -26,7 +29,7 @@ from explainft.planning.programs import batch_shapes
 from explainft.recipes import machine_memory, recipe
 from explainft.sweeps.trial import Trial, TrialPlan, cpu
 from explainft.training import profiling, train
-from explainft.training.config import TrainConfig
+from explainft.training.config import DatasetConfig, TrainConfig
 from explainft.training.context import choose_lengths
 from explainft.training.train_state import abstract_state
 from explainft.training.train_step import make_train_step
@@ -63,15 +66,10 @@ def _make_trial_plan(trial: Trial) -> TrialPlan:
             "only its INITIAL_CHECKPOINT_PATH contains the step that it starts at; "
             "give INITIAL_STEP, and with it TRAIN_STEPS, not TRAIN_STEPS_RELATIVE"
         )
-    if has_accelerator():  # whose memory this process, which uses the CPU alone, cannot read
-        machine_memory.check_batches(config)
-    else:
-        machine_memory.check_training(config)
-    optimization.optimizer(optimization.schedule(train_steps=steps))  # raises UserError for settings out of range
+    check_config(config)
     load = functools.partial(token_cache.load, task_module=dataset.module, vocabulary_file=dataset.vocabulary_file)
-    lengths = choose_lengths(dataset, load).lengths()
-    shape = dataset.batch_size, lengths["inputs"], lengths["targets"]
-    parameters, flops_per_step = cost(config.model, *shape)  # pyright: ignore[reportArgumentType]  T5 hashes
+    dataset = choose_lengths(dataset, load)
+    parameters, flops_per_step = step_cost(config, dataset)
     content = dataset_digests(loaded.macros.get("DATASET"))
     return TrialPlan(
         loaded.hash(*content),
@@ -82,6 +80,63 @@ def _make_trial_plan(trial: Trial) -> TrialPlan:
         num_steps * flops_per_step,
         dataset.module,
     )
+
+
+def check_config(config: TrainConfig) -> None:
+    """Refuses a run that does not fit the memory of this machine, and settings out of range. Raises UserError."""
+    if has_accelerator():  # whose memory this process, which uses the CPU alone, cannot read
+        machine_memory.check_batches(config)
+    else:
+        machine_memory.check_training(config)
+    optimization = config.optimization
+    optimization.optimizer(optimization.schedule(train_steps=optimization.train_steps))
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainCost:
+    """What a recipe trains, and at what cost. `flops` and `flops_per_step` are None where the data choose the lengths.
+
+    `keeps_best` is whether the best checkpoint is there at the end.
+    """
+
+    settings: list[str]
+    macros: dict[str, Any]
+    parameters: int
+    steps: int
+    flops_per_step: int | None
+    keeps_best: bool
+
+    @property
+    def flops(self) -> int | None:
+        """The FLOPs of all train steps of the run."""
+        return None if self.flops_per_step is None else self.steps * self.flops_per_step
+
+
+def train_cost(gin_file: str, bindings: Sequence[str]) -> TrainCost:
+    """Returns the cost of training from a recipe, which reads no data: earlier stages of a pipeline may make them.
+
+    Must be called in the main thread, because gin has one configuration in each process. Raises UserError.
+    """
+    loaded = recipe.load([gin_file], bindings, command="train")
+    config: TrainConfig = loaded.bindings(train.train)["config"]
+    optimization, initial = config.optimization, config.initial_checkpoint
+    relative = optimization.train_steps_relative
+    steps = relative or num_train_steps(initial, optimization.train_steps)
+    if steps is None:
+        raise UserError("only its INITIAL_CHECKPOINT_PATH contains the step that it starts at; give INITIAL_STEP")
+    check_config(config)
+    parameters, flops_per_step = sum(map(math.prod, parameter_shapes(config.model.config).values())), None
+    if config.dataset.task_feature_lengths is not None:
+        parameters, flops_per_step = step_cost(config, config.dataset)
+    keeps_best = config.checkpoints.keep_best or config.checkpoints.keep is None
+    return TrainCost(loaded.settings(), loaded.macros, parameters, steps, flops_per_step, keeps_best)
+
+
+def step_cost(config: TrainConfig, dataset: DatasetConfig) -> tuple[int, int]:
+    """Returns the number of parameters, and the FLOPs of a train step."""
+    lengths = dataset.lengths()
+    shape = dataset.batch_size, lengths["inputs"], lengths["targets"]
+    return cost(config.model, *shape)  # pyright: ignore[reportArgumentType]  T5 hashes
 
 
 def dataset_digests(name: str | None) -> list[str]:

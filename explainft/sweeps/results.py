@@ -1,4 +1,4 @@
-"""Result files of trials: results/<sweep>/<trial>.json. Reading them needs neither JAX nor TensorFlow."""
+"""Result files of the trials of sweeps and pipelines. Reading them needs neither JAX nor TensorFlow."""
 
 import json
 import math
@@ -22,13 +22,22 @@ def result_path(directory: Path, sweep: str, trial: str) -> Path:
 
 def read_result(path: Path) -> Result:
     """Returns the result in a file. Raises UserError for anything but a complete one."""
+    return _read(path, FIELDS)
+
+
+def read_pipeline_result(path: Path) -> Result:
+    """Returns the result of a pipeline's trial. Raises UserError for anything but a complete one."""
+    return _read(path, PIPELINE_FIELDS)
+
+
+def _read(path: Path, fields: dict[str, Callable[[Any], bool]]) -> Result:
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as e:
         raise _corrupt(path, str(e)) from e
     if not isinstance(result, dict):
         raise _corrupt(path, f"a JSON object is expected, not {json.dumps(result)[:40]}")
-    for name, is_valid in FIELDS.items():
+    for name, is_valid in fields.items():
         if not is_valid(result.get(name)):
             found = json.dumps(result[name])[:40] if name in result else "missing"
             raise _corrupt(path, f'"{name}" is {found}')
@@ -36,7 +45,7 @@ def read_result(path: Path) -> Result:
 
 
 def _corrupt(path: Path, why: str) -> UserError:
-    return UserError(f"{path} is corrupt ({why}); delete it and rerun the sweep")
+    return UserError(f"{path} is corrupt ({why}); delete it and rerun its command")
 
 
 def write_result(path: Path, result: Result) -> None:
@@ -95,6 +104,26 @@ FIELDS: dict[str, Callable[[Any], bool]] = {
     "seconds": _is_positive,
     "curve": _is_curve,
     "evaluations": _dict_of(_dict_of(_is_number)),
+    "peak_bytes": _is_positive,
+    "made_with": _is_machine,
+}
+
+
+def _is_stage(value: Any) -> bool:
+    """Returns whether this is a stage with its command, its cost and its report."""
+    return (
+        isinstance(value, dict)
+        and _is_text(value.get("command"))
+        and _is_number(value.get("seconds"))
+        and isinstance(value.get("report"), dict)
+    )
+
+
+PIPELINE_FIELDS: dict[str, Callable[[Any], bool]] = {
+    "pipeline": _is_text,
+    "axis_values": _dict_of(_is_text),
+    "result_hash": _is_text,
+    "stages": _dict_of(_is_stage),
     "peak_bytes": _is_positive,
     "made_with": _is_machine,
 }

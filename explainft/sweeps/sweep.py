@@ -1,41 +1,30 @@
 """A grid of runs: each trial is trained and scored, and writes one small JSON file. A trial with a file is skipped.
 
-A trial runs `explainft train` and then `explainft eval`, which the user may run as well, in processes of its own that
-are pinned to cores of its own: two runs on one core each take less time than both on two cores.
+A trial runs `explainft train` and then `explainft eval`, which the user may run as well.
 """
 
-import contextlib
 import dataclasses
 import itertools
 import os
-import queue
 import re
-import shlex
-import signal
-import subprocess
-import sys
 import time
-import traceback
 from collections import Counter
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-from tqdm import tqdm
 
-from explainft.core.atomic_files import refuse_unwritable
 from explainft.core.errors import UserError, require_name, require_positive
 from explainft.data import token_cache
 from explainft.recipes import recipe
 from explainft.reporting.runs import CONFIG_HASH_SUFFIX, LOG_SUFFIX, SCORED_SUFFIX
 from explainft.sweeps.cost_model import describe_cost, make_trial_plans, max_parallel_jobs
 from explainft.sweeps.results import result_path, summary, table, write_result
+from explainft.sweeps.runner import Runner, build_data
 from explainft.sweeps.trial import Trial, TrialPlan, made_with, read_trial_result, result_of, rounded
 from explainft.training.run_directory import locked
 
-EXPLAINFT = (sys.executable, "-P", "-m", "explainft.cli.main")  # -P: as the installed command looks for modules
 FILE_NAME = re.compile(r"\w[\w.+=,%-]*")  # and not .. or -x
 RECIPE = "recipe"  # is given beside the macros of an axis's value
 
@@ -59,13 +48,8 @@ class Sweep:
     jobs: int | None = None
 
     def __post_init__(self):
-        if not isinstance(self.axes, dict) or not self.axes:
-            raise UserError(f"axes={self.axes!r} must give the values of at least one axis")
+        check_axes(self.axes)
         for axis, values in self.axes.items():
-            if not isinstance(values, dict) or not all(isinstance(macros, dict) for macros in values.values()):
-                raise UserError(f"axis {axis!r} must give each of its values a dictionary of macros, {{}} for none")
-            for value in values:
-                _require_file_name(**{f"axis {axis!r}, value": value})
             for macro in {macro for macros in values.values() for macro in macros}:
                 if macro.rpartition(".")[2].upper() == "MODEL_DIR":
                     raise UserError(f"axis {axis!r} sets {macro}, which the sweep chooses for each trial; remove it")
@@ -98,7 +82,18 @@ class Sweep:
         return found
 
 
-def _require_file_name(**values: object) -> None:
+def check_axes(axes: Any) -> None:
+    """Refuses axes that do not map values, which name directories, to dictionaries."""
+    if not isinstance(axes, dict) or not axes:
+        raise UserError(f"axes={axes!r} must give the values of at least one axis")
+    for axis, values in axes.items():
+        if not isinstance(values, dict) or not all(isinstance(macros, dict) for macros in values.values()):
+            raise UserError(f"axis {axis!r} must give each of its values a dictionary of macros, {{}} for none")
+        for value in values:
+            require_file_name(**{f"axis {axis!r}, value": value})
+
+
+def require_file_name(**values: object) -> None:
     """Raises UserError for a value that cannot be, or is the start of, the name of a run's directory."""
     require_name(**values)
     for name, value in values.items():
@@ -138,7 +133,7 @@ def run(
     the others are complete.
     """
     name = Path(file).stem
-    _require_file_name(**{"the name of the sweep's file": name})
+    require_file_name(**{"the name of the sweep's file": name})
     if not Path(file).is_file():
         raise UserError(f"no sweep {file!r} in {Path.cwd()}; give the path of one, as experiments/sizes.gin")
     sweep: Sweep = recipe.load([file], bindings, command="sweep").build(Sweep)()
@@ -167,129 +162,40 @@ def run(
     if pending:
         data_flags = [f"--tfds_data_dir={tfds_data_dir}"] if tfds_data_dir else []
         with locked(runs / name):
-            _build_data(sweep.data, data_flags)
-            failed = Runner(results, plans, jobs, data_flags).run(pending)
+            build_data(sweep.data, data_flags)
+            failed = run_trials(pending, plans, Runner(jobs, data_flags), results)
         if failed:
             logs = runs / name / f"<trial>{LOG_SUFFIX}"
             raise UserError(f"{len(failed)} trials failed: {', '.join(failed)}; see {logs} for the reasons")
     print(table(read_results().values()))
 
 
-def _build_data(configs: Sequence[str], flags: Sequence[str]) -> None:
-    for config in configs:
-        build = [*EXPLAINFT, "data", "build", "--config", config, *flags]
-        if subprocess.run(build, stdout=subprocess.DEVNULL).returncode:
-            raise UserError(f"the dataset {config!r} of the sweep cannot be built; fix the error above")
+def _run_trial(
+    trial: Trial, plan: TrialPlan, runner: Runner, results: Path, machine: dict[str, Any]
+) -> Callable[[], str]:
+    """Returns the function that trains and scores a trial, writes its result and returns a line about it."""
 
-
-class Runner:
-    """Runs trials, `jobs` at a time, each pinned to its own cores."""
-
-    def __init__(self, results: Path, plans: dict[str, TrialPlan], jobs: int, data_flags: Sequence[str]):
-        self._results = results
-        self._plans = plans
-        self._jobs = jobs
-        self._data_flags = data_flags
-        self._made_with = made_with()  # before hours in which the checkout may change
-        self._running: set[int] = set()  # process numbers
-        self._stopping: int | None = None  # the signal
-
-    def run(self, trials: Sequence[Trial]) -> list[str]:
-        """Returns the names of the trials that failed. After a signal it lets the runs save, and exits with 128 + n."""
-        failed = []
-        before = {
-            number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-        }
-        try:
-            with (
-                ThreadPoolExecutor(self._jobs, initializer=pin_cores, initargs=(partition_cores(self._jobs),)) as pool,
-                tqdm(total=len(trials), unit=" trials", disable=None) as bar,
-            ):
-                for future in as_completed([pool.submit(self._run_trial, trial) for trial in trials]):
-                    trial, line, ok = future.result()
-                    if self._stopping:
-                        continue
-                    bar.update()
-                    bar.write(f"{trial.name}: {line}", file=sys.stdout)
-                    sys.stdout.flush()
-                    if not ok:
-                        failed.append(trial.name)
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-        if self._stopping:
-            print("stopped; rerun the same command to resume", file=sys.stderr)
-            sys.exit(128 + self._stopping)
-        return failed
-
-    def _stop(self, number: int, _: Any) -> None:
-        self._stopping = number
-        for pid in list(self._running):
-            self._pass_on(pid)
-
-    def _pass_on(self, pid: int) -> None:
-        with contextlib.suppress(ProcessLookupError):  # it has just ended
-            os.kill(pid, signal.SIGTERM)
-
-    def _run_trial(self, trial: Trial) -> tuple[Trial, str, bool]:
-        """Returns the trial, a line about it, and whether it succeeded."""
-        plan = self._plans[trial.name]
+    def run() -> str:
         peak = 0
         started = time.monotonic()
-        try:
-            trial.check_config_hash(plan.config_hash)
-            for mixture, command in zip((None, *trial.mixtures), trial.commands(), strict=True):
-                if self._stopping:
-                    return trial, "", True
-                if mixture and trial.is_scored(mixture, plan.steps):
-                    continue
-                code, usage = self._run_command(command, trial.log)
-                peak = max(peak, usage.ru_maxrss * 1024)
-                if code:
-                    return trial, f"{command[0]} ended with {code}; see {trial.log}", False
-                if mixture:
-                    trial.note_scored(mixture, plan.steps)
-            result = result_of(trial, plan)
-            # A resumed trial was partly trained by an earlier command.
-            wall = max(time.monotonic() - started, result["seconds"])
-            result |= {"wall_seconds": rounded(wall), "peak_bytes": peak, "made_with": self._made_with}
-            write_result(result_path(self._results, trial.sweep, trial.name), result)
-            return trial, summary(result), True
-        except UserError as e:
-            return trial, e.line, False
-        except Exception as e:  # one trial must not end the sweep
-            traceback.print_exc()
-            return trial, f"{type(e).__name__}: {e}", False
+        trial.check_config_hash(plan.config_hash)
+        for mixture, command in zip((None, *trial.mixtures), trial.commands(), strict=True):
+            if mixture and trial.is_scored(mixture, plan.steps):
+                continue
+            peak = max(peak, runner.run_command(command, trial.log))
+            if mixture:
+                trial.note_scored(mixture, plan.steps)
+        result = result_of(trial, plan)
+        # A resumed trial was partly trained by an earlier command.
+        wall = max(time.monotonic() - started, result["seconds"])
+        result |= {"wall_seconds": rounded(wall), "peak_bytes": peak, "made_with": machine}
+        write_result(result_path(results, trial.sweep, trial.name), result)
+        return summary(result)
 
-    def _run_command(self, command: list[str], log: Path) -> tuple[int, Any]:
-        with refuse_unwritable(log), open(log, "a", encoding="utf-8") as file:
-            file.write(shlex.join(["explainft", *command]) + "\n")
-            file.flush()
-            process = subprocess.Popen(
-                [*EXPLAINFT, *command, *self._data_flags],
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is passed on by this process, once
-            )
-            self._running.add(process.pid)
-            if self._stopping:  # the signal may have come before the number was known
-                self._pass_on(process.pid)
-            _, status, usage = os.wait4(process.pid, 0)
-            self._running.discard(process.pid)
-            process.returncode = os.waitstatus_to_exitcode(status)
-        return process.returncode, usage
+    return run
 
 
-def partition_cores(jobs: int) -> "queue.SimpleQueue[set[int]]":
-    """Distributes the cores over the jobs; with more jobs than cores, several jobs use one core."""
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    core_sets: queue.SimpleQueue[set[int]] = queue.SimpleQueue()
-    for job in range(jobs):
-        core_sets.put(set(cores[job::jobs]) or set(cores[job % len(cores) : job % len(cores) + 1] if cores else ()))
-    return core_sets
-
-
-def pin_cores(core_sets: "queue.SimpleQueue[set[int]]") -> None:
-    """Pins this thread, and the processes that it starts, to one set of cores."""
-    if cores := core_sets.get():
-        os.sched_setaffinity(0, cores)
+def run_trials(trials: Sequence[Trial], plans: Mapping[str, TrialPlan], runner: Runner, results: Path) -> list[str]:
+    """Runs trials, and writes a result for each; returns the names of those that failed."""
+    machine = made_with()  # before hours in which the checkout may change
+    return runner.run({trial.name: _run_trial(trial, plans[trial.name], runner, results, machine) for trial in trials})

@@ -1,7 +1,8 @@
 """Trains and scores at once, with the checkpoint of a run that is there already: a stand-in for a sweep's commands.
 
 python tests/helpers/sweep_command.py SHIPPED_RUN COMMAND ARGUMENT...: it starts fast, because it imports neither
-explainft nor JAX.
+explainft nor JAX. A command that is neither train nor eval writes its arguments and what the files among them hold to
+its --output, as JSON.
 """
 
 import json
@@ -43,12 +44,27 @@ def _append(file: Path, row: dict) -> None:
         lines.write(json.dumps(row) + "\n")
 
 
+def _write(command: str, arguments: tuple[str, ...]) -> None:
+    """An output named failing.json fails; one named slow.json waits to be killed, and another start completes it."""
+    output = Path(arguments[arguments.index("--output") + 1])
+    if output.name == "failing.json":
+        sys.exit("no samples")
+    started = output.with_name("started")
+    if output.name == "slow.json" and not started.exists():
+        started.touch()
+        time.sleep(60)
+    read = {word: Path(word).read_text() for word in arguments if Path(word).is_file()}
+    output.write_text(json.dumps({"command": [command, *arguments], "read": read}))
+
+
 def _main(shipped_run: str, command: str, *arguments: str) -> None:
     if command == "train":
         macros = dict(word.removeprefix("--gin.").split("=", 1) for word in arguments)
         _train(Path(shipped_run), Path(macros["MODEL_DIR"]), int(macros["TRAIN_STEPS"]))
+    elif command != "eval":
+        _write(command, arguments)
     else:
-        run, _, mixture = arguments[:3]
+        run, mixture = arguments[0], arguments[arguments.index("--mixture") + 1]
         steps = max(json.loads(line)["step"] for line in (Path(run) / "metrics.jsonl").read_text().splitlines())
         _evaluate(Path(run), mixture, steps)
 

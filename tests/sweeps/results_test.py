@@ -38,7 +38,7 @@ def test_corrupt_field_is_named(tmp_path, name, damage):
     if name == "commands" and damage == []:
         assert results.read_result(path) == whole
         return
-    with pytest.raises(UserError, match=f'0.json is corrupt ."{name}" is .*delete it and rerun the sweep') as error:
+    with pytest.raises(UserError, match=f'0.json is corrupt ."{name}" is .*delete it and rerun its command') as error:
         results.read_result(path)
     assert str(path) in error.value.line and "\n" not in error.value.line
 
@@ -47,7 +47,7 @@ def test_corrupt_field_is_named(tmp_path, name, damage):
 def test_corrupt_file_is_named(tmp_path, text):
     path = tmp_path / "0.json"
     path.write_bytes(text.encode("latin-1"))
-    with pytest.raises(UserError, match="0.json is corrupt .*delete it and rerun the sweep") as error:
+    with pytest.raises(UserError, match="0.json is corrupt .*delete it and rerun its command") as error:
         results.read_result(path)
     assert str(path) in error.value.line and "\n" not in error.value.line
 

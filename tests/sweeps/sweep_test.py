@@ -14,7 +14,7 @@ from explainft.core.errors import UserError
 from explainft.evaluation.infer import PRETRAINED
 from explainft.recipes import recipe
 from explainft.reporting.runs import read_run
-from explainft.sweeps import cost_model, sweep
+from explainft.sweeps import cost_model, runner, sweep
 from explainft.sweeps import trial as trial_module
 from tests.helpers.datasets import cache_tokens
 from tests.helpers.questions import import_homes, train_vocabulary
@@ -120,7 +120,7 @@ def test_every_sweep_of_the_repository_reads_all_its_macros(monkeypatch):
 @pytest.mark.parametrize("jobs", [1, 2, 3])
 def test_cores_are_partitioned_over_the_jobs(jobs):
     cores = os.sched_getaffinity(0)
-    core_sets = sweep.partition_cores(jobs)
+    core_sets = runner.partition_cores(jobs)
     dealt = [core_sets.get() for _ in range(jobs)]
     assert all(dealt) and set().union(*dealt) == cores
     if jobs <= len(cores):
@@ -159,7 +159,7 @@ def test_trial_is_trained_and_scored_by_the_commands(in_directory, tiny_data_dir
 @pytest.fixture
 def commands(in_directory, monkeypatch, registries):
     """The stand-in for train and eval; the network is traced in the tests of the cost model."""
-    monkeypatch.setattr(sweep, "EXPLAINFT", stand_in(PRETRAINED))
+    monkeypatch.setattr(runner, "EXPLAINFT", stand_in(PRETRAINED))
     monkeypatch.setattr(cost_model, "cost", lambda *_: (1, 1))
     return in_directory
 
