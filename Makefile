@@ -76,6 +76,7 @@ bench-long: .venv/installed
 # The experiments, hours of them: what is done is not done again. Then the documents that are made from results/.
 results: .venv/installed
 	set -e; for sweep in sizes modsum explained examples ablations unseen unseen_larger output_vocabulary precision marked steps larger; do $(BIN)/explainft sweep experiments/$$sweep.gin; done
+	set -e; for pipeline in voting verifiers sequential; do $(BIN)/explainft pipeline experiments/pipelines/$$pipeline.gin; done
 	$(BIN)/python -m experiments.document
 
 results-check: .venv/installed

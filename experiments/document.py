@@ -1,4 +1,4 @@
-"""Tables and figures of docs/results.md and README.md, made from results/ alone.
+"""Tables and figures of docs/results.md, docs/results-voting.md and README.md, made from results/ alone.
 
     python -m experiments.document            # writes them
     python -m experiments.document --check    # exit code 1 where one of them differs
@@ -10,21 +10,25 @@ import argparse
 import re
 import sys
 
+from experiments import pipeline_tables
 from experiments.accuracy import ROOT, Result, results
 from experiments.pictures import PICTURES
 from experiments.tables import render
 from explainft.core.errors import UserError
 from explainft.reporting import vega
 
-DOCUMENTS = (ROOT / "docs" / "results.md", ROOT / "README.md")
+DOCUMENTS = (ROOT / "docs" / "results.md", ROOT / "docs" / "results-voting.md", ROOT / "README.md")
 FIGURES = ROOT / "docs" / "figures"
 
 
-def fill_tables(text: str, found: list[Result]) -> str:
+def fill_tables(text: str, found: list[Result], of_pipelines: list[Result] | None = None) -> str:
     """Returns a document with its tables rebuilt."""
 
     def fill(match: re.Match[str]) -> str:
-        return f"<!-- table {match[1]} -->\n\n{render(match[1], found)}\n\n<!-- end -->"
+        name = match[1]
+        is_pipeline = name in pipeline_tables.TABLES
+        rendered = pipeline_tables.render(name, of_pipelines or []) if is_pipeline else render(name, found)
+        return f"<!-- table {name} -->\n\n{rendered}\n\n<!-- end -->"
 
     return re.sub(r"<!-- table (\w+) -->.*?<!-- end -->", fill, text, flags=re.DOTALL)
 
@@ -34,10 +38,10 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 where a document differs")
     check = parser.parse_args().check
     try:
-        found = results()
+        found, of_pipelines = results(), pipeline_tables.results()
     except UserError as e:
         parser.error(e.line)
-    made = {path: fill_tables(path.read_text(encoding="utf-8"), found).encode() for path in DOCUMENTS}
+    made = {path: fill_tables(path.read_text(encoding="utf-8"), found, of_pipelines).encode() for path in DOCUMENTS}
     made |= {FIGURES / name: vega.svg(picture(found)).encode() for name, picture in PICTURES.items()}
     differing = [path for path, content in made.items() if not path.is_file() or path.read_bytes() != content]
     if check:

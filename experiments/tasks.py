@@ -65,6 +65,29 @@ for _part in LEFT_OUT:
     _register_without(_part)
 
 
+def _register_sampled(config: str, split: str) -> None:
+    """Registers an evaluation task of training problems, whose sampled solutions a verifier learns from."""
+    name = f"explained_{config.replace('-', '_')}_medium_eval_sampled_compact"
+    seqio.TaskRegistry.remove(name)
+    seqio.TaskRegistry.add(
+        name,
+        source=ExplainedListopsSource(config, dict.fromkeys(("validation", "test"), split)),  # pyright: ignore[reportArgumentType] as seqio's own sources
+        preprocessors=[
+            functools.partial(preprocessors.explain, style="medium"),
+            preprocessors.tokenize,
+            seqio.CacheDatasetPlaceholder(),
+            seqio.preprocessors.append_eos,
+        ],
+        output_features={key: seqio.Feature(tasks.COMPACT_VOCABULARY) for key in ("inputs", "targets")},
+        postprocess_fn=functools.partial(postprocess_listops, style="medium", modulus=10),
+        metric_fns=[metrics.score],
+    )
+
+
+_register_sampled("tiny", "train[:4%]")  # 3,920 problems
+_register_sampled("tiny-3000", "train")
+
+
 _answer = functools.partial(postprocess_listops, style="none")
 _medium = functools.partial(postprocess_listops, style="medium", modulus=10)
 

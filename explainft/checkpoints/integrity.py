@@ -16,6 +16,7 @@ import json
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -27,6 +28,7 @@ from explainft.core.errors import UserError
 from explainft.model.parameters import named_leaves
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOENT, errno.ESTALE, errno.EIO)
+_STANDARD_ERROR = threading.RLock()
 
 
 class CorruptCheckpoint(UserError):
@@ -116,7 +118,16 @@ def writing(destination: os.PathLike[str]) -> contextlib.AbstractContextManager[
 
 @contextlib.contextmanager
 def in_one_line(describe: Callable[[Exception], UserError]) -> Iterator[None]:
-    """Turns any error into the UserError that `describe` returns: orbax and its libraries have many, of many lines."""
+    """Turns any error into the UserError that `describe` returns: orbax and its libraries have many, of many lines.
+
+    One thread at a time: standard error is the process's, and two that replace it would not both restore it.
+    """
+    with _STANDARD_ERROR, _replace_errors(describe):
+        yield
+
+
+@contextlib.contextmanager
+def _replace_errors(describe: Callable[[Exception], UserError]) -> Iterator[None]:
     failure, report = None, sys.unraisablehook
     sys.unraisablehook = lambda _: None
     try:

@@ -1,5 +1,5 @@
-"""Sweeps: grids of runs, their cost and their results.
+"""Sweeps: grids of runs and of pipelines, their cost and their results.
 
-Lives here: `explainft sweep` and the format of result files.
+Lives here: `explainft sweep`, `explainft pipeline` and the format of result files.
 May not: train inside its own process.
 """

@@ -44,7 +44,9 @@ def run(
     name = Path(file).stem
     require_file_name(**{"the name of the pipeline's file": name})
     if not Path(file).is_file():
-        raise UserError(f"no pipeline {file!r} in {Path.cwd()}; give the path of one, as experiments/pipelines/rft.gin")
+        raise UserError(
+            f"no pipeline {file!r} in {Path.cwd()}; give the path of one, as experiments/pipelines/voting.gin"
+        )
     pipeline: Pipeline = recipe.load([file], bindings, command="pipeline").build(Pipeline)()
     if tfds_data_dir is not None:
         os.environ["TFDS_DATA_DIR"] = tfds_data_dir  # of this process and of the commands

@@ -110,22 +110,22 @@ class StageRecords:
 
     def __init__(self, stages: Sequence[Stage]):
         self.stages = {stage.name: stage for stage in stages}
-        self._hashes: dict[str, str] = {}
+        self.hashes: dict[str, str] = {}
         for stage in stages:
-            content = [*stage.settings, *(f"{name} {self._hashes[name]}" for name in self._read_by(stage))]
-            self._hashes[stage.name] = hashlib.sha256("\n".join(content).encode()).hexdigest()[:16]
+            content = [*stage.settings, *(f"{name} {self.hashes[name]}" for name in self._read_by(stage))]
+            self.hashes[stage.name] = hashlib.sha256("\n".join(content).encode()).hexdigest()[:16]
 
     @property
     def result_hash(self) -> str:
         """A hash of all stages."""
-        return hashlib.sha256("\n".join(self._hashes.values()).encode()).hexdigest()[:16]
+        return hashlib.sha256("\n".join(self.hashes.values()).encode()).hexdigest()[:16]
 
     def state(self, stage: Stage) -> str | None:
         """Returns COMPLETE, STARTED, STALE where other settings or inputs made what is there, or None."""
         record = read_record(stage)
         if record is None:
             return STALE if any(path.exists() for path in stage.paths) else None
-        if record["hash"] != self._hashes[stage.name] or record["reads"] != self._read_ids(stage):
+        if record["hash"] != self.hashes[stage.name] or record["reads"] != self._read_ids(stage):
             return STALE
         if "id" in record and all(path.exists() for path in stage.paths):
             return COMPLETE
@@ -140,7 +140,7 @@ class StageRecords:
         self._write(stage, {"id": uuid.uuid4().hex[:16], **more})
 
     def _write(self, stage: Stage, more: Mapping[str, Any]) -> None:
-        record = {"hash": self._hashes[stage.name], "reads": self._read_ids(stage), **more}
+        record = {"hash": self.hashes[stage.name], "reads": self._read_ids(stage), **more}
         with refuse_unwritable(stage.record_file):
             stage.directory.mkdir(parents=True, exist_ok=True)
             with atomic_write(stage.record_file) as scratch:

@@ -1,5 +1,7 @@
 """Runs that start from an initial checkpoint of each format."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from explainft.checkpoints.weights import read_parameters
 from explainft.core.errors import UserError
 from explainft.model.parameters import named_leaves
 from explainft.training import optimizers
+from tests.helpers.training import rows
 from tests.helpers.training import run as train_run
 from tests.helpers.weights import assert_same_weights, zero_parameters
 
@@ -60,6 +63,27 @@ def test_steps_count_from_the_initial_checkpoint(first, from_run, tiny_data_dir)
     gone = dict(initial_checkpoint={"path": "/gone"})
     train_run(from_run, tiny_data_dir, 4, train_steps_relative=4, **gone, **CHANGES)
     assert run_checkpoint.open_run(from_run).step == 8
+
+
+def test_initial_step_0_restarts_the_schedule_and_keeps_adafactor_s_slots(first, tmp_path, tiny_data_dir, capsys):
+    rsqrt = functools.partial(optimizers.learning_rate, "rsqrt", 1e-2, 2)
+    best, rates = str(first / "checkpoints" / "best"), {}
+    for step in (0, 4):
+        directory = tmp_path / str(step)
+        start = {"path": best, "step": step}
+        train_run(directory, tiny_data_dir, step + 2, initial_checkpoint=start, schedule=rsqrt, **CHANGES)
+        assert run_checkpoint.open_run(directory).step == step + 2
+        rates[step] = [row["learning_rate"] for row in rows(directory) if "learning_rate" in row][-1]
+    assert rates[0] == pytest.approx(1e-2) and rates[4] == pytest.approx(1e-2 * (2 / 6) ** 0.5)
+    printed = capsys.readouterr().err
+    assert "starting at step 0 from run" in printed and printed.count("/run, step 4: ") == 2
+    assert printed.count("its optimizer slots") == 2
+
+
+def test_adamw_starts_with_fresh_moments(first, tmp_path, tiny_data_dir, capsys):
+    start = dict(initial_checkpoint={"path": str(first / "checkpoints" / "best"), "step": 0})
+    train_run(tmp_path / "run", tiny_data_dir, 2, **start, optimizer=optimizers.adamw, seed=3)
+    assert "starting at step 0 from run" in (printed := capsys.readouterr().err) and "fresh optimizer slots" in printed
 
 
 def test_a_checkpoint_without_a_step(hf, tmp_path, tiny_data_dir):

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import threading
 
 import jax.numpy as jnp
 import numpy as np
@@ -44,3 +45,20 @@ def test_results_after_a_failed_write_are_silent(tmp_path, monkeypatch):
             raise OSError(28, "No space left on device")
     del late, other
     assert reported == ["list index out of range"]
+
+
+def test_threads_restore_standard_error(tmp_path):
+    before, second_is_in, first_is_out = sys.stderr, threading.Event(), threading.Event()
+
+    def second():
+        with integrity.reading(tmp_path, 1):
+            second_is_in.set()
+            first_is_out.wait(10)
+
+    thread = threading.Thread(target=second)
+    with integrity.reading(tmp_path, 1):
+        thread.start()
+        second_is_in.wait(0.2)
+    first_is_out.set()
+    thread.join()
+    assert sys.stderr is before

@@ -65,6 +65,11 @@ def test_help_is_light():
         ),
         (["sweep", f"{ROOT}/gin/medium_tiny.gin"], "`explainft sweep` but `explainft train`; give one such as exp"),
         (["train", f"--gin_file={ROOT}/experiments/sizes.gin"], "`explainft train` but `explainft sweep`"),
+        (["pipeline", "/nonexistent.gin"], "no pipeline '/nonexistent.gin' in "),
+        (
+            ["pipeline", f"{ROOT}/gin/medium_tiny.gin"],
+            "`explainft pipeline` but `explainft train`; give one such as exp",
+        ),
         (["plan", f"--gin_file={ROOT}/gin/eval_tiny.gin", "--topology=local"], "`explainft plan` but `explainft eval`"),
         (
             ["sweep", f"{ROOT}/experiments/sizes.gin", "--gin.LEARNING_RATE=1"],

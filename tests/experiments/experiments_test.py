@@ -94,3 +94,15 @@ def test_digits_can_be_learned_without_meeting_an_unseen_number(sweeps, tmp_path
     assert 300 < len(set(unmet)) < len(every) == 600 and len(unmet) > len(set(unmet))
     evaluation = seqio.TaskRegistry.get("explained_tiny_gaps_unmet_digits_eval_larger_numbers_compact")
     assert len(list(evaluation.get_dataset(None, "test", shuffle=False).as_numpy_iterator())) == 40
+
+
+def test_sampled_problems_are_training_problems(sweeps, tmp_path):
+    build_cut("tiny", str(tmp_path))
+    seqio.set_tfds_data_dir_override(str(tmp_path))
+    everything = seqio.TaskRegistry.get("explained_tiny_medium").source.get_dataset("train", shuffle=False)
+    first = [row["expression"] for row in everything.take(600 * 4 // 100).as_numpy_iterator()]
+    task = seqio.TaskRegistry.get("explained_tiny_medium_eval_sampled_compact")
+    rows = list(task.get_dataset(None, "validation", shuffle=False).as_numpy_iterator())
+    assert [row["expression"] for row in rows] == first
+    assert rows[0]["targets_pretokenized"].decode() == listops.explain(listops.parse(first[0].decode()), "medium")
+    assert seqio.TaskRegistry.get("explained_tiny_3000_medium_eval_sampled_compact").splits == ("validation", "test")

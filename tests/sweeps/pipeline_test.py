@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from explainft.cli.main import main
+from explainft.cli.main import main, parse
 from explainft.core.errors import UserError
 from explainft.evaluation.infer import PRETRAINED
 from explainft.recipes import recipe
@@ -85,7 +85,7 @@ def test_control_has_the_flops_of_other_stages():
 def test_hash_depends_on_settings_and_on_what_is_read_not_on_the_directory():
     def hashes(generator: dict, runs="runs"):
         found = stages_of({"generator": generator, "other": TINY, "test": TEST, "second": SECOND}, runs=runs)
-        return StageRecords(list(found.values()))._hashes
+        return StageRecords(list(found.values())).hashes
 
     here = hashes(TINY)
     assert here == hashes(TINY, "/elsewhere")
@@ -123,14 +123,17 @@ def test_invalid_pipeline_is_refused_in_one_line(stages, line):
         stages_of(stages)
 
 
-def test_every_pipeline_of_the_repository_reads_all_its_macros(monkeypatch):
+def test_every_pipeline_of_the_repository_reads_all_its_macros_and_flags(monkeypatch):
     monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(cost_model, "cost", lambda *_: (1, 1))  # traces each network
     files = sorted(Path("experiments/pipelines").glob("*.gin"))
     assert files
     for file in files:
         trials = recipe.load([str(file)], [], command="pipeline").build(Pipeline)().trials(file.stem, Path("runs"))
-        for trial in trials:
-            trial.make_stages()
+        for trial in (trial for trial in trials if trial.axis_values["seed"] == "0"):
+            stages = {stage.name: stage for stage in trial.make_stages()}
+            for stage in stages.values():
+                parse(stage.command(stages))
 
 
 # ---- running them

@@ -1,0 +1,100 @@
+"""Tables of results of pipelines: each number lands in its cell."""
+
+import pytest
+
+from experiments import document, pipeline_tables
+from explainft.core.errors import UserError
+from explainft.sweeps.results import read_pipeline_result, write_result
+
+
+def result(pipeline: str, axis_values: dict, reports: dict) -> dict:
+    stages = {name: {"command": "c", "seconds": 1800, "report": report} for name, report in reports.items()}
+    return {"pipeline": pipeline, "axis_values": {"seed": "0", **axis_values}, "stages": stages}
+
+
+def scores(accuracy: float, style: str = "medium") -> dict:
+    metrics = {"exact_match": accuracy, "exact_match_low": accuracy - 0.02, "exact_match_high": accuracy + 0.02}
+    return {pipeline_tables.TEST.format(style=style): {**metrics, "n": 2000}}
+
+
+def estimate(value: float, k: int) -> dict:
+    return {"k": k, "value": value, "low": value - 0.1, "high": value + 0.1}
+
+
+def voting(style: str, pass_1: float, majority_64: float, seed: str = "0") -> dict:
+    curves = [
+        {"method": "pass@k", "estimates": [estimate(pass_1, 1), estimate(0.95, 64)]},
+        {"method": "majority@k", "estimates": [estimate(pass_1, 1), estimate(majority_64, 64)]},
+    ]
+    vote = {"problems": 1000, "tokens": 26.2, "curves": curves}
+    return result(
+        "voting", {"style": style, "seed": seed}, {"greedy": scores(0.6, style), "votes": {"vote.json": vote}}
+    )
+
+
+def cells(text: str, row: str) -> list[str]:
+    [line] = [line for line in text.splitlines() if line.startswith(f"| {row} |")]
+    return [cell.strip() for cell in line.strip("|").split("|")][1:]
+
+
+def test_styles_and_samples_are_pooled_over_seeds():
+    found = [voting("medium", 0.50, 0.70), voting("medium", 0.52, 0.74, "1"), voting("short", 0.4, 0.4)]
+    row = cells(pipeline_tables.styles(found), "medium")
+    assert row[0].startswith("**60.0%** [58.0, 62.0]") and row[1].startswith("**51.0%** [41.0, 61.0] (50.0 to 52.0)")
+    assert row[2].startswith("**72.0%**") and row[3:] == ["+21.0", row[4], "26.2"] and row[4].startswith("**95.0%**")
+    assert cells(pipeline_tables.styles(found), "long") == ["-"] * 6
+    many = cells(pipeline_tables.samples(found), "64")
+    assert [cell[:9] for cell in many] == ["**40.0%**", "**72.0%**", "-", "**95.0%**"]
+
+
+def test_methods_are_pooled_over_the_k_that_each_seed_chose():
+    def of(k: int, accuracy: float) -> dict:
+        row = {"low": 0.0, "high": 1.0, "ceiling": False}
+        methods = [{**row, "method": f"RR.Top-{k}", "accuracy": accuracy}, {**row, "method": "RR.All", "accuracy": 0.1}]
+        methods += [{**row, "method": "pass@64", "accuracy": 0.9, "ceiling": True}]
+        return result("verifiers", {}, {"rerank_60k": {"rerank.json": {"problems": 1000, "methods": methods}}})
+
+    text = pipeline_tables.reranking([of(2, 0.5), of(8, 0.7)])
+    assert cells(text, "RR.Top-K")[0].startswith("**60.0%**") and cells(text, "RR.Top-K")[1:] == ["-", "-"]
+    assert cells(text, "RR.All")[0].startswith("**10.0%**") and cells(text, "majority")[0] == "-"
+    assert cells(text, "pass@64: a ceiling")[0].startswith("**90.0%**")
+
+
+def test_verifiers_show_their_calibration():
+    def of(auroc: float | None) -> dict:
+        measures = dict.fromkeys(("length_auroc", "ece", "brier"), {"value": 0.25, "low": 0.2, "high": 0.3})
+        calibration = {**measures, "auroc": {"value": auroc, "low": auroc, "high": auroc}}
+        return result(
+            "verifiers", {}, {"test_240k": {"calibration.json": calibration}, "verifier_240k": {"flops": 2e12}}
+        )
+
+    text = pipeline_tables.verifiers([of(0.9), of(0.95), of(None)])
+    assert cells(text, "240k") == ["**0.925** (0.900 to 0.950)", *["**0.250** (0.250 to 0.250)"] * 3, "2.0"]
+
+
+def test_sequential_training_is_beside_its_control():
+    reports = {"test_sequential": scores(0.7), "test_control": scores(0.8), "sequential": {"best_step": 300}}
+    text = pipeline_tables.sequential([result("sequential", {"examples": "3000"}, reports)])
+    assert cells(text, "verifier, then generator")[1].startswith("**70.0%**")
+    assert cells(text, "more generator: the control")[1].startswith("**80.0%**")
+    assert cells(text, "verifier, then generator")[0] == "-" and cells(text, "verifier, then generator")[2] == "300"
+
+
+def test_tables_need_no_results_and_count_hours():
+    for name in pipeline_tables.TABLES:
+        lines = pipeline_tables.render(name, []).split("\n\n")[0].split("\n")
+        assert len({line.count("|") for line in lines}) == 1
+    assert cells(pipeline_tables.cost([voting("long", 0.1, 0.2)]), "all") == ["1", "1.0"]
+    text = "<!-- table voting_styles --><!-- end -->"
+    assert "**51.0%**" in document.fill_tables(text, [], [voting("medium", 0.51, 0.7)])
+
+
+def test_result_of_a_pipeline_is_complete_or_refused(tmp_path):
+    more = {"result_hash": "x", "peak_bytes": 1, "made_with": {"cpu": "a CPU"}}
+    whole = voting("long", 0.1, 0.2) | more
+    write_result(tmp_path / "a" / "0.json", whole)
+    assert pipeline_tables.results(tmp_path) == [whole]
+    del whole["stages"]["votes"]["report"]
+    write_result(tmp_path / "a" / "0.json", whole)
+    with pytest.raises(UserError, match='0.json is corrupt ."stages" is .*delete it and rerun its command'):
+        read_pipeline_result(tmp_path / "a" / "0.json")
