@@ -17,13 +17,13 @@ from explainft.voting.estimators import auroc, entropy, pass_at_k
 from explainft.voting.intervals import bootstrap
 from explainft.voting.subsets import majority
 
-PASS, MAJORITY = "pass", "majority"
+PASS, MAJORITY, SCORE = "pass", "majority", "score"
 LABELS = {
     PASS: "pass@k",
     MAJORITY: "majority@k",
     "probability": "weighted by probability",
     "token_probability": "weighted by probability per token",
-    "score": "weighted by score",
+    SCORE: "weighted by score",
 }
 
 
@@ -142,7 +142,7 @@ def _weighted_votes(ballots: Sequence[Ballot], ks: Sequence[int], seed: int) -> 
     weights = {
         "probability": [weighted.probability_weights(ballot, per_token=False) for ballot in ballots],
         "token_probability": [weighted.probability_weights(ballot, per_token=True) for ballot in ballots],
-        "score": [ballot.weights_N for ballot in ballots],
+        SCORE: [ballot.weights_N for ballot in ballots],
     }
     known = {method: weights_B for method, weights_B in weights.items() if all(w is not None for w in weights_B)}
     if not known:
