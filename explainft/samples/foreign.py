@@ -3,7 +3,8 @@
     {"uid": 7, "problem": "...", "label": "12", "output": ["... \\\\boxed{12}", "..."], "reward": [[3.5], [-1.2]]}
     {"uid": 7, "problem": "...", "label": "12", "output": "... \\\\boxed{12}", "reward": 3.5}
 
-A line has all samples of a problem, as a list, or one sample: lines of the same id are then one problem.
+A line has all samples of a problem, as a list, or one sample: lines of the same id, without one of the same question,
+are then one problem.
 """
 
 import dataclasses
@@ -119,7 +120,9 @@ class _Reader:
             raise UserError(f"{where} has no samples in {fields.samples!r}; sample again or remove the line")
         id = _own(row, fields.id, "id", where)
         if not is_list and id is None:
-            raise UserError(f"{where} has one sample and no id; name the field that problems share with --id_field")
+            id = _own(row, self._fields.question, "question", where)
+        if not is_list and not id:
+            raise UserError(f"{where} has one sample and neither id nor question; name the id with --id_field")
         texts = [_text(sample, f"{where}, sample {i}") for i, sample in enumerate(samples, 1)]
         scores = self._values(row, samples, "score", _score, where)
         labels = self._values(row, samples, "correct", _label, where)

@@ -94,7 +94,7 @@ def vote(ballots: Sequence[Ballot], ks: Sequence[int] | None = None, seed: int =
     full = [weighted.vote(ballots[i], np.ones(ballots[i].n))[0] for i in known]
     if len(known) < len(ballots):
         notes.append(f"{len(ballots) - len(known):,} problems have no sample with an answer; they have no entropy")
-    certain = [-(entropies[i] or 0.0) for i in known]
+    values = [entropies[i] or 0.0 for i in known]
     tokens = [ballot.tokens_N.mean() for ballot in ballots if ballot.tokens_N is not None]
     return Vote(
         len(ballots),
@@ -102,8 +102,8 @@ def vote(ballots: Sequence[Ballot], ks: Sequence[int] | None = None, seed: int =
         sum(ballot.unparsed for ballot in ballots),
         tuple(curves),
         math.fsum(tokens) / len(tokens) if len(tokens) == len(ballots) else None,
-        -math.fsum(certain) / len(certain) if certain else None,
-        auroc(certain, full),
+        math.fsum(values) / len(values) if values else None,
+        auroc([-value for value in values], full),
         tuple(notes),
     )
 
