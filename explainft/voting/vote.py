@@ -94,6 +94,9 @@ def vote(ballots: Sequence[Ballot], ks: Sequence[int] | None = None, seed: int =
     full = [weighted.vote(ballots[i], np.ones(ballots[i].n))[0] for i in known]
     if len(known) < len(ballots):
         notes.append(f"{len(ballots) - len(known):,} problems have no sample with an answer; they have no entropy")
+    scored = sum(ballot.weights_N is not None for ballot in ballots)
+    if 0 < scored < len(ballots):
+        notes.append(f"{len(ballots) - scored:,} problems have samples without a score; no vote is weighted by score")
     values = [entropies[i] or 0.0 for i in known]
     tokens = [ballot.tokens_N.mean() for ballot in ballots if ballot.tokens_N is not None]
     return Vote(
