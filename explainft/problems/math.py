@@ -134,6 +134,7 @@ def _value(answer: str, normalized: str) -> Fraction | None:
     return numbers.parse(latex.as_number_text(normalized)) if value is None else value
 
 
+@functools.lru_cache(maxsize=4096)
 def _items(text: str) -> tuple[str, list[str], str] | None:
     """Splits `(a,b]`, `\\{a,b\\}` or `a,b` at its top-level commas; None where there are none."""
     if len(text) > MAX_LIST:

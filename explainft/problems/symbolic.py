@@ -29,6 +29,7 @@ for line in sys.stdin:
 """
 
 
+@functools.cache  # the search of the paths took most of the time of a comparison
 def available() -> bool:
     """Returns whether the extra `math` is installed."""
     return importlib.util.find_spec("math_verify") is not None

@@ -15,6 +15,7 @@ from explainft.reporting.predictions import Predictions
 from explainft.reporting.runs import Run, grid
 from explainft.reporting.vega import LITERAL, SOFT, Chart, placeholder, png, svg
 from explainft.reporting.verdicts import occurring
+from explainft.reporting.vote_charts import Line, accuracy_by_samples
 
 # ---- accuracy by run and split
 
@@ -111,13 +112,19 @@ def first_errors(predictions: Sequence[Sequence[Predictions]]) -> Chart:
 # ---- writing
 
 
-def write(runs: Sequence[Run], predictions: Sequence[Sequence[Predictions]], directory: Path) -> list[Path]:
-    """Writes accuracy, breakdown, heatmap and first_errors as PNG and SVG; `predictions` are those of each run."""
+def write(
+    runs: Sequence[Run], predictions: Sequence[Sequence[Predictions]], directory: Path, lines: Sequence[Line] = ()
+) -> list[Path]:
+    """Writes accuracy, breakdown, heatmap, first_errors, and samples where there are `lines`, as PNG and SVG.
+
+    `predictions` are those of each run.
+    """
     charts = {
         "accuracy": training(runs),
         "breakdown": breakdown(runs),
         "heatmap": heatmap(runs),
         "first_errors": first_errors(predictions),
+        **({"samples": accuracy_by_samples(lines)} if lines else {}),
     }
     written = []
     for name, chart in charts.items():

@@ -22,6 +22,7 @@ from explainft.reporting.predictions import Predictions
 from explainft.reporting.runs import Metrics, Row, Run, grid
 from explainft.reporting.vega import VEGA_LITE
 from explainft.reporting.verdicts import Kind
+from explainft.reporting.vote_charts import Line
 
 SCRIPTS = (
     "page.js",
@@ -38,8 +39,13 @@ def document(
     predictions: Sequence[Sequence[Predictions]],
     header: Sequence[str],
     rows: Sequence[Sequence[str]],
+    lines: Sequence[Line] = (),
 ) -> str:
-    """Returns the page; `predictions` are those of each run, `header` and `rows` the cells of the report's table."""
+    """Returns the page.
+
+    `predictions` are those of each run, `header` and `rows` the cells of the report's table, `lines` the votes over
+    samples.
+    """
     splits, cells = grid(runs)
     sets = pack_sets(predictions)
     kinds = kinds_of_sets(sets)
@@ -52,7 +58,7 @@ def document(
         "heatmap": _heatmap(splits, cells, [about for about, _ in sets]),
         "first_errors": _first_errors([about for about, _ in sets], kinds),
         "table": _table(header, rows),
-        "data": _json(page_data(runs, splits, cells, sets)),
+        "data": _json(page_data(runs, splits, cells, sets, lines)),
         "sets": "".join(
             f'<script type="text/plain" id="set-{i}">{packed}</script>\n' for i, (_, packed) in enumerate(sets)
         ),

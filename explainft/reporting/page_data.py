@@ -13,10 +13,12 @@ from explainft.reporting.curves import AXES, curves_of, training_panel
 from explainft.reporting.looks import MARKERS, look
 from explainft.reporting.page_listops import listops_row
 from explainft.reporting.page_questions import question_row
+from explainft.reporting.page_samples import samples_data
 from explainft.reporting.predictions import Predictions
 from explainft.reporting.runs import Metrics, Row, Run, group_title, groups, sort_group_kinds
-from explainft.reporting.vega import Chart, finished
+from explainft.reporting.vega import page_spec
 from explainft.reporting.verdicts import KINDS, Kind, Verdict, is_listops, occurring
+from explainft.reporting.vote_charts import Line
 
 MAX_ROWS = 2_000  # of a task's predictions in the page
 WIDE = 8  # evaluations; more of them have a row of the page for each panel
@@ -24,12 +26,15 @@ CURVES_HEIGHT, GROUPS_HEIGHT = 260, 190  # pixels
 Sets = list[tuple[dict[str, Any], str]]
 
 
-def page_data(runs: Sequence[Run], splits: Sequence[str], rows: Sequence[Row], sets: Sets) -> dict[str, Any]:
+def page_data(
+    runs: Sequence[Run], splits: Sequence[str], rows: Sequence[Row], sets: Sets, lines: Sequence[Line]
+) -> dict[str, Any]:
     """Returns what the page's scripts read, as JSON has it."""
     return {
         "kinds": {name: {"label": kind.label, "meaning": kind.meaning} for name, kind in kinds_of_sets(sets).items()},
         "training": _training(runs),
         "groups": _groups(splits, rows),
+        "samples": samples_data(lines),
         "sets": [about for about, _ in sets],
     }
 
@@ -52,7 +57,7 @@ def _training(runs: Sequence[Run]) -> dict[str, Any]:
             found[column] = {
                 "label": axis.label,
                 "key": [_key(curve.index, curve.label) for curve in curves],
-                "spec": _spec(training_panel(curves, column, "container", CURVES_HEIGHT)),
+                "spec": page_spec(training_panel(curves, column, "container", CURVES_HEIGHT)),
                 "missing": [run.name for i, run in enumerate(runs) if i not in drawn],
                 "columns": ["run", axis.title, "exact match", "95% interval", "chance"],
                 "rows": [
@@ -82,7 +87,7 @@ def _groups(splits: Sequence[str], rows: Sequence[Row]) -> dict[str, Any]:
 def _group_panel(evaluations: Sequence[Evaluation], kind: str) -> dict[str, Any]:
     numbers = [(e.label, group) for e in evaluations for group in groups(e.metrics, kind)]
     return {
-        "spec": _spec(group_panel(evaluations, kind, "container", GROUPS_HEIGHT)),
+        "spec": page_spec(group_panel(evaluations, kind, "container", GROUPS_HEIGHT)),
         "columns": ["run", group_title(kind), "exact match", "95% interval", "n"],
         "rows": [
             [label, group.name, f"{group.accuracy:.1%}", f"{group.low:.1%} – {group.high:.1%}", f"{group.n:,}"]
@@ -105,13 +110,6 @@ def _percent(fraction: float | None) -> str:
 def _key(run: int, label: str) -> dict[str, str]:
     colour, turn = look(run)
     return {"colour": colour, "marker": MARKERS[turn][1], "label": label}
-
-
-def _spec(chart: Chart) -> dict[str, Any]:
-    """A description that fits the width of its place; the page names Vega-Lite itself, and needs no address of it."""
-    spec = finished(chart, font="system-ui, sans-serif", background="transparent")
-    del spec["$schema"]
-    return spec | {"autosize": {"type": "fit-x", "contains": "padding"}}
 
 
 # ---- predictions

@@ -13,6 +13,7 @@ from explainft.reporting import charts, page
 from explainft.reporting.markdown import markdown_table
 from explainft.reporting.predictions import read_predictions
 from explainft.reporting.runs import Run, find_runs, read_run
+from explainft.reporting.sample_votes import read_votes
 
 HEADER = (
     "Run", "Task", "Step", "Exact match [95% interval]", "n", "Chance",
@@ -57,10 +58,10 @@ def _count(number: float | None) -> str:
     return MISSING if number is None else f"{number:,.0f}"
 
 
-def write_report(paths: Sequence[Path], output: Path) -> None:
+def write_report(paths: Sequence[Path], output: Path, samples: Sequence[Path] = ()) -> None:
     """Prints the table of the runs in `paths`, and writes it, the charts and the page into the directory `output`.
 
-    A path is that of a run or of a directory of runs, as a sweep makes them.
+    A path is that of a run or of a directory of runs, as a sweep makes them; `samples` are files whose votes are drawn.
     """
     paths = list(dict.fromkeys(run for path in paths for run in find_runs(path)))
     if not paths:
@@ -70,12 +71,13 @@ def write_report(paths: Sequence[Path], output: Path) -> None:
         runs = [dataclasses.replace(run, name=str(path)) for run, path in zip(runs, paths, strict=True)]
     predictions = [read_predictions(run) for run in runs]
     text = table(runs)
-    document = page.document(runs, predictions, HEADER, rows(runs))
+    lines = read_votes(samples)
+    document = page.document(runs, predictions, HEADER, rows(runs), lines)
     try:
         output.mkdir(parents=True, exist_ok=True)
         (output / "table.md").write_text(text, encoding="utf-8")
         (output / "report.html").write_text(document, encoding="utf-8")
-        written = [output / "report.html", output / "table.md", *charts.write(runs, predictions, output)]
+        written = [output / "report.html", output / "table.md", *charts.write(runs, predictions, output, lines)]
     except OSError as e:
         raise UserError(f"cannot write --output={str(output)!r} ({e.strerror}); choose a writable directory") from e
     print(text, end="")

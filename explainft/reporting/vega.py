@@ -81,6 +81,13 @@ def finished(chart: Chart, font: str = FONT, background: str = "white") -> dict[
     return styled.to_dict()
 
 
+def page_spec(chart: Chart) -> dict[str, Any]:
+    """A description that fits the width of its place; the page names Vega-Lite itself, and needs no address of it."""
+    spec = finished(chart, font="system-ui, sans-serif", background="transparent")
+    del spec["$schema"]
+    return spec | {"autosize": {"type": "fit-x", "contains": "padding"}}
+
+
 def svg(chart: Chart) -> str:
     """Returns a chart as SVG, the same text for the same chart."""
     return vl_convert.vegalite_to_svg(finished(chart), vl_version=VEGA_LITE)

@@ -2,14 +2,14 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import altair as alt
 
 from explainft.reporting.curves import spread
 from explainft.reporting.looks import MARKERS, look
 from explainft.reporting.vega import LINE_HEIGHT, LITERAL, Chart, Series
-from explainft.voting.vote import Estimate, Vote
+from explainft.voting.vote import LABELS, Estimate, Vote
 
 Y_TITLE = "accuracy"
 WIDTH, HEIGHT = 300, 280
@@ -31,10 +31,11 @@ class Line:
         return [] if self.tokens is None else [(estimate.k * self.tokens, estimate) for estimate in self.estimates]
 
 
-def lines_of(name: str, vote: Vote) -> list[Line]:
-    """Returns the curves of a file's samples, named after the file where there are several."""
+def lines_of(name: str, vote: Vote, methods: Collection[str] = tuple(LABELS)) -> list[Line]:
+    """Returns the curves of these methods; `name` stands before their labels, unless it is empty."""
     prefix = f"{name}: " if name else ""
-    return [Line(f"{prefix}{curve.label}", curve.estimates, vote.tokens) for curve in vote.curves]
+    curves = [curve for curve in vote.curves if curve.method in methods]
+    return [Line(f"{prefix}{curve.label}", curve.estimates, vote.tokens) for curve in curves]
 
 
 def accuracy_by_samples(lines: Sequence[Line]) -> Chart:
@@ -57,7 +58,9 @@ def samples_panel(lines: Sequence[Line], axis: str, width: int | str, height: in
         for x, e in line.points(axis)
     ]
     xs = sorted({row["x"] for row in rows})
-    ticks = alt.Axis(format=".2~s", grid=False, values=xs if axis == "k" else alt.Undefined, tickCount=4)
+    ticks = alt.Axis(format=".2~s", grid=False, values=xs if axis == "k" else alt.Undefined)
+    if axis == "tokens":
+        ticks.tickCount = 4
     scale = alt.Scale(type="log", base=2, nice=False) if xs[0] < xs[-1] else alt.Scale(zero=False)
     series = Series(range(len(lines)))
     base = alt.Chart(alt.InlineData(rows)).encode(

@@ -3,16 +3,17 @@
     {"uid": 7, "problem": "...", "label": "12", "output": ["... \\\\boxed{12}", "..."], "reward": [[3.5], [-1.2]]}
     {"uid": 7, "problem": "...", "label": "12", "output": "... \\\\boxed{12}", "reward": 3.5}
 
-A line has all samples of a problem, as a list, or one sample: lines of the same id are then one problem.
+A line has all samples of a problem, as a list, or one sample: lines of the same id, without one of the same question,
+are then one problem.
 """
 
 import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from explainft.core.errors import UserError, nearest
 from explainft.data.questions.files import read_rows
@@ -20,6 +21,7 @@ from explainft.evaluation.targets import Target
 from explainft.problems.registry import get_problem
 from explainft.samples.files import FINISH_REASONS, Sample, SampledProblem
 
+Value = TypeVar("Value")
 _SOLUTION_MARKS = ("####", "\\boxed")  # of a gold solution that stands in place of its answer
 
 
@@ -118,40 +120,36 @@ class _Reader:
             raise UserError(f"{where} has no samples in {fields.samples!r}; sample again or remove the line")
         id = _own(row, fields.id, "id", where)
         if not is_list and id is None:
-            raise UserError(f"{where} has one sample and no id; name the field that problems share with --id_field")
+            id = _own(row, self._fields.question, "question", where)
+        if not is_list and not id:
+            raise UserError(f"{where} has one sample and neither id nor question; name the id with --id_field")
         texts = [_text(sample, f"{where}, sample {i}") for i, sample in enumerate(samples, 1)]
-        scores = [
-            _score(s, f"{where}, sample {i}") for i, s in enumerate(self._values(row, samples, "score", where), 1)
-        ]
-        labels = [
-            _label(s, f"{where}, sample {i}") for i, s in enumerate(self._values(row, samples, "correct", where), 1)
-        ]
+        scores = self._values(row, samples, "score", _score, where)
+        labels = self._values(row, samples, "correct", _label, where)
         target = Target(self._problem, self._example(row, where), self._form)
-        return Part(
-            where,
-            None if id is None else str(id),
-            target,
-            self._samples(target, texts, samples, scores, labels),
-            is_list,
-        )
+        read = self._samples(target, texts, samples, scores, labels)
+        return Part(where, None if id is None else str(id), target, read, is_list)
 
-    def _values(self, row: Mapping[str, Any], samples: Sequence[Any], kind: str, where: str) -> Sequence[Any]:
+    def _values(
+        self, row: Mapping[str, Any], samples: Sequence[Any], kind: str, read: Callable[[Any, str], Value], where: str
+    ) -> Sequence[Value | None]:
         """Returns the values of a field of samples, from a list beside them or from each sample's object."""
         name = getattr(self._fields, kind)
         if name is None:
             return [None] * len(samples)
         if name not in row and all(isinstance(sample, Mapping) and name in sample for sample in samples):
-            return [sample[name] for sample in samples]
-        values = _field(row, name, kind, where)
-        if not isinstance(row[self._fields.samples], list):
-            return [values]
+            values = [sample[name] for sample in samples]
+        elif isinstance(row[self._fields.samples], list):
+            values = _field(row, name, kind, where)
+        else:
+            values = [_field(row, name, kind, where)]
         if not isinstance(values, list) or len(values) != len(samples):
             number = len(values) if isinstance(values, list) else "no list"
             raise UserError(
                 f"{where} has {len(samples)} samples in {self._fields.samples!r} and {number} in {name!r}; "
                 "both must be lists of the same length"
             )
-        return values
+        return [read(value, f"{where}, sample {i}") for i, value in enumerate(values, 1)]
 
     def _example(self, row: Mapping[str, Any], where: str) -> dict[str, Any]:
         name = self._fields.answer or "answer"
@@ -210,22 +208,20 @@ def _text(sample: Any, where: str) -> str:
     return sample
 
 
-def _score(value: Any, where: str) -> float | None:
+def _score(value: Any, where: str) -> float:
     while isinstance(value, list) and len(value) == 1:
         value = value[0]
-    if value is None:
-        return None
     number = _number(value)
     if number is None or not math.isfinite(number):
         raise UserError(f"{where}: score={_short(value)} must be a finite number; score again or remove the sample")
     return number
 
 
-def _label(value: Any, where: str) -> bool | None:
+def _label(value: Any, where: str) -> bool:
     while isinstance(value, list) and len(value) == 1:
         value = value[0]
-    if value is None or value in (True, False):  # 0 and 1 too
-        return None if value is None else bool(value)
+    if isinstance(value, int | float) and value in (True, False):  # 0 and 1 too
+        return bool(value)
     raise UserError(f"{where}: correct={_short(value)} must be true or false")
 
 

@@ -28,11 +28,12 @@ def read_any(
             )
         return read_foreign(path, problem, form, fields, check)
     _, first = next(read_rows(path))
-    if isinstance(first, Mapping) and "sampling" in first:
-        if problem is not None or form is not None:
-            raise UserError(f"{path} names its problem; --problem and --form belong to files of other programs")
+    own = isinstance(first, Mapping) and "sampling" in first
+    read = None if own else _reader(first, f"{path} line 1", problem, form)
+    if (problem is not None or form is not None) and read in (None, _read_evaluation, _read_listops):
+        raise UserError(f"{path} names its problem; --problem and --form belong to files of other programs")
+    if read is None:
         return read_samples(path)
-    read = _reader(first, f"{path} line 1", problem, form)
     return merge_parts(read(row, f"{path} line {line}") for line, row in read_rows(path))
 
 

@@ -5,6 +5,7 @@ Everything is in an order of its own, so that no result depends on the order of 
 
 import dataclasses
 import functools
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -12,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from explainft.core.errors import UserError
-from explainft.evaluation.targets import Target
+from explainft.problems.registry import get_problem
 from explainft.samples.files import Sample, SampledProblem
 
 UNPARSED = -1  # the cluster of a sample without an answer
@@ -22,7 +23,7 @@ UNPARSED = -1  # the cluster of a sample without an answer
 class Ballot:
     """The N samples of a problem, and its C clusters: answers of equal value, the most frequent first.
 
-    Samples without an answer are in no cluster and never correct. `sample_correct` and `cluster_correct` are
+    Samples without an answer are in no cluster. `sample_correct` and `cluster_correct` are
     fractions: where labels that came with the samples differ within a cluster, the cluster has their mean.
     """
 
@@ -51,7 +52,6 @@ class Ballot:
         return [values_N[self.clusters_N == cluster] for cluster in range(len(self.answers))]
 
 
-Equal = Callable[[Target, str, str], bool]
 SCORE_KINDS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "probability": lambda scores_N: scores_N,
     "logit": lambda scores_N: np.exp(-np.logaddexp(0, -scores_N)),  # the sigmoid, without overflow
@@ -63,19 +63,21 @@ def make_ballots(problems: Sequence[SampledProblem], score_kind: str = "probabil
 
     Raises UserError where it is not known which samples are correct, and for scores that are not of `score_kind`.
     """
-    equal = _cached_equal()
     bar = tqdm(problems, desc="merging equal answers", unit=" problems", disable=None, leave=False)
-    return sorted((_make_ballot(problem, equal, score_kind) for problem in bar), key=lambda ballot: ballot.id)
+    return sorted((_make_ballot(problem, score_kind) for problem in bar), key=lambda ballot: ballot.id)
 
 
-def _make_ballot(problem: SampledProblem, equal: Equal, score_kind: str) -> Ballot:
+def _make_ballot(problem: SampledProblem, score_kind: str) -> Ballot:
     for sample in problem.samples:
+        if sample.logprob is not None and not math.isfinite(sample.logprob):
+            raise UserError(f"logprob_sum={sample.logprob} of problem {problem.id!r} must be finite; sample again")
         if sample.correct is None and sample.answer is not None:
             raise UserError(
                 f"the gold answer of problem {problem.id!r} is missing; give it in the file, or labels of the samples"
             )
     counts = Counter(sample.answer for sample in problem.samples if sample.answer is not None)
-    merged = merge_answers(counts, functools.partial(equal, problem.target))
+    choices = tuple(map(str, problem.target.example.get("choices") or ()))
+    merged = merge_answers(counts, functools.partial(_equal, problem.target.problem.name, choices))
     cluster_of = {answer: i for i, answers in enumerate(merged) for answer in answers}
     rows = sorted(
         (_numbers(sample, cluster_of) for sample in problem.samples), key=lambda row: [_number(x) for x in row]
@@ -119,20 +121,10 @@ def merge_answers(counts: Counter[str], equal: Callable[[str, str], bool]) -> li
     return sorted(ordered, key=lambda group: (-sum(counts[answer] for answer in group), group[0]))
 
 
-def _cached_equal() -> Equal:
-    """Returns equality by the problem, remembered: the same two answers meet in many problems.
-
-    Choices are what equality may depend on beside the answers.
-    """
-    known: dict[tuple[str, tuple[str, ...], str, str], bool] = {}
-
-    def equal(target: Target, answer: str, other: str) -> bool:
-        key = (target.problem.name, tuple(map(str, target.example.get("choices") or ())), answer, other)
-        if key not in known:
-            known[key] = target.problem.equal(answer, other, target.example)
-        return known[key]
-
-    return equal
+@functools.lru_cache(maxsize=2**17)  # the same two answers meet in many problems
+def _equal(problem: str, choices: tuple[str, ...], answer: str, other: str) -> bool:
+    """Returns equality by the problem; choices are what it may depend on beside the answers."""
+    return get_problem(problem).equal(answer, other, {"choices": choices} if choices else {})
 
 
 Row = tuple[int, float, float | None, float | None, float | None]
@@ -140,8 +132,13 @@ Row = tuple[int, float, float | None, float | None, float | None]
 
 def _numbers(sample: Sample, cluster_of: dict[str, int]) -> Row:
     cluster = UNPARSED if sample.answer is None else cluster_of[sample.answer]
-    correct = float(sample.answer is not None and bool(sample.correct))
-    return cluster, correct, sample.score, sample.logprob, None if sample.tokens is None else float(sample.tokens)
+    return (
+        cluster,
+        float(bool(sample.correct)),
+        sample.score,
+        sample.logprob,
+        None if sample.tokens is None else float(sample.tokens),
+    )
 
 
 def _number(value: float | None) -> float:

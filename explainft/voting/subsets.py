@@ -17,10 +17,12 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from tqdm import tqdm
 
 MAX_EXACT_SAMPLES = 1000  # binomial coefficients of more overflow
 MAX_EXACT_WORK = 6e9  # multiplications of all problems: about ten seconds
-SUBSETS = 1000  # of each problem and size, where counting is too much work
+ALL_SUBSETS = 2**18  # sampled of each size, of all problems together, where counting is too much work
+MIN_SUBSETS, MAX_SUBSETS = 100, 1000  # of each problem
 _BATCH = 256  # problems at a time: what they need stays in the cache
 
 
@@ -43,14 +45,31 @@ Sizes = tuple[int, tuple[Cluster, ...]]  # of a problem: the number of samples, 
 def majority(problems: Sequence[Sizes], ks: Sequence[int], seed: int = 0) -> Majority:
     """Returns the votes of the subsets of each size k, none of which is larger than a problem's samples.
 
-    Problems of equal sizes are counted once. Where counting is too much work, SUBSETS subsets are sampled.
+    Problems of equal sizes are counted once. Where counting is too much work, subsets are sampled.
     """
     keys = [(n, tuple(sorted(clusters, reverse=True))) for n, clusters in problems]
     unique = sorted(set(keys))
     place = {key: i for i, key in enumerate(unique)}
     index = np.array([place[key] for key in keys])
-    found = _count(unique, ks) if work(unique, ks) <= MAX_EXACT_WORK else _sample(unique, ks, seed)
+    # All samples are one subset, whose votes are the sizes: it needs no counting, and no sampling.
+    partial = [k for k in ks if any(n > k for n, _ in unique)]
+    places = [ks.index(k) for k in partial]
+    found = _whole(unique, len(ks))
+    if partial:
+        inner = _count(unique, partial) if work(unique, partial) <= MAX_EXACT_WORK else _sample(unique, partial, seed)
+        found.accuracy_BK[:, places], found.tied_BK[:, places] = inner.accuracy_BK, inner.tied_BK
+        found.variance_BK[:, places] = inner.variance_BK
     return Majority(found.accuracy_BK[index], found.tied_BK[index], found.variance_BK[index])
+
+
+def _whole(problems: Sequence[Sizes], columns: int) -> Majority:
+    """Returns the votes of all samples, in each of the columns."""
+    votes = np.zeros((len(problems), 2))
+    for vote, (_, clusters) in zip(votes, problems, strict=True):
+        correct = [correct for size, correct in clusters if size == clusters[0][0]]  # the largest are first
+        vote[:] = sum(correct) / max(len(correct), 1), len(correct) > 1
+    accuracy_BK, tied_BK = (np.repeat(votes[:, i : i + 1], columns, axis=1) for i in (0, 1))
+    return Majority(accuracy_BK, tied_BK, np.zeros_like(tied_BK))
 
 
 def work(problems: Sequence[Sizes], ks: Sequence[int]) -> float:
@@ -66,7 +85,7 @@ def _count(problems: Sequence[Sizes], ks: Sequence[int]) -> Majority:
     """Counts batches of problems with similar sizes, so that none waits long for another."""
     accuracy_BK, tied_BK = np.zeros((len(problems), len(ks))), np.zeros((len(problems), len(ks)))
     order = sorted(range(len(problems)), key=lambda b: [size for size, _ in problems[b][1]])
-    for start in range(0, len(order), _BATCH):
+    for start in tqdm(range(0, len(order), _BATCH), "counting subsets", disable=None, leave=False):
         batch = order[start : start + _BATCH]
         n_B = np.array([problems[b][0] for b in batch])
         sizes_BM = _pad([[size for size, _ in problems[b][1]] for b in batch])
@@ -169,18 +188,19 @@ def _pad(sizes: Sequence[Sequence[int]]) -> np.ndarray:
 
 
 def _sample(problems: Sequence[Sizes], ks: Sequence[int], seed: int) -> Majority:
-    """Samples SUBSETS subsets of each size; the whole set is counted, because it is one subset."""
+    """Samples subsets of each size, more of each problem where there are fewer problems."""
+    subsets = max(MIN_SUBSETS, min(MAX_SUBSETS, ALL_SUBSETS // len(problems)))
     shape = len(problems), len(ks)
     accuracy_BK, tied_BK, variance_BK = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     rng = np.random.default_rng(seed)
-    for b, (n, clusters) in enumerate(problems):
+    for b, (n, clusters) in enumerate(tqdm(problems, "sampling subsets", disable=None, leave=False)):
         sizes = np.array([size for size, _ in clusters], np.int64)
         correct_M = np.array([correct for _, correct in clusters])
         colours = np.append(sizes, n - sizes.sum())
         for at, k in enumerate(ks):
             if not clusters:
                 continue
-            number = 1 if k == n else SUBSETS
+            number = 1 if k == n else subsets
             votes_SM = rng.multivariate_hypergeometric(colours, k, number, method="marginals")[:, :-1]
             first_S = votes_SM.max(axis=1)
             winners_SM = (votes_SM == first_S[:, None]) & (first_S > 0)[:, None]

@@ -17,13 +17,13 @@ from explainft.voting.estimators import auroc, entropy, pass_at_k
 from explainft.voting.intervals import bootstrap
 from explainft.voting.subsets import majority
 
-PASS, MAJORITY = "pass", "majority"
+PASS, MAJORITY, SCORE = "pass", "majority", "score"
 LABELS = {
     PASS: "pass@k",
     MAJORITY: "majority@k",
     "probability": "weighted by probability",
     "token_probability": "weighted by probability per token",
-    "score": "weighted by score",
+    SCORE: "weighted by score",
 }
 
 
@@ -94,7 +94,10 @@ def vote(ballots: Sequence[Ballot], ks: Sequence[int] | None = None, seed: int =
     full = [weighted.vote(ballots[i], np.ones(ballots[i].n))[0] for i in known]
     if len(known) < len(ballots):
         notes.append(f"{len(ballots) - len(known):,} problems have no sample with an answer; they have no entropy")
-    certain = [-(entropies[i] or 0.0) for i in known]
+    scored = sum(ballot.weights_N is not None for ballot in ballots)
+    if 0 < scored < len(ballots):
+        notes.append(f"{len(ballots) - scored:,} problems have samples without a score; no vote is weighted by score")
+    values = [entropies[i] or 0.0 for i in known]
     tokens = [ballot.tokens_N.mean() for ballot in ballots if ballot.tokens_N is not None]
     return Vote(
         len(ballots),
@@ -102,8 +105,8 @@ def vote(ballots: Sequence[Ballot], ks: Sequence[int] | None = None, seed: int =
         sum(ballot.unparsed for ballot in ballots),
         tuple(curves),
         math.fsum(tokens) / len(tokens) if len(tokens) == len(ballots) else None,
-        -math.fsum(certain) / len(certain) if certain else None,
-        auroc(certain, full),
+        math.fsum(values) / len(values) if values else None,
+        auroc([-value for value in values], full),
         tuple(notes),
     )
 
@@ -142,7 +145,7 @@ def _weighted_votes(ballots: Sequence[Ballot], ks: Sequence[int], seed: int) -> 
     weights = {
         "probability": [weighted.probability_weights(ballot, per_token=False) for ballot in ballots],
         "token_probability": [weighted.probability_weights(ballot, per_token=True) for ballot in ballots],
-        "score": [ballot.weights_N for ballot in ballots],
+        SCORE: [ballot.weights_N for ballot in ballots],
     }
     known = {method: weights_B for method, weights_B in weights.items() if all(w is not None for w in weights_B)}
     if not known:

@@ -45,6 +45,14 @@ def test_lists_objects_and_single_lines_are_the_same(file):
         assert problem.id == "3" and numbers(problem) == expected
 
 
+def test_single_lines_without_ids_are_joined_by_their_question(file):
+    rows = [{"question": q, "answer": "1", "output": text} for q, text in (("a", "1"), ("b", "2"), ("a", "3"))]
+    found = read_any(write(file, *rows), "math", None, Fields("output"))
+    assert {p.id: [s.text for s in p.samples] for p in found} == {"a": ["1", "3"], "b": ["2"]}
+    with pytest.raises(UserError, match="line 1 has one sample and neither id nor question"):
+        read_any(write(file, {"answer": "1", "output": "1"}), "math", None, Fields("output"))
+
+
 def test_gold_solutions_are_read_for_their_answer(file):
     rows = [{"question": "?", "answer": "2 + 2 = 4\n#### 4", "output": ["4", "2"]}]
     [problem] = read_any(write(file, *rows), "math", None, Fields("output"))
@@ -82,6 +90,8 @@ def test_inferences_are_samples(file):
     row = {"expression": "[MIN 4 7 ]", "answer": 4, "explanation": STEPS, "check": {"answer_correct": True, **steps}}
     none = {**row, "answer": None, "check": {**row["check"], "answer_correct": False}}
     [problem] = read_any(write(file, row, none))
+    with pytest.raises(UserError, match="names its problem"):
+        read_any(file, "math")
     assert [(s.answer, s.correct, s.valid) for s in problem.samples] == [("4", True, True), (None, False, False)]
 
     row = {
@@ -106,6 +116,7 @@ GOOD = {"uid": 1, "label": 7, "output": ["7", "8"], "reward": [0.5, 0.1], "ok": 
         ({"reward": [0.5]}, "line 2 has 2 samples in 'output' and 1 in 'reward'"),
         ({"reward": [0.5, float("nan")]}, "line 2, sample 2: score=nan must be a finite number"),
         ({"reward": [[0.5], ["high"]]}, "line 2, sample 2: score='high' must be"),
+        ({"reward": [0.5, None]}, "line 2, sample 2: score=None must be"),
         ({"ok": [True, "yes"]}, "line 2, sample 2: correct='yes' must be true or false"),
         ({"output": ["7", None]}, "line 2, sample 2 is None; expected a text"),
         ({"uid": 1}, "line 2: id '1' stands in line 1 too"),

@@ -96,3 +96,21 @@ def test_large_logits_keep_their_order_and_stay_finite(file):
     row = {"output": ["1", "2", "3"], "label": "1", "reward": [[900.0], [800.0], [-900.0]]}
     [ballot] = ballots_of(file, [row], fields=Fields("output", answer="label", score="reward"), score_kind="logit")
     assert sorted(ballot.scores_N) == [-900, 800, 900] and sorted(ballot.weights_N) == [0, 1, 1]
+
+
+def test_labels_count_for_outputs_without_an_answer(file):
+    row = {"output": ["no idea", "1"], "label": "1", "ok": [True, False]}
+    [ballot] = ballots_of(file, [row], fields=Fields("output", answer="label", correct="ok"))
+    assert ballot.unparsed == 1 and ballot.sample_correct_N.sum() == 1 and ballot.cluster_correct_C.tolist() == [0]
+
+
+def test_log_probabilities_are_finite(file):
+    row = {"output": [{"text": "1", "logprob_sum": float("nan")}], "label": "1"}
+    with pytest.raises(UserError, match="logprob_sum=nan of problem .* must be finite"):
+        ballots_of(file, [row])
+
+
+def test_samples_that_are_all_correct_or_all_wrong_have_no_auroc(file):
+    rows = [{"id": i, "output": ["1", "1"], "label": "1"} for i in range(3)]
+    found = vote(ballots_of(file, rows))
+    assert found.entropy == 0 and found.entropy_auroc is None and found.curves[0].at(2).value == 1

@@ -73,6 +73,16 @@ def test_equal_weights_are_ties(tmp_path):
     assert weighted.vote(ballot, np.zeros(4)) == (0.5, True)
 
 
+def test_clusters_that_no_sample_of_a_subset_votes_for_do_not_win(tmp_path):
+    """With weights of zero, each pair of samples votes for the two clusters that are in it."""
+    [ballot] = ballots_of(tmp_path / "s.jsonl", [{"output": ["1", "2", "3", "4"], "label": "1"}])
+    [[found]] = weighted.sampled_votes(ballot, [np.zeros(4)], [2], 2000, np.random.default_rng(0))
+    assert found[0] == pytest.approx(1 / 4, abs=4 * math.sqrt(found[1])) and found[2] == 1
+    [ballot] = ballots_of(tmp_path / "s.jsonl", [{"output": ["1", "1", "1", "2"], "label": "1"}])
+    [[found]] = weighted.sampled_votes(ballot, [np.zeros(4)], [2], 2000, np.random.default_rng(0))
+    assert found[0] == pytest.approx(3 / 4, abs=4 * math.sqrt(found[1])) and found[2] == pytest.approx(1 / 2, abs=0.05)
+
+
 def test_bootstrap_covers_what_a_normal_interval_does():
     values = np.random.default_rng(1).random((400, 1))
     [low], [high] = bootstrap(values)

@@ -47,17 +47,30 @@ function drawGroups(split) {
   }
 }
 
+function drawSamples(axis) {
+  const host = byId("votes");
+  host.replaceChildren(key(data.samples[axis].key));
+  draw(data.samples[axis], host);
+}
+
+function offerAxes(place, charts, start, show) {
+  for (const [axis, { label }] of Object.entries(charts)) {
+    const input = el("input", { type: "radio", name: place, value: axis });
+    input.checked = axis === start;
+    input.addEventListener("change", () => show(axis));
+    byId(place).append(el("label", {}, input, label));
+  }
+  if (start) show(start);
+}
+
 function startCharts() {
   const axes = Object.keys(data.training);
-  const start = axes.includes("examples") ? "examples" : axes[0];
-  for (const axis of axes) {
-    const input = el("input", { type: "radio", name: "axis", value: axis });
-    input.checked = axis === start;
-    input.addEventListener("change", () => drawTraining(axis));
-    byId("axis").append(el("label", {}, input, data.training[axis].label));
-  }
-  if (start) drawTraining(start);
-  else byId("training").hidden = true;
+  offerAxes("axis", data.training, axes.includes("examples") ? "examples" : axes[0], drawTraining);
+  byId("training").hidden = !axes.length;
+  const [samples] = Object.keys(data.samples);
+  offerAxes("samples-axis", data.samples, samples, drawSamples);
+  byId("samples").hidden = !samples;
+  document.querySelector('nav a[href="#samples"]').hidden = !samples;
 
   const splits = Object.keys(data.groups);
   const select = byId("kinds-split");
