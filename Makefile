@@ -70,6 +70,7 @@ bench-long: .venv/installed
 	$(BIN)/python -m benchmarks.dataset --examples 200000
 	$(BIN)/python -m benchmarks.evaluate --warm_ups 1
 	$(BIN)/python -m benchmarks.sample --warm_ups 1
+	$(BIN)/python -m benchmarks.score --warm_ups 1
 	$(BIN)/python -m benchmarks.growth
 	$(BIN)/python -m benchmarks.document
 
