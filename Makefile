@@ -71,6 +71,7 @@ bench-long: .venv/installed
 	$(BIN)/python -m benchmarks.evaluate --warm_ups 1
 	$(BIN)/python -m benchmarks.sample --warm_ups 1
 	$(BIN)/python -m benchmarks.vote
+	$(BIN)/python -m benchmarks.score --warm_ups 1
 	$(BIN)/python -m benchmarks.growth
 	$(BIN)/python -m benchmarks.document
 

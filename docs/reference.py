@@ -195,7 +195,9 @@ def tasks_page() -> str:
     styles = ", ".join(f"`{style}`" for style in tasks.TASK_STYLES)
     lines += [f"| `{config}` | {styles} |" for config in CONFIGS]
     options = ["    options:", "      members: false", "      heading_level: 2", ""]
-    return "\n".join([*lines, "", "::: tasks", *options, "::: tasks.questions", *options])
+    return "\n".join(
+        [*lines, "", "::: tasks", *options, "::: tasks.questions", *options, "::: tasks.samples", *options]
+    )
 
 
 def metrics_page() -> str:

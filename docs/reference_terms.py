@@ -9,6 +9,7 @@ RECIPES = {
     "default, size `tiny`": "gin/models/tiny.gin",
     "default, size `small`": "gin/models/small.gin",
     "default, imported questions": "gin/tasks/questions.gin",
+    "default, samples": "gin/tasks/samples.gin",
 }
 MACROS = {
     "MODEL_DIR": "the run's directory",
@@ -17,7 +18,11 @@ MACROS = {
     "INFER_OUTPUT_DIR": "the directory of the predictions of `infer`",
     "MIXTURE_OR_TASK_NAME": "the task or mixture",
     "MIXTURE_OR_TASK_MODULE": "the module that registers it",
-    "DATASET": "the imported dataset that a run trains on",
+    "DATASET": "the dataset of imported questions or of samples that a run trains on",
+    "ROWS": "the rows of a dataset of samples: `verifier`, `correct`, `gold`, or several separated by commas",
+    "SAMPLES_VOCABULARY": "`t5` or `compact`: the vocabulary of the tasks of samples",
+    "VERIFIER_LOSS": "`cross_entropy`, or `margin` of pairs of a correct and an incorrect solution",
+    "MARGIN": "by how much the log scores of a pair are to differ, with `VERIFIER_LOSS = 'margin'`",
     "FORM": "what a target is: `answer`, `explain_answer` or `answer_explain`",
     "VOCABULARY_FILE": "a SentencePiece model in place of the task's own vocabulary",
     "TASK_FEATURE_LENGTHS": "row lengths in tokens (`None`: those of the longest example); several examples are packed "

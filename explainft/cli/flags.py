@@ -70,8 +70,8 @@ def add_step(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--step", type=step, help="a checkpoint's step, or best; default: the latest")
 
 
-def add_decoding(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--batch_size", type=positive_integer, help=f"of decoding; default: {DECODE_BATCH_SIZE}")
+def add_decoding(parser: argparse.ArgumentParser, batch_size: int = DECODE_BATCH_SIZE) -> None:
+    parser.add_argument("--batch_size", type=positive_integer, help=f"inputs at a time; default: {batch_size}")
     parser.add_argument("--decode_dtype", choices=("float32", "bfloat16", "int8"), help="int8 is the fastest on a CPU")
 
 

@@ -3,12 +3,13 @@
 import argparse
 from pathlib import Path
 
-from explainft.cli.flags import DECODE_BATCH_SIZE, add_command, add_data_dir, add_decoding, add_step, split_list
+from explainft.cli.flags import add_command, add_data_dir, add_decoding, add_step, split_list
 from explainft.core import jax_setup
 from explainft.core.atomic_files import check_writable
 from explainft.core.errors import UserError
 
 EXAMPLE = "explainft score runs/verifier samples.jsonl --output scored.jsonl"
+BATCH_SIZE = 64  # the attention scores of whole solutions exist at once
 
 
 def add_parser(subparsers) -> None:
@@ -23,7 +24,7 @@ def add_parser(subparsers) -> None:
     parser.add_argument("--labels_file", help="score the texts of this file, one a line, for each question")
     parser.add_argument("--task", help="an evaluation task or mixture in place of a file of questions")
     add_step(parser)
-    add_decoding(parser)
+    add_decoding(parser, BATCH_SIZE)
     add_data_dir(parser)
 
 
@@ -49,7 +50,7 @@ def _score_samples(args: argparse.Namespace) -> None:
     from explainft.reporting import reliability
     from explainft.samples import scoring
 
-    settings = args.step, args.batch_size or DECODE_BATCH_SIZE, args.decode_dtype or "float32", args.prompt
+    settings = args.step, args.batch_size or BATCH_SIZE, args.decode_dtype or "float32", args.prompt
     problems = scoring.score_file(args.run, Path(args.file), Path(args.output), *settings)
     calibration = reliability.calibrate_problems(problems)
     quiet = args.output == "-"
@@ -77,7 +78,7 @@ def _score_labels(args: argparse.Namespace) -> None:
         Path(args.file) if args.file else None,
         args.task,
         args.step,
-        args.batch_size or DECODE_BATCH_SIZE,
+        args.batch_size or BATCH_SIZE,
         args.decode_dtype or "float32",
         args.tfds_data_dir,
     )

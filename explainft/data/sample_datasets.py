@@ -80,6 +80,10 @@ def read_descriptor(file: Path) -> SampleDescriptor:
         if descriptor.generator["problem"] not in PROBLEMS or not set(descriptor.rows) <= set(ROWS):
             raise ValueError("it names no problem or no rows")
         return descriptor
+    except FileNotFoundError as error:
+        raise UserError(
+            f"no dataset {file.parents[1].name!r} in {file.parents[2]}; run: explainft data samples --name ..."
+        ) from error
     except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise UserError(f"{file} is corrupt ({error}); make the dataset again with --overwrite") from error
 

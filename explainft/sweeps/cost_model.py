@@ -5,7 +5,7 @@ import functools
 import glob
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ from tqdm import tqdm
 
 from explainft.core.errors import UserError
 from explainft.core.process_pool import available_cores
-from explainft.data import token_cache
+from explainft.data import sample_datasets, token_cache
 from explainft.data.questions.descriptor import descriptor_file, read_descriptor
 from explainft.data.questions.importing import data_directory
+from explainft.data.sample_datasets import parse_rows
 from explainft.model import flops
 from explainft.model.loss import Loss
 from explainft.model.parameters import parameter_shapes
@@ -70,7 +71,7 @@ def _make_trial_plan(trial: Trial) -> TrialPlan:
     load = functools.partial(token_cache.load, task_module=dataset.module, vocabulary_file=dataset.vocabulary_file)
     dataset = choose_lengths(dataset, load)
     parameters, flops_per_step = step_cost(config, dataset)
-    content = dataset_digests(loaded.macros.get("DATASET"))
+    content = dataset_digests(loaded.macros)
     return TrialPlan(
         loaded.hash(*content),
         loaded.hash(*trial.mixtures, *content),
@@ -139,11 +140,16 @@ def step_cost(config: TrainConfig, dataset: DatasetConfig) -> tuple[int, int]:
     return cost(config.model, *shape)  # pyright: ignore[reportArgumentType]  T5 hashes
 
 
-def dataset_digests(name: str | None) -> list[str]:
-    """Returns the digests of an imported dataset, whose name may come to stand for other rows; none without a name."""
+def dataset_digests(macros: Mapping[str, Any]) -> list[str]:
+    """Returns the digests of a recipe's DATASET, whose name may come to stand for other rows; none without one."""
+    name, data_dir = macros.get("DATASET"), data_directory(None)
     if name is None:
         return []
-    descriptor = read_descriptor(descriptor_file(name, data_directory(None)))
+    if "ROWS" in macros:
+        file = sample_datasets.descriptor_file(f"{name}_{'_'.join(parse_rows(macros['ROWS']))}", data_dir)
+        descriptor = sample_datasets.read_descriptor(file)
+    else:
+        descriptor = read_descriptor(descriptor_file(name, data_dir))
     return [f"{split} {digest}" for split, digest in sorted(descriptor.digests.items())]
 
 

@@ -153,7 +153,7 @@ class PipelineTrial:
         settings = [line.replace(str(self.directory), "") for line in cost.settings]
         dataset = cost.macros.get("DATASET")
         if dataset is not None and not any(stage.output == dataset for stage in stages.values()):
-            settings += dataset_digests(dataset)
+            settings += dataset_digests(cost.macros)
         stage = dataclasses.replace(
             placed, settings=tuple(settings), parameters=cost.parameters, steps=cost.steps, flops=cost.flops
         )

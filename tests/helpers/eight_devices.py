@@ -14,7 +14,9 @@ from explainft.generation import decoding
 from explainft.generation.quantization import DTYPES, decode_parameters
 from explainft.model.config import T5Config
 from explainft.model.execution import ExecutionConfig
+from explainft.model.labels import Labels
 from explainft.model.loss import Loss
+from explainft.model.margin_loss import MarginLoss
 from explainft.model.t5 import T5
 from explainft.parallel import sharding
 from explainft.training import optimizers
@@ -27,6 +29,7 @@ CONFIG = T5Config(
     dropout_rate=0.1,
 )  # fmt: skip
 DEEPER = dataclasses.replace(CONFIG, num_encoder_layers=2)  # for a scan
+MARGIN = MarginLoss(1.0, Labels(((5, 7, 1), (9, 1))))
 # Each way of executing is part of one choice, so that few programs compile.
 CHOICES = {
     "plain": {},
@@ -39,25 +42,32 @@ CHOICES = {
         "microbatches": 2,
         "max_logits": 512,
     },
+    "margin": {"loss": MARGIN, "microbatches": 2},
 }
 # On each mesh, data x model: where both axes are split, all ways together.
-TRIED = {"8x1": ("plain", "fsdp, full remat, chunks"), "4x2": ("all", "bfloat16"), "2x4": ("plain",), "1x8": ("plain",)}
+TRIED = {
+    "8x1": ("plain", "fsdp, full remat, chunks"),
+    "4x2": ("all", "bfloat16", "margin"),
+    "2x4": ("plain",),
+    "1x8": ("plain",),
+}
 DECODED = {"8x1": ("float32",), "4x2": DTYPES, "2x4": ("bfloat16",), "1x8": ("float32", "int8")}
 
 
-def batch(seed):
+def batch(seed, pairs=False):
     rng = np.random.default_rng(seed)
     inputs, targets = (rng.integers(2, 64, (16, n)).astype(np.int32) for n in (20, 12))
     inputs[3, 10:] = targets[5, 6:] = 0
     shifted = np.roll(targets, 1, axis=1)
     shifted[:, 0] = 0
-    return {
+    features = {
         "encoder_input_tokens": inputs,
         "encoder_segment_ids": (inputs > 0).astype(np.int32),
         "decoder_input_tokens": shifted,
         "decoder_target_tokens": targets,
         "decoder_segment_ids": (targets > 0).astype(np.int32),
     }
+    return {name: x.reshape(-1, 2, x.shape[-1]) if pairs else x for name, x in features.items()}
 
 
 def keep_gradients():
@@ -65,7 +75,7 @@ def keep_gradients():
     return optax.GradientTransformation(lambda params: params, lambda grads, state, params=None: (grads, grads))
 
 
-def three_steps(mesh, fsdp=False, microbatches=1, config=CONFIG, **execution):
+def three_steps(mesh, fsdp=False, microbatches=1, config=CONFIG, loss=Loss(z_loss=1e-4), **execution):  # noqa: B008
     """Returns the losses of three steps, gradients and parameters after them, and a device's fraction of a kernel."""
     tx = optax.chain(keep_gradients(), optimizers.adafactor(lambda _: 1e-2))
     abstract = abstract_state(config, tx, mesh, fsdp)
@@ -73,11 +83,11 @@ def three_steps(mesh, fsdp=False, microbatches=1, config=CONFIG, **execution):
     state = jax.device_put(init_state(config, tx, 0), shardings)
     with jax.set_mesh(mesh):
         model = T5(config, ExecutionConfig(**execution))
-        step = make_train_step(model, tx, Loss(z_loss=1e-4), 0, microbatches, shardings)
+        step = make_train_step(model, tx, loss, 0, microbatches, shardings)
         losses = []
         for i in range(4):
             params = jax.device_get(state.params)  # after three steps, when the fourth's gradients are taken
-            state, sums = step(state, sharding.put_batch(batch(i), mesh))
+            state, sums = step(state, sharding.put_batch(batch(i, pairs=loss.group == 2), mesh))
             losses.append(float(sums["loss_sum"]))
     kernel = state.params["encoder"]["layers_0"]["mlp"]["wi"]["kernel"]
     fraction = kernel.addressable_shards[0].data.size / kernel.size
@@ -103,6 +113,7 @@ def main():
         "bfloat16": three_steps(one, matmul_precision="bfloat16"),
         # Each microbatch samples its own dropout: one device with as many is what to compare with.
         "all": three_steps(one, microbatches=2, config=DEEPER),
+        "margin": three_steps(one, **CHOICES["margin"]),
     }
     params = expected["plain"][2]
     outputs = {dtype: decode(params, dtype) for dtype in DTYPES}

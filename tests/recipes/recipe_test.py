@@ -11,6 +11,8 @@ import pytest
 
 from explainft.core.errors import UserError
 from explainft.data.questions.forms import FORMS
+from explainft.model.loss import Loss
+from explainft.model.margin_loss import MarginLoss
 from explainft.recipes import recipe, t5x_tasks
 from explainft.training import optimizers, train
 
@@ -29,6 +31,7 @@ PARAMETERS = {
 FINETUNED = [size for size in PARAMETERS if size != "tiny"]
 TRAINING = [f"{style}_{size}" for size in PARAMETERS for style in STYLES]
 QUESTIONS = [f"questions_{size}" for size in PARAMETERS]
+VERIFIERS = [f"verifier_{size}" for size in PARAMETERS]
 SCORING = [f"{kind}_{size}" for size in PARAMETERS for kind in ("eval", "infer")]
 # What the user of a leaf still has to give.
 GIVEN = {
@@ -36,6 +39,7 @@ GIVEN = {
     "infer": ["CHECKPOINT_PATH=RUN/checkpoints/checkpoint_1", "INFER_OUTPUT_DIR=DIRECTORY"],
     **{style: ["MODEL_DIR=RUN"] for style in STYLES},
     "questions": ["MODEL_DIR=RUN", "DATASET=homes", "VOCABULARY_FILE=homes.model"],
+    "verifier": ["MODEL_DIR=RUN", "DATASET=homes"],
 }
 
 
@@ -63,7 +67,7 @@ def includes(leaf):
 
 
 def test_each_style_and_size_has_a_recipe():
-    assert {path.stem for path in (ROOT / "gin").glob("*.gin")} == {*TRAINING, *QUESTIONS, *SCORING}
+    assert {path.stem for path in (ROOT / "gin").glob("*.gin")} == {*TRAINING, *QUESTIONS, *VERIFIERS, *SCORING}
 
 
 @pytest.mark.parametrize("leaf", TRAINING)
@@ -93,16 +97,45 @@ def test_an_unknown_form_is_refused():
         recipe.load([str(leaf_path("questions_tiny"))], [*GIVEN["questions"], "FORM=explain"], command="train")
 
 
-@pytest.mark.parametrize("leaf", [*TRAINING, *QUESTIONS, *SCORING])
+@pytest.mark.parametrize("leaf", VERIFIERS)
+def test_a_leaf_trains_a_verifier_with_either_loss(leaf):
+    for name, kind in (("cross_entropy", Loss), ("margin", MarginLoss)):
+        given = [*GIVEN["verifier"], f"VERIFIER_LOSS={name}", "MARGIN=0.25"]
+        config = recipe.load([str(leaf_path(leaf))], given, command="train").bindings(train.train)["config"]
+        suffix = "_compact" if leaf == "verifier_tiny" else ""
+        assert config.dataset.mixture_or_task_name == f"explained_homes_verifier{suffix}"
+        assert config.evaluation.mixture_or_task_name == f"explained_homes_verifier_eval_validation{suffix}"
+        assert config.dataset.module == "tasks.samples" and type(config.optimization.loss) is kind
+    assert config.optimization.loss.margin == 0.25
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("ROWS=verifiers", "--rows='verifiers' must be one or several of verifier,correct,gold"),
+        ("SAMPLES_VOCABULARY=T5", "SAMPLES_VOCABULARY='T5' must be one of t5, compact"),
+        ("VERIFIER_LOSS=hinge", "VERIFIER_LOSS='hinge' must be 'cross_entropy' or 'margin'"),
+        ("MARGIN=-1", "MARGIN=-1 must be a number of at least 0"),
+    ],
+)
+def test_wrong_settings_of_a_verifier_are_refused(given, words):
+    bindings = [*GIVEN["verifier"], "VERIFIER_LOSS=margin", given]
+    with pytest.raises(UserError, match=words):
+        recipe.load([str(leaf_path("verifier_tiny"))], bindings, command="train")
+
+
+@pytest.mark.parametrize("leaf", [*TRAINING, *QUESTIONS, *VERIFIERS, *SCORING])
 def test_a_leaf_sets_only_macros_that_both_engines_read(leaf):
     kind, size = leaf.split("_")
     run = kind if kind in ("eval", "infer") else "pretrain" if size == "tiny" else "finetune"
-    tasks = "questions" if kind == "questions" else "listops"
+    tasks = {"questions": "questions", "verifier": "samples"}.get(kind, "listops")
     assert includes(leaf) == [f"gin/models/{size}.gin", f"gin/runs/{run}.gin", f"gin/tasks/{tasks}.gin"]
     text = leaf_path(leaf).read_text()
     assert text.startswith(f"# explainft {kind if kind == run else 'train'} --gin_file=gin/{leaf}.gin --gin.")
     # A vocabulary of one's own needs a model of its size.
-    own = {"VOCAB_SIZE", "VOCABULARY_FILE"} if leaf == "questions_tiny" else set()
+    own = {"questions_tiny": {"VOCAB_SIZE", "VOCABULARY_FILE"}, "verifier_tiny": {"SAMPLES_VOCABULARY"}}.get(
+        leaf, set()
+    )
     assert set(macros_of(leaf_path(leaf))) <= set(public_macros(ROOT / "gin" / "runs" / f"{run}.gin")) | own
 
 
@@ -123,7 +156,7 @@ def test_macro_files_hold_names_and_values_only(directory):
 
 def test_both_engines_have_the_same_wiring_files():
     ours, theirs = ({path.name for path in d.glob("*.gin")} for d in (recipe.WIRING, ROOT / "gin" / "t5x"))
-    assert ours == theirs and len(ours) == 7
+    assert ours == theirs and len(ours) == 8
 
 
 @pytest.mark.parametrize("leaf", SCORING)

@@ -15,8 +15,11 @@ import pytest
 from explainft.data.compact_vocabulary import COMPACT
 from explainft.recipes import gin_adapter, recipe
 from explainft.reporting import report
+from explainft.samples.dataset import SamplesDataset, make_dataset
+from explainft.samples.examples import Selection
 from explainft.training import optimizers, train
 from tests.helpers.questions import import_homes
+from tests.helpers.sample_files import sampled_row, write_sample_rows
 from tests.recipes.recipe_test import GIVEN, PARAMETERS, ROOT, SCORING, TRAINING, leaf_path, load_leaf, public_macros
 
 T5X = importlib.util.find_spec("t5x")
@@ -205,6 +208,22 @@ def test_t5x_trains_on_imported_questions(tmp_path):
     script("train", "questions_tiny", tmp_path / "datasets", **macros, **TINY_RUN)
     task = "explained_homes_explain_answer_eval_validation"
     assert [(row["step"], row["n"], row["chance"]) for row in metrics(tmp_path / "run", task)] == [(2, 8, 0.25)]
+
+
+def test_t5x_trains_a_verifier_with_cross_entropy(tmp_path):
+    files = {
+        split: [write_sample_rows(tmp_path / f"{split}.jsonl", [sampled_row(i) for i in of_split])]
+        for split, of_split in (("train", range(16)), ("validation", range(20, 24)))
+    }
+    make_dataset(SamplesDataset("tiny", ["verifier"], files, Selection("{question} {solution}", 4, 0)), tmp_path)
+    macros = {
+        "MODEL_DIR": str(tmp_path / "run"), "DATASET": "tiny", "TRAIN_STEPS": 2,
+        "TASK_FEATURE_LENGTHS": {"inputs": 128, "targets": 16},
+    }  # fmt: skip
+    script("train", "verifier_tiny", tmp_path, **macros, **TINY_RUN)
+    task = "explained_tiny_verifier_eval_validation_compact"
+    found = metrics(tmp_path / "run", task)
+    assert [(row["step"], row["n"], row["label_correct"], row["chance"]) for row in found] == [(2, 8, 0.5, 0.5)]
 
 
 def test_t5x_scores_a_checkpoint(run, tiny_data_dir, tmp_path):

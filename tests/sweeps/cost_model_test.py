@@ -27,15 +27,17 @@ def test_cost_is_proportional_to_steps(monkeypatch):
 def test_another_import_of_a_dataset_is_another_result(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     import_homes(tmp_path, tmp_path)
-    found = cost_model.dataset_digests("homes")
-    assert cost_model.dataset_digests(None) == []
+    found = cost_model.dataset_digests({"DATASET": "homes"})
+    assert cost_model.dataset_digests({}) == []
     import_homes(tmp_path, tmp_path, overwrite=True)
-    assert len(found) == 3 and cost_model.dataset_digests("homes") == found
+    assert len(found) == 3 and cost_model.dataset_digests({"DATASET": "homes"}) == found
     files = {"train": write_jsonl(tmp_path / "other.jsonl", rows(5, 7))}
     import_questions(Import(name="homes", problem="choice", files=files, overwrite=True), tmp_path)
-    assert not set(cost_model.dataset_digests("homes")) & set(found)
+    assert not set(cost_model.dataset_digests({"DATASET": "homes"})) & set(found)
     with pytest.raises(UserError, match="no dataset 'shop' in .*; run: explainft data import --name shop"):
-        cost_model.dataset_digests("shop")
+        cost_model.dataset_digests({"DATASET": "shop"})
+    with pytest.raises(UserError, match="no dataset 'shop_verifier' in .*; run: explainft data samples"):
+        cost_model.dataset_digests({"DATASET": "shop", "ROWS": "verifier"})
 
 
 def test_time_comes_from_results_of_this_machine_or_its_peak():

@@ -1,0 +1,118 @@
+"""The likelihood of whole labels, against teacher forcing of one label at a time."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from explainft.core.errors import UserError
+from explainft.data.vocabulary import Vocabulary
+from explainft.generation.likelihood import log_likelihoods, probabilities
+from explainft.generation.quantization import decode_parameters
+from explainft.model import labels as labels_module
+from explainft.model.config import T5Config
+from explainft.model.labels import Labels, encode_labels
+from explainft.model.t5 import T5
+from tests.helpers.questions import train_vocabulary
+
+CONFIG = T5Config(
+    vocab_size=40, emb_dim=16, num_heads=2, num_encoder_layers=2, num_decoder_layers=2, head_dim=8, mlp_dim=32
+)
+MODEL = T5(CONFIG)
+LABELS = Labels(((5, 7, 1), (5, 1), (9, 5, 8, 1)))  # two share a first token
+
+
+@pytest.fixture(scope="module")
+def params():
+    tokens = jnp.ones((1, 1), jnp.int32)
+    return MODEL.init(jax.random.key(0), tokens, tokens, tokens)["params"]
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    rng = np.random.default_rng(0)
+    return [[*rng.integers(2, 40, n), 1] for n in (11, 6, 30, 2, 17)]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def logits_of(config, params, *tokens):
+    return T5(config).apply({"params": params}, *tokens)
+
+
+def teacher_forced(params, inputs, labels, output_ids=None, config=CONFIG):
+    """log p of each label, from the logits of one label at a time, in float64."""
+    source = np.zeros((len(inputs), 32), np.int32)
+    for row, tokens in zip(source, inputs, strict=True):
+        row[: len(tokens)] = tokens
+    found = []
+    for ids in labels:
+        targets = np.tile(np.pad(np.array(ids, np.int32), (0, 4 - len(ids))), (len(inputs), 1))
+        shifted = np.roll(targets, 1, axis=1)
+        shifted[:, 0] = 0
+        logits = np.asarray(logits_of(config, params, source, shifted, targets), np.float64)
+        if output_ids is not None:
+            logits[..., np.setdiff1d(np.arange(40), output_ids)] = -np.inf
+        log_p = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+        found.append(log_p[:, np.arange(len(ids)), list(ids)].sum(axis=1))
+    return np.stack(found, axis=1)
+
+
+def test_equal_to_teacher_forcing(params, inputs):
+    found = log_likelihoods(MODEL, params, inputs, LABELS, 2, (scored := []).append)
+    np.testing.assert_allclose(found, teacher_forced(params, inputs, LABELS.token_ids), atol=1e-4)
+    assert sum(scored) == len(inputs)
+
+
+def test_the_order_of_labels_changes_nothing(params, inputs):
+    turned = Labels(LABELS.token_ids[::-1])
+    found = log_likelihoods(MODEL, params, inputs, LABELS, 8)
+    np.testing.assert_array_equal(log_likelihoods(MODEL, params, inputs, turned, 8), found[:, ::-1])
+
+
+def test_neighbours_and_batch_size_change_nothing(params, inputs):
+    found = log_likelihoods(MODEL, params, inputs, LABELS, 8)
+    alone = np.concatenate([log_likelihoods(MODEL, params, [one], LABELS, 1) for one in inputs])
+    np.testing.assert_allclose(alone, found, atol=1e-4)
+
+
+def test_many_labels_are_scored_in_parts(params, inputs, monkeypatch):
+    monkeypatch.setattr(labels_module, "MAX_TOKENS", 8)
+    many = Labels(tuple((i, j, 1) for i in range(2, 4) for j in range(2, 4)))
+    assert [len(part.token_ids) for part in many.split(8)] == [2, 2]
+    found = log_likelihoods(MODEL, params, inputs[:2], many, 2)
+    np.testing.assert_allclose(found, teacher_forced(params, inputs[:2], many.token_ids), atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_an_output_layer_of_some_tokens_normalizes_over_those(params, inputs, dtype):
+    output_ids = [1, 5, 7, 8, 9]
+    found = log_likelihoods(MODEL, decode_parameters(CONFIG, params, dtype, output_ids), inputs, LABELS, 8)
+    expected = teacher_forced(params, inputs, LABELS.token_ids, output_ids)
+    np.testing.assert_allclose(found, expected, atol=1e-4 if dtype == "float32" else 0.3)
+    with pytest.raises(UserError, match="a label holds tokens that the run was not trained to write"):
+        log_likelihoods(MODEL, decode_parameters(CONFIG, params, dtype, [1, 5]), inputs, LABELS, 8)
+
+
+def test_probabilities_over_the_labels():
+    found = probabilities(np.log([[0.1, 0.3], [1e-300, 1e-300]]))
+    np.testing.assert_allclose(found, [[0.25, 0.75], [0.5, 0.5]])
+
+
+def test_a_likelihood_that_is_not_finite_is_refused(params, inputs):
+    broken = jax.tree.map(lambda leaf: leaf * jnp.nan, params)
+    with pytest.raises(UserError, match="5 of 5 inputs have a likelihood that is not finite"):
+        log_likelihoods(MODEL, broken, inputs, LABELS, 8)
+
+
+def test_labels_that_cannot_be_scored_are_refused(tmp_path):
+    vocabulary = Vocabulary(train_vocabulary(tmp_path / "poor.model", 80, without="?"))
+    assert [ids[-1] for ids in encode_labels(["sea", "air"], vocabulary).token_ids] == [1, 1]
+    for labels, words in (
+        (["sea", " "], "label ' ' is empty"),
+        (["sea", "sea"], "label 'sea' stands twice"),
+        (["sea", "why?"], "label 'why.' holds a token that the vocabulary cannot write"),
+    ):
+        with pytest.raises(UserError, match=words):
+            encode_labels(labels, vocabulary)

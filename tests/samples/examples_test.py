@@ -1,0 +1,110 @@
+"""Which samples become examples, and what their texts are."""
+
+import json
+from collections import Counter
+
+import pytest
+
+from explainft.core.errors import UserError
+from explainft.evaluation.metrics import label_balance, score
+from explainft.evaluation.targets import postprocess_sample
+from explainft.samples.examples import Selection, make_examples
+from explainft.samples.files import read_problem
+from explainft.samples.prompts import fill_prompt, read_prompt
+from tests.helpers.sample_files import sampled_row
+
+PAPER = read_prompt("paper")
+
+
+def examples(kind, row, per_problem=10, seed=0, prompt=PAPER):
+    counts = Counter()
+    problem = read_problem(row, "line 1")
+    return list(make_examples(kind, problem, Selection(prompt, per_problem, seed), counts)), counts
+
+
+def test_the_prompt_of_the_paper():
+    row = sampled_row(3, correct=1, incorrect=0)
+    text = fill_prompt(PAPER, row["question"], "It is {solution} {question}.")
+    assert text == (
+        f"Here is a math problem: {row['question']}. Here is a candidate solution: It is {{solution}} {{question}}.. "
+        "The above candidate solution is"
+    )
+    assert read_prompt("short") == "{question}\n{solution}"
+
+
+@pytest.mark.parametrize("text", ["{question}", "{solution} {question}", "{question} {question} {solution}"])
+def test_a_prompt_that_lacks_its_places_is_refused(tmp_path, text):
+    (tmp_path / "own.txt").write_text(text)
+    with pytest.raises(UserError, match=r"must contain \{question\} and then \{solution\}, each once"):
+        read_prompt(str(tmp_path / "own.txt"))
+    with pytest.raises(UserError, match="cannot read --prompt=none.txt .*; give paper, short or a UTF-8 text file"):
+        read_prompt("none.txt")
+
+
+def test_a_verifiers_examples_are_pairs_of_distinct_texts_first():
+    row = sampled_row(3, correct=3, incorrect=4)
+    found, counts = examples("verifier", row, per_problem=6)
+    assert [example.targets for example in found] == ["correct", "incorrect"] * 3
+    texts = {sample["text"]: sample["correct"] for sample in row["samples"]}
+    solutions = [
+        e.inputs.partition("candidate solution: ")[2].removesuffix(". The above candidate solution is") for e in found
+    ]
+    assert [texts[solution] for solution in solutions] == [True, False] * 3
+    assert len(set(solutions[1::2])) == 3  # of four that differ
+    assert len(set(solutions[::2])) == 1  # the same correct text, repeated
+    assert counts == {"verifier": 6}
+    assert len(examples("verifier", row)[0]) == 8  # no more than the class with more distinct texts has
+
+
+def test_the_choice_depends_on_seed_and_problem_alone():
+    row = sampled_row(3, incorrect=8)
+    assert examples("verifier", row, 4) == examples("verifier", row, 4)
+    chosen = {tuple(example.inputs for example in examples("verifier", row, 4, seed)[0]) for seed in range(6)}
+    assert len(chosen) > 1
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (sampled_row(3, correct=2, incorrect=0), "correct samples only"),
+        (sampled_row(3, correct=0, incorrect=2), "incorrect samples only"),
+        (sampled_row(3, samples=[{"text": "x", "answer": None}]), "no known answer"),
+    ],
+)
+def test_a_problem_of_one_class_gives_no_pair_and_is_counted(row, reason):
+    assert examples("verifier", row) == ([], {reason: 1})
+
+
+def test_correct_samples_are_distinct_and_valid_in_every_step():
+    row = sampled_row(12, correct=3, incorrect=2)
+    [example], _ = examples("correct", row)
+    assert (example.inputs, example.targets) == (row["question"], row["gold"])
+    lucky = json.loads(json.dumps(row))
+    for sample in lucky["samples"]:
+        sample["check"]["steps_correct"] = 0  # the answer is correct, the steps are not
+    assert examples("correct", lucky) == ([], {"no correct sample": 1})
+
+
+def test_gold_outputs_are_the_generators_own_task():
+    row = sampled_row(12)
+    [example], _ = examples("gold", row)
+    assert (example.inputs, example.targets) == (row["question"], row["gold"])
+    del row["gold"]
+    assert examples("gold", row) == ([], {"no gold output": 1})
+
+
+def test_metrics_read_the_targets():
+    verdicts, _ = examples("verifier", sampled_row(3))
+    [gold], _ = examples("gold", sampled_row(3))
+    joint = [*verdicts, gold]
+    targets = [postprocess_sample(e.targets, {"target": e.target}, is_target=True) for e in joint]
+    perfect = [e.targets for e in joint]
+    assert score(targets, perfect)["exact_match"] == 1.0
+    assert label_balance(targets, perfect) == {
+        "label_correct": 0.5, "predicted_correct": 0.5, "balanced_accuracy": 1.0
+    }  # fmt: skip
+    constant = ["correct"] * len(verdicts)
+    assert score(targets[:-1], constant)["exact_match"] == 0.5 == score(targets[:-1], constant)["chance"]
+    assert label_balance(targets[:-1], constant)["predicted_correct"] == 1.0
+    swapped = [{"correct": "incorrect", "incorrect": "correct"}[e.targets] for e in verdicts]
+    assert score(targets[:-1], swapped)["exact_match"] == 0.0
