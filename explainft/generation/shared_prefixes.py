@@ -21,6 +21,7 @@ from explainft.model.layer_stack import NEG_INF
 from explainft.model.t5 import T5
 
 INITIAL_CACHE_CAPACITY = 32  # tokens; it grows by as many when it is full
+WIDTH_MULTIPLE = 32  # of padded inputs: each width compiles a program for each number of rows
 
 
 class SharedState(NamedTuple):
@@ -187,7 +188,7 @@ _resize_jit = jax.jit(resize, static_argnums=(1, 2))
 
 def row_counts(inputs: int, samples: int) -> list[int]:
     """Returns the numbers of rows that are compiled, ascending: from one for each input to one for each sample."""
-    counts = [MIN_ROWS * n for n in (2, 4, 6, 8, 12, 16)] + [MIN_ROWS * 2**i for i in range(5, 32)]
+    counts = [MIN_ROWS * n for n in (2, 4, 8, 12, 16)] + [MIN_ROWS * 2**i for i in range(5, 32)]
     return [n for n in counts if inputs <= n < samples] + [samples]
 
 
@@ -201,7 +202,8 @@ def sample_batch(
     temperature: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns tokens int32 [M, length] and their log-probabilities; the samples of an input are side by side."""
-    inputs = len(encoder_input_tokens)
+    inputs, width = encoder_input_tokens.shape
+    encoder_input_tokens = jnp.pad(encoder_input_tokens, ((0, 0), (0, -width % WIDTH_MULTIPLE)))
     counts = row_counts(inputs, inputs * len(sample_ids.indices_N))
     rows, capacity = counts[0], min(INITIAL_CACHE_CAPACITY, length)
     state = _start_jit(model, params, encoder_input_tokens, length, rows, capacity, sample_ids)
