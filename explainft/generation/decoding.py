@@ -13,12 +13,21 @@ import numpy as np
 
 from explainft.core.errors import require_positive
 from explainft.data.vocabulary import EOS_ID
+from explainft.generation import shared_prefixes
 from explainft.generation.batching import MIN_ROWS, decode_batches, decode_in_batches, plan_batches
-from explainft.generation.sampling import SamplingConfig, TokenFilter, argmax, log_probability, sample_token
+from explainft.generation.sampling import (
+    SampleIds,
+    SamplingConfig,
+    TokenFilter,
+    argmax,
+    log_probability,
+    sample_keys,
+    sample_token,
+)
 from explainft.model import decoder
 from explainft.model.decoder import Cache
 from explainft.model.t5 import T5
-from explainft.parallel import hosts
+from explainft.parallel import hosts, sharding
 
 INITIAL_CACHE_CAPACITY = 32  # tokens; it doubles when it is full
 
@@ -35,17 +44,6 @@ class DecodeState(NamedTuple):
     key_R: jax.Array | None  # of sampling
     logprob_R: jax.Array | None  # of sampling: the sum over the tokens of the model's own log-probabilities
     cache: Cache
-
-
-class SampleIds(NamedTuple):
-    """What alone decides the samples of a batch: the seed, the 64 bits of each example id, and the samples' indices.
-
-    NumPy arrays: each host passes the same.
-    """
-
-    seed: np.ndarray  # uint32
-    example_ids_B2: np.ndarray  # uint32, high and low half
-    indices_N: np.ndarray
 
 
 class Sampled(NamedTuple):
@@ -92,17 +90,9 @@ def prefill(
     R = len(padding_R)
     key_R, logprob_R = None, None
     if sample_ids is not None:
-        key_R, logprob_R = _keys(sample_ids), jnp.zeros(R, jnp.float32)
+        key_R, logprob_R = sample_keys(sample_ids).reshape(-1), jnp.zeros(R, jnp.float32)
     no_tokens_RT = jnp.zeros((R, length), jnp.int32)
     return DecodeState(jnp.int32(0), jnp.zeros(R, jnp.int32), no_tokens_RT, padding_R, key_R, logprob_R, cache)
-
-
-def _keys(sample_ids: SampleIds) -> jax.Array:
-    """Returns a key for each row: the seed's, with the example id and the index folded in."""
-    fold = jax.random.fold_in
-    seed_key = jax.random.key(sample_ids.seed)
-    key_B = jax.vmap(lambda id: fold(fold(seed_key, id[0]), id[1]))(sample_ids.example_ids_B2)
-    return jax.vmap(lambda key: jax.vmap(fold, (None, 0))(key, sample_ids.indices_N))(key_B).reshape(-1)
 
 
 def decode_loop(
@@ -256,11 +246,13 @@ def sample_batches(
     ids = np.array(example_ids, np.uint64)
     ids_I2 = np.stack([ids >> np.uint64(32), ids & np.uint64(0xFFFFFFFF)], axis=-1).astype(np.uint32)
     seed, indices_N = np.uint32(config.seed), np.array(indices, np.int32)
+    share = sharding.on_one_cpu(params) and len(indices) > 1
 
     def decode_batch(batch_BS: jax.Array, inputs_B: np.ndarray) -> list[list[Sampled]]:
         sample_ids = SampleIds(np.asarray(seed), ids_I2[inputs_B], indices_N)
         arguments = (sample_ids, config.token_filter, config.temperature)
-        tokens_RT, logprob_R = generate_batch(model, params, batch_BS, length, *arguments)
+        decode = shared_prefixes.sample_batch if share else generate_batch
+        tokens_RT, logprob_R = decode(model, params, batch_BS, length, *arguments)
         assert logprob_R is not None
         before = map(_before_eos, tokens_RT)
         rows = [Sampled(ids, float(lp), len(ids) == length) for ids, lp in zip(before, logprob_R, strict=True)]

@@ -1,12 +1,14 @@
 """The next token of each row, from its logits: the argmax, or a sample.
 
-Dimensions in names: B rows, V vocabulary.
+Dimensions in names: B and R rows, V vocabulary, M samples.
 """
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from explainft.core.errors import UserError, require_count
 
@@ -46,6 +48,25 @@ class SamplingConfig:
         return TokenFilter(self.top_k, self.top_p)
 
 
+class SampleIds(NamedTuple):
+    """What alone decides the samples of a batch: the seed, the 64 bits of each example id, and the samples' indices.
+
+    NumPy arrays: each host passes the same.
+    """
+
+    seed: np.ndarray  # uint32
+    example_ids_B2: np.ndarray  # uint32, high and low half
+    indices_N: np.ndarray
+
+
+def sample_keys(sample_ids: SampleIds) -> jax.Array:
+    """Returns the keys [B, N]: the seed's, with the example id and the index folded in."""
+    fold = jax.random.fold_in
+    seed_key = jax.random.key(sample_ids.seed)
+    key_B = jax.vmap(lambda id: fold(fold(seed_key, id[0]), id[1]))(sample_ids.example_ids_B2)
+    return jax.vmap(lambda key: jax.vmap(fold, (None, 0))(key, sample_ids.indices_N))(key_B)
+
+
 def argmax(logits_BV: jax.Array) -> jax.Array:
     """Returns the first token id of the largest logit, int32 [B].
 
@@ -57,37 +78,53 @@ def argmax(logits_BV: jax.Array) -> jax.Array:
 
 
 def sample_token(
-    logits_BV: jax.Array,
-    uniform_B: jax.Array,
+    logits_RV: jax.Array,
+    uniform_M: jax.Array,
     top_k: int,
     top_p: float,
     temperature: jax.typing.ArrayLike = 1.0,
+    row_M: jax.Array | None = None,
 ) -> jax.Array:
-    """Samples a token for each row, int32 [B], from one uniform number in [0, 1) each.
+    """Samples a token for each uniform number in [0, 1), int32 [M], from its row of the logits (None: one each).
 
     Probabilities are softmax(logits / temperature). Candidates are the `top_k` most probable tokens (0: all), and of
     these the fewest whose probabilities sum up to `top_p` (nucleus sampling, Holtzman et al. 2020).
     """
-    V = logits_BV.shape[-1]
+    R, V = logits_RV.shape
+    row_M = jnp.arange(R) if row_M is None else row_M
     k = min(top_k or V, V)
     if k == V and top_p == 1.0:  # no sort is needed
-        tokens_BV, probs_BV = None, jax.nn.softmax(logits_BV / temperature)
+        tokens_RV, probs_RV = None, jax.nn.softmax(logits_RV / temperature)
     else:
-        top_logits_BV, tokens_BV = jax.lax.top_k(logits_BV, k)
-        probs_BV = jax.nn.softmax(top_logits_BV / temperature)
-        before_BV = jnp.cumsum(probs_BV, axis=-1) - probs_BV
-        probs_BV = jnp.where(before_BV < top_p, probs_BV, 0.0)
+        top_logits_RV, tokens_RV = jax.lax.top_k(logits_RV, k)
+        probs_RV = jax.nn.softmax(top_logits_RV / temperature)
+        before_RV = jnp.cumsum(probs_RV, axis=-1) - probs_RV
+        probs_RV = jnp.where(before_RV < top_p, probs_RV, 0.0)
     # XLA sums in a tree: rounding may make a later sum smaller than an earlier one.
-    cumulative_BV = jax.lax.cummax(jnp.cumsum(probs_BV, axis=-1), axis=1)
-    index_B = jnp.sum(cumulative_BV <= uniform_B[:, None] * cumulative_BV[:, -1:], axis=-1)
+    cumulative_RV = jax.lax.cummax(jnp.cumsum(probs_RV, axis=-1), axis=1)
+    index_M = _count_at_most(cumulative_RV, row_M, uniform_M * cumulative_RV[row_M, -1])
     # Rounding may leave a number beyond the last sum.
-    index_B = jnp.minimum(index_B, jnp.sum(probs_BV > 0, axis=-1) - 1 if tokens_BV is not None else V - 1)
-    sampled_B = index_B if tokens_BV is None else jnp.take_along_axis(tokens_BV, index_B[:, None], axis=-1)[:, 0]
-    return sampled_B.astype(jnp.int32)
+    last_M = V - 1 if tokens_RV is None else jnp.sum(probs_RV > 0, axis=-1)[row_M] - 1
+    index_M = jnp.minimum(index_M, last_M)
+    return (index_M if tokens_RV is None else tokens_RV[row_M, index_M]).astype(jnp.int32)
 
 
-def log_probability(logits_BV: jax.Array, token_B: jax.Array) -> jax.Array:
-    """Returns the log-probability of a token of each row, float32 [B]: of its place in the logits."""
-    logits_BV = logits_BV.astype(jnp.float32)
-    logit_B = jnp.take_along_axis(logits_BV, token_B[:, None], axis=-1)[:, 0]
-    return logit_B - jax.nn.logsumexp(logits_BV, axis=-1)
+def _count_at_most(ascending_RV: jax.Array, row_M: jax.Array, limit_M: jax.Array) -> jax.Array:
+    """Returns how many numbers of its ascending row are at most each limit: a binary search of all at once."""
+    V = ascending_RV.shape[-1]
+
+    def halve(_: jax.Array, bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        low_M, high_M = bounds
+        middle_M = (low_M + high_M) // 2
+        at_most_M = (low_M < high_M) & (ascending_RV[row_M, jnp.minimum(middle_M, V - 1)] <= limit_M)
+        return jnp.where(at_most_M, middle_M + 1, low_M), jnp.where(at_most_M, high_M, middle_M)
+
+    bounds = jnp.zeros_like(row_M), jnp.full_like(row_M, V)
+    return jax.lax.fori_loop(0, V.bit_length(), halve, bounds)[0]
+
+
+def log_probability(logits_RV: jax.Array, token_M: jax.Array, row_M: jax.Array | None = None) -> jax.Array:
+    """Returns the log-probabilities of tokens, float32 [M], by their places in their rows of the logits."""
+    logits_RV = logits_RV.astype(jnp.float32)
+    row_M = jnp.arange(len(logits_RV)) if row_M is None else row_M
+    return logits_RV[row_M, token_M] - jax.nn.logsumexp(logits_RV, axis=-1)[row_M]

@@ -45,7 +45,7 @@ class Journal:
         return rows[0]
 
     def start(self, head: Mapping[str, Any]) -> None:
-        """Begins the journal anew."""
+        """Begins a journal, in place of any earlier one."""
         self.remove()
         self._append([head])
 

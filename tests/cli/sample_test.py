@@ -58,7 +58,7 @@ def test_a_file_of_an_earlier_command_is_an_input(tmp_path, capfd):
         (["[MAX 1 2 ]", "--output", "/no/such/file"], "cannot write /no/such/file"),
         (["[MAX 1 2 ]", "--mixture", MIXTURE], "--mixture and questions exclude each other"),
         (["[MAX 1 2 ]", "--num_examples", 1], "belong to --mixture or --dataset"),
-        (["[MAX 1 2 ", "--seed", 1], "'[MAX 1 2 '"),
+        (["[MAX 1 2 ", "--seed", 1], "expected ']' to close the MAX"),
         (["--dataset", "homes"], "needs a run of imported questions"),
     ],
 )

@@ -198,6 +198,7 @@ def test_rows_are_compacted_and_the_cache_grows_without_changing_outputs(monkeyp
         monkeypatch.setattr(
             decoding, name, lambda *args, name=name, function=function: (calls.append(name), function(*args))[1]
         )
+    monkeypatch.setattr(decoding.sharding, "on_one_cpu", lambda params: False)  # where prefixes are shared
     params = cases.decoding_params(SMALL)
     params["token_embedder"]["embedding"][decoding.EOS_ID] *= 3  # more than half of the outputs end, at many lengths
     together = np.asarray(decoding.greedy(model, params, padded, length)).tolist()
