@@ -74,6 +74,10 @@ class TaskInputs:
         vocabulary = own_vocabulary(weights)
         caches = load_evaluation_tasks(*arguments, weights.architecture(), weights, vocabulary)
         for cache in caches:
+            if cache.labels() is not None:
+                raise UserError(
+                    f"{cache.task} must be a task that is decoded; score a verifier's with `explainft score`"
+                )
             _target(cache, cache.records[0])
         return caches
 
@@ -84,7 +88,9 @@ class TaskInputs:
             inputs = [_task_input(cache, i, record) for i, record in enumerate(records)]
             # Of the whole task: a sample does not depend on the number of examples.
             max_length = int(cache.targets.lengths.max())
-            parts.append(Part(cache.task, inputs, loaded.task_generator(cache), max_length))
+            generator = loaded.task_generator(cache)
+            assert isinstance(generator, Generator)  # `read` refuses tasks of labels
+            parts.append(Part(cache.task, inputs, generator, max_length))
         return parts
 
 
