@@ -107,13 +107,16 @@ def check_scores(score_N: np.ndarray) -> None:
 
 
 class Ranking:
-    """Samples sorted by score once, for the AUROC under many weights."""
+    """Samples sorted by score once, for the AUROC under many weights.
+
+    `correct_N` may be fractions: a vote that is tied between a correct and an incorrect answer is half of each.
+    """
 
     def __init__(self, score_N: np.ndarray, correct_N: np.ndarray):
         self._order = np.argsort(score_N, kind="stable")
         ordered = score_N[self._order]
         self._starts = np.flatnonzero(np.diff(ordered, prepend=np.nan) != 0)  # of each run of equal scores
-        self._correct = correct_N[self._order]
+        self._correct = correct_N[self._order].astype(float)
 
     def auroc(self, weights_N: np.ndarray) -> float:
         """Returns the probability that a correct sample scores higher than an incorrect one; a tie counts one half.
@@ -122,7 +125,7 @@ class Ranking:
         """
         weights = weights_N[self._order]
         correct = np.add.reduceat(weights * self._correct, self._starts)
-        incorrect = np.add.reduceat(weights * ~self._correct, self._starts)
+        incorrect = np.add.reduceat(weights * (1 - self._correct), self._starts)
         total = correct.sum() * incorrect.sum()
         below = np.cumsum(incorrect) - incorrect
         return float((correct * (below + incorrect / 2)).sum() / total) if total else float("nan")

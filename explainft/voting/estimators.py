@@ -1,8 +1,5 @@
 """pass@k, and how far the clusters of a problem agree."""
 
-import math
-from collections.abc import Sequence
-
 import numpy as np
 
 from explainft.voting.ballots import Ballot
@@ -26,27 +23,3 @@ def entropy(ballot: Ballot) -> float | None:
         return None
     fractions = ballot.sizes_C / ballot.sizes_C.sum()
     return abs(float(-(fractions * np.log(fractions)).sum()))  # 0, and not -0
-
-
-def auroc(values: Sequence[float], correct: Sequence[float]) -> float | None:
-    """Returns the probability that a correct one has the higher value, ties counted half; None without both kinds.
-
-    `correct` are fractions: a vote that is tied between a correct and an incorrect answer is half of each.
-    """
-    positive = sum(correct)
-    negative = len(correct) - positive
-    if positive <= 0 or negative <= 0:
-        return None
-    total, below = 0.0, 0.0  # `below`: incorrect ones of lower value
-    order = np.argsort(values, kind="stable")
-    start = 0
-    while start < len(order):
-        end = start
-        while end < len(order) and values[order[end]] == values[order[start]]:
-            end += 1
-        here = math.fsum(correct[i] for i in order[start:end])
-        others = (end - start) - here
-        total += here * (below + others / 2)
-        below += others
-        start = end
-    return total / (positive * negative)

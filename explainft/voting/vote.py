@@ -13,7 +13,8 @@ from tqdm import tqdm
 from explainft.core.errors import UserError
 from explainft.voting import weighted
 from explainft.voting.ballots import Ballot
-from explainft.voting.estimators import auroc, entropy, pass_at_k
+from explainft.voting.calibration import auroc
+from explainft.voting.estimators import entropy, pass_at_k
 from explainft.voting.intervals import bootstrap
 from explainft.voting.subsets import majority
 
@@ -99,6 +100,7 @@ def vote(ballots: Sequence[Ballot], ks: Sequence[int] | None = None, seed: int =
         notes.append(f"{len(ballots) - scored:,} problems have samples without a score; no vote is weighted by score")
     values = [entropies[i] or 0.0 for i in known]
     tokens = [ballot.tokens_N.mean() for ballot in ballots if ballot.tokens_N is not None]
+    entropy_auroc = auroc(-np.array(values), np.array(full))
     return Vote(
         len(ballots),
         sum(ballot.n for ballot in ballots),
@@ -106,7 +108,7 @@ def vote(ballots: Sequence[Ballot], ks: Sequence[int] | None = None, seed: int =
         tuple(curves),
         math.fsum(tokens) / len(tokens) if len(tokens) == len(ballots) else None,
         math.fsum(values) / len(values) if values else None,
-        auroc([-value for value in values], full),
+        None if math.isnan(entropy_auroc) else entropy_auroc,
         tuple(notes),
     )
 

@@ -24,6 +24,16 @@ def test_auroc_is_the_fraction_of_ordered_pairs(seed):
     assert auroc(scores, correct) == pytest.approx(of_pairs(scores, correct))
 
 
+def test_auroc_of_fractions_is_that_of_all_pairs():
+    values, correct = np.array([0.1, 0.4, 0.4, 0.9, 0.9]), np.array([0.0, 1.0, 0.0, 0.5, 1.0])
+    pairs = [(correct[i] * (1 - correct[j]), values[i] - values[j]) for i in range(5) for j in range(5)]
+    expected = sum(w * (1.0 if d > 0 else 0.5 if d == 0 else 0) for w, d in pairs) / sum(w for w, _ in pairs)
+    # A half-correct vote is beside itself: that pair is tied, as all pairs of equal values are.
+    total = sum(correct) * (5 - sum(correct))
+    assert auroc(values, correct) == pytest.approx(expected * sum(w for w, _ in pairs) / total)
+    assert math.isnan(auroc(values, np.ones(5)))
+
+
 def test_auroc_of_weights_is_that_of_repeated_samples():
     rng = np.random.default_rng(0)
     scores, correct, weights = rng.integers(0, 6, 30) / 5, rng.random(30) < 0.5, rng.integers(0, 4, 30)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from explainft.voting import weighted
-from explainft.voting.estimators import auroc, entropy, pass_at_k
+from explainft.voting.estimators import entropy, pass_at_k
 from explainft.voting.intervals import bootstrap
 from tests.voting.problems import ballots_of
 
@@ -24,16 +24,6 @@ def test_one_correct_of_four_is_certain_at_four():
 def test_more_samples_than_there_are_is_refused():
     with pytest.raises(ValueError, match="pass@8 needs at least 8 samples"):
         pass_at_k(4, 0, 8)
-
-
-def test_auroc_equals_all_pairs():
-    values, correct = [0.1, 0.4, 0.4, 0.9, 0.9], [0.0, 1.0, 0.0, 0.5, 1.0]
-    pairs = [(correct[i] * (1 - correct[j]), values[i] - values[j]) for i in range(5) for j in range(5)]
-    expected = sum(w * (1.0 if d > 0 else 0.5 if d == 0 else 0) for w, d in pairs) / sum(w for w, _ in pairs)
-    # A half-correct vote is beside itself: that pair is tied, as all pairs of equal values are.
-    total = sum(correct) * (5 - sum(correct))
-    assert auroc(values, correct) == pytest.approx(expected * sum(w for w, _ in pairs) / total)
-    assert auroc(values, [1.0] * 5) is None
 
 
 def test_entropy_is_of_the_samples_with_an_answer(tmp_path):
