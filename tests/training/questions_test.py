@@ -13,9 +13,11 @@ from explainft.evaluation.evaluate import EvaluationConfig, evaluate_run
 from explainft.evaluation.infer import infer
 from explainft.generation.quantization import DecodeConfig
 from explainft.model.t5 import T5
+from explainft.samples.files import read_samples
 from explainft.training.config import DatasetConfig
 from explainft.training.context import choose_lengths
 from tests.helpers import training
+from tests.helpers.command import outcome
 from tests.helpers.questions import import_homes, train_vocabulary
 
 TASK = "explained_homes_explain_answer"
@@ -123,6 +125,21 @@ def test_a_run_is_evaluated_in_its_own_vocabulary(homes, run, capsys):
 def test_a_run_is_asked(run):
     [found] = infer(run, [{"question": "Where does the fish live?", "choices": ["sea", "air"], "id": 7}])
     assert found.json()["id"] == 7 and set(found.json()["prediction"]) >= {"answer", "text"}
+
+
+def test_a_run_is_sampled(homes, run, tmp_path, capfd):
+    sampled, asked, flags = tmp_path / "sampled.jsonl", tmp_path / "asked.jsonl", ["--num_samples", 3, "--seed", 1]
+    data = ["--dataset", "homes", "--split", "test", "--tfds_data_dir", homes]
+    assert outcome(capfd, "sample", run, *data, *flags, "--output", sampled)[0] == 0
+    problems = read_samples(sampled)
+    assert len(problems) == 8 and all(len(problem.samples) == 3 for problem in problems)
+    assert {problem.target.form for problem in problems} == {"explain_answer"}
+    assert all(problem.target.is_correct(problem.target.read_answer(problem.gold)) for problem in problems)
+    # The file is one of questions too. The same ids have the same samples, here up to another length limit.
+    assert outcome(capfd, "sample", run, "--input", sampled, *flags, "--output", asked)[0] == 0
+    texts = [[[s.text[:20] for s in problem.samples] for problem in of] for of in (problems, read_samples(asked))]
+    assert texts[0] == texts[1]
+    assert outcome(capfd, "vote", sampled)[1].startswith("8 problems, 24 samples")
 
 
 def test_a_file_that_is_no_vocabulary_is_refused(homes, tmp_path):
