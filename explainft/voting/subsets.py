@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 MAX_EXACT_SAMPLES = 1000  # binomial coefficients of more overflow
 MAX_EXACT_WORK = 6e9  # multiplications of all problems: about ten seconds
-ALL_SUBSETS = 2**18  # sampled of each size, of all problems together, where counting is too much work
+ALL_SUBSETS = 2**18  # sampled of each size, of all problems together
 MIN_SUBSETS, MAX_SUBSETS = 100, 1000  # of each problem
 _BATCH = 256  # problems at a time: what they need stays in the cache
 
@@ -45,7 +45,7 @@ Sizes = tuple[int, tuple[Cluster, ...]]  # of a problem: the number of samples, 
 def majority(problems: Sequence[Sizes], ks: Sequence[int], seed: int = 0) -> Majority:
     """Returns the votes of the subsets of each size k, none of which is larger than a problem's samples.
 
-    Problems of equal sizes are counted once. Where counting is too much work, subsets are sampled.
+    Problems of equal sizes are counted once. Where counting is too much work, subsets of each problem are sampled.
     """
     keys = [(n, tuple(sorted(clusters, reverse=True))) for n, clusters in problems]
     unique = sorted(set(keys))
@@ -54,9 +54,13 @@ def majority(problems: Sequence[Sizes], ks: Sequence[int], seed: int = 0) -> Maj
     # All samples are one subset, whose votes are the sizes: it needs no counting, and no sampling.
     partial = [k for k in ks if any(n > k for n, _ in unique)]
     places = [ks.index(k) for k in partial]
+    counted = not partial or work(unique, partial) <= MAX_EXACT_WORK
+    if not counted:
+        # Each problem has samples of its own: variances are summed over problems as those of independent means.
+        unique, index = keys, np.arange(len(keys))
     found = _whole(unique, len(ks))
     if partial:
-        inner = _count(unique, partial) if work(unique, partial) <= MAX_EXACT_WORK else _sample(unique, partial, seed)
+        inner = _count(unique, partial) if counted else _sample(unique, partial, seed)
         found.accuracy_BK[:, places], found.tied_BK[:, places] = inner.accuracy_BK, inner.tied_BK
         found.variance_BK[:, places] = inner.variance_BK
     return Majority(found.accuracy_BK[index], found.tied_BK[index], found.variance_BK[index])
@@ -96,10 +100,10 @@ def _count(problems: Sequence[Sizes], ks: Sequence[int]) -> Majority:
             continue
         others = [[size for i, (size, _) in enumerate(problems[b][1]) if i != at] for b, at in jobs]
         own_J = np.array([problems[b][1][at][0] for b, at in jobs])
-        shares_JK = count_wins(np.array([problems[b][0] for b, _ in jobs]), own_J, _pad(others), ks)
+        wins_JK = count_wins(np.array([problems[b][0] for b, _ in jobs]), own_J, _pad(others), ks)
         # Clusters that are alike win alike.
         weights_J = np.array([problems[b][1].count(problems[b][1][at]) * problems[b][1][at][1] for b, at in jobs])
-        np.add.at(accuracy_BK, [b for b, _ in jobs], weights_J[:, None] * shares_JK)
+        np.add.at(accuracy_BK, [b for b, _ in jobs], weights_J[:, None] * wins_JK)
     return Majority(accuracy_BK, tied_BK, np.zeros_like(tied_BK))
 
 
@@ -187,9 +191,14 @@ def _pad(sizes: Sequence[Sequence[int]]) -> np.ndarray:
     return padded
 
 
+def subsets_a_problem(problems: int) -> int:
+    """Returns how many subsets to sample of each problem and size: more where there are fewer problems."""
+    return max(MIN_SUBSETS, min(MAX_SUBSETS, ALL_SUBSETS // problems))
+
+
 def _sample(problems: Sequence[Sizes], ks: Sequence[int], seed: int) -> Majority:
-    """Samples subsets of each size, more of each problem where there are fewer problems."""
-    subsets = max(MIN_SUBSETS, min(MAX_SUBSETS, ALL_SUBSETS // len(problems)))
+    """Samples subsets of each size."""
+    subsets = subsets_a_problem(len(problems))
     shape = len(problems), len(ks)
     accuracy_BK, tied_BK, variance_BK = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     rng = np.random.default_rng(seed)

@@ -16,7 +16,7 @@ from explainft.voting.ballots import Ballot
 from explainft.voting.calibration import auroc
 from explainft.voting.estimators import entropy, pass_at_k
 from explainft.voting.intervals import bootstrap
-from explainft.voting.subsets import majority
+from explainft.voting.subsets import majority, subsets_a_problem
 
 PASS, MAJORITY, SCORE = "pass", "majority", "score"
 LABELS = {
@@ -152,7 +152,7 @@ def _weighted_votes(ballots: Sequence[Ballot], ks: Sequence[int], seed: int) -> 
     known = {method: weights_B for method, weights_B in weights.items() if all(w is not None for w in weights_B)}
     if not known:
         return {}
-    rng, subsets = np.random.default_rng(seed), weighted.subsets_a_problem(len(ballots))
+    rng, subsets = np.random.default_rng(seed), subsets_a_problem(len(ballots))
     rows = tqdm(zip(ballots, *known.values(), strict=True), "weighted votes", len(ballots), leave=False, disable=None)
     found_BWK3 = np.array(
         [weighted.sampled_votes(ballot, weights_WN, ks, subsets, rng) for ballot, *weights_WN in rows]

@@ -9,8 +9,6 @@ import numpy as np
 
 from explainft.voting.ballots import Ballot
 
-ALL_SUBSETS = 2**18  # sampled of each size, of all problems together
-MIN_SUBSETS, MAX_SUBSETS = 64, 1024  # of each problem
 EQUAL = 1e-6  # relative: sums of the same weights in another order are equal, in float32 too
 
 
@@ -39,11 +37,6 @@ def vote(ballot: Ballot, weights_N: np.ndarray) -> tuple[float, bool]:
     sums_C = np.array([weights.sum() for weights in ballot.parsed(weights_N)])
     won_C = winners(sums_C)
     return float(won_C @ ballot.cluster_correct_C / won_C.sum()), bool(won_C.sum() > 1)
-
-
-def subsets_a_problem(problems: int) -> int:
-    """Returns how many subsets to sample of each problem and size: more where there are fewer problems."""
-    return max(MIN_SUBSETS, min(MAX_SUBSETS, ALL_SUBSETS // problems))
 
 
 def sampled_votes(

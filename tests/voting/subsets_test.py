@@ -88,6 +88,14 @@ def test_sampled_subsets_agree_within_their_error(monkeypatch):
     assert (np.abs(sampled.accuracy_BK - exact.accuracy_BK) <= 4 * error + 1e-12).all()
 
 
+def test_error_of_equal_problems_is_the_deviation_over_seeds(monkeypatch):
+    monkeypatch.setattr(subsets, "MAX_EXACT_WORK", 0)
+    monkeypatch.setattr(subsets, "MAX_SUBSETS", 100)
+    found = [subsets.majority([(12, ((5, 1.0), (4, 0.0), (2, 0.0)))] * 30, [3], seed) for seed in range(60)]
+    deviation = np.std([votes.accuracy_BK.mean() for votes in found], ddof=1)
+    assert math.sqrt(found[0].variance_BK.sum()) / 30 == pytest.approx(deviation, rel=0.3)
+
+
 def test_counting_stays_small_in_memory():
     rng = random.Random(1)
     problems = [random_problem(rng, 64) for _ in range(300)]
