@@ -9,6 +9,7 @@ from typing import Any
 from experiments.accuracy import ROOT, Accuracy, Result
 from experiments.tables import DASH, cell, table
 from explainft.sweeps.results import read_pipeline_result
+from explainft.voting.vote import MAJORITY, PASS
 
 STYLES = ("short", "medium", "long")
 VERIFIERS = ("60k", "240k", "900k")
@@ -67,11 +68,11 @@ def styles(found: list[Result]) -> str:
     rows = []
     for style in STYLES:
         runs = pick(found, "voting", style=style)
-        single, many = votes(runs, "pass@k", 1), votes(runs, "majority@k", 64)
+        single, many = votes(runs, PASS, 1), votes(runs, MAJORITY, 64)
         gain = f"{100 * (many.mean - single.mean):+.1f}" if single and many else DASH
         tokens = [of["tokens"] for of in reports(runs, "votes", "vote.json")]
         cells = (cell(exact_match(runs, "greedy", style)), cell(single), cell(many), gain)
-        ceiling, cost = cell(votes(runs, "pass@k", 64)), f"{statistics.mean(tokens):.1f}" if tokens else DASH
+        ceiling, cost = cell(votes(runs, PASS, 64)), f"{statistics.mean(tokens):.1f}" if tokens else DASH
         rows.append((style, *cells, ceiling, cost))
     head = ("style", "greedy", "pass@1", "majority@64", "gain in points", "pass@64", "tokens a sample")
     return table(head, rows)
@@ -80,8 +81,8 @@ def styles(found: list[Result]) -> str:
 def samples(found: list[Result]) -> str:
     rows = []
     for k in SAMPLES:
-        cells = [cell(votes(pick(found, "voting", style=style), "majority@k", k)) for style in STYLES]
-        rows.append((str(k), *cells, cell(votes(pick(found, "voting", style="medium"), "pass@k", k))))
+        cells = [cell(votes(pick(found, "voting", style=style), MAJORITY, k)) for style in STYLES]
+        rows.append((str(k), *cells, cell(votes(pick(found, "voting", style="medium"), PASS, k))))
     return table(("samples", *(f"majority, {style}" for style in STYLES), "pass@k, medium"), rows)
 
 

@@ -1,10 +1,17 @@
-"""Tables of results of pipelines: each number lands in its cell."""
+"""Tables of results of pipelines: each number lands in its cell. The files are those that the commands write."""
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from experiments import document, pipeline_tables
 from explainft.core.errors import UserError
+from explainft.reporting import reliability, vote_report
 from explainft.sweeps.results import read_pipeline_result, write_result
+from explainft.voting.calibration import calibrate
+from explainft.voting.vote import MAJORITY, PASS, Curve, Estimate, Vote
 
 
 def result(pipeline: str, axis_values: dict, reports: dict) -> dict:
@@ -17,19 +24,21 @@ def scores(accuracy: float, style: str = "medium") -> dict:
     return {pipeline_tables.TEST.format(style=style): {**metrics, "n": 2000}}
 
 
-def estimate(value: float, k: int) -> dict:
-    return {"k": k, "value": value, "low": value - 0.1, "high": value + 0.1}
+def written(write, found) -> dict:
+    """The JSON files that `write` makes of what was found."""
+    with TemporaryDirectory() as directory:
+        write(found, Path(directory))
+        return {file.name: json.loads(file.read_text()) for file in Path(directory).glob("*.json")}
 
 
 def voting(style: str, pass_1: float, majority_64: float, seed: str = "0") -> dict:
-    curves = [
-        {"method": "pass@k", "estimates": [estimate(pass_1, 1), estimate(0.95, 64)]},
-        {"method": "majority@k", "estimates": [estimate(pass_1, 1), estimate(majority_64, 64)]},
-    ]
-    vote = {"problems": 1000, "tokens": 26.2, "curves": curves}
-    return result(
-        "voting", {"style": style, "seed": seed}, {"greedy": scores(0.6, style), "votes": {"vote.json": vote}}
-    )
+    def curve(method: str, last: float) -> Curve:
+        values = ((1, pass_1), (64, last))
+        return Curve(method, tuple(Estimate(k, value, value - 0.1, value + 0.1) for k, value in values))
+
+    curves = (curve(PASS, 0.95), curve(MAJORITY, majority_64))
+    vote = written(vote_report.write_vote, Vote(1000, 64000, 0, curves, 26.2, 0.5, 0.7, ()))
+    return result("voting", {"style": style, "seed": seed}, {"greedy": scores(0.6, style), "votes": vote})
 
 
 def cells(text: str, row: str) -> list[str]:
@@ -61,15 +70,16 @@ def test_methods_are_pooled_over_the_k_that_each_seed_chose():
 
 
 def test_verifiers_show_their_calibration():
-    def of(auroc: float | None) -> dict:
-        measures = dict.fromkeys(("length_auroc", "ece", "brier"), {"value": 0.25, "low": 0.2, "high": 0.3})
-        calibration = {**measures, "auroc": {"value": auroc, "low": auroc, "high": auroc}}
-        return result(
-            "verifiers", {}, {"test_240k": {"calibration.json": calibration}, "verifier_240k": {"flops": 2e12}}
-        )
+    def of(scores: list[float], correct: list[bool]) -> dict:
+        calibration = calibrate(scores, correct, [5] * len(scores), ["a"] * len(scores))
+        report = written(reliability.write_report, calibration)
+        return result("verifiers", {}, {"test_240k": report, "verifier_240k": {"flops": 2e12}})
 
-    text = pipeline_tables.verifiers([of(0.9), of(0.95), of(None)])
-    assert cells(text, "240k") == ["**0.925** (0.900 to 0.950)", *["**0.250** (0.250 to 0.250)"] * 3, "2.0"]
+    classes = [True, True, False, False]
+    ordered, reversed_pair = of([0.9, 0.8, 0.2, 0.1], classes), of([0.9, 0.2, 0.8, 0.1], classes)
+    text = pipeline_tables.verifiers([ordered, reversed_pair, of([0.9, 0.9], [True, True])])
+    auroc, length_auroc, *_, flops = cells(text, "240k")
+    assert auroc == "**0.875** (0.750 to 1.000)" and length_auroc == "**0.500** (0.500 to 0.500)" and flops == "2.0"
 
 
 def test_sequential_training_is_beside_its_control():
