@@ -37,8 +37,8 @@ class Ranking:
     """A method's accuracy over the problems, with its interval and cost. `k` is that of Top-K and MajK.
 
     `tied` counts problems; `calls` and `tokens` are means over problems: samples that a verifier scores, and generated
-    tokens (None where they are not known). `ceiling`: no method that chooses one sample of each problem without knowing
-    the correct answer.
+    tokens (None where they are not known). `ceiling`: the fraction of problems with a sample to choose, correct (pass@N)
+    or with correct steps too (valid@N).
     """
 
     method: str
@@ -127,10 +127,8 @@ def rerank(ballots: Sequence[Ballot], ks: dict[str, Sequence[int]], seed: int = 
     rows += [("W.RR", None, [_all_scored(_apply(b, _score_sums), b) for b in ballots])]
     rows += [(f"W.RR.Maj{k}", k, choices_of(ballots, "W.RR.MajK", k)) for k in ks["W.RR.MajK"]]
     ceilings = [(f"pass@{_range(ballots)}", [Choice(float(b.sample_correct_N.any()), False) for b in ballots])]
-    if all(ballot.valid is not None for ballot in ballots):
-        # Without a sample that the checker accepts, the samples vote.
-        checked = [Choice(1.0, False) if b.valid else dataclasses.replace(_apply(b, _votes), calls=0) for b in ballots]
-        ceilings.append(("exact step checker", checked))
+    if any(ballot.valid for ballot in ballots):  # else the samples have no steps that can be checked
+        ceilings.append((f"valid@{_range(ballots)}", [Choice(float(b.valid or False), False) for b in ballots]))
     first = [Choice(float(ballot.sample_correct_N.mean()), False) for ballot in ballots]
     single = _rankings(ballots, [("pass@1", None, first)], seed, ceiling=False)[0]
     known = [ballot.tokens_N.mean() for ballot in ballots if ballot.tokens_N is not None]

@@ -5,7 +5,10 @@ import random
 
 import pytest
 
-from explainft.voting.rerank import choose
+from explainft.samples.files import read_samples
+from explainft.voting.ballots import make_ballots
+from explainft.voting.rerank import choose, rerank
+from tests.helpers.sample_files import sampled_row, write_sample_rows
 
 
 def brute_force(sizes, values, correct, k):
@@ -45,3 +48,15 @@ def test_ties_are_counted_where_they_decide():
 def test_calls_are_the_samples_of_the_largest_clusters():
     assert choose([5, 2, 2, 1], [1, 1, 1, 1], [0, 0, 0, 0], 2).calls == 7
     assert choose([], [], [], 2).correct == 0
+
+
+def test_valid_samples_are_a_ceiling_of_their_own(tmp_path):
+    """Of three problems, one has a valid sample, one a correct answer after an incorrect step, one neither."""
+    rows = [sampled_row(i, correct) for i, correct in enumerate((1, 1, 0))]
+    for sample in rows[1]["samples"]:
+        sample["check"]["steps_correct"] -= 1
+    for row in rows:
+        row["samples"] = [{**sample, "score": 0.5 + 0.4 * sample["correct"]} for sample in row["samples"]]
+    ballots = make_ballots(read_samples(write_sample_rows(tmp_path / "s.jsonl", rows)))
+    found = {r.method: r.accuracy for r in rerank(ballots, {"RR.Top-K": [1], "W.RR.MajK": [1]}) if r.ceiling}
+    assert found == {"pass@2..3": pytest.approx(2 / 3), "valid@2..3": pytest.approx(1 / 3)}
