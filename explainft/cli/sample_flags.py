@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from explainft.core.errors import UserError
+from explainft.core.errors import UserError, require_count
 from explainft.data.questions.forms import FORMS
 from explainft.problems.registry import PROBLEMS
 
@@ -41,6 +41,12 @@ def add_sample_file(parser: argparse.ArgumentParser) -> None:
 
 def read_problems(args: argparse.Namespace, path: Path, check: bool = False) -> "list[SampledProblem]":
     """Reads the samples of a file as the flags say. Raises UserError for what cannot be used."""
+    require_count(**{"--seed": args.seed})
+    if args.score_kind == "logit" and args.score_field is None:
+        raise UserError(
+            "--score_kind=logit belongs to scores of other programs, and those of `explainft score` are probabilities; "
+            "name the scores with --score_field, or leave it out"
+        )
     from explainft.samples.foreign import Fields
     from explainft.samples.layouts import read_any
 

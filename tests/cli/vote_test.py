@@ -75,6 +75,9 @@ def test_k_of_reranking_is_chosen_on_validation(capfd, tmp_path):
         (("vote", "--answer_field", "label"), "give --samples_field"),
         (("vote", *FIELDS, "--score_field", "reward"), "must be a probability, 0 to 1; give --score_kind logit"),
         (("vote", *FIELDS, "--k", "0"), "'0' must be a positive integer"),
+        (("vote", *FIELDS, "--seed", "-1"), "--seed=-1 must be an integer of at least 0"),
+        (("rerank", *FIELDS, "--seed", "-1"), "--seed=-1 must be an integer of at least 0"),
+        (("vote", "--score_kind", "logit"), "those of `explainft score` are probabilities"),
         (("rerank", *FIELDS), "has no score; run `explainft score`, or name it with --score_field"),
     ],
 )
