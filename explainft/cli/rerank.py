@@ -22,18 +22,24 @@ def add_parser(subparsers) -> None:
 def run(args: argparse.Namespace) -> None:
     from explainft.reporting import vote_report
     from explainft.voting.ballots import make_ballots
-    from explainft.voting.rerank import check_separate, choose_k, rerank
+    from explainft.voting.rerank import check_scores, check_separate, choose_k, rerank
+    from explainft.voting.settings import check_same_verifier, settings_notes
 
     vote_report.check_directory(args.output)
     problems = read_problems(args, args.file, check=True)
-    ballots, validation = make_ballots(problems, args.score_kind), None
+    ballots, validation, notes = make_ballots(problems, args.score_kind), None, settings_notes(problems)
+    check_scores(ballots, args.file)
     if args.validation:
         other_problems = read_problems(args, args.validation)
         check_separate(problems, other_problems)
+        check_same_verifier(problems, args.file, other_problems, args.validation)
         validation = make_ballots(other_problems, args.score_kind)
+        check_scores(validation, args.validation)
+        notes += [f"of {args.validation}, {note}" for note in settings_notes(other_problems)]
     ks, chosen = choose_k(ballots, validation, args.top_k)
     rankings = rerank(ballots, ks, args.seed)
     print(vote_report.rerank_text(rankings, len(ballots)), end="")
-    print(f"note: {chosen}", file=sys.stderr)
+    for note in (chosen, *notes):
+        print(f"note: {note}", file=sys.stderr)
     if args.output:
         print(*vote_report.write_rerank(rankings, len(ballots), chosen, args.output), sep="\n", file=sys.stderr)

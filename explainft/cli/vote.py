@@ -19,13 +19,14 @@ def add_parser(subparsers) -> None:
 def run(args: argparse.Namespace) -> None:
     from explainft.reporting import vote_report
     from explainft.voting.ballots import make_ballots
+    from explainft.voting.settings import settings_notes
     from explainft.voting.vote import vote
 
     vote_report.check_directory(args.output)
-    ballots = make_ballots(read_problems(args, args.file), args.score_kind)
-    found = vote(ballots, args.k, args.seed)
+    problems = read_problems(args, args.file)
+    found = vote(make_ballots(problems, args.score_kind), args.k, args.seed)
     print(vote_report.vote_text(found), end="")
-    for note in found.notes:
+    for note in (*found.notes, *settings_notes(problems)):
         print(f"note: {note}", file=sys.stderr)
     if args.output:
         print(*vote_report.write_vote(found, args.output), sep="\n", file=sys.stderr)

@@ -12,6 +12,7 @@ place is equally likely to come first, also where equal sizes decide which clust
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -37,8 +38,8 @@ class Ranking:
     """A method's accuracy over the problems, with its interval and cost. `k` is that of Top-K and MajK.
 
     `tied` counts problems; `calls` and `tokens` are means over problems: samples that a verifier scores, and generated
-    tokens (None where they are not known). `ceiling`: the fraction of problems with a sample to choose, correct (pass@N)
-    or with correct steps too (valid@N).
+    tokens (None where they are not known). `ceiling`: the fraction of problems that have a correct sample
+    (pass@N), or one whose steps are correct too (valid@N).
     """
 
     method: str
@@ -99,7 +100,7 @@ def _levels(values_C: Sequence[float], clusters: Sequence[int]) -> list[list[int
 
 
 def _best_scores(ballot: Ballot) -> list[float]:
-    assert ballot.scores_N is not None  # `rerank` checks it
+    assert ballot.scores_N is not None  # see check_scores
     return [float(scores.max()) for scores in ballot.parsed(ballot.scores_N)]
 
 
@@ -116,11 +117,7 @@ METHODS: dict[str, Callable[[Ballot], list[float]]] = {"RR.Top-K": _best_scores,
 
 
 def rerank(ballots: Sequence[Ballot], ks: dict[str, Sequence[int]], seed: int = 0) -> list[Ranking]:
-    """Returns the rankings of all methods; `ks` are the K of each of METHODS, those with a K.
-
-    Raises UserError where a sample has no score.
-    """
-    _check_scores(ballots)
+    """Returns the rankings of all methods; `ks` are the K of each of METHODS, those with a K."""
     rows = [("majority", None, [dataclasses.replace(_apply(b, _votes), calls=0) for b in ballots])]
     rows += [("RR.All", None, [_all_scored(_apply(b, _best_scores), b) for b in ballots])]
     rows += [(f"RR.Top-{k}", k, choices_of(ballots, "RR.Top-K", k)) for k in ks["RR.Top-K"]]
@@ -150,7 +147,6 @@ def choose_k(
         ks = _table_of_k(ballots)
         line = "no K is chosen: the best one of these rows is optimistic; choose K with --validation or --top_k"
         return {method: ks for method in METHODS}, line
-    _check_scores(validation)
     chosen = {method: _best_k(validation, method) for method in METHODS}
     named = ", ".join(f"K={k} of {method}" for method, k in chosen.items())
     return {method: [k] for method, k in chosen.items()}, f"chosen on {len(validation):,} validation problems: {named}"
@@ -176,11 +172,13 @@ def _question(problem: SampledProblem) -> tuple[str, ...]:
     return (question, *map(str, example.get("choices") or ())) if question else ("id", problem.id)
 
 
-def _check_scores(ballots: Sequence[Ballot]) -> None:
+def check_scores(ballots: Sequence[Ballot], file: Path) -> None:
+    """Raises UserError where a sample has no score."""
     for ballot in ballots:
         if ballot.scores_N is None:
             raise UserError(
-                f"a sample of problem {ballot.id!r} has no score; run `explainft score`, or name it with --score_field"
+                f"{file}: a sample of problem {ballot.id!r} has no score; run `explainft score`, or name it with "
+                "--score_field"
             )
 
 

@@ -7,6 +7,7 @@ import random
 import pytest
 
 from tests.helpers.command import outcome
+from tests.helpers.sample_files import sampled_row, write_sample_rows
 
 FIELDS = ("--problem", "math", "--samples_field", "output", "--answer_field", "label")
 
@@ -85,6 +86,37 @@ def test_what_cannot_be_used_is_one_line(capfd, tmp_path, words, error):
     command, *rest = words
     code, _, err = outcome(capfd, command, write(tmp_path / "s.jsonl", scored_rows(3)), *rest)
     assert code == 2 and error in err and err.count("\n") == 1
+
+
+def scored_file(path, start, model="a", scores=True, **sampling):
+    """A file as `explainft score` writes it, of four problems."""
+    rows = [sampled_row(start + i) for i in range(4)]
+    for row in rows:
+        row["sampling"] |= {"temperature": 0.9, "task": row["id"], **sampling}
+        row["scoring"] = {"model": model, "step": 3}
+        row["samples"] = [{**s, "score": 0.5} if scores else s for s in row["samples"]]
+    return write_sample_rows(path, rows)
+
+
+def test_validation_scores_are_of_the_same_verifier(capfd, tmp_path):
+    test = scored_file(tmp_path / "t.jsonl", 0)
+    code, _, err = outcome(capfd, "rerank", test, "--validation", scored_file(tmp_path / "v.jsonl", 10))
+    assert code == 0 and err.count("note") == 1
+    code, _, err = outcome(capfd, "rerank", test, "--validation", scored_file(tmp_path / "v.jsonl", 10, "b"))
+    assert code == 2 and "v.jsonl has scores of another verifier than" in err and err.count("\n") == 1
+    without = scored_file(tmp_path / "v.jsonl", 10, scores=False)
+    code, _, err = outcome(capfd, "rerank", test, "--validation", without)
+    assert code == 2 and f"{without}: a sample of problem 'p10' has no score" in err
+
+
+@pytest.mark.parametrize("command", ["vote", "rerank"])
+def test_lines_of_different_settings_are_noted(capfd, tmp_path, command):
+    files = [scored_file(tmp_path / "a.jsonl", 0), scored_file(tmp_path / "b.jsonl", 10, "b", temperature=0.5)]
+    assert "differ" not in outcome(capfd, command, files[0])[2]
+    (tmp_path / "c.jsonl").write_text("".join(file.read_text() for file in files))
+    code, _, err = outcome(capfd, command, tmp_path / "c.jsonl")
+    assert code == 0 and "note: lines differ in their sampling: temperature=0.5 and 0.9\n" in err
+    assert 'note: lines differ in their scoring: model="a" and "b"\n' in err and err.count("differ") == 2
 
 
 def test_truncated_and_empty_files_are_named(capfd, tmp_path):

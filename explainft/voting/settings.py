@@ -1,0 +1,44 @@
+"""What the lines of a sample file record of how their samples were made: `sampling`, and `scoring` by a verifier."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from explainft.core.errors import UserError
+from explainft.samples.files import SampledProblem
+
+PER_LINE = ("task", "max_length")  # of `sampling`; they may follow from the example
+
+
+def settings_notes(problems: Sequence[SampledProblem]) -> list[str]:
+    """Returns a note for each setting that differs between lines."""
+    notes = []
+    for kind in ("sampling", "scoring"):
+        found = [_settings(problem, kind) for problem in problems]
+        names = sorted({name for settings in found for name in settings} - set(PER_LINE))
+        for name in names:
+            values = {json.dumps(settings.get(name), sort_keys=True): None for settings in found}
+            if len(values) > 1:
+                notes.append(f"lines differ in their {kind}: {name}={' and '.join(sorted(values)[:3])}")
+    return notes
+
+
+def check_same_verifier(
+    problems: Sequence[SampledProblem], file: Path, validation: Sequence[SampledProblem], validation_file: Path
+) -> None:
+    """Raises UserError where the scores of the two files are not of the same verifiers."""
+    here, there = (
+        {json.dumps(_settings(problem, "scoring"), sort_keys=True) for problem in problems_of_file}
+        for problems_of_file in (problems, validation)
+    )
+    if here != there:
+        other, own = (" and ".join(sorted(settings)) for settings in (there, here))
+        raise UserError(
+            f"--validation={validation_file} has scores of another verifier than {file}: {other}, not {own}; "
+            "score both files with the same checkpoint and settings"
+        )
+
+
+def _settings(problem: SampledProblem, kind: str) -> Mapping[str, object]:
+    settings = problem.row.get(kind)
+    return settings if isinstance(settings, Mapping) else {}
