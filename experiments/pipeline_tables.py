@@ -109,10 +109,10 @@ def verifiers(found: list[Result]) -> str:
     runs, rows = pick(found, "verifiers"), []
     for size in VERIFIERS:
         calibrations = reports(runs, f"test_{size}", "calibration.json")
-        cells = [_measure(calibrations, name) for name in ("auroc", "length_auroc", "ece", "brier")]
+        cells = [_measure(calibrations, name) for name in ("auroc", "auroc_within", "length_auroc", "ece", "brier")]
         flops = reports(runs, f"verifier_{size}", "flops")
         rows.append((size, *cells, f"{statistics.mean(flops) / 1e12:.1f}" if flops else DASH))
-    head = ("verifier", "AUROC", "AUROC of the length alone", "ECE", "Brier score", "training TFLOP")
+    head = ("verifier", "AUROC", "AUROC within problems", "AUROC of the length alone", "ECE", "Brier score", "training TFLOP")
     return table(head, rows)
 
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from explainft.core.errors import UserError
+from explainft.voting.intervals import percentiles, resample
 
 BINS = 10  # of equal width
-RESAMPLES = 1000  # of the bootstrap
 Interval = tuple[float, float]
 
 
@@ -42,13 +42,16 @@ class Bin:
 class Calibration:
     """The measures of scored samples, with intervals by bootstrap over problems.
 
-    `length_auroc` is that of the samples' lengths in place of scores: far from 0.5, lengths leak the labels.
+    `auroc` is of all samples together: scores that know easy problems from hard ones raise it, though they choose no
+    sample of a problem. `auroc_within` is the mean AUROC of the problems with samples of both classes. `length_auroc`
+    is that of the samples' lengths in place of scores: far from 0.5, lengths leak the labels.
     """
 
     n: int
     problems: int
     accuracy: float
     auroc: Measure
+    auroc_within: Measure
     length_auroc: Measure
     ece: Measure
     brier: Measure
@@ -62,7 +65,9 @@ class Calibration:
             which = "correct" if self.accuracy else "incorrect"
             lines.append(f"AUROC is undefined: all samples are {which}; score samples of both classes")
         else:
+            within = "undefined" if np.isnan(self.auroc_within.value) else self.auroc_within.text()
             lines.append(f"AUROC {self.auroc.text()}, of length alone {self.length_auroc.text()}")
+            lines.append(f"AUROC within problems {within}")
         return [*lines, f"ECE {self.ece.text()}, Brier {self.brier.text()}"]
 
 
@@ -73,23 +78,30 @@ def calibrate(
     score_N, correct_N, length_N = np.array(scores, float), np.array(correct, bool), np.array(lengths, float)
     check_scores(score_N)
     names, problem_N = np.unique(np.array(problems), return_inverse=True)
-    weights = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)
+    resamples = [weights_P for block in resample(len(names), seed) for weights_P in block]
 
-    def measure(function: Callable[[np.ndarray], float]) -> Measure:
-        resampled = np.array([function(weights_P[problem_N]) for weights_P in weights])
-        resampled = resampled[~np.isnan(resampled)]  # a resample may hold one class only
-        value = function(np.ones(len(score_N)))
-        if np.isnan(value) or not len(resampled):
+    def measure_problems(function: Callable[[np.ndarray], float]) -> Measure:
+        """Measures by a function of how often each problem is there."""
+        found = np.array([function(weights_P) for weights_P in resamples])
+        found = found[~np.isnan(found)]  # a resample may have one class only
+        value = function(np.ones(len(names)))
+        if np.isnan(value) or not len(found):
             return Measure(value, (np.nan, np.nan))
-        low, high = np.quantile(resampled, (0.025, 0.975))
+        low, high = percentiles(found)
         return Measure(value, (float(low), float(high)))
 
-    by_score, by_length = Ranking(score_N, correct_N), Ranking(length_N, correct_N)
+    def measure(function: Callable[[np.ndarray], float]) -> Measure:
+        return measure_problems(lambda weights_P: function(weights_P[problem_N]))
+
+    by_score, by_length = SortedScores(score_N, correct_N), SortedScores(length_N, correct_N)
+    order, ends = np.argsort(problem_N, kind="stable"), np.cumsum(np.bincount(problem_N))[:-1]
+    auroc_P = np.array([auroc(score_N[rows], correct_N[rows]) for rows in np.split(order, ends)])
     return Calibration(
         n=len(score_N),
         problems=len(names),
         accuracy=float(correct_N.mean()),
         auroc=measure(by_score.auroc),
+        auroc_within=measure_problems(lambda weights_P: _mean_of_known(auroc_P, weights_P)),
         length_auroc=measure(by_length.auroc),
         ece=measure(lambda weights_N: ece(score_N, correct_N, weights_N)),
         brier=measure(lambda weights_N: brier(score_N, correct_N, weights_N)),
@@ -106,7 +118,14 @@ def check_scores(score_N: np.ndarray) -> None:
         raise UserError(f"{bad:,} of {len(score_N):,} scores are not between 0 and 1; score again")
 
 
-class Ranking:
+def _mean_of_known(value_P: np.ndarray, weights_P: np.ndarray) -> float:
+    """Returns the mean of the values that are not NaN; NaN where they have no weight."""
+    weights_P = np.where(np.isnan(value_P), 0, weights_P)
+    total = weights_P.sum()
+    return float(weights_P @ np.nan_to_num(value_P) / total) if total else float("nan")
+
+
+class SortedScores:
     """Samples sorted by score once, for the AUROC under many weights.
 
     `correct_N` may be fractions: a vote that is tied between a correct and an incorrect answer is half of each.
@@ -132,8 +151,8 @@ class Ranking:
 
 
 def auroc(score_N: np.ndarray, correct_N: np.ndarray) -> float:
-    """Returns the area under the ROC curve, see Ranking.auroc."""
-    return Ranking(score_N, correct_N).auroc(np.ones(len(score_N)))
+    """Returns the area under the ROC curve, see SortedScores.auroc."""
+    return SortedScores(score_N, correct_N).auroc(np.ones(len(score_N)))
 
 
 def brier(score_N: np.ndarray, correct_N: np.ndarray, weights_N: np.ndarray | None = None) -> float:

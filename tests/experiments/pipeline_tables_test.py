@@ -78,8 +78,8 @@ def test_verifiers_show_their_calibration():
     classes = [True, True, False, False]
     ordered, reversed_pair = of([0.9, 0.8, 0.2, 0.1], classes), of([0.9, 0.2, 0.8, 0.1], classes)
     text = pipeline_tables.verifiers([ordered, reversed_pair, of([0.9, 0.9], [True, True])])
-    auroc, length_auroc, *_, flops = cells(text, "240k")
-    assert auroc == "**0.875** (0.750 to 1.000)" and length_auroc == "**0.500** (0.500 to 0.500)" and flops == "2.0"
+    auroc, within, length_auroc, *_, flops = cells(text, "240k")
+    assert auroc == within == "**0.875** (0.750 to 1.000)" and length_auroc == "**0.500** (0.500 to 0.500)" and flops == "2.0"
 
 
 def test_sequential_training_is_beside_its_control():

@@ -38,7 +38,7 @@ def test_auroc_of_weights_is_that_of_repeated_samples():
     rng = np.random.default_rng(0)
     scores, correct, weights = rng.integers(0, 6, 30) / 5, rng.random(30) < 0.5, rng.integers(0, 4, 30)
     repeated = np.repeat(scores, weights), np.repeat(correct, weights)
-    assert calibration.Ranking(scores, correct).auroc(weights) == pytest.approx(of_pairs(*repeated))
+    assert calibration.SortedScores(scores, correct).auroc(weights) == pytest.approx(of_pairs(*repeated))
     assert brier(scores, correct, weights) == pytest.approx(brier(*repeated))
     assert ece(scores, correct, weights) == pytest.approx(ece(*repeated))
 
@@ -74,7 +74,7 @@ def test_intervals_hold_the_value_and_resample_problems():
     alone = calibrate(scores.tolist(), correct.tolist(), [1] * 200, [str(i) for i in range(200)])
     low, high = found.brier.interval
     assert low < found.brier.value < high
-    assert of_problems(scores.tolist(), correct.tolist()) == found  # deterministic
+    assert repr(of_problems(scores.tolist(), correct.tolist())) == repr(found)  # deterministic; NaN is not equal to NaN
     assert found.auroc.value == alone.auroc.value and found.auroc.interval != alone.auroc.interval
 
 
@@ -83,6 +83,19 @@ def test_one_class_only_is_stated():
     assert math.isnan(found.auroc.value) and math.isnan(found.auroc.interval[0])
     assert found.lines()[1] == "AUROC is undefined: all samples are correct; score samples of both classes"
     assert "all samples are incorrect" in of_problems([0.5] * 4, [False] * 4).lines()[1]
+
+
+def test_scores_of_difficulty_alone_rank_nothing_within_problems():
+    """Two hard problems have low scores and two easy ones high scores, the same for all samples of a problem."""
+    correct = [True, False, False, False] * 2 + [True, True, True, False] * 2 + [True] * 4
+    found = of_problems([0.2] * 8 + [0.8] * 8 + [0.9] * 4, correct)
+    assert found.auroc.value > 0.7 and found.auroc_within.value == 0.5
+    assert found.auroc_within.interval == (0.5, 0.5)
+    within = of_problems([0.6, 0.5, 0.4, 0.3, 0.9, 0.8, 0.7, 0.6], [True, False, False, False, False, True, True, True])
+    assert within.auroc_within.value == pytest.approx((1 + 0) / 2)
+    assert "AUROC within problems 0.500 (0.000 to 1.000)" in within.lines()
+    apart = of_problems([0.5] * 8, [True] * 4 + [False] * 4)
+    assert "AUROC within problems undefined" in apart.lines()
 
 
 def test_equal_scores_rank_nothing():
