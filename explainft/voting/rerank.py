@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from explainft.core.errors import UserError
-from explainft.problems.text import normalize
+from explainft.samples.examples import question_digest
 from explainft.samples.files import SampledProblem
 from explainft.voting.ballots import Ballot
 from explainft.voting.intervals import bootstrap
@@ -61,25 +61,25 @@ def choose(sizes_C: Sequence[int], values_C: Sequence[float], correct_C: Sequenc
     boundary = sorted(sizes_C, reverse=True)[k - 1]
     certain = [c for c, size in enumerate(sizes_C) if size > boundary]
     candidates = [c for c, size in enumerate(sizes_C) if size == boundary]
-    drawn, pool = k - len(certain), len(candidates)
+    remaining, pool = k - len(certain), len(candidates)  # of the k, candidates have `remaining` places
     total, tied, better = 0.0, False, 0  # `better`: candidates of a higher value, none of which may be chosen
     for level in _levels(values_C, [*certain, *candidates]):
         sure = [c for c in level if sizes_C[c] > boundary]
         possible = [c for c in level if sizes_C[c] == boundary]
         for chosen in range(len(possible) + 1):
-            ways = math.comb(len(possible), chosen) * _comb(pool - better - len(possible), drawn - chosen)
+            ways = math.comb(len(possible), chosen) * _comb(pool - better - len(possible), remaining - chosen)
             first = len(sure) + chosen
             if not ways or not first:
                 continue
             mean = sum(correct_C[c] for c in possible) / len(possible) if possible else 0.0
-            share = (sum(correct_C[c] for c in sure) + chosen * mean) / first
-            probability = ways / math.comb(pool, drawn)
-            total += probability * share
+            expected = (sum(correct_C[c] for c in sure) + chosen * mean) / first
+            probability = ways / math.comb(pool, remaining)
+            total += probability * expected
             tied = tied or first > 1 or probability < 1
         better += len(possible)
-        if sure or pool - better < drawn:  # no lower value can be the highest
+        if sure or pool - better < remaining:  # no lower value can be the highest
             break
-    scored = [*certain, *candidates[:drawn]]
+    scored = [*certain, *candidates[:remaining]]
     return Choice(total, tied, int(sum(sizes_C[c] for c in scored)))
 
 
@@ -166,10 +166,8 @@ def check_separate(problems: Sequence[SampledProblem], validation: Sequence[Samp
         )
 
 
-def _question(problem: SampledProblem) -> tuple[str, ...]:
-    example = problem.target.example
-    question = normalize(str(example["question"]))
-    return (question, *map(str, example.get("choices") or ())) if question else ("id", problem.id)
+def _question(problem: SampledProblem) -> int | str:
+    return question_digest(problem.target) if str(problem.target.example["question"]).strip() else problem.id
 
 
 def check_scores(ballots: Sequence[Ballot], file: Path) -> None:

@@ -98,16 +98,16 @@ def vote(ballots: Sequence[Ballot], ks: Sequence[int] | None = None, seed: int =
     scored = sum(ballot.weights_N is not None for ballot in ballots)
     if 0 < scored < len(ballots):
         notes.append(f"{len(ballots) - scored:,} problems have samples without a score; no vote is weighted by score")
-    values = [entropies[i] or 0.0 for i in known]
+    known_entropies = [entropies[i] or 0.0 for i in known]
     tokens = [ballot.tokens_N.mean() for ballot in ballots if ballot.tokens_N is not None]
-    entropy_auroc = auroc(-np.array(values), np.array(full))
+    entropy_auroc = auroc(-np.array(known_entropies), np.array(full))
     return Vote(
         len(ballots),
         sum(ballot.n for ballot in ballots),
         sum(ballot.unparsed for ballot in ballots),
         tuple(curves),
         math.fsum(tokens) / len(tokens) if len(tokens) == len(ballots) else None,
-        math.fsum(values) / len(values) if values else None,
+        math.fsum(known_entropies) / len(known) if known else None,
         None if math.isnan(entropy_auroc) else entropy_auroc,
         tuple(notes),
     )
