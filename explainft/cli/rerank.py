@@ -37,9 +37,9 @@ def run(args: argparse.Namespace) -> None:
         check_scores(validation, args.validation)
         notes += [f"of {args.validation}, {note}" for note in settings_notes(other_problems)]
     ks, chosen = choose_k(ballots, validation, args.top_k)
-    rankings = rerank(ballots, ks, args.seed)
-    print(vote_report.rerank_text(rankings, len(ballots)), end="")
+    found = rerank(ballots, ks, args.seed)
+    print(vote_report.rerank_text(found), end="")
     for note in (chosen, *notes):
         print(f"note: {note}", file=sys.stderr)
     if args.output:
-        print(*vote_report.write_rerank(rankings, len(ballots), chosen, args.output), sep="\n", file=sys.stderr)
+        print(*vote_report.write_rerank(found, chosen, args.output), sep="\n", file=sys.stderr)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from explainft.core.errors import UserError
 from explainft.reporting.markdown import markdown_table
 from explainft.reporting.vega import png, svg
 from explainft.reporting.vote_charts import accuracy_by_samples, lines_of
-from explainft.voting.rerank import Ranking
+from explainft.voting import rerank
 from explainft.voting.vote import MAJORITY, Curve, Estimate, Vote
 
 DIGITS = 6  # of numbers in JSON
@@ -52,7 +51,7 @@ def _cells(curve: Curve, k: int) -> list[str]:
     return [accuracy, _number(estimate.tied)] if curve.method == MAJORITY else [accuracy]
 
 
-def _interval(estimate: Estimate | Ranking) -> str:
+def _interval(estimate: Estimate | rerank.Ranking) -> str:
     return f"[{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
 
 
@@ -67,20 +66,27 @@ def _entropy_line(vote: Vote) -> str:
     return f"\nself-consistency entropy: {vote.entropy:.3f} nats{auroc}\n"
 
 
-def rerank_text(rankings: Sequence[Ranking], problems: int) -> str:
+def rerank_text(found: rerank.Reranking) -> str:
     """Returns what `rerank` prints: accuracy beside cost, ceilings last."""
-    header = ["method", "accuracy [95% interval]", "tied", "verifier calls a problem", "tokens a problem"]
+    header = ["method", "accuracy [95% interval]", "over majority", "tied", "verifier calls", "tokens"]
     rows = [
         [
             f"{ranking.method} (ceiling)" if ranking.ceiling else ranking.method,
             f"{100 * ranking.accuracy:.1f} {_interval(ranking)}",
+            _gain(found.over(ranking.method, rerank.MAJORITY)),
             f"{ranking.tied:,}",
             _number(ranking.calls),
             _number(ranking.tokens),
         ]
-        for ranking in rankings
+        for ranking in found.methods
     ]
-    return f"{problems:,} problems\n\n" + markdown_table(header, rows, 1)
+    return f"{found.problems:,} problems\n\n" + markdown_table(header, rows, 1)
+
+
+def _gain(difference: rerank.Difference | None) -> str:
+    if difference is None:
+        return MISSING
+    return f"{100 * difference.value:+.1f} [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
 
 
 def write_vote(vote: Vote, directory: Path) -> list[Path]:
@@ -94,10 +100,10 @@ def write_vote(vote: Vote, directory: Path) -> list[Path]:
     return [*files, drawing, image]
 
 
-def write_rerank(rankings: Sequence[Ranking], problems: int, chosen: str, directory: Path) -> list[Path]:
+def write_rerank(found: rerank.Reranking, chosen: str, directory: Path) -> list[Path]:
     """Writes rerank.json and rerank.md; returns their paths. `chosen` says what chose K."""
-    numbers = {"problems": problems, "k": chosen, "methods": [dataclasses.asdict(ranking) for ranking in rankings]}
-    return _write(directory, "rerank", numbers, f"{rerank_text(rankings, problems)}\n{chosen}\n")
+    numbers = {"k": chosen, **dataclasses.asdict(found)}
+    return _write(directory, "rerank", numbers, f"{rerank_text(found)}\n{chosen}\n")
 
 
 def _write(directory: Path, name: str, numbers: dict[str, Any], text: str) -> list[Path]:

@@ -10,6 +10,7 @@ place is equally likely to come first, also where equal sizes decide which clust
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -51,6 +52,31 @@ class Ranking:
     tokens: float | None
     k: int | None = None
     ceiling: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """The accuracy of a method less that of a baseline on the same problems, with its interval."""
+
+    method: str
+    baseline: str
+    value: float
+    low: float
+    high: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Reranking:
+    """What all methods reach on the same problems. `differences` are of all pairs of methods that are no ceilings."""
+
+    problems: int
+    methods: tuple[Ranking, ...]
+    differences: tuple[Difference, ...]
+
+    def over(self, method: str, baseline: str) -> Difference | None:
+        """Returns the difference between two methods; None where it is not among them."""
+        pairs = (d for d in self.differences if (d.method, d.baseline) == (method, baseline))
+        return next(pairs, None)
 
 
 def choose(sizes_C: Sequence[int], values_C: Sequence[float], correct_C: Sequence[float], k: int | None) -> Choice:
@@ -113,12 +139,13 @@ def _votes(ballot: Ballot) -> list[float]:
     return ballot.sizes_C.astype(float).tolist()
 
 
+MAJORITY = "majority"
 METHODS: dict[str, Callable[[Ballot], list[float]]] = {"RR.Top-K": _best_scores, "W.RR.MajK": _score_sums}
 
 
-def rerank(ballots: Sequence[Ballot], ks: dict[str, Sequence[int]], seed: int = 0) -> list[Ranking]:
-    """Returns the rankings of all methods; `ks` are the K of each of METHODS, those with a K."""
-    rows = [("majority", None, [dataclasses.replace(_apply(b, _votes), calls=0) for b in ballots])]
+def rerank(ballots: Sequence[Ballot], ks: dict[str, Sequence[int]], seed: int = 0) -> Reranking:
+    """Returns the accuracies of all methods; `ks` are the K of each of METHODS, those with a K."""
+    rows = [(MAJORITY, None, [dataclasses.replace(_apply(b, _votes), calls=0) for b in ballots])]
     rows += [("RR.All", None, [_all_scored(_apply(b, _best_scores), b) for b in ballots])]
     rows += [(f"RR.Top-{k}", k, choices_of(ballots, "RR.Top-K", k)) for k in ks["RR.Top-K"]]
     rows += [("W.RR", None, [_all_scored(_apply(b, _score_sums), b) for b in ballots])]
@@ -127,14 +154,26 @@ def rerank(ballots: Sequence[Ballot], ks: dict[str, Sequence[int]], seed: int = 
     if any(ballot.valid for ballot in ballots):  # else the samples have no steps that can be checked
         ceilings.append((f"valid@{_range(ballots)}", [Choice(float(b.valid or False), False) for b in ballots]))
     first = [Choice(float(ballot.sample_correct_N.mean()), False) for ballot in ballots]
-    single = _rankings(ballots, [("pass@1", None, first)], seed, ceiling=False)[0]
+    single = _rankings(ballots, [("pass@1", None, first)], seed, ceiling=False)[0]  # of the tokens of one sample
     known = [ballot.tokens_N.mean() for ballot in ballots if ballot.tokens_N is not None]
     single = dataclasses.replace(single, tokens=math.fsum(known) / len(known) if len(known) == len(ballots) else None)
-    return [
+    methods = (
         single,
         *_rankings(ballots, rows, seed, ceiling=False),
         *_rankings(ballots, [(name, None, choices) for name, choices in ceilings], seed, ceiling=True),
-    ]
+    )
+    return Reranking(len(ballots), methods, _differences([("pass@1", None, first), *rows], seed))
+
+
+def _differences(rows: Sequence[tuple[str, int | None, Sequence[Choice]]], seed: int) -> tuple[Difference, ...]:
+    """Returns the difference of each pair of rows, the later less the earlier, with its paired bootstrap interval."""
+    pairs = list(
+        itertools.combinations([(name, [choice.correct for choice in choices]) for name, _, choices in rows], 2)
+    )
+    values_BM = np.array([np.subtract(correct, before) for (_, before), (_, correct) in pairs]).T
+    columns = (values_BM.mean(axis=0), *bootstrap(values_BM, seed))
+    found = zip(pairs, *(column.tolist() for column in columns), strict=True)
+    return tuple(Difference(name, baseline, *numbers) for ((baseline, _), (name, _)), *numbers in found)
 
 
 def choose_k(
@@ -142,7 +181,10 @@ def choose_k(
 ) -> tuple[dict[str, Sequence[int]], str]:
     """Returns the K of each of METHODS, and a line that says what chose them."""
     if top_k is not None:
-        return {method: [top_k] for method in METHODS}, f"K={top_k} is --top_k"
+        most, above = max(len(ballot.answers) for ballot in ballots), ""
+        if top_k > most:
+            above = f", above the {most} clusters of any problem: RR.Top-{top_k} is RR.All, and W.RR.Maj{top_k} is W.RR"
+        return {method: [top_k] for method in METHODS}, f"K={top_k} is --top_k{above}"
     if validation is None:
         ks = _table_of_k(ballots)
         line = "no K is chosen: the best one of these rows is optimistic; choose K with --validation or --top_k"

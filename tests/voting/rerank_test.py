@@ -7,8 +7,10 @@ import pytest
 
 from explainft.samples.files import read_samples
 from explainft.voting.ballots import make_ballots
-from explainft.voting.rerank import choose, rerank
+from explainft.voting.rerank import choose, choose_k, rerank
 from tests.helpers.sample_files import sampled_row, write_sample_rows
+
+ONE = {"RR.Top-K": [1], "W.RR.MajK": [1]}
 
 
 def brute_force(sizes, values, correct, k):
@@ -58,5 +60,26 @@ def test_valid_samples_are_a_ceiling_of_their_own(tmp_path):
     for row in rows:
         row["samples"] = [{**sample, "score": 0.5 + 0.4 * sample["correct"]} for sample in row["samples"]]
     ballots = make_ballots(read_samples(write_sample_rows(tmp_path / "s.jsonl", rows)))
-    found = {r.method: r.accuracy for r in rerank(ballots, {"RR.Top-K": [1], "W.RR.MajK": [1]}) if r.ceiling}
+    found = {r.method: r.accuracy for r in rerank(ballots, ONE).methods if r.ceiling}
     assert found == {"pass@2..3": pytest.approx(2 / 3), "valid@2..3": pytest.approx(1 / 3)}
+
+
+def test_differences_are_paired(tmp_path):
+    """A verifier that corrects one vote in ten and spoils none is better in every resample, by at least zero."""
+    rows = [sampled_row(i, correct=1 if i % 10 == 0 else 3 * (i % 2), incorrect=2) for i in range(60)]
+    for row in rows:
+        row["samples"] = [{**sample, "score": 0.1 + 0.8 * sample["correct"]} for sample in row["samples"]]
+    ballots = make_ballots(read_samples(write_sample_rows(tmp_path / "s.jsonl", rows)))
+    found = rerank(ballots, ONE)
+    accuracy = {ranking.method: ranking for ranking in found.methods}
+    gain = found.over("RR.All", "majority")
+    assert gain is not None and gain.value == pytest.approx(accuracy["RR.All"].accuracy - accuracy["majority"].accuracy)
+    assert gain.value == pytest.approx(0.1) and 0 < gain.low < gain.value < gain.high
+    assert accuracy["majority"].high > accuracy["RR.All"].low  # the intervals of both alone overlap
+    assert len(found.differences) == 6 * 5 / 2 and found.over("pass@3..5", "majority") is None
+
+
+def test_k_above_all_clusters_is_noted(tmp_path):
+    ballots = make_ballots(read_samples(write_sample_rows(tmp_path / "s.jsonl", [sampled_row(0), sampled_row(1)])))
+    assert choose_k(ballots, None, 2)[1] == "K=2 is --top_k"
+    assert "K=3 is --top_k, above the 2 clusters of any problem: RR.Top-3 is RR.All" in choose_k(ballots, None, 3)[1]
