@@ -1,5 +1,6 @@
 """The tables of docs/results-voting.md, from results/pipelines; a cell without a result is a dash."""
 
+import math
 import re
 import statistics
 from collections.abc import Callable, Iterable, Sequence
@@ -15,11 +16,20 @@ STYLES = ("short", "medium", "long")
 VERIFIERS = ("60k", "240k", "900k")
 SAMPLES = (1, 2, 4, 8, 16, 32, 64)
 TEST = "explained_tiny_{style}_eval_test_compact"
+# The paper's claim: RR.Top-K is above RR.All, and W.RR.MajK above both and above majority.
+COMPARED = (
+    ("RR.Top-K", "RR.All"),
+    ("W.RR.MajK", "RR.All"),
+    ("W.RR.MajK", "RR.Top-K"),
+    ("W.RR.MajK", "majority"),
+)
 METHODS = ("majority", "RR.All", "RR.Top-K", "W.RR", "W.RR.MajK")
+CONTROL = "control"
+FURTHER = {"sequential": ("verifier", "sequential")}  # the stages of a row, where they are more than one
 STARTS = {
     "generator": "the generator itself",
     "sequential": "verifier, then generator",
-    "control": "more generator: the control",
+    CONTROL: "more generator: the control",
     "joint": "verifier and generator at once",
     "rejection": "its own correct samples",
 }
@@ -40,8 +50,11 @@ def reports(found: Iterable[Result], stage: str, file: str) -> list[Any]:
 
 
 def pooled(rows: Sequence[dict[str, Any]], value: str, n: int) -> Accuracy | None:
-    """The mean over seeds of values with intervals of their own, and the mean of these: all seeds have one sample of
-    problems."""
+    """The mean over seeds of values with intervals of their own, and the mean of these intervals.
+
+    It is at least as wide as an interval of the mean over problems: all seeds have the same problems, and the standard
+    deviation of a mean is at most the mean of the standard deviations. Seeds are not among what it covers.
+    """
     if not rows:
         return None
     values = [row[value] for row in rows]
@@ -102,7 +115,38 @@ def reranking(found: list[Result]) -> str:
 
 def _without_k(row: dict[str, Any]) -> str:
     """The name of a method without the K that its validation file chose."""
-    return row["method"] if row["ceiling"] else re.sub(r"(Top-|Maj)\d+$", r"\1K", row["method"])
+    return row["method"] if row["ceiling"] else _general(row["method"])
+
+
+def _general(method: str) -> str:
+    return re.sub(r"(Top-|Maj)\d+$", r"\1K", method)
+
+
+def differences(found: list[Result]) -> str:
+    """Paired differences in points, on the same problems."""
+    runs, rows = pick(found, "verifiers"), []
+    for method, baseline in COMPARED:
+        cells = []
+        for size in VERIFIERS:
+            reranked = reports(runs, f"rerank_{size}", "rerank.json")
+            pairs = [d for of in reranked for d in of["differences"]]
+            cells.append(_points([d for d in pairs if _names(d) == (method, baseline)]))
+        rows.append((f"{method} over {baseline}", *cells))
+    return table(("difference in points", *(f"verifier of {size}" for size in VERIFIERS)), rows)
+
+
+def _names(difference: dict[str, Any]) -> tuple[str, str]:
+    return _general(difference["method"]), _general(difference["baseline"])
+
+
+def _points(rows: Sequence[dict[str, Any]]) -> str:
+    """The mean over seeds, the mean of their intervals, and the range."""
+    if not rows:
+        return DASH
+    value, low, high = (100 * statistics.mean(row[name] for row in rows) for name in ("value", "low", "high"))
+    points = [100 * row["value"] for row in rows]
+    seeds = f"{min(points):+.1f} to {max(points):+.1f}" if len(points) > 1 else "1 seed"
+    return f"**{value:+.1f}** [{low:+.1f}, {high:+.1f}] ({seeds})"
 
 
 def verifiers(found: list[Result]) -> str:
@@ -112,7 +156,15 @@ def verifiers(found: list[Result]) -> str:
         cells = [_measure(calibrations, name) for name in ("auroc", "auroc_within", "length_auroc", "ece", "brier")]
         flops = reports(runs, f"verifier_{size}", "flops")
         rows.append((size, *cells, f"{statistics.mean(flops) / 1e12:.1f}" if flops else DASH))
-    head = ("verifier", "AUROC", "AUROC within problems", "AUROC of the length alone", "ECE", "Brier score", "training TFLOP")
+    head = (
+        "verifier",
+        "AUROC",
+        "AUROC within problems",
+        "AUROC of the length alone",
+        "ECE",
+        "Brier score",
+        "training TFLOP",
+    )
     return table(head, rows)
 
 
@@ -129,9 +181,36 @@ def sequential(found: list[Result]) -> str:
     for stage, words in STARTS.items():
         runs = {examples: pick(found, "sequential", examples=examples) for examples in regimes}
         tested = (cell(exact_match(of, f"test_{stage}")) for of in runs.values())
+        over = [DASH] * len(regimes) if stage == CONTROL else [_over_control(of, stage) for of in runs.values()]
         peaks = [step for of in runs.values() for step in reports(of, stage, "best_step") if step is not None]
-        rows.append((words, *tested, f"{statistics.mean(peaks):,.0f}" if peaks else DASH))
-    return table(("further training", *(f"{int(n):,} training examples" for n in regimes), "step of the peak"), rows)
+        flops = [_further_flops(r, stage) for of in runs.values() for r in of if stage in r["stages"]]
+        cost = f"{statistics.mean(flops) / 1e12:.2f}" if flops and stage != "generator" else DASH
+        rows.append((words, *tested, *over, f"{statistics.mean(peaks):,.0f}" if peaks else DASH, cost))
+    head = [f"{int(n):,} examples" for n in regimes]
+    over = [f"over the control, {n}" for n in head]
+    return table(("further training", *head, *over, "step of the peak", "further TFLOP"), rows)
+
+
+def _over_control(runs: Sequence[Result], stage: str) -> str:
+    """The difference to the control of the same seed, with Newcombe's interval for independent proportions.
+
+    `eval` reports no correctness by problem to pair. Where a problem that is easy for one is easy for the other, the
+    paired interval would be narrower.
+    """
+    task, rows = TEST.format(style="medium"), []
+    for run in runs:
+        if {f"test_{stage}", f"test_{CONTROL}"} <= run["stages"].keys():
+            [of], [control] = reports([run], f"test_{stage}", task), reports([run], f"test_{CONTROL}", task)
+            value = of["exact_match"] - control["exact_match"]
+            down = of["exact_match"] - of["exact_match_low"], control["exact_match_high"] - control["exact_match"]
+            up = of["exact_match_high"] - of["exact_match"], control["exact_match"] - control["exact_match_low"]
+            rows.append({"value": value, "low": value - math.hypot(*down), "high": value + math.hypot(*up)})
+    return _points(rows)
+
+
+def _further_flops(run: Result, stage: str) -> float:
+    """The FLOPs that a trial took after the generator, up to where its stages stopped."""
+    return sum(run["stages"][name]["report"]["flops"] for name in FURTHER.get(stage, (stage,)) if name in run["stages"])
 
 
 def cost(found: list[Result]) -> str:
@@ -150,6 +229,7 @@ TABLES: dict[str, tuple[Callable[[list[Result]], str], str | None]] = {
     "voting_styles": (styles, "voting"),
     "voting_samples": (samples, "voting"),
     "reranking": (reranking, "verifiers"),
+    "differences": (differences, "verifiers"),
     "verifiers": (verifiers, "verifiers"),
     "sequential": (sequential, "sequential"),
     "pipelines": (cost, None),

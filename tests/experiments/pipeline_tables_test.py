@@ -11,6 +11,7 @@ from explainft.core.errors import UserError
 from explainft.reporting import reliability, vote_report
 from explainft.sweeps.results import read_pipeline_result, write_result
 from explainft.voting.calibration import calibrate
+from explainft.voting.rerank import Difference, Ranking, Reranking
 from explainft.voting.vote import MAJORITY, PASS, Curve, Estimate, Vote
 
 
@@ -56,17 +57,32 @@ def test_styles_and_samples_are_pooled_over_seeds():
     assert [cell[:9] for cell in many] == ["**40.0%**", "**72.0%**", "-", "**95.0%**"]
 
 
+def reranked(**stages: Reranking) -> dict:
+    return result("verifiers", {}, {name: written(write_chosen, found) for name, found in stages.items()})
+
+
+def write_chosen(found: Reranking, directory: Path) -> None:
+    vote_report.write_rerank(found, "chosen on 250 validation problems", directory)
+
+
 def test_methods_are_pooled_over_the_k_that_each_seed_chose():
     def of(k: int, accuracy: float) -> dict:
-        row = {"low": 0.0, "high": 1.0, "ceiling": False}
-        methods = [{**row, "method": f"RR.Top-{k}", "accuracy": accuracy}, {**row, "method": "RR.All", "accuracy": 0.1}]
-        methods += [{**row, "method": "pass@64", "accuracy": 0.9, "ceiling": True}]
-        return result("verifiers", {}, {"rerank_60k": {"rerank.json": {"problems": 1000, "methods": methods}}})
+        methods = (
+            Ranking(f"RR.Top-{k}", accuracy, 0.0, 1.0, 0, 64, 1000.0, k),
+            Ranking("RR.All", 0.1, 0.0, 1.0, 0, 64, 1000.0),
+            Ranking("pass@64", 0.9, 0.0, 1.0, 0, 0, 1000.0, ceiling=True),
+        )
+        gain = Difference(f"RR.Top-{k}", "RR.All", accuracy - 0.1, accuracy - 0.2, accuracy)
+        return reranked(rerank_60k=Reranking(1000, methods, (gain,)))
 
-    text = pipeline_tables.reranking([of(2, 0.5), of(8, 0.7)])
+    found = [of(2, 0.5), of(8, 0.7)]
+    text = pipeline_tables.reranking(found)
     assert cells(text, "RR.Top-K")[0].startswith("**60.0%**") and cells(text, "RR.Top-K")[1:] == ["-", "-"]
     assert cells(text, "RR.All")[0].startswith("**10.0%**") and cells(text, "majority")[0] == "-"
     assert cells(text, "pass@64: a ceiling")[0].startswith("**90.0%**")
+    text = pipeline_tables.differences(found)
+    assert cells(text, "RR.Top-K over RR.All") == ["**+50.0** [+40.0, +60.0] (+40.0 to +60.0)", "-", "-"]
+    assert cells(text, "W.RR.MajK over majority") == ["-"] * 3
 
 
 def test_verifiers_show_their_calibration():
@@ -79,15 +95,27 @@ def test_verifiers_show_their_calibration():
     ordered, reversed_pair = of([0.9, 0.8, 0.2, 0.1], classes), of([0.9, 0.2, 0.8, 0.1], classes)
     text = pipeline_tables.verifiers([ordered, reversed_pair, of([0.9, 0.9], [True, True])])
     auroc, within, length_auroc, *_, flops = cells(text, "240k")
-    assert auroc == within == "**0.875** (0.750 to 1.000)" and length_auroc == "**0.500** (0.500 to 0.500)" and flops == "2.0"
+    assert (
+        auroc == within == "**0.875** (0.750 to 1.000)"
+        and length_auroc == "**0.500** (0.500 to 0.500)"
+        and flops == "2.0"
+    )
 
 
 def test_sequential_training_is_beside_its_control():
-    reports = {"test_sequential": scores(0.7), "test_control": scores(0.8), "sequential": {"best_step": 300}}
+    reports = {
+        "test_sequential": scores(0.7),
+        "test_control": scores(0.8),
+        "verifier": {"flops": 1e12},
+        "sequential": {"best_step": 300, "flops": 5e11},
+        "control": {"best_step": 900, "flops": 2e12},
+    }
     text = pipeline_tables.sequential([result("sequential", {"examples": "3000"}, reports)])
-    assert cells(text, "verifier, then generator")[1].startswith("**70.0%**")
-    assert cells(text, "more generator: the control")[1].startswith("**80.0%**")
-    assert cells(text, "verifier, then generator")[0] == "-" and cells(text, "verifier, then generator")[2] == "300"
+    all_examples, few, over_all, over_few, peak, flops = cells(text, "verifier, then generator")
+    assert few.startswith("**70.0%**") and (all_examples, over_all, peak, flops) == ("-", "-", "300", "1.50")
+    assert over_few == "**-10.0** [-12.8, -7.2] (1 seed)"
+    _, few, _, over_few, _, flops = cells(text, "more generator: the control")
+    assert few.startswith("**80.0%**") and over_few == "-" and flops == "2.00"
 
 
 def test_tables_need_no_results_and_count_hours():
