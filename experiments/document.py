@@ -3,7 +3,7 @@
     python -m experiments.document            # writes them
     python -m experiments.document --check    # exit code 1 where one of them differs
 
-A table stands between `<!-- table NAME -->` and `<!-- end -->`; what is between them is rebuilt.
+A table is between `<!-- table NAME -->` and `<!-- end -->`; what is between them is rebuilt.
 """
 
 import argparse

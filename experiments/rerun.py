@@ -24,8 +24,8 @@ from explainft.sweeps.runner import Runner
 from explainft.sweeps.trial import read_trial_result
 
 
-def drawn(found: list[Result], draw: int, trials: int) -> list[Result]:
-    """`found` is in the order of the files' names."""
+def sample_trials(found: list[Result], draw: int, trials: int) -> list[Result]:
+    """Samples some of `found`, which is in the order of the files' names."""
     if not 1 <= trials <= len(found):
         raise UserError(f"--trials={trials} must be 1 to {len(found)}, the trials of results/")
     return random.Random(draw).sample(found, trials)
@@ -41,7 +41,7 @@ def run(result: Result, folder: Path) -> Result:
         return again
     # One core, as in a sweep of as many jobs as cores: sums over more cores are of another order.
     if sweep.run_trials([trial], plans, Runner(available_cores()), folder / "results"):
-        raise UserError(f"{trial.name} failed; why stands in {trial.log}")
+        raise UserError(f"{trial.name} failed; its log is {trial.log}")
     return run(result, folder)
 
 
@@ -58,14 +58,14 @@ def compared(before: Result, again: Result) -> list[tuple[str, bool]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--draw", type=int, required=True, help="a number that says which trials are drawn")
+    parser.add_argument("--draw", type=int, required=True, help="a number that says which trials are sampled")
     parser.add_argument("--trials", type=int, default=2)
     parser.add_argument("--folder", type=Path, default=Path("rerun"))
     args = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")
     ok = True
     try:
-        for before in drawn(results(), args.draw, args.trials):
+        for before in sample_trials(results(), args.draw, args.trials):
             print(f"{before['sweep']} {before['axis_values']}", flush=True)
             for line, inside in compared(before, run(before, args.folder)):
                 print(f"  {line}", flush=True)

@@ -41,7 +41,7 @@ def group_panel(
     ]
     names = sorted({row["name"] for row in rows}, key=group_order)
     series = Series([evaluation.index for evaluation in evaluations])
-    # The dots of a group stand 12 pixels apart, or nearer where they must: empty slots on both sides take the rest.
+    # The dots of a group are 12 pixels apart, or nearer where they must: empty slots on both sides take the rest.
     room = int((width if isinstance(width, int) else 300) / max(len(names), 1) / 12)
     empty = [f"empty {i}" for i in range(max(0, room - len(evaluations)) // 2)]
     slots = [*empty, *series.ids, *(f"{name} on the right" for name in empty)]

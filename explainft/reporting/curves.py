@@ -23,7 +23,7 @@ class Axis(NamedTuple):
 
     label: str
     title: str
-    unit: float  # of the column that one unit of the axis stands for
+    unit: float  # of the column that are one unit of the axis
 
 
 AXES = {
@@ -124,7 +124,7 @@ def _chance_lines(curves: Sequence[Curve], y_title: str | None) -> list[alt.Char
 def training(runs: Sequence[Run]) -> Chart:
     """Draws exact match on validation during training, a panel for each axis that is known.
 
-    Against FLOPs too where every run that has examples has them. A curve's name and last value stand beside its end.
+    Against FLOPs too where every run that has examples has them. A curve's name and last value are beside its end.
     What cannot be drawn, or against steps alone, is named below.
     """
     curves = curves_of(runs)

@@ -32,7 +32,7 @@ def listops_row(target: Target, output: str, verdict: Verdict) -> dict[str, Any]
 
 
 def _parts(text: str, style: str) -> tuple[list[str], str]:
-    """The lines that stand for steps, and the rest: the final answer."""
+    """The lines that are steps, and the rest: the final answer."""
     lines = listops.lines(text)
     steps = len(listops.read(text, style).steps)
     return lines[:steps], "\n".join(lines[steps:])

@@ -1,6 +1,6 @@
 """The report of runs: a table, charts and a page, from the files in their directories alone.
 
-A dash in the table stands for what T5X does not write.
+A dash in the table marks what T5X does not write.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ MISSING = "-"
 
 
 def table(runs: Sequence[Run]) -> str:
-    """A Markdown table: a row for each run and task, of the task's last step. A dash stands for what is unknown."""
+    """A Markdown table: a row for each run and task, of the task's last step. A dash marks what is unknown."""
     return markdown_table(HEADER, rows(runs), TEXT_COLUMNS)
 
 

@@ -203,7 +203,7 @@ def read_run(path: Path) -> Run:
 
 
 def _by_step(rows: Sequence[tuple[int, Metrics]]) -> dict[int, Metrics]:
-    """Ascending; T5X appends when it evaluates a step again, so the later row of a step stands."""
+    """Ascending; T5X appends when it evaluates a step again, so the later row of a step counts."""
     return dict(sorted(dict(rows).items()))
 
 

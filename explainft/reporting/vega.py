@@ -21,7 +21,7 @@ Chart = alt.LayerChart | alt.HConcatChart | alt.Chart
 
 
 class Series:
-    """The encodings of the lines and dots that stand for runs, by the index of each run."""
+    """The encodings of the lines and dots of runs, by the index of each run."""
 
     def __init__(self, runs: Sequence[int]):
         self.ids = list(range(len(runs)))
@@ -64,7 +64,7 @@ def note(lines: list[str]) -> alt.TitleParams:
 
 
 def placeholder(text: str) -> alt.Chart:
-    """Stands where there is nothing to draw, and says so."""
+    """Returns a chart that says why nothing is shown."""
     nothing = alt.InlineData([{"text": text}])
     return alt.Chart(nothing).mark_text(fontSize=13, color=SOFT).encode(text="text:N").properties(width=300)
 

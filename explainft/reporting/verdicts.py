@@ -44,7 +44,7 @@ KINDS = {
 class Verdict(NamedTuple):
     """A key of KINDS, with the answer that was read and whether it is correct.
 
-    `step` is the zero-based first wrong step, and `place` where it stands in the explanation, where that is known.
+    `step` is the zero-based first wrong step, and `place` its position in the explanation, where that is known.
     """
 
     kind: str

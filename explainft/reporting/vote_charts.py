@@ -32,7 +32,7 @@ class Line:
 
 
 def lines_of(name: str, vote: Vote, methods: Collection[str] = tuple(LABELS)) -> list[Line]:
-    """Returns the curves of these methods; `name` stands before their labels, unless it is empty."""
+    """Returns the curves of these methods; `name` precedes their labels, unless it is empty."""
     prefix = f"{name}: " if name else ""
     curves = [curve for curve in vote.curves if curve.method in methods]
     return [Line(f"{prefix}{curve.label}", curve.estimates, vote.tokens) for curve in curves]

@@ -67,7 +67,7 @@ class Difference:
 
 @dataclasses.dataclass(frozen=True)
 class Reranking:
-    """What all methods reach on the same problems. `differences` are of all pairs of methods that are no ceilings."""
+    """What all methods reach on the same problems. `differences` are of all pairs of methods, without ceilings."""
 
     problems: int
     methods: tuple[Ranking, ...]

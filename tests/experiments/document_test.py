@@ -121,9 +121,9 @@ def test_result_is_of_a_trial_of_its_sweep(monkeypatch):
 
 def test_sampled_trials_depend_on_the_seed_alone():
     found = [result(1, seed=str(i)) for i in range(50)]
-    assert rerun.drawn(found, 3, 2) == rerun.drawn(found, 3, 2) != rerun.drawn(found, 4, 2)
+    assert rerun.sample_trials(found, 3, 2) == rerun.sample_trials(found, 3, 2) != rerun.sample_trials(found, 4, 2)
     with pytest.raises(UserError, match="--trials=51 must be 1 to 50"):
-        rerun.drawn(found, 3, 51)
+        rerun.sample_trials(found, 3, 51)
 
 
 def test_rerun_is_compared_with_the_interval():
