@@ -17,9 +17,9 @@ def settings_notes(problems: Sequence[SampledProblem]) -> list[str]:
         found = [_settings(problem, kind) for problem in problems]
         names = sorted({name for settings in found for name in settings} - set(PER_LINE))
         for name in names:
-            values = {json.dumps(settings.get(name), sort_keys=True): None for settings in found}
+            values = _values(found, name)
             if len(values) > 1:
-                notes.append(f"lines differ in their {kind}: {name}={' and '.join(sorted(values)[:3])}")
+                notes.append(f"lines differ in their {kind}: {name}={' and '.join(values)}")
     return notes
 
 
@@ -27,16 +27,19 @@ def check_same_verifier(
     problems: Sequence[SampledProblem], file: Path, validation: Sequence[SampledProblem], validation_file: Path
 ) -> None:
     """Raises UserError where the scores of the two files are not of the same verifiers."""
-    here, there = (
-        {json.dumps(_settings(problem, "scoring"), sort_keys=True) for problem in problems_of_file}
-        for problems_of_file in (problems, validation)
-    )
-    if here != there:
-        other, own = (" and ".join(sorted(settings)) for settings in (there, here))
-        raise UserError(
-            f"--validation={validation_file} has scores of another verifier than {file}: {other}, not {own}; "
-            "score both files with the same checkpoint and settings"
-        )
+    here, there = ([_settings(problem, "scoring") for problem in both] for both in (problems, validation))
+    for name in sorted({name for settings in (*here, *there) for name in settings}):
+        own, other = _values(here, name), _values(there, name)
+        if own != other:
+            raise UserError(
+                f"--validation={validation_file} has scores of another verifier than {file}: "
+                f"{name}={' and '.join(other)}, not {' and '.join(own)}; score both with one checkpoint and settings"
+            )
+
+
+def _values(lines: Sequence[Mapping[str, object]], name: str) -> list[str]:
+    """Returns the values of a setting that are in any line, as JSON."""
+    return sorted({json.dumps(settings.get(name), sort_keys=True) for settings in lines})
 
 
 def _settings(problem: SampledProblem, kind: str) -> Mapping[str, object]:

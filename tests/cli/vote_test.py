@@ -103,7 +103,7 @@ def test_validation_scores_are_of_the_same_verifier(capfd, tmp_path):
     code, _, err = outcome(capfd, "rerank", test, "--validation", scored_file(tmp_path / "v.jsonl", 10))
     assert code == 0 and err.count("note") == 1
     code, _, err = outcome(capfd, "rerank", test, "--validation", scored_file(tmp_path / "v.jsonl", 10, "b"))
-    assert code == 2 and "v.jsonl has scores of another verifier than" in err and err.count("\n") == 1
+    assert code == 2 and f'another verifier than {test}: model="b", not "a"; score both' in err and err.count("\n") == 1
     without = scored_file(tmp_path / "v.jsonl", 10, scores=False)
     code, _, err = outcome(capfd, "rerank", test, "--validation", without)
     assert code == 2 and f"{without}: a sample of problem 'p10' has no score" in err
