@@ -6,6 +6,7 @@ from typing import Any
 
 from explainft.core.errors import UserError
 from explainft.data.questions.files import read_rows
+from explainft.evaluation.step_checks import read_check
 from explainft.evaluation.targets import Target, read_target
 from explainft.problems.registry import get_problem
 from explainft.samples.files import Sample, SampledProblem, read_samples
@@ -99,10 +100,8 @@ def _read_listops(row: Any, where: str) -> Part:
 
 
 def _is_valid(check: Any, correct: bool) -> bool | None:
-    if not isinstance(check, Mapping) or not {"steps_total", "steps_correct"} <= set(check):
-        return None
-    all_correct = 0 < check["steps_total"] == check["steps_correct"]
-    return correct and all_correct and check.get("first_wrong_step_number") is None
+    found = read_check(check)
+    return None if found is None else correct and found.valid
 
 
 def _part(where: str, target: Target, sample: Sample) -> Part:
