@@ -126,7 +126,7 @@ def infer(
     inputs = [[*vocabulary.encode(one.text), EOS_ID] for one in parsed]
     if note := _length_note([len(ids) for ids in inputs], weights.meta["lengths"]):
         print(note, file=sys.stderr)
-    length = reader.max_length(parsed, vocabulary)
+    length = max(reader.max_length(one, vocabulary) for one in parsed)
     with tqdm(total=len(inputs), desc="decoding", unit=" examples", disable=None, leave=False) as bar:
         loaded = load_model(weights, DecodeConfig(decode_dtype), min(batch_size, len(inputs)))
         outputs = loaded.run_generator().generate(inputs, length, bar.update)

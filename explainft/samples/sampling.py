@@ -54,15 +54,20 @@ class SampleRun:
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Inputs of one part, by their places in it, that get the samples with these indices."""
+    """Inputs of one part, by their places in it, that get the samples with these indices of up to `max_length`."""
 
     part: Part
     places: Sequence[int]
     indices: range
+    max_length: int
 
     @property
     def size(self) -> int:
         return len(self.places) * len(self.indices)
+
+    def is_like(self, other: "Batch") -> bool:
+        """Returns whether both are decoded in the same way."""
+        return self.part is other.part and (self.indices, self.max_length) == (other.indices, other.max_length)
 
 
 def sample(weights: Weights, inputs: Inputs, run: SampleRun, stop: Callable[[], bool] = lambda: False) -> bool:
@@ -103,7 +108,7 @@ def _keeps_journal(run: SampleRun) -> bool:
 
 
 def _settings(part: Part, loaded: LoadedModel, run: SampleRun) -> dict[str, Any]:
-    """Returns what the samples of a part are made with, as their lines have it."""
+    """Returns what all samples of a part are made with, see `_sampling`."""
     target = part.inputs[0].target
     return {
         "problem": target.problem.name,
@@ -112,9 +117,13 @@ def _settings(part: Part, loaded: LoadedModel, run: SampleRun) -> dict[str, Any]
         "step": loaded.weights.step,
         "model": model_digest(loaded),
         **dataclasses.asdict(run.config),
-        "max_length": part.max_length,
         "decode_dtype": run.decode_config.dtype,
     }
+
+
+def _sampling(settings: Mapping[str | None, Mapping[str, Any]], part: Part, one: SampledInput) -> dict[str, Any]:
+    """Returns what the samples of an input are made with, as its line has it."""
+    return {**settings[part.task], "max_length": one.max_length}
 
 
 def model_digest(loaded: LoadedModel) -> str:
@@ -136,7 +145,7 @@ def _earlier_rows(
         row = rows.get(one.id)
         if row is None:
             continue
-        _check_settings(row["sampling"], settings[part.task], run.output)
+        _check_settings(row["sampling"], _sampling(settings, part, one), run.output)
         if row["question"] != one.target.example["question"]:
             raise UserError(f"{run.output} has another question with id {one.id!r}; give another --output")
         if len(row["samples"]) > run.num_samples:
@@ -225,15 +234,16 @@ def _open_journal(journal: Journal, head: Mapping[str, Any]) -> int:
 
 
 def _plan(parts: Sequence[Part], counts: Sequence[int], num_samples: int, inputs_per_batch: int) -> Iterator[Batch]:
-    """Yields the batches: inputs of one part that have as many samples so far, by length."""
+    """Yields the batches: inputs of one part and length limit that have as many samples so far, by length."""
     start = 0
     for part in parts:
         have = counts[start : start + len(part.inputs)]
         start += len(part.inputs)
-        for count in sorted(set(have) - {num_samples}):
-            places = [i for i, n in enumerate(have) if n == count]
+        kinds = [(count, one.max_length) for count, one in zip(have, part.inputs, strict=True)]
+        for count, max_length in sorted({kind for kind in kinds if kind[0] < num_samples}):
+            places = [i for i, kind in enumerate(kinds) if kind == (count, max_length)]
             for rows in plan_batches([part.inputs[i].tokens for i in places], inputs_per_batch):
-                yield Batch(part, [places[row] for row in rows], range(count, num_samples))
+                yield Batch(part, [places[row] for row in rows], range(count, num_samples), max_length)
 
 
 def _complete(journal: Journal, batches: Sequence[Batch]) -> dict[int, dict[str, Samples]]:
@@ -251,9 +261,9 @@ def _complete(journal: Journal, batches: Sequence[Batch]) -> dict[int, dict[str,
 def _decode(batches: Sequence[Batch], inputs_per_batch: int, config: SamplingConfig) -> Generator[dict[str, Samples]]:
     """Yields the samples of each batch by id, in order."""
     start = 0
-    while start < len(batches):  # batches with one part and range of indices together
+    while start < len(batches):  # batches with one part, range of indices and length limit together
         first, end = batches[start], start
-        while end < len(batches) and batches[end].part is first.part and batches[end].indices == first.indices:
+        while end < len(batches) and batches[end].is_like(first):
             end += 1
         part, generator = first.part, first.part.generator
         decoded = sample_batches(
@@ -262,7 +272,7 @@ def _decode(batches: Sequence[Batch], inputs_per_batch: int, config: SamplingCon
             [one.tokens for one in part.inputs],
             [digest(one.id) for one in part.inputs],
             first.indices,
-            part.max_length,
+            first.max_length,
             [batch.places for batch in batches[start:end]],
             inputs_per_batch,
             config,
@@ -297,7 +307,7 @@ def _write(
     """Writes the file, in the order of the inputs."""
     rows = []
     for part, one in every:
-        row = earlier.get(one.id) or {**one.fields(), "sampling": settings[part.task], "samples": []}
+        row = earlier.get(one.id) or {**one.fields(), "sampling": _sampling(settings, part, one), "samples": []}
         samples = [*row["samples"], *new.get(one.id, [])]
         if run.output_format == "infer":
             outputs = [Output(sample["text"], sample["finish_reason"] == "length") for sample in samples]

@@ -75,6 +75,19 @@ def test_samples_depend_on_neither_batch_size_nor_order_nor_neighbours(sample, w
         assert all(found[id] == expected[id] for id in found.keys() & expected.keys()), name
 
 
+def test_a_longer_neighbour_changes_neither_samples_nor_settings(sample, whole, tmp_path):
+    """Its explanation is longer than the trained ones, and so is the limit of its samples alone."""
+    output = tmp_path / "samples.jsonl"
+    sample(output, 1, EXPRESSIONS[:2])
+    longer = "[MAX 1 [MIN 4 7 2 3 ] [SUM 1 [MED 3 4 5 6 ] 2 ] [MIN 7 [MAX 1 2 3 ] 9 ] [SUM 2 [MIN 2 3 ] 8 4 ] ]"
+    sample(output, 1, (EXPRESSIONS[0], longer, EXPRESSIONS[1]))  # added to the file
+    found = read_samples(output)
+    limits = [problem.row["sampling"]["max_length"] for problem in found]
+    assert limits[0] == limits[2] < limits[1] and [problem.row["question"] for problem in found][1] == longer
+    expected = texts(whole)
+    assert all(texts(output)[problem.id] == expected[problem.id][:1] for problem in (found[0], found[2]))
+
+
 def test_more_samples_keep_the_first_and_equal_those_of_one_run(sample, whole, tmp_path):
     output = tmp_path / "samples.jsonl"
     sample(output, 2)
