@@ -124,6 +124,27 @@ def test_a_journal_cut_anywhere_resumes_to_the_same_bytes(sample, whole, tmp_pat
         assert sample(output) and output.read_bytes() == whole.read_bytes(), cut
 
 
+@pytest.mark.parametrize(
+    ("place", "text", "words"),
+    [
+        (0, "{}", "is not the journal of a sample file; move or remove it"),
+        (0, '{"settings": {"task": 5}, "num_samples": 4, "inputs_per_batch": 2, "counts": [0]}', "is not the journal"),
+        (1, "{}", 'line 2 is corrupt; expected a JSON object with "batch", "id", "samples"'),
+        (1, "[]", 'line 2 is corrupt; expected a JSON object with "batch", "id", "samples"'),
+    ],
+)
+def test_a_corrupt_journal_is_named(tmp_path, place, text, words):
+    journal = Journal(tmp_path / "samples.jsonl")
+    journal.start({"settings": {}, "num_samples": 4, "inputs_per_batch": 2, "counts": [0]})
+    journal.add(0, {"a": []})
+    lines = journal.path.read_text().splitlines()
+    lines[place] = text
+    journal.path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(UserError, match=words):
+        journal.head()
+        journal.batches()
+
+
 def test_a_rerun_of_a_complete_run_changes_nothing(sample, whole, capsys):
     before = whole.stat().st_mtime_ns
     assert sample(whole) and whole.stat().st_mtime_ns == before
