@@ -165,9 +165,14 @@ def check_ids(inputs: Sequence[SampledInput]) -> None:
     places: dict[str, int] = {}
     for place, one in enumerate(inputs, 1):
         if one.id in places:
+            both = f"examples {places[one.id]} and {place}"
+            if one.row.get("id") in (None, ""):
+                raise UserError(
+                    f"{both} are the same, {one.text!r}; remove one, give JSON rows with ids, or sample them into two "
+                    "files"
+                )
             raise UserError(
-                f"examples {places[one.id]} and {place} have the same id {one.id!r}; give each an id of its own, or "
-                "sample them into two files"
+                f"{both} have the same id {one.id!r}; give each an id of its own, or sample them into two files"
             )
         places[one.id] = place
 

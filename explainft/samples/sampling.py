@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from explainft.checkpoints import integrity
 from explainft.checkpoints.weights import Weights
-from explainft.core.atomic_files import STANDARD_OUTPUT, open_output, refuse_unwritable
+from explainft.core.atomic_files import STANDARD_OUTPUT, check_writable, open_output, refuse_unwritable
 from explainft.core.errors import UserError, require_positive
 from explainft.data.questions.examples import digest
 from explainft.evaluation.infer import Prediction
@@ -35,6 +35,8 @@ from explainft.samples.inputs import Inputs, Part, SampledInput, check_ids
 from explainft.samples.journal import Journal, Samples, locked
 
 OUTPUT_FORMATS = ("samples", "infer")
+# The settings of a line that no flag gives, by what they are of.
+NO_FLAGS = {"dataset": ("problem", "form", "task", "max_length"), "checkpoint": ("step", "model")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +79,8 @@ def sample(weights: Weights, inputs: Inputs, run: SampleRun, stop: Callable[[], 
     the journal, and the same call resumes. Of several hosts all must call it. Raises UserError for settings other than
     those of the file.
     """
+    if hosts.writes():
+        _check_output(run)
     found: Any = inputs.read(weights)
     loaded = load_model(weights, run.decode_config, run.batch_size, mesh=sharding.make_mesh())
     parts = inputs.parts(found, loaded)
@@ -96,6 +100,14 @@ def sample(weights: Weights, inputs: Inputs, run: SampleRun, stop: Callable[[], 
         if _keeps_journal(run):
             Journal(run.output).remove()
     return True
+
+
+def _check_output(run: SampleRun) -> None:
+    check_writable(run.output)
+    if run.output_format == "infer" and run.output.is_file():
+        raise UserError(
+            f"{run.output} exists, and to a file of --output_format infer nothing can be added; give another --output"
+        )
 
 
 def hosts_agree(values: Any) -> Any:
@@ -155,18 +167,23 @@ def _earlier_rows(
             )
     if other := rows.keys() - {one.id for _, one in every}:
         raise UserError(
-            f"{run.output} has samples of {len(other):,} examples that are not among these, as {min(other)!r}; "
-            "give another --output"
+            f"{run.output} has samples of other examples, {len(other):,} with ids such as {min(other)!r}; "
+            "give those too, or another --output"
         )
     return rows
 
 
 def _check_settings(found: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:
     for name, value in wanted.items():
-        if found.get(name) != value:
-            raise UserError(
-                f"{path} was sampled with {name}={found.get(name)!r}, not {value!r}; give the same, or another --output"
-            )
+        if found.get(name) == value:
+            continue
+        differs = f"{name}={found.get(name)!r}, not {value!r}"
+        for what, names in NO_FLAGS.items():
+            if name in names:
+                raise UserError(
+                    f"{path} was sampled from another {what} ({differs}); give that one, or another --output"
+                )
+        raise UserError(f"{path} was sampled with {differs}; give the same, or another --output")
 
 
 def _decode_missing(

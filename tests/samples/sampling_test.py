@@ -179,10 +179,28 @@ def test_other_settings_are_refused_by_name(sample, whole, tmp_path, changes, wo
         sample(output, **changes)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("model", "0123", "from another checkpoint .model='0123', not .*; give that one, or another --output"),
+        ("step", 7, "from another checkpoint .step=7, not "),
+        ("problem", "math", "from another dataset .problem='math', not 'listops'"),
+        ("max_length", 8, "from another dataset .max_length=8, not "),
+    ],
+)
+def test_another_checkpoint_or_dataset_is_refused_as_one(sample, whole, tmp_path, name, value, words):
+    rows = [json.loads(line) for line in whole.read_text().splitlines()]
+    rows[0]["sampling"][name] = value
+    output = tmp_path / "samples.jsonl"
+    output.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError, match=words):
+        sample(output)
+
+
 def test_another_number_or_other_problems_are_refused(sample, whole, tmp_path):
     with pytest.raises(UserError, match="has 4 samples of .* more than --num_samples 2"):
         sample(whole, 2)
-    with pytest.raises(UserError, match="10 examples that are not among these"):
+    with pytest.raises(UserError, match="samples of other examples, 10 with ids such as"):
         sample(whole, questions=EXPRESSIONS[:2])
     output = tmp_path / "samples.jsonl"
     sample(output, stop=after(1))
@@ -192,9 +210,13 @@ def test_another_number_or_other_problems_are_refused(sample, whole, tmp_path):
         sample(output, questions=EXPRESSIONS[::-1])
 
 
-def test_the_same_id_twice_is_refused(sample, tmp_path):
-    with pytest.raises(UserError, match="examples 1 and 3 have the same id"):
+def test_the_same_id_twice_is_refused(sample, weights, tmp_path):
+    with pytest.raises(UserError, match="examples 1 and 3 are the same, .*; remove one, give JSON rows with ids"):
         sample(tmp_path / "s", questions=(*EXPRESSIONS[:2], EXPRESSIONS[0]))
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"id": "a", "expression": text}) + "\n" for text in EXPRESSIONS[:2]))
+    with pytest.raises(UserError, match="examples 1 and 2 have the same id 'a'; give each an id of its own"):
+        sampling.sample(weights, QuestionInputs((), rows), SampleRun(tmp_path / "s", 1, HOT, DecodeConfig()))
 
 
 def test_two_processes_do_not_share_a_file(sample, tmp_path):
