@@ -10,6 +10,7 @@ import pytest
 
 from explainft.checkpoints import convert, export, run_checkpoint
 from explainft.cli.main import main
+from explainft.data.sample_datasets import unpack_digests
 from explainft.data.vocabulary import EOS_ID
 from explainft.evaluation.evaluate import EvaluationConfig
 from explainft.generation.likelihood import log_likelihoods
@@ -129,6 +130,19 @@ def test_problems_that_the_verifier_trained_on_are_refused(run, tmp_path, capsys
     error = refused(capsys, run, file, "--output", tmp_path / "o.jsonl")
     assert "was trained on 2 of these 4 problems, such as id 'p3'; score problems that it was not" in error
     assert not (tmp_path / "o.jsonl").exists()
+
+
+def test_questions_of_an_initial_checkpoint_stay_with_its_successors(run, tmp_path, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    files = {
+        split: [write_sample_rows(other / f"{split}.jsonl", [sampled_row(i) for i in of_split])]
+        for split, of_split in (("train", range(60, 64)), ("validation", range(20, 26)))
+    }
+    make_dataset(SamplesDataset("tiny", ["verifier"], files, Selection(PROMPT, 4, 0)), other)
+    for steps in (4, 6):  # the second call resumes the first
+        train(tmp_path / "next", other, steps, initial_checkpoint={"path": str(run)})
+        meta = run_checkpoint.open_run(tmp_path / "next").meta
+        assert meta["progress"]["first_step"] == 2 and len(unpack_digests(meta["trained_questions"])) == 12 + 4
 
 
 def test_samples_of_another_problem_are_refused(run, tmp_path, capsys):
