@@ -7,7 +7,9 @@
                   "answer": "4", "correct": true, "check": {"steps_total": 2, "steps_correct": 2, ...}}, ...]}
 
 `gold` is the gold output where it is known, `sampling` what all samples of a line were made with. `explainft score`
-adds a `score` to each sample.
+adds a `score` to each sample, and to the line
+
+    "scoring": {"model": "5d1e...", "step": 2000, "prompt": "{question}\\n{solution}", "decode_dtype": "float32"}
 """
 
 import dataclasses
@@ -24,7 +26,7 @@ from explainft.evaluation.step_checks import check_fields, read_check
 from explainft.evaluation.targets import Target
 from explainft.problems.registry import PROBLEMS, get_problem
 
-OWN_FIELDS = ("gold", "sampling", "samples")  # of a line, beside those of its example
+OWN_FIELDS = ("gold", "sampling", "scoring", "samples")  # of a line, beside those of its example
 Types = tuple[type, ...]
 # The types that a field of a line may have, and their words; a field without null must be there.
 LINE_FIELDS: dict[str, tuple[Types, str]] = {
@@ -34,6 +36,7 @@ LINE_FIELDS: dict[str, tuple[Types, str]] = {
     "choices": ((list, type(None)), "a list of texts"),
     "gold": ((str, type(None)), "a text"),
     "samples": ((list,), "a list"),
+    "scoring": ((dict, type(None)), "an object"),
 }
 SAMPLE_FIELDS: dict[str, tuple[Types, str]] = {
     "text": ((str,), "a text"),

@@ -6,10 +6,8 @@ samples each has, so that a run that was stopped writes the same bytes as one th
 
 import contextlib
 import dataclasses
-import json
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,6 @@ import numpy as np
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
-from explainft.checkpoints import integrity
 from explainft.checkpoints.weights import Weights
 from explainft.core.atomic_files import STANDARD_OUTPUT, check_writable, open_output, refuse_unwritable
 from explainft.core.errors import UserError, require_positive
@@ -127,7 +124,7 @@ def _settings(part: Part, loaded: LoadedModel, run: SampleRun) -> dict[str, Any]
         "form": target.form,
         "task": part.task,
         "step": loaded.weights.step,
-        "model": model_digest(loaded),
+        "model": loaded.digest(),
         **dataclasses.asdict(run.config),
         "decode_dtype": run.decode_config.dtype,
     }
@@ -136,14 +133,6 @@ def _settings(part: Part, loaded: LoadedModel, run: SampleRun) -> dict[str, Any]
 def _sampling(settings: Mapping[str | None, Mapping[str, Any]], part: Part, one: SampledInput) -> dict[str, Any]:
     """Returns what the samples of an input are made with, as its line has it."""
     return {**settings[part.task], "max_length": one.max_length}
-
-
-def model_digest(loaded: LoadedModel) -> str:
-    """Returns 16 hex digits that stand for the parameters, whatever the format of their checkpoint."""
-    checksums = (loaded.weights.meta.get("checksums") or {}).get("params")
-    if checksums is None:
-        checksums = {name: found.checksum for name, found in integrity.summaries(loaded.params).items()}
-    return blake2b(json.dumps(checksums, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _earlier_rows(

@@ -95,7 +95,10 @@ def test_scores_are_ratios_of_whole_labels(run, samples, tmp_path, capsys):
     before, after = (read_samples(file) for file in (samples, tmp_path / "scored.jsonl"))
     for old, new in zip(before, after, strict=True):
         assert [dataclasses.replace(sample, score=None) for sample in new.samples] == list(old.samples)
-        assert {**new.row, "samples": None} == {**old.row, "samples": None}
+        assert new.target == old.target
+        scoring = new.row["scoring"]
+        assert {**new.row, "samples": None} == {**old.row, "samples": None, "scoring": scoring}
+        assert (scoring["step"], scoring["prompt"], scoring["decode_dtype"]) == (2, PROMPT, "float32")
     weights = run_checkpoint.open_run(run)
     vocabulary = weights.tokenizer()
     text = f"{before[1].target.example['question']}\n{before[1].samples[3].text}"
@@ -110,6 +113,8 @@ def test_exports_and_batch_sizes_give_the_same_scores(run, samples, tmp_path):
     score(tmp_path / "exported", samples, "--output", tmp_path / "b.jsonl", "--batch_size=3")
     a, b = ([s.score for p in read_samples(tmp_path / f"{name}.jsonl") for s in p.samples] for name in "ab")
     np.testing.assert_allclose(a, b, rtol=1e-5)
+    scorings = [read_samples(tmp_path / f"{name}.jsonl")[0].row["scoring"] for name in "ab"]
+    assert scorings[0] == scorings[1]
 
 
 def test_a_checkpoint_without_metadata_needs_the_prompt(run, samples, tmp_path, capsys):
