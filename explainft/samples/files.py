@@ -16,6 +16,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,11 @@ class SampledProblem:
         return self.row.get("gold")
 
 
+def example_id(own: Any, text: str) -> str:
+    """Returns the id of an example, its own as text; of one without, hex digits of its input text."""
+    return blake2b(text.encode("utf-8", "surrogatepass")).hexdigest()[:16] if own in (None, "") else str(own)
+
+
 def make_sample(target: Target, text: str, *, logprob: float, tokens: int, cut: bool) -> dict[str, Any]:
     """Returns a sample as the file has it, read and checked by its problem."""
     answer, check = target.read_answer(text), target.check(text)
@@ -119,7 +125,9 @@ def read_samples(path: Path) -> list[SampledProblem]:
 def read_problem(row: Any, where: str) -> SampledProblem:
     """Reads a line of a sample file; `where` names it in errors."""
     if not isinstance(row, Mapping) or not isinstance(row.get("sampling"), Mapping) or "samples" not in row:
-        raise UserError(f"{where} is not of a sample file; expected an object with 'id', 'sampling' and 'samples'")
+        raise UserError(
+            f"{where} is not of a sample file, which has 'sampling' and 'samples'; make one with `explainft sample`"
+        )
     sampling, samples = row["sampling"], row["samples"]
     if not {"id", "question", "answer"} <= set(row):
         raise UserError(f"{where} lacks one of 'id', 'question' and 'answer'; sample again")

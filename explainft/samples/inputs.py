@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from explainft.evaluation.targets import Target, read_target
 from explainft.generation.decoding import Tokens
 from explainft.generation.generator import Generator
 from explainft.listops.configs import CONFIGS
-from explainft.samples.files import OWN_FIELDS
+from explainft.samples.files import OWN_FIELDS, example_id
 
 QUESTIONS_MODULE = "tasks.questions"
 
@@ -100,7 +99,7 @@ class TaskInputs:
 def _task_input(cache: TokenCache, i: int, record: Record, max_length: int) -> SampledInput:
     text, gold, target = record["inputs_pretokenized"], record["targets_pretokenized"], _target(cache, record)
     own = {"expression": text} if target.form is None else target.example
-    return SampledInput(_id(record, text), text, cache.inputs[i], target, gold, own, max_length)
+    return SampledInput(example_id(record.get("id"), text), text, cache.inputs[i], target, gold, own, max_length)
 
 
 def _target(cache: TokenCache, record: Record) -> Target:
@@ -137,7 +136,7 @@ class QuestionInputs:
         vocabulary = loaded.weights.tokenizer()
         sampled = [
             SampledInput(
-                _id(one.row, one.text),
+                example_id(one.row.get("id"), one.text),
                 one.text,
                 [*vocabulary.encode(one.text), EOS_ID],
                 one.target,
@@ -151,13 +150,6 @@ class QuestionInputs:
 
 
 Inputs = TaskInputs | QuestionInputs
-
-
-def _id(row: Row, text: str) -> str:
-    """Returns the id of an example; of one without, hex digits of its input text."""
-    if row.get("id") in (None, ""):
-        return blake2b(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    return str(row["id"])
 
 
 def check_ids(inputs: Sequence[SampledInput]) -> None:
