@@ -20,8 +20,10 @@ def read_check(fields: Any) -> StepCheck | None:
     """Returns the step check with these fields; None where they are not those of one."""
     if not isinstance(fields, Mapping):
         return None
-    total, correct = fields.get("steps_total"), fields.get("steps_correct")
-    unreadable, first = fields.get("steps_unreadable", 0), fields.get("first_wrong_step_number")
+    total: Any = fields.get("steps_total")
+    correct: Any = fields.get("steps_correct")
+    unreadable: Any = fields.get("steps_unreadable", 0)
+    first: Any = fields.get("first_wrong_step_number")
     if any(type(n) is not int or n < 0 for n in (total, correct, unreadable, 1 if first is None else first)):
         return None
     return StepCheck(correct, total - correct - unreadable, unreadable, None if first is None else first - 1)
