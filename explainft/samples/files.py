@@ -31,7 +31,7 @@ OWN_FIELDS = ("gold", "sampling", "scoring", "samples")  # of a line, beside tho
 Types = tuple[type, ...]
 # The types that a field of a line may have, and their words; a field without null must be there.
 LINE_FIELDS: dict[str, tuple[Types, str]] = {
-    "id": ((str, int), "a text or a whole number"),
+    "id": ((str, int), "a text or an integer"),
     "question": ((str,), "a text"),
     "answer": ((str, int, float, type(None)), "a text or a number"),
     "choices": ((list, type(None)), "a list of texts"),
@@ -44,7 +44,7 @@ SAMPLE_FIELDS: dict[str, tuple[Types, str]] = {
     "answer": ((str, type(None)), "a text or null"),
     "correct": ((bool, type(None)), "true, false or null"),
     "logprob_sum": ((int, float, type(None)), "a finite number"),
-    "num_tokens": ((int, type(None)), "a whole number"),
+    "num_tokens": ((int, type(None)), "an integer"),
     "score": ((int, float, type(None)), "a finite number"),
 }
 FINISH_REASONS = {"stop": False, "length": True}  # whether the output was cut at the length limit
@@ -164,7 +164,7 @@ def _sample(sample: Any, where: str) -> Sample:
 def _check_types(values: Mapping[str, Any], fields: Mapping[str, tuple[Types, str]], where: str) -> None:
     for name, (types, words) in fields.items():
         value = values.get(name)
-        # By the exact type: true is no number.
+        # By the exact type: true is not a number.
         if type(value) not in types or (isinstance(value, float) and not math.isfinite(value)):
             again = "score" if name == "score" else "sample"
             raise UserError(f"{where}: {name}={value!r} must be {words}; {again} again")

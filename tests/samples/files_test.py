@@ -66,7 +66,7 @@ def test_unusable_files_name_the_line(tmp_path, rows, words):
         ("check", {"steps_total": "2", "steps_correct": 2}, ".*must have steps_total"),
         ("logprob_sum", "x", "logprob_sum='x' must be a finite number"),
         ("logprob_sum", float("-inf"), "logprob_sum=-inf must be a finite number"),
-        ("num_tokens", "x", "num_tokens='x' must be a whole number"),
+        ("num_tokens", "x", "num_tokens='x' must be an integer"),
         ("score", True, "score=True must be a finite number; score again"),
     ],
 )
