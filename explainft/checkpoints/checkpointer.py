@@ -94,6 +94,11 @@ class Checkpointer:
 
     # ---- reading
 
+    @property
+    def latest_meta(self) -> Mapping[str, Any]:
+        """The metadata of the latest checkpoint; empty where there is none."""
+        return self._latest_meta
+
     def progress(self) -> Progress:
         """Returns the progress of the run at the latest checkpoint."""
         return read_progress(self._latest_meta, f"checkpoint {self.latest} in {self._manager.directory}")

@@ -13,6 +13,7 @@ import orbax.checkpoint as ocp
 from explainft.checkpoints import integrity
 from explainft.checkpoints.progress import Progress
 from explainft.core.errors import UserError
+from explainft.data.sample_datasets import pack_digests, unpack_digests
 from explainft.data.token_cache import TokenCache
 from explainft.model.t5 import T5Config
 
@@ -33,7 +34,8 @@ KEYS: dict[str, type | tuple[type, ...]] = {
 }
 # What must agree before a run is resumed; dataset_digest is that of imported questions.
 SAME_RUN = ("model", "task", "module", "data", "output_ids", "dataset_digest")
-# Of the training examples: digests of an import and of its questions, a verifier's prompt and generator.
+# Of the training examples: digests of an import and of its questions, with those of the checkpoint that the run
+# started from, a verifier's prompt and generator.
 TRAINING_META = ("dataset_digest", "trained_questions", "verifier")
 Fields = TypeVar("Fields", T5Config, Progress)
 
@@ -77,6 +79,14 @@ def describe(
         **{name: cache.meta[name] for name in TRAINING_META if name in cache.meta},
         **({"questions": arguments} if "problem" in arguments else {}),  # problem and form
     }
+
+
+def with_earlier_questions(description: dict[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the description of a run with the training questions of the checkpoint that it starts from, too."""
+    if "trained_questions" not in earlier:
+        return description
+    own, before = (unpack_digests(meta.get("trained_questions", "")) for meta in (description, earlier))
+    return {**description, "trained_questions": pack_digests(own | before)}
 
 
 def read_metadata(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:

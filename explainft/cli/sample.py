@@ -16,7 +16,6 @@ from explainft.cli.flags import (
 )
 from explainft.cli.host_flags import add_hosts, connect_hosts
 from explainft.core import jax_setup
-from explainft.core.atomic_files import check_writable
 from explainft.core.errors import UserError
 from explainft.data.questions.layouts import LAYOUTS
 
@@ -60,7 +59,6 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    check_writable(Path(args.output))
     jax_setup.configure()
     with connect_hosts(args, preemptible=True):
         from explainft.checkpoints import convert

@@ -8,11 +8,12 @@ from typing import Any
 from explainft.core.errors import UserError
 
 
-def read_jsonl(file: Path, required: dict[str, type]) -> list[dict[str, Any]]:
+def read_jsonl(file: Path, required: dict[str, type], head: bool = False) -> list[dict[str, Any]]:
     """Returns an object for each line; none where the file does not exist.
 
-    `required` maps a field's name to its type. A UTF-8 byte-order mark is skipped, and so is a last line that a killed
-    process has left incomplete. Raises UserError that names the line for any other line without the fields.
+    `required` maps a field's name to its type; `head`: the first line is an object of other fields. A UTF-8 byte-order
+    mark is skipped, and so is a last line that a killed process has left incomplete. Raises UserError that names the
+    line for any other line without the fields.
     """
     try:
         lines = file.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n") if file.exists() else []
@@ -20,13 +21,14 @@ def read_jsonl(file: Path, required: dict[str, type]) -> list[dict[str, Any]]:
         raise UserError(f"cannot read {file} ({e.strerror})") from e
     rows = []
     for number, line in enumerate(lines, 1):
-        row = _parse(line, required)
+        fields = {} if head and number == 1 else required
+        row = _parse(line, fields)
         if row is not None:
             rows.append(row)
         elif number < len(lines):  # the part after the last newline is empty or incomplete
-            fields = ", ".join(f'"{name}"' for name in required)
+            wanted = " with " + ", ".join(f'"{name}"' for name in fields) if fields else ""
             raise UserError(
-                f"{file} line {number} is corrupt; expected a JSON object with {fields}; correct or delete the line"
+                f"{file} line {number} is corrupt; expected a JSON object{wanted}; correct or delete the line"
             )
     return rows
 

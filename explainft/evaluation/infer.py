@@ -16,6 +16,7 @@ from explainft.evaluation.evaluator import Evaluator
 from explainft.evaluation.inference_inputs import InferenceInput, Row, input_reader
 from explainft.evaluation.loading import load_evaluation_tasks, load_model
 from explainft.evaluation.prediction_files import write_json_lines
+from explainft.evaluation.step_checks import check_fields
 from explainft.evaluation.targets import Target
 from explainft.generation.generator import Output
 from explainft.generation.quantization import DecodeConfig
@@ -77,14 +78,10 @@ class Prediction:
 
     def json(self) -> dict[str, Any]:
         """Returns the user's row with the prediction; of a ListOps expression, its answer as a number."""
-        check = self.check or StepCheck()
-        steps = {
-            "steps_total": check.total,
-            "steps_correct": check.correct,
-            "first_wrong_step_number": None if check.first_wrong_step is None else check.first_wrong_step + 1,
-        }
+        steps = check_fields(self.check or StepCheck())
         cut = {"cut": True} if self.output.cut else {}
         if self._target.problem.name == "listops" and self._target.form is None:
+            del steps["steps_unreadable"]  # every step of ListOps is readable
             return {
                 **self.input.row,
                 "answer": None if self.answer is None else int(self.answer),
@@ -93,7 +90,7 @@ class Prediction:
                 **cut,
             }
         correct = {} if self.correct is None else {"correct": self.correct}
-        checked = {} if self.check is None else {"check": {**steps, "steps_unreadable": check.unreadable}}
+        checked = {} if self.check is None else {"check": steps}
         prediction = {"answer": self.answer, "text": self.output.text, **correct, **checked, **cut}
         return {**self.input.row, "prediction": prediction}
 
@@ -129,7 +126,7 @@ def infer(
     inputs = [[*vocabulary.encode(one.text), EOS_ID] for one in parsed]
     if note := _length_note([len(ids) for ids in inputs], weights.meta["lengths"]):
         print(note, file=sys.stderr)
-    length = reader.max_length(parsed, vocabulary)
+    length = max(reader.max_length(one, vocabulary) for one in parsed)
     with tqdm(total=len(inputs), desc="decoding", unit=" examples", disable=None, leave=False) as bar:
         loaded = load_model(weights, DecodeConfig(decode_dtype), min(batch_size, len(inputs)))
         outputs = loaded.run_generator().generate(inputs, length, bar.update)

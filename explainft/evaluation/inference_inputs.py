@@ -24,6 +24,7 @@ from explainft.problems.listops import CHECKED_STYLES
 from explainft.problems.registry import get_problem
 
 Row = Mapping[str, Any]
+LENGTH_STEP = 32  # tokens, of limits above the trained length
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +50,8 @@ class InputReader(Protocol):
         """Returns the inputs of a file. Raises UserError, with the line, for what the run cannot answer."""
         ...
 
-    def max_length(self, inputs: Sequence[InferenceInput], vocabulary: Vocabulary) -> int:
-        """Returns how many tokens an output may have."""
+    def max_length(self, one: InferenceInput, vocabulary: Vocabulary) -> int:
+        """Returns how many tokens an output may have, which depends on its input alone."""
         ...
 
 
@@ -91,11 +92,13 @@ class ListOpsReader:
             return [self._row(row, f"{path} line {number}: ") for number, row in read_rows(path)]
         return [self._input(self._parse(text, f"{path} line {number}: ")) for number, text in read_lines(path)]
 
-    def max_length(self, inputs: Sequence[InferenceInput], vocabulary: Vocabulary) -> int:
-        """Returns room for the gold explanations, so that a long one is not cut off."""
+    def max_length(self, one: InferenceInput, vocabulary: Vocabulary) -> int:
+        """Returns room for the gold explanation, so that a long one is not cut off."""
         fullest = self.style if self.style in CHECKED_STYLES else "medium"
-        gold = (listops.explain(listops.parse(one.text), fullest, self.modulus) for one in inputs)
-        return max(self.trained_length, 1 + max(len(vocabulary.encode(text)) for text in gold))
+        gold = listops.explain(listops.parse(one.text), fullest, self.modulus)
+        needed = 1 + len(vocabulary.encode(gold))
+        # In steps: few lengths compile.
+        return self.trained_length if needed <= self.trained_length else -(-needed // LENGTH_STEP) * LENGTH_STEP
 
     def _row(self, row: Any, where: str) -> InferenceInput:
         found = (row.get("expression") or row.get("question")) if isinstance(row, Mapping) else row
@@ -143,7 +146,7 @@ class QuestionReader:
         """Reads JSON lines or an array (.json, .jsonl), a CSV table with a head (.csv), or else a question a line."""
         return [self._input(row, f"{path} line {number}") for number, row in _rows(path)]
 
-    def max_length(self, inputs: Sequence[InferenceInput], vocabulary: Vocabulary) -> int:
+    def max_length(self, one: InferenceInput, vocabulary: Vocabulary) -> int:
         return self.trained_length
 
     def _input(self, given: str | Row, where: str) -> InferenceInput:

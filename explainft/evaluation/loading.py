@@ -1,8 +1,11 @@
 """From a checkpoint, a decode configuration and a task to a generator: one path for `eval` and `infer`."""
 
 import dataclasses
+import json
+from hashlib import blake2b
 from typing import Any
 
+from explainft.checkpoints import integrity
 from explainft.checkpoints.weights import Weights, check_parameters, read_parameters
 from explainft.core.errors import UserError
 from explainft.data import token_cache
@@ -25,6 +28,13 @@ class LoadedModel:
     params: Any
     decode_config: DecodeConfig
     batch_size: int
+
+    def digest(self) -> str:
+        """Returns 16 hex digits that stand for the parameters, whatever the format of their checkpoint."""
+        checksums = (self.weights.meta.get("checksums") or {}).get("params")
+        if checksums is None:
+            checksums = {name: found.checksum for name, found in integrity.summaries(self.params).items()}
+        return blake2b(json.dumps(checksums, sort_keys=True).encode()).hexdigest()[:16]
 
     def task_generator(self, cache: TokenCache) -> Generator | LabelChooser:
         """Returns what predicts the outputs of the task of the cache."""

@@ -69,7 +69,10 @@ def make_dataset(settings: SamplesDataset, data_dir: Path) -> tuple[Path, list[s
             report.append(_summary(split, len(of_split), counts))
             for kind in settings.rows:
                 if not counts[kind]:
-                    raise UserError(f"no example for the rows {kind!r}; {report[-1]}; sample more, or other problems")
+                    reasons = " and ".join(_left_out(counts))
+                    raise UserError(
+                        f"{split} gives no example for the rows {kind!r}: {reasons}; sample more, or other problems"
+                    )
             writers[split] = writer
         described = f"Samples of {settings.name}: {', '.join(settings.rows)}."
         records.write_metadata(scratch, list(writers.values()), DATASET, directory.parent.name, VERSION, described)
@@ -119,13 +122,21 @@ def _check_questions(problems: Mapping[str, Mapping[int, SampledProblem]]) -> No
         if both:
             name = problems[split][min(both)].id
             raise UserError(
-                f"{len(both):,} of {len(problems[split]):,} problems of {split} stand in train too, such as id "
+                f"{len(both):,} of {_problems(len(problems[split]))} of {split} are also in train, such as id "
                 f"{name!r}; sample other problems for one of the two"
             )
 
 
 def _summary(split: str, problems: int, counts: Counter[str]) -> str:
     """Returns a line on a split: examples by kind, and the problems that gave none."""
-    examples = ", ".join(f"{counts[kind]:,} {kind}" for kind in ROWS if counts[kind]) or "none"
-    left_out = "".join(f"; left out {n:,} with {reason}" for reason, n in counts.items() if reason not in ROWS)
-    return f"{split}: {examples} examples of {problems:,} problems{left_out}"
+    examples = ", ".join(f"{counts[kind]:,} {kind}" for kind in ROWS if counts[kind])
+    left_out = " and ".join(_left_out(counts))
+    return f"{split}: {examples} examples of {_problems(problems)}" + (f"; left out {left_out}" if left_out else "")
+
+
+def _left_out(counts: Counter[str]) -> list[str]:
+    return [f"{_problems(n)} with {reason}" for reason, n in counts.items() if reason not in ROWS]
+
+
+def _problems(n: int) -> str:
+    return f"{n:,} problem" + ("" if n == 1 else "s")

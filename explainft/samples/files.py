@@ -7,24 +7,46 @@
                   "answer": "4", "correct": true, "check": {"steps_total": 2, "steps_correct": 2, ...}}, ...]}
 
 `gold` is the gold output where it is known, `sampling` what all samples of a line were made with. `explainft score`
-adds a `score` to each sample.
+adds a `score` to each sample, and to the line
+
+    "scoring": {"model": "5d1e...", "step": 2000, "prompt": "{question}\\n{solution}", "decode_dtype": "float32"}
 """
 
 import dataclasses
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 from explainft.core.errors import UserError
 from explainft.data.questions import forms
 from explainft.data.questions.files import read_rows
+from explainft.evaluation.step_checks import check_fields, read_check
 from explainft.evaluation.targets import Target
-from explainft.problems.problem import StepCheck
 from explainft.problems.registry import PROBLEMS, get_problem
 
-OWN_FIELDS = ("gold", "sampling", "samples")  # of a line, beside those of its example
+OWN_FIELDS = ("gold", "sampling", "scoring", "samples")  # of a line, beside those of its example
+Types = tuple[type, ...]
+# The types that a field of a line may have, and their words; a field without null must be there.
+LINE_FIELDS: dict[str, tuple[Types, str]] = {
+    "id": ((str, int), "a text or an integer"),
+    "question": ((str,), "a text"),
+    "answer": ((str, int, float, type(None)), "a text or a number"),
+    "choices": ((list, type(None)), "a list of texts"),
+    "gold": ((str, type(None)), "a text"),
+    "samples": ((list,), "a list"),
+    "scoring": ((dict, type(None)), "an object"),
+}
+SAMPLE_FIELDS: dict[str, tuple[Types, str]] = {
+    "text": ((str,), "a text"),
+    "answer": ((str, type(None)), "a text or null"),
+    "correct": ((bool, type(None)), "true, false or null"),
+    "logprob_sum": ((int, float, type(None)), "a finite number"),
+    "num_tokens": ((int, type(None)), "an integer"),
+    "score": ((int, float, type(None)), "a finite number"),
+}
 FINISH_REASONS = {"stop": False, "length": True}  # whether the output was cut at the length limit
 
 
@@ -62,6 +84,11 @@ class SampledProblem:
         return self.row.get("gold")
 
 
+def example_id(own: Any, text: str) -> str:
+    """Returns the id of an example, its own as text; of one without, hex digits of its input text."""
+    return blake2b(text.encode("utf-8", "surrogatepass")).hexdigest()[:16] if own in (None, "") else str(own)
+
+
 def make_sample(target: Target, text: str, *, logprob: float, tokens: int, cut: bool) -> dict[str, Any]:
     """Returns a sample as the file has it, read and checked by its problem."""
     answer, check = target.read_answer(text), target.check(text)
@@ -82,16 +109,6 @@ def _rounded(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def check_fields(check: StepCheck) -> dict[str, Any]:
-    """Returns a step check as files have it; what people read counts steps from 1."""
-    return {
-        "steps_total": check.total,
-        "steps_correct": check.correct,
-        "steps_unreadable": check.unreadable,
-        "first_wrong_step_number": None if check.first_wrong_step is None else check.first_wrong_step + 1,
-    }
-
-
 def read_samples(path: Path) -> list[SampledProblem]:
     """Reads a sample file. Raises UserError with the line for what is not one, and for a problem that stands twice."""
     problems: list[SampledProblem] = []
@@ -108,13 +125,16 @@ def read_samples(path: Path) -> list[SampledProblem]:
 def read_problem(row: Any, where: str) -> SampledProblem:
     """Reads a line of a sample file; `where` names it in errors."""
     if not isinstance(row, Mapping) or not isinstance(row.get("sampling"), Mapping) or "samples" not in row:
-        raise UserError(f"{where} is not of a sample file; expected an object with 'id', 'sampling' and 'samples'")
+        raise UserError(
+            f"{where} is not of a sample file, which has 'sampling' and 'samples'; make one with `explainft sample`"
+        )
     sampling, samples = row["sampling"], row["samples"]
     if not {"id", "question", "answer"} <= set(row):
         raise UserError(f"{where} lacks one of 'id', 'question' and 'answer'; sample again")
-    if sampling.get("problem") not in PROBLEMS or sampling.get("form") not in (None, *forms.FORMS):
+    _check_types(row, LINE_FIELDS, where)
+    if sampling.get("problem") not in tuple(PROBLEMS) or sampling.get("form") not in (None, *forms.FORMS):
         raise UserError(f"{where}: sampling={sampling!r} names no known problem and form; sample again")
-    if not isinstance(samples, list) or not samples:
+    if not samples:
         raise UserError(f"{where} has no samples; sample again")
     example = {name: value for name, value in row.items() if name not in OWN_FIELDS}
     target = Target(get_problem(sampling["problem"]), example, sampling["form"])
@@ -125,24 +145,29 @@ def read_problem(row: Any, where: str) -> SampledProblem:
 def _sample(sample: Any, where: str) -> Sample:
     if not isinstance(sample, Mapping) or not isinstance(sample.get("text"), str) or "answer" not in sample:
         raise UserError(f"{where} is not an object with 'text' and 'answer'; sample again")
-    score = sample.get("score")
-    if score is not None and not (isinstance(score, int | float) and math.isfinite(score)):
-        raise UserError(f"{where}: score={score!r} must be a finite number; score again")
-    check, correct = sample.get("check"), sample.get("correct")
-    valid = None
-    if check is not None:
-        all_correct = 0 < check["steps_total"] == check["steps_correct"]
-        valid = bool(correct and all_correct and check["first_wrong_step_number"] is None)
+    _check_types(sample, SAMPLE_FIELDS, where)
+    check, correct = read_check(sample.get("check")), sample.get("correct")
+    if check is None and sample.get("check") is not None:
+        raise UserError(f"{where}: check={sample['check']!r} must have steps_total and steps_correct; sample again")
     return Sample(
         sample["text"],
         sample["answer"],
         correct,
-        valid,
+        None if check is None else bool(correct) and check.valid,
         sample.get("logprob_sum"),
         sample.get("num_tokens"),
         FINISH_REASONS.get(str(sample.get("finish_reason")), False),
-        score,
+        sample.get("score"),
     )
+
+
+def _check_types(values: Mapping[str, Any], fields: Mapping[str, tuple[Types, str]], where: str) -> None:
+    for name, (types, words) in fields.items():
+        value = values.get(name)
+        # By the exact type: true is not a number.
+        if type(value) not in types or (isinstance(value, float) and not math.isfinite(value)):
+            again = "score" if name == "score" else "sample"
+            raise UserError(f"{where}: {name}={value!r} must be {words}; {again} again")
 
 
 def write_rows(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:

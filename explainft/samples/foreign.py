@@ -8,7 +8,6 @@ are then one problem.
 """
 
 import dataclasses
-import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +18,8 @@ from explainft.core.errors import UserError, nearest
 from explainft.data.questions.files import read_rows
 from explainft.evaluation.targets import Target
 from explainft.problems.registry import get_problem
-from explainft.samples.files import FINISH_REASONS, Sample, SampledProblem
+from explainft.samples.examples import input_text
+from explainft.samples.files import FINISH_REASONS, Sample, SampledProblem, example_id
 
 Value = TypeVar("Value")
 _SOLUTION_MARKS = ("####", "\\boxed")  # of a gold solution that stands in place of its answer
@@ -38,7 +38,7 @@ class Fields:
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class SampledLine:
     """The samples of a line. `is_list`: all samples of its problem, so that the id may not stand twice."""
 
     where: str
@@ -57,50 +57,49 @@ def read_foreign(
     Raises UserError with the line for what cannot be used.
     """
     reader = _Reader(problem, form, fields, check)
-    return merge_parts(reader.read(row, f"{path} line {line}") for line, row in read_rows(path))
+    return merge_lines(reader.read(row, f"{path} line {line}") for line, row in read_rows(path))
 
 
-def merge_parts(parts: Iterator[Part]) -> list[SampledProblem]:
-    """Merges parts of the same id.
+def merge_lines(lines: Iterator[SampledLine]) -> list[SampledProblem]:
+    """Merges lines of the same id.
 
     Raises UserError where a list of samples stands twice, and where the gold answers differ.
     """
-    merged: dict[str, list[Part]] = {}
-    for part in parts:
-        before = merged.setdefault(part.id if part.id is not None else _digest(part), [])
-        if before and part.id is not None and (part.is_list or before[0].is_list):
-            raise UserError(f"{part.where}: id {part.id!r} stands in {_line(before[0])} too; remove one")
-        if before and before[0].target.example["answer"] != part.target.example["answer"]:
+    merged: dict[str, list[SampledLine]] = {}
+    for line in lines:
+        before = merged.setdefault(line.id if line.id is not None else _digest(line), [])
+        if before and line.id is not None and (line.is_list or before[0].is_list):
+            raise UserError(f"{line.where}: id {line.id!r} stands in {_place(before[0])} too; remove one")
+        if before and before[0].target.example["answer"] != line.target.example["answer"]:
             raise UserError(
-                f"{part.where}: id {part.id!r} has another gold answer than {_line(before[0])}; correct one"
+                f"{line.where}: id {line.id!r} has another gold answer than {_place(before[0])}; correct one"
             )
-        before.append(part)
+        before.append(line)
     problems = []
-    for id, parts_of_id in merged.items():
-        if parts_of_id[0].id is None:  # equal questions without ids: each list is a problem
-            problems += [_problem(f"{id}-{i}", [part]) for i, part in enumerate(sorted(parts_of_id, key=_content))]
+    for id, lines_of_id in merged.items():
+        if lines_of_id[0].id is None:  # equal questions without ids: each list is a problem
+            problems += [_problem(f"{id}-{i}", [line]) for i, line in enumerate(sorted(lines_of_id, key=_content))]
         else:
-            problems.append(_problem(id, parts_of_id))
+            problems.append(_problem(id, lines_of_id))
     return problems
 
 
-def _problem(id: str, parts: Sequence[Part]) -> SampledProblem:
-    target = parts[0].target
-    return SampledProblem(id, target, tuple(sample for part in parts for sample in part.samples), target.example)
+def _problem(id: str, lines: Sequence[SampledLine]) -> SampledProblem:
+    target = lines[0].target
+    return SampledProblem(id, target, tuple(sample for line in lines for sample in line.samples), target.example)
 
 
-def _line(part: Part) -> str:
-    return "line " + part.where.rpartition(" line ")[2]
+def _place(line: SampledLine) -> str:
+    return "line " + line.where.rpartition(" line ")[2]
 
 
-def _digest(part: Part) -> str:
+def _digest(line: SampledLine) -> str:
     """Returns an id of what the line says of its problem: the same in any order of lines and samples."""
-    text = json.dumps(part.target.example, sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return example_id(None, json.dumps(line.target.example, sort_keys=True, ensure_ascii=False, default=str))
 
 
-def _content(part: Part) -> list[str]:
-    return sorted(repr(sample) for sample in part.samples)
+def _content(line: SampledLine) -> list[str]:
+    return sorted(repr(sample) for sample in line.samples)
 
 
 class _Reader:
@@ -109,7 +108,7 @@ class _Reader:
     def __init__(self, problem: str, form: str | None, fields: Fields, check: bool):
         self._problem, self._form, self._fields, self._check = get_problem(problem), form, fields, check
 
-    def read(self, row: Any, where: str) -> Part:
+    def read(self, row: Any, where: str) -> SampledLine:
         if not isinstance(row, Mapping):
             raise UserError(f"{where} is not a JSON object; expected one with the field {self._fields.samples!r}")
         fields = self._fields
@@ -119,16 +118,15 @@ class _Reader:
         if not samples:
             raise UserError(f"{where} has no samples in {fields.samples!r}; sample again or remove the line")
         id = _own(row, fields.id, "id", where)
-        if not is_list and id is None:
-            id = _own(row, self._fields.question, "question", where)
-        if not is_list and not id:
+        if not is_list and id in (None, "") and not _own(row, fields.question, "question", where):
             raise UserError(f"{where} has one sample and neither id nor question; name the id with --id_field")
         texts = [_text(sample, f"{where}, sample {i}") for i, sample in enumerate(samples, 1)]
         scores = self._values(row, samples, "score", _score, where)
         labels = self._values(row, samples, "correct", _label, where)
         target = Target(self._problem, self._example(row, where), self._form)
         read = self._samples(target, texts, samples, scores, labels)
-        return Part(where, None if id is None else str(id), target, read, is_list)
+        name = None if is_list and id in (None, "") else example_id(id, input_text(target))
+        return SampledLine(where, name, target, read, is_list)
 
     def _values(
         self, row: Mapping[str, Any], samples: Sequence[Any], kind: str, read: Callable[[Any, str], Value], where: str

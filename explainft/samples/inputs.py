@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,17 @@ from explainft.evaluation.targets import Target, read_target
 from explainft.generation.decoding import Tokens
 from explainft.generation.generator import Generator
 from explainft.listops.configs import CONFIGS
-from explainft.samples.files import OWN_FIELDS
+from explainft.samples.files import OWN_FIELDS, example_id
 
 QUESTIONS_MODULE = "tasks.questions"
 
 
 @dataclasses.dataclass(frozen=True)
 class SampledInput:
-    """An example to sample outputs of. `row` are the user's or the task's own fields, as `infer` writes them."""
+    """An example to sample outputs of up to `max_length` tokens of.
+
+    `row` are the user's or the task's own fields, as `infer` writes them.
+    """
 
     id: str
     text: str
@@ -32,6 +34,7 @@ class SampledInput:
     target: Target
     gold: str | None
     row: Row
+    max_length: int
 
     def fields(self) -> dict[str, Any]:
         """Returns the fields of the example as a line of a sample file has them."""
@@ -44,12 +47,11 @@ class SampledInput:
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """Inputs that are decoded alike: those of a task (None: of no task), with outputs of up to `max_length` tokens."""
+    """Inputs with one generator: those of a task (None: of no task)."""
 
     task: str | None
     inputs: Sequence[SampledInput]
     generator: Generator
-    max_length: int
 
     def __post_init__(self):
         if self.generator.iterative is not None:
@@ -85,19 +87,19 @@ class TaskInputs:
         parts = []
         for cache in caches:
             records = cache.records[: self.num_examples]
-            inputs = [_task_input(cache, i, record) for i, record in enumerate(records)]
             # Of the whole task: a sample does not depend on the number of examples.
             max_length = int(cache.targets.lengths.max())
+            inputs = [_task_input(cache, i, record, max_length) for i, record in enumerate(records)]
             generator = loaded.task_generator(cache)
             assert isinstance(generator, Generator)  # `read` refuses tasks of labels
-            parts.append(Part(cache.task, inputs, generator, max_length))
+            parts.append(Part(cache.task, inputs, generator))
         return parts
 
 
-def _task_input(cache: TokenCache, i: int, record: Record) -> SampledInput:
+def _task_input(cache: TokenCache, i: int, record: Record, max_length: int) -> SampledInput:
     text, gold, target = record["inputs_pretokenized"], record["targets_pretokenized"], _target(cache, record)
     own = {"expression": text} if target.form is None else target.example
-    return SampledInput(_id(record, text), text, cache.inputs[i], target, gold, own)
+    return SampledInput(example_id(record.get("id"), text), text, cache.inputs[i], target, gold, own, max_length)
 
 
 def _target(cache: TokenCache, record: Record) -> Target:
@@ -119,41 +121,35 @@ class QuestionInputs:
     file: Path | None = None
     layout: str = "jsonl"
 
-    def read(self, weights: Weights) -> tuple[list[InferenceInput], int]:
-        """Returns the inputs and the length limit. Raises UserError for what the run cannot answer."""
+    def read(self, weights: Weights) -> list[tuple[InferenceInput, int]]:
+        """Returns the inputs, each with its length limit. Raises UserError for what the run cannot answer."""
         if not weights.meta:
             raise UserError(f"{weights.origin} cannot answer questions; give the MODEL_DIR of a run, or --mixture")
         reader = input_reader(weights.meta, weights.origin, self.layout)
         inputs = reader.parse(self.questions) + (reader.read(self.file) if self.file is not None else [])
         if not inputs:
             raise UserError("no questions; give some as arguments, in --input or on standard input")
-        return inputs, reader.max_length(inputs, weights.tokenizer())
+        vocabulary = weights.tokenizer()
+        return [(one, reader.max_length(one, vocabulary)) for one in inputs]
 
-    def parts(self, found: tuple[list[InferenceInput], int], loaded: LoadedModel) -> list[Part]:
-        inputs, max_length = found
+    def parts(self, found: Sequence[tuple[InferenceInput, int]], loaded: LoadedModel) -> list[Part]:
         vocabulary = loaded.weights.tokenizer()
         sampled = [
             SampledInput(
-                _id(one.row, one.text),
+                example_id(one.row.get("id"), one.text),
                 one.text,
                 [*vocabulary.encode(one.text), EOS_ID],
                 one.target,
                 None,
                 one.row,
+                max_length,
             )
-            for one in inputs
+            for one, max_length in found
         ]
-        return [Part(None, sampled, loaded.run_generator(), max_length)]
+        return [Part(None, sampled, loaded.run_generator())]
 
 
 Inputs = TaskInputs | QuestionInputs
-
-
-def _id(row: Row, text: str) -> str:
-    """Returns the id of an example; of one without, hex digits of its input text."""
-    if row.get("id") in (None, ""):
-        return blake2b(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    return str(row["id"])
 
 
 def check_ids(inputs: Sequence[SampledInput]) -> None:
@@ -161,9 +157,14 @@ def check_ids(inputs: Sequence[SampledInput]) -> None:
     places: dict[str, int] = {}
     for place, one in enumerate(inputs, 1):
         if one.id in places:
+            both = f"examples {places[one.id]} and {place}"
+            if one.row.get("id") in (None, ""):
+                raise UserError(
+                    f"{both} are the same, {one.text!r}; remove one, give JSON rows with ids, or sample them into two "
+                    "files"
+                )
             raise UserError(
-                f"examples {places[one.id]} and {place} have the same id {one.id!r}; give each an id of its own, or "
-                "sample them into two files"
+                f"{both} have the same id {one.id!r}; give each an id of its own, or sample them into two files"
             )
         places[one.id] = place
 

@@ -23,6 +23,7 @@ from explainft.core.jsonl import read_jsonl
 
 Samples = list[dict[str, Any]]
 HEAD = {"settings": dict, "num_samples": int, "inputs_per_batch": int, "counts": list}
+BATCH = {"batch": int, "id": str, "samples": list}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,10 +38,11 @@ class Journal:
 
     def head(self) -> dict[str, Any] | None:
         """Returns the first line; None where there is none, or where it was not written whole."""
-        rows = read_jsonl(self.path, {})
+        rows = read_jsonl(self.path, BATCH, head=True)
         if not rows:
             return None
-        if not all(isinstance(rows[0].get(name), kind) for name, kind in HEAD.items()):
+        fields = all(isinstance(rows[0].get(name), kind) for name, kind in HEAD.items())
+        if not fields or not all(isinstance(found, dict) for found in rows[0]["settings"].values()):
             raise UserError(f"{self.path} is not the journal of a sample file; move or remove it")
         return rows[0]
 
@@ -55,7 +57,7 @@ class Journal:
             data = file.read()
             file.truncate(data.rfind(b"\n") + 1)
         found: dict[int, dict[str, Samples]] = {}
-        for row in read_jsonl(self.path, {})[1:]:
+        for row in read_jsonl(self.path, BATCH, head=True)[1:]:
             found.setdefault(row["batch"], {})[row["id"]] = row["samples"]
         return found
 

@@ -6,10 +6,12 @@ from typing import Any
 
 from explainft.core.errors import UserError
 from explainft.data.questions.files import read_rows
+from explainft.evaluation.step_checks import read_check
 from explainft.evaluation.targets import Target, read_target
 from explainft.problems.registry import get_problem
-from explainft.samples.files import Sample, SampledProblem, read_samples
-from explainft.samples.foreign import Fields, Part, merge_parts, read_foreign
+from explainft.samples.examples import input_text
+from explainft.samples.files import Sample, SampledProblem, example_id, read_samples
+from explainft.samples.foreign import Fields, SampledLine, merge_lines, read_foreign
 
 _FOREIGN_FLAGS = "--problem math --samples_field output --answer_field label"
 
@@ -34,10 +36,10 @@ def read_any(
         raise UserError(f"{path} names its problem; --problem and --form belong to files of other programs")
     if read is None:
         return read_samples(path)
-    return merge_parts(read(row, f"{path} line {line}") for line, row in read_rows(path))
+    return merge_lines(read(row, f"{path} line {line}") for line, row in read_rows(path))
 
 
-def _reader(first: Any, where: str, problem: str | None, form: str | None) -> Callable[[Any, str], Part]:
+def _reader(first: Any, where: str, problem: str | None, form: str | None) -> Callable[[Any, str], SampledLine]:
     row = first if isinstance(first, Mapping) else {}
     if {"input", "target", "prediction"} <= set(row):
         return _read_evaluation
@@ -50,7 +52,7 @@ def _reader(first: Any, where: str, problem: str | None, form: str | None) -> Ca
     raise UserError(f"{where} is not of a sample file; name the fields of other files, as in {_FOREIGN_FLAGS}")
 
 
-def _read_evaluation(row: Any, where: str) -> Part:
+def _read_evaluation(row: Any, where: str) -> SampledLine:
     """Reads a line of inference_eval/<task>-<step>.jsonl, as SeqIO writes it."""
     target = read_target(row.get("target")) if isinstance(row, Mapping) else None
     if target is None or not isinstance(row.get("prediction"), str):
@@ -62,10 +64,10 @@ def _read_evaluation(row: Any, where: str) -> Part:
     answer, check = target.read_answer(text), target.check(text)
     correct = target.is_correct(answer)
     valid = None if check is None else check.valid and correct
-    return _part(where, target, Sample(text, answer, correct, valid, cut=row.get("cut") is True))
+    return _line(where, target, Sample(text, answer, correct, valid, cut=row.get("cut") is True))
 
 
-def _read_inference(row: Any, where: str, problem: str, form: str | None) -> Part:
+def _read_inference(row: Any, where: str, problem: str, form: str | None) -> SampledLine:
     """Reads a line of `explainft infer` about a question."""
     prediction = row.get("prediction") if isinstance(row, Mapping) else None
     if not isinstance(prediction, Mapping) or not isinstance(prediction.get("text"), str) or "answer" not in prediction:
@@ -78,10 +80,10 @@ def _read_inference(row: Any, where: str, problem: str, form: str | None) -> Par
     answer = prediction["answer"]
     correct = target.is_correct(answer) if correct is None else bool(correct)
     valid = _is_valid(prediction.get("check"), correct)
-    return _part(where, target, Sample(prediction["text"], answer, correct, valid, cut=prediction.get("cut") is True))
+    return _line(where, target, Sample(prediction["text"], answer, correct, valid, cut=prediction.get("cut") is True))
 
 
-def _read_listops(row: Any, where: str) -> Part:
+def _read_listops(row: Any, where: str) -> SampledLine:
     """Reads a line of `explainft infer` about a ListOps expression; its `answer` is the predicted one."""
     if (
         not isinstance(row, Mapping)
@@ -95,19 +97,17 @@ def _read_listops(row: Any, where: str) -> Part:
     sample = Sample(
         str(row["explanation"]), text, correct, _is_valid(row["check"], correct), cut=row.get("cut") is True
     )
-    return _part(where, target, sample)
+    return _line(where, target, sample)
 
 
 def _is_valid(check: Any, correct: bool) -> bool | None:
-    if not isinstance(check, Mapping) or not {"steps_total", "steps_correct"} <= set(check):
-        return None
-    all_correct = 0 < check["steps_total"] == check["steps_correct"]
-    return correct and all_correct and check.get("first_wrong_step_number") is None
+    found = read_check(check)
+    return None if found is None else correct and found.valid
 
 
-def _part(where: str, target: Target, sample: Sample) -> Part:
+def _line(where: str, target: Target, sample: Sample) -> SampledLine:
     """Returns a line with one sample: predictions of the same question are samples of one problem."""
-    id = target.example.get("id") or target.example["question"]
-    if not id:
+    id = target.example.get("id")
+    if id in (None, "") and not target.example["question"]:
         raise UserError(f"{where} has neither 'id' nor 'question', by which samples of one problem are found")
-    return Part(where, str(id), target, (sample,), is_list=False)
+    return SampledLine(where, example_id(id, input_text(target)), target, (sample,), is_list=False)

@@ -6,10 +6,8 @@ samples each has, so that a run that was stopped writes the same bytes as one th
 
 import contextlib
 import dataclasses
-import json
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +15,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
-from explainft.checkpoints import integrity
 from explainft.checkpoints.weights import Weights
-from explainft.core.atomic_files import STANDARD_OUTPUT, open_output, refuse_unwritable
+from explainft.core.atomic_files import STANDARD_OUTPUT, check_writable, open_output, refuse_unwritable
 from explainft.core.errors import UserError, require_positive
 from explainft.data.questions.examples import digest
 from explainft.evaluation.infer import Prediction
@@ -35,6 +32,8 @@ from explainft.samples.inputs import Inputs, Part, SampledInput, check_ids
 from explainft.samples.journal import Journal, Samples, locked
 
 OUTPUT_FORMATS = ("samples", "infer")
+# The settings of a line that no flag gives, by what they are of.
+NO_FLAGS = {"dataset": ("problem", "form", "task", "max_length"), "checkpoint": ("step", "model")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,15 +53,20 @@ class SampleRun:
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Inputs of one part, by their places in it, that get the samples with these indices."""
+    """Inputs of one part, by their places in it, that get the samples with these indices of up to `max_length`."""
 
     part: Part
     places: Sequence[int]
     indices: range
+    max_length: int
 
     @property
     def size(self) -> int:
         return len(self.places) * len(self.indices)
+
+    def is_like(self, other: "Batch") -> bool:
+        """Returns whether both are decoded in the same way."""
+        return self.part is other.part and (self.indices, self.max_length) == (other.indices, other.max_length)
 
 
 def sample(weights: Weights, inputs: Inputs, run: SampleRun, stop: Callable[[], bool] = lambda: False) -> bool:
@@ -72,6 +76,8 @@ def sample(weights: Weights, inputs: Inputs, run: SampleRun, stop: Callable[[], 
     the journal, and the same call resumes. Of several hosts all must call it. Raises UserError for settings other than
     those of the file.
     """
+    if hosts.writes():
+        _check_output(run)
     found: Any = inputs.read(weights)
     loaded = load_model(weights, run.decode_config, run.batch_size, mesh=sharding.make_mesh())
     parts = inputs.parts(found, loaded)
@@ -93,6 +99,14 @@ def sample(weights: Weights, inputs: Inputs, run: SampleRun, stop: Callable[[], 
     return True
 
 
+def _check_output(run: SampleRun) -> None:
+    check_writable(run.output)
+    if run.output_format == "infer" and run.output.is_file():
+        raise UserError(
+            f"{run.output} exists, and to a file of --output_format infer nothing can be added; give another --output"
+        )
+
+
 def hosts_agree(values: Any) -> Any:
     """Returns the first host's values on all hosts."""
     return np.asarray(multihost_utils.broadcast_one_to_all(np.asarray(values))).tolist()
@@ -103,26 +117,22 @@ def _keeps_journal(run: SampleRun) -> bool:
 
 
 def _settings(part: Part, loaded: LoadedModel, run: SampleRun) -> dict[str, Any]:
-    """Returns what the samples of a part are made with, as their lines have it."""
+    """Returns what all samples of a part are made with, see `_sampling`."""
     target = part.inputs[0].target
     return {
         "problem": target.problem.name,
         "form": target.form,
         "task": part.task,
         "step": loaded.weights.step,
-        "model": model_digest(loaded),
+        "model": loaded.digest(),
         **dataclasses.asdict(run.config),
-        "max_length": part.max_length,
         "decode_dtype": run.decode_config.dtype,
     }
 
 
-def model_digest(loaded: LoadedModel) -> str:
-    """Returns 16 hex digits that stand for the parameters, whatever the format of their checkpoint."""
-    checksums = (loaded.weights.meta.get("checksums") or {}).get("params")
-    if checksums is None:
-        checksums = {name: found.checksum for name, found in integrity.summaries(loaded.params).items()}
-    return blake2b(json.dumps(checksums, sort_keys=True).encode()).hexdigest()[:16]
+def _sampling(settings: Mapping[str | None, Mapping[str, Any]], part: Part, one: SampledInput) -> dict[str, Any]:
+    """Returns what the samples of an input are made with, as its line has it."""
+    return {**settings[part.task], "max_length": one.max_length}
 
 
 def _earlier_rows(
@@ -136,7 +146,7 @@ def _earlier_rows(
         row = rows.get(one.id)
         if row is None:
             continue
-        _check_settings(row["sampling"], settings[part.task], run.output)
+        _check_settings(row["sampling"], _sampling(settings, part, one), run.output)
         if row["question"] != one.target.example["question"]:
             raise UserError(f"{run.output} has another question with id {one.id!r}; give another --output")
         if len(row["samples"]) > run.num_samples:
@@ -146,18 +156,23 @@ def _earlier_rows(
             )
     if other := rows.keys() - {one.id for _, one in every}:
         raise UserError(
-            f"{run.output} has samples of {len(other):,} examples that are not among these, as {min(other)!r}; "
-            "give another --output"
+            f"{run.output} has samples of other examples, {len(other):,} with ids such as {min(other)!r}; "
+            "give those too, or another --output"
         )
     return rows
 
 
 def _check_settings(found: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:
     for name, value in wanted.items():
-        if found.get(name) != value:
-            raise UserError(
-                f"{path} was sampled with {name}={found.get(name)!r}, not {value!r}; give the same, or another --output"
-            )
+        if found.get(name) == value:
+            continue
+        differs = f"{name}={found.get(name)!r}, not {value!r}"
+        for what, names in NO_FLAGS.items():
+            if name in names:
+                raise UserError(
+                    f"{path} was sampled from another {what} ({differs}); give that one, or another --output"
+                )
+        raise UserError(f"{path} was sampled with {differs}; give the same, or another --output")
 
 
 def _decode_missing(
@@ -225,15 +240,16 @@ def _open_journal(journal: Journal, head: Mapping[str, Any]) -> int:
 
 
 def _plan(parts: Sequence[Part], counts: Sequence[int], num_samples: int, inputs_per_batch: int) -> Iterator[Batch]:
-    """Yields the batches: inputs of one part that have as many samples so far, by length."""
+    """Yields the batches: inputs of one part and length limit that have as many samples so far, by length."""
     start = 0
     for part in parts:
         have = counts[start : start + len(part.inputs)]
         start += len(part.inputs)
-        for count in sorted(set(have) - {num_samples}):
-            places = [i for i, n in enumerate(have) if n == count]
+        kinds = [(count, one.max_length) for count, one in zip(have, part.inputs, strict=True)]
+        for count, max_length in sorted({kind for kind in kinds if kind[0] < num_samples}):
+            places = [i for i, kind in enumerate(kinds) if kind == (count, max_length)]
             for rows in plan_batches([part.inputs[i].tokens for i in places], inputs_per_batch):
-                yield Batch(part, [places[row] for row in rows], range(count, num_samples))
+                yield Batch(part, [places[row] for row in rows], range(count, num_samples), max_length)
 
 
 def _complete(journal: Journal, batches: Sequence[Batch]) -> dict[int, dict[str, Samples]]:
@@ -251,9 +267,9 @@ def _complete(journal: Journal, batches: Sequence[Batch]) -> dict[int, dict[str,
 def _decode(batches: Sequence[Batch], inputs_per_batch: int, config: SamplingConfig) -> Generator[dict[str, Samples]]:
     """Yields the samples of each batch by id, in order."""
     start = 0
-    while start < len(batches):  # batches with one part and range of indices together
+    while start < len(batches):  # batches with one part, range of indices and length limit together
         first, end = batches[start], start
-        while end < len(batches) and batches[end].part is first.part and batches[end].indices == first.indices:
+        while end < len(batches) and batches[end].is_like(first):
             end += 1
         part, generator = first.part, first.part.generator
         decoded = sample_batches(
@@ -262,7 +278,7 @@ def _decode(batches: Sequence[Batch], inputs_per_batch: int, config: SamplingCon
             [one.tokens for one in part.inputs],
             [digest(one.id) for one in part.inputs],
             first.indices,
-            part.max_length,
+            first.max_length,
             [batch.places for batch in batches[start:end]],
             inputs_per_batch,
             config,
@@ -297,7 +313,7 @@ def _write(
     """Writes the file, in the order of the inputs."""
     rows = []
     for part, one in every:
-        row = earlier.get(one.id) or {**one.fields(), "sampling": settings[part.task], "samples": []}
+        row = earlier.get(one.id) or {**one.fields(), "sampling": _sampling(settings, part, one), "samples": []}
         samples = [*row["samples"], *new.get(one.id, [])]
         if run.output_format == "infer":
             outputs = [Output(sample["text"], sample["finish_reason"] == "length") for sample in samples]

@@ -33,8 +33,11 @@ class Verifier:
     batch_size: int
     decode_dtype: str = "float32"
 
-    def score(self, inputs: Sequence[str]) -> np.ndarray:
-        """Returns p(correct) / (p(correct) + p(incorrect)) [N] of filled prompts, float64. Repeated ones cost once."""
+    def score(self, inputs: Sequence[str]) -> tuple[np.ndarray, dict[str, Any]]:
+        """Returns the scores of filled prompts, and what they were made with, as the lines of a file have it.
+
+        The scores [N] are p(correct) / (p(correct) + p(incorrect)), float64. Repeated prompts cost once.
+        """
         vocabulary = self.weights.tokenizer()
         distinct = list(dict.fromkeys(inputs))
         tokens = [[*vocabulary.encode(text), EOS_ID] for text in distinct]
@@ -45,7 +48,8 @@ class Verifier:
             params = decode_parameters(model.config, loaded.params, self.decode_dtype, output_ids)
             found_N2 = log_likelihoods(model, params, tokens, labels, self.batch_size, bar.update)
         score_of = dict(zip(distinct, 1 / (1 + np.exp(found_N2[:, 1] - found_N2[:, 0])), strict=True))
-        return np.array([score_of[text] for text in inputs])
+        scoring = {"model": loaded.digest(), "step": self.weights.step, "prompt": self.prompt}
+        return np.array([score_of[text] for text in inputs]), {**scoring, "decode_dtype": self.decode_dtype}
 
 
 def score_file(
@@ -57,7 +61,7 @@ def score_file(
     decode_dtype: str,
     prompt: str | None = None,
 ) -> list[SampledProblem]:
-    """Writes the sample file with a `score` in each sample, and returns its problems with their scores.
+    """Writes the sample file with a `score` in each sample and a `scoring` in each line; returns the scored problems.
 
     `prompt`, by name or file, is that of a checkpoint which does not contain it. Raises UserError for samples of
     another problem than the verifier's, and for problems that it was trained on.
@@ -71,17 +75,20 @@ def score_file(
         for problem in problems
         for sample in problem.samples
     ]
-    scores = iter(verifier.score(inputs).tolist())
-    scored = [_with_scores(problem, [next(scores) for _ in problem.samples]) for problem in problems]
+    found_N, scoring = verifier.score(inputs)
+    scores = iter(found_N.tolist())
+    scored = [_with_scores(problem, [next(scores) for _ in problem.samples], scoring) for problem in problems]
     with refuse_unwritable(output), open_output(output) as stream:
         stream.writelines(write_rows([problem.row for problem in scored]))
     return scored
 
 
-def _with_scores(problem: SampledProblem, scores: Sequence[float]) -> SampledProblem:
+def _with_scores(problem: SampledProblem, scores: Sequence[float], scoring: Mapping[str, Any]) -> SampledProblem:
     rows = [{**row, "score": score} for row, score in zip(problem.row["samples"], scores, strict=True)]
     samples = [dataclasses.replace(sample, score=score) for sample, score in zip(problem.samples, scores, strict=True)]
-    return dataclasses.replace(problem, samples=tuple(samples), row={**problem.row, "samples": rows})
+    return dataclasses.replace(
+        problem, samples=tuple(samples), row={**problem.row, "scoring": scoring, "samples": rows}
+    )
 
 
 def _prompt(weights: Weights, given: str | None) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from explainft.checkpoints.checkpointer import Checkpointer
-from explainft.checkpoints.metadata import describe, describe_settings
+from explainft.checkpoints.metadata import describe, describe_settings, with_earlier_questions
 from explainft.checkpoints.progress import Progress
 from explainft.data.batches import Batches
 from explainft.data.token_cache import TokenCache, target_token_ids
@@ -122,9 +122,10 @@ def set_up(
     data = read_data(config, mesh, load, task_names)
     for line in [*data.cache.lost(), *data.validation.cache.lost()]:
         console.report(line)
-    checkpointer.describe_run(
-        describe(architecture, data.cache, dataset, config.evaluation.mixture_or_task_name, data.output_ids)
-    )
+    evaluation = config.evaluation.mixture_or_task_name
+    description = describe(architecture, data.cache, dataset, evaluation, data.output_ids)
+    earlier = checkpointer.latest_meta if weights is None else weights.meta
+    checkpointer.describe_run(with_earlier_questions(description, earlier))
     checkpointer.check_vocabulary(data.cache.vocabulary)
     if weights is not None:
         check_vocabulary(architecture, data.cache, weights)

@@ -77,6 +77,16 @@ def test_a_file_of_something_else_is_not_replaced(tmp_path, capfd):
         assert code == 2 and words in errors and output.read_text() == text
 
 
+def test_the_layout_of_infer_replaces_no_file(tmp_path, capfd):
+    output = tmp_path / "samples.jsonl"
+    flags = ["[MAX 1 2 ]", "--num_samples", 1, "--output", output]
+    assert outcome(capfd, "sample", PRETRAINED, *flags)[0] == 0
+    before = output.read_bytes()
+    code, _, errors = outcome(capfd, "sample", PRETRAINED, *flags, "--output_format", "infer")
+    assert code == 2 and len(errors.splitlines()) == 1 and "exists, and to a file of --output_format infer" in errors
+    assert output.read_bytes() == before
+
+
 def run_until(journal, size, flags, number):
     """Starts a command, and sends it the signal when the journal has that many bytes."""
     process = subprocess.Popen(

@@ -24,3 +24,9 @@ def test_corrupt_line_is_named(tmp_path, line):
 
 def test_missing_file_has_no_rows(tmp_path):
     assert read_jsonl(tmp_path / "rows.jsonl", {"step": int}) == []
+
+
+def test_a_line_of_any_fields_is_asked_for_as_an_object(tmp_path):
+    (tmp_path / "rows.jsonl").write_text("5\n")
+    with pytest.raises(UserError, match="line 1 is corrupt; expected a JSON object; correct or delete"):
+        read_jsonl(tmp_path / "rows.jsonl", {})

@@ -44,7 +44,7 @@ def test_rows_are_pairs_and_the_tasks_read_them(tmp_path, registries, seqio_unch
     made = settings(tmp_path, [*numbered(*range(11)), sampled_row(50, incorrect=0)], numbered(20, 21))
     directory, report = make_dataset(made, tmp_path / "data")
     assert report == [
-        "train: 44 verifier examples of 12 problems; left out 1 with correct samples only",
+        "train: 44 verifier examples of 12 problems; left out 1 problem with correct samples only",
         "validation: 8 verifier examples of 2 problems",
     ]
     assert directory == tmp_path / "data/explained_samples/tiny_verifier/1.0.0"
@@ -91,7 +91,7 @@ def test_digests_are_packed_without_loss():
 def test_a_question_in_two_splits_is_refused(tmp_path):
     other = sampled_row(2, id="another id")
     other["question"] = other["question"].lower().replace(" ", "  ")  # the same, normalized
-    with pytest.raises(UserError, match="1 of 2 problems of validation stand in train too, such as id 'another id'"):
+    with pytest.raises(UserError, match="1 of 2 problems of validation are also in train, such as id 'another id'"):
         make_dataset(settings(tmp_path, numbered(1, 2), [other, sampled_row(3)]), tmp_path / "data")
     assert not (tmp_path / "data").exists()
 
@@ -99,13 +99,16 @@ def test_a_question_in_two_splits_is_refused(tmp_path):
 def test_samples_of_one_problem_in_several_files_are_joined(tmp_path):
     files = [write_sample_rows(tmp_path / f"{i}.jsonl", numbered(1, incorrect=i)) for i in (0, 2)]
     made = settings(tmp_path, [], numbered(3), files={"train": files})
-    assert make_dataset(made, tmp_path / "data")[1][0] == "train: 4 verifier examples of 1 problems"
+    assert make_dataset(made, tmp_path / "data")[1][0] == "train: 4 verifier examples of 1 problem"
 
 
 @pytest.mark.parametrize(
     ("train", "words"),
     [
-        (lambda: numbered(1, 2, incorrect=0), "no example for the rows 'verifier'; .*2 with correct samples only"),
+        (
+            lambda: numbered(1, 2, incorrect=0),
+            "train gives no example for the rows 'verifier': 2 problems with correct samples only; sample more",
+        ),
         (lambda: [sampled_row(1), sampled_row(2, style="long")], "id 'p2' of train has samples of .*style=long"),
     ],
 )

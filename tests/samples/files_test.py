@@ -43,11 +43,38 @@ TARGET_WITH_ID = Target(TARGET.problem, {"id": "a", **EXAMPLE})
         ([{"question": "a"}], "line 1 is not of a sample file"),
         ([line(samples=[{"text": "x", "answer": None, "score": float("nan")}])], "must be a finite number"),
         ([line(sampling={"problem": "chess", "form": None})], "names no known problem"),
+        ([line(sampling={"problem": ["x"], "form": None})], "names no known problem"),
+        ([line(sampling={"problem": "listops", "form": ["x"]})], "names no known problem"),
+        ([line(choices=5)], "line 1: choices=5 must be a list of texts; sample again"),
+        ([line(question=["x"])], "line 1: question=.* must be a text"),
+        ([line(gold=4)], "line 1: gold=4 must be a text"),
     ],
 )
 def test_unusable_files_name_the_line(tmp_path, rows, words):
     with pytest.raises(UserError, match=words):
         read_samples(write(tmp_path / "s.jsonl", *rows))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("answer", 4, "answer=4 must be a text or null; sample again"),
+        ("correct", "no", "correct='no' must be true, false or null"),
+        ("correct", 1, "correct=1 must be"),
+        ("check", {}, "check={} must have steps_total"),
+        ("check", [1], r"check=\[1\] must have"),
+        ("check", {"steps_total": "2", "steps_correct": 2}, ".*must have steps_total"),
+        ("logprob_sum", "x", "logprob_sum='x' must be a finite number"),
+        ("logprob_sum", float("-inf"), "logprob_sum=-inf must be a finite number"),
+        ("num_tokens", "x", "num_tokens='x' must be an integer"),
+        ("score", True, "score=True must be a finite number; score again"),
+    ],
+)
+def test_a_sample_with_a_field_of_another_type_is_named(tmp_path, field, value, words):
+    row = line()
+    row["samples"][1][field] = value
+    with pytest.raises(UserError, match=f"line 1, sample 2: {words}"):
+        read_samples(write(tmp_path / "s.jsonl", row))
 
 
 def test_truncated_line_is_named(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 
 from explainft.core.errors import UserError
 from explainft.evaluation.targets import postprocess_listops
+from explainft.samples.files import example_id
 from explainft.samples.foreign import Fields
 from explainft.samples.layouts import read_any
 
@@ -48,7 +49,10 @@ def test_lists_objects_and_single_lines_are_the_same(file):
 def test_single_lines_without_ids_are_joined_by_their_question(file):
     rows = [{"question": q, "answer": "1", "output": text} for q, text in (("a", "1"), ("b", "2"), ("a", "3"))]
     found = read_any(write(file, *rows), "math", None, Fields("output"))
-    assert {p.id: [s.text for s in p.samples] for p in found} == {"a": ["1", "3"], "b": ["2"]}
+    assert {p.id: [s.text for s in p.samples] for p in found} == {
+        example_id(None, "a"): ["1", "3"],
+        example_id(None, "b"): ["2"],
+    }
     with pytest.raises(UserError, match="line 1 has one sample and neither id nor question"):
         read_any(write(file, {"answer": "1", "output": "1"}), "math", None, Fields("output"))
 
@@ -90,6 +94,7 @@ def test_inferences_are_samples(file):
     row = {"expression": "[MIN 4 7 ]", "answer": 4, "explanation": STEPS, "check": {"answer_correct": True, **steps}}
     none = {**row, "answer": None, "check": {**row["check"], "answer_correct": False}}
     [problem] = read_any(write(file, row, none))
+    assert problem.id == example_id(None, "[MIN 4 7 ]")  # as `sample` has it
     with pytest.raises(UserError, match="names its problem"):
         read_any(file, "math")
     assert [(s.answer, s.correct, s.valid) for s in problem.samples] == [("4", True, True), (None, False, False)]

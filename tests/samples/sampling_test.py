@@ -75,6 +75,19 @@ def test_samples_depend_on_neither_batch_size_nor_order_nor_neighbours(sample, w
         assert all(found[id] == expected[id] for id in found.keys() & expected.keys()), name
 
 
+def test_a_longer_neighbour_changes_neither_samples_nor_settings(sample, whole, tmp_path):
+    """Its explanation is longer than the trained ones, and so is the limit of its samples alone."""
+    output = tmp_path / "samples.jsonl"
+    sample(output, 1, EXPRESSIONS[:2])
+    longer = "[MAX 1 [MIN 4 7 2 3 ] [SUM 1 [MED 3 4 5 6 ] 2 ] [MIN 7 [MAX 1 2 3 ] 9 ] [SUM 2 [MIN 2 3 ] 8 4 ] ]"
+    sample(output, 1, (EXPRESSIONS[0], longer, EXPRESSIONS[1]))  # added to the file
+    found = read_samples(output)
+    limits = [problem.row["sampling"]["max_length"] for problem in found]
+    assert limits[0] == limits[2] < limits[1] and [problem.row["question"] for problem in found][1] == longer
+    expected = texts(whole)
+    assert all(texts(output)[problem.id] == expected[problem.id][:1] for problem in (found[0], found[2]))
+
+
 def test_more_samples_keep_the_first_and_equal_those_of_one_run(sample, whole, tmp_path):
     output = tmp_path / "samples.jsonl"
     sample(output, 2)
@@ -111,6 +124,27 @@ def test_a_journal_cut_anywhere_resumes_to_the_same_bytes(sample, whole, tmp_pat
         assert sample(output) and output.read_bytes() == whole.read_bytes(), cut
 
 
+@pytest.mark.parametrize(
+    ("place", "text", "words"),
+    [
+        (0, "{}", "is not the journal of a sample file; move or remove it"),
+        (0, '{"settings": {"task": 5}, "num_samples": 4, "inputs_per_batch": 2, "counts": [0]}', "is not the journal"),
+        (1, "{}", 'line 2 is corrupt; expected a JSON object with "batch", "id", "samples"'),
+        (1, "[]", 'line 2 is corrupt; expected a JSON object with "batch", "id", "samples"'),
+    ],
+)
+def test_a_corrupt_journal_is_named(tmp_path, place, text, words):
+    journal = Journal(tmp_path / "samples.jsonl")
+    journal.start({"settings": {}, "num_samples": 4, "inputs_per_batch": 2, "counts": [0]})
+    journal.add(0, {"a": []})
+    lines = journal.path.read_text().splitlines()
+    lines[place] = text
+    journal.path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(UserError, match=words):
+        journal.head()
+        journal.batches()
+
+
 def test_a_rerun_of_a_complete_run_changes_nothing(sample, whole, capsys):
     before = whole.stat().st_mtime_ns
     assert sample(whole) and whole.stat().st_mtime_ns == before
@@ -145,10 +179,28 @@ def test_other_settings_are_refused_by_name(sample, whole, tmp_path, changes, wo
         sample(output, **changes)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("model", "0123", "from another checkpoint .model='0123', not .*; give that one, or another --output"),
+        ("step", 7, "from another checkpoint .step=7, not "),
+        ("problem", "math", "from another dataset .problem='math', not 'listops'"),
+        ("max_length", 8, "from another dataset .max_length=8, not "),
+    ],
+)
+def test_another_checkpoint_or_dataset_is_refused_as_one(sample, whole, tmp_path, name, value, words):
+    rows = [json.loads(line) for line in whole.read_text().splitlines()]
+    rows[0]["sampling"][name] = value
+    output = tmp_path / "samples.jsonl"
+    output.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError, match=words):
+        sample(output)
+
+
 def test_another_number_or_other_problems_are_refused(sample, whole, tmp_path):
     with pytest.raises(UserError, match="has 4 samples of .* more than --num_samples 2"):
         sample(whole, 2)
-    with pytest.raises(UserError, match="10 examples that are not among these"):
+    with pytest.raises(UserError, match="samples of other examples, 10 with ids such as"):
         sample(whole, questions=EXPRESSIONS[:2])
     output = tmp_path / "samples.jsonl"
     sample(output, stop=after(1))
@@ -158,9 +210,13 @@ def test_another_number_or_other_problems_are_refused(sample, whole, tmp_path):
         sample(output, questions=EXPRESSIONS[::-1])
 
 
-def test_the_same_id_twice_is_refused(sample, tmp_path):
-    with pytest.raises(UserError, match="examples 1 and 3 have the same id"):
+def test_the_same_id_twice_is_refused(sample, weights, tmp_path):
+    with pytest.raises(UserError, match="examples 1 and 3 are the same, .*; remove one, give JSON rows with ids"):
         sample(tmp_path / "s", questions=(*EXPRESSIONS[:2], EXPRESSIONS[0]))
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"id": "a", "expression": text}) + "\n" for text in EXPRESSIONS[:2]))
+    with pytest.raises(UserError, match="examples 1 and 2 have the same id 'a'; give each an id of its own"):
+        sampling.sample(weights, QuestionInputs((), rows), SampleRun(tmp_path / "s", 1, HOT, DecodeConfig()))
 
 
 def test_two_processes_do_not_share_a_file(sample, tmp_path):

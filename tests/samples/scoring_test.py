@@ -10,6 +10,7 @@ import pytest
 
 from explainft.checkpoints import convert, export, run_checkpoint
 from explainft.cli.main import main
+from explainft.data.sample_datasets import unpack_digests
 from explainft.data.vocabulary import EOS_ID
 from explainft.evaluation.evaluate import EvaluationConfig
 from explainft.generation.likelihood import log_likelihoods
@@ -94,7 +95,10 @@ def test_scores_are_ratios_of_whole_labels(run, samples, tmp_path, capsys):
     before, after = (read_samples(file) for file in (samples, tmp_path / "scored.jsonl"))
     for old, new in zip(before, after, strict=True):
         assert [dataclasses.replace(sample, score=None) for sample in new.samples] == list(old.samples)
-        assert {**new.row, "samples": None} == {**old.row, "samples": None}
+        assert new.target == old.target
+        scoring = new.row["scoring"]
+        assert {**new.row, "samples": None} == {**old.row, "samples": None, "scoring": scoring}
+        assert (scoring["step"], scoring["prompt"], scoring["decode_dtype"]) == (2, PROMPT, "float32")
     weights = run_checkpoint.open_run(run)
     vocabulary = weights.tokenizer()
     text = f"{before[1].target.example['question']}\n{before[1].samples[3].text}"
@@ -109,6 +113,8 @@ def test_exports_and_batch_sizes_give_the_same_scores(run, samples, tmp_path):
     score(tmp_path / "exported", samples, "--output", tmp_path / "b.jsonl", "--batch_size=3")
     a, b = ([s.score for p in read_samples(tmp_path / f"{name}.jsonl") for s in p.samples] for name in "ab")
     np.testing.assert_allclose(a, b, rtol=1e-5)
+    scorings = [read_samples(tmp_path / f"{name}.jsonl")[0].row["scoring"] for name in "ab"]
+    assert scorings[0] == scorings[1]
 
 
 def test_a_checkpoint_without_metadata_needs_the_prompt(run, samples, tmp_path, capsys):
@@ -129,6 +135,19 @@ def test_problems_that_the_verifier_trained_on_are_refused(run, tmp_path, capsys
     error = refused(capsys, run, file, "--output", tmp_path / "o.jsonl")
     assert "was trained on 2 of these 4 problems, such as id 'p3'; score problems that it was not" in error
     assert not (tmp_path / "o.jsonl").exists()
+
+
+def test_questions_of_an_initial_checkpoint_stay_with_its_successors(run, tmp_path, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    files = {
+        split: [write_sample_rows(other / f"{split}.jsonl", [sampled_row(i) for i in of_split])]
+        for split, of_split in (("train", range(60, 64)), ("validation", range(20, 26)))
+    }
+    make_dataset(SamplesDataset("tiny", ["verifier"], files, Selection(PROMPT, 4, 0)), other)
+    for steps in (4, 6):  # the second call resumes the first
+        train(tmp_path / "next", other, steps, initial_checkpoint={"path": str(run)})
+        meta = run_checkpoint.open_run(tmp_path / "next").meta
+        assert meta["progress"]["first_step"] == 2 and len(unpack_digests(meta["trained_questions"])) == 12 + 4
 
 
 def test_samples_of_another_problem_are_refused(run, tmp_path, capsys):
