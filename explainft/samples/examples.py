@@ -41,13 +41,13 @@ class Selection:
 def question_digest(target: Target) -> int:
     """Returns a digest of a problem's normalized question and its choices."""
     example = target.example
-    choices = tuple(example.get("choices", ()))
+    choices = tuple(example.get("choices") or ())
     return Question("", str(example["question"]), choices, "", "", "{}").question_digest()
 
 
 def input_text(target: Target) -> str:
     """Returns the input that the generator read."""
-    return forms.input_text(str(target.example["question"]), target.example.get("choices", ()))
+    return forms.input_text(str(target.example["question"]), target.example.get("choices") or ())
 
 
 def describe_generator(target: Target) -> dict[str, Any]:
