@@ -24,7 +24,6 @@ from explainft.problems.listops import CHECKED_STYLES
 from explainft.problems.registry import get_problem
 
 Row = Mapping[str, Any]
-LENGTH_STEP = 32  # tokens, of limits above the trained length
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,9 +95,7 @@ class ListOpsReader:
         """Returns room for the gold explanation, so that a long one is not cut off."""
         fullest = self.style if self.style in CHECKED_STYLES else "medium"
         gold = listops.explain(listops.parse(one.text), fullest, self.modulus)
-        needed = 1 + len(vocabulary.encode(gold))
-        # In steps: few lengths compile.
-        return self.trained_length if needed <= self.trained_length else -(-needed // LENGTH_STEP) * LENGTH_STEP
+        return max(self.trained_length, 1 + len(vocabulary.encode(gold)))
 
     def _row(self, row: Any, where: str) -> InferenceInput:
         found = (row.get("expression") or row.get("question")) if isinstance(row, Mapping) else row

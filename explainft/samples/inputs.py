@@ -19,6 +19,7 @@ from explainft.listops.configs import CONFIGS
 from explainft.samples.files import OWN_FIELDS, example_id
 
 QUESTIONS_MODULE = "tasks.questions"
+LENGTH_STEP = 32  # tokens
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,8 +130,11 @@ class QuestionInputs:
         inputs = reader.parse(self.questions) + (reader.read(self.file) if self.file is not None else [])
         if not inputs:
             raise UserError("no questions; give some as arguments, in --input or on standard input")
-        vocabulary = weights.tokenizer()
-        return [(one, reader.max_length(one, vocabulary)) for one in inputs]
+        vocabulary, trained = weights.tokenizer(), weights.meta["lengths"]["targets"]
+        limits = [reader.max_length(one, vocabulary) for one in inputs]
+        # Above the trained length in steps: inputs of one limit are decoded together, and few limits compile.
+        steps = [n if n <= trained else -(-n // LENGTH_STEP) * LENGTH_STEP for n in limits]
+        return list(zip(inputs, steps, strict=True))
 
     def parts(self, found: Sequence[tuple[InferenceInput, int]], loaded: LoadedModel) -> list[Part]:
         vocabulary = loaded.weights.tokenizer()
