@@ -84,27 +84,22 @@ def set_up_explainft(args: argparse.Namespace, name: str):
     return repeat
 
 
-def row_steps(lengths: Sequence[int], batch: int, num_samples: int | None = None) -> int:
+def row_steps(lengths: Sequence[int], batch: int) -> int:
     """Returns the rows times steps that decoding computes for outputs of these lengths, in their order of batching.
 
-    A batch is compacted to half its rows when half of them have ended, down to batching.MIN_ROWS. `num_samples`:
-    samples per input, half of which must have ended for every input of the batch.
+    A batch is compacted to half its rows when half of them have ended, down to batching.MIN_ROWS.
     """
     from explainft.generation.batching import MIN_ROWS
 
-    total, num_samples = 0, num_samples or batch
-    groups = batch // num_samples
+    total = 0
     for start in range(0, len(lengths), batch):
-        rows, step = num_samples, 0
-        left = [
-            sorted(lengths[i : i + num_samples]) for i in range(start, min(start + batch, len(lengths)), num_samples)
-        ]
-        while any(left):
+        rows, step, left = batch, 0, sorted(lengths[start : start + batch])
+        while left:
             half = rows // 2
-            max_unfinished = half if half * groups >= MIN_ROWS else 0
-            until = max(group[-max_unfinished - 1] if len(group) > max_unfinished else step for group in left)
-            total += groups * rows * (until - step)
-            left, rows, step = [[length for length in group if length > until] for group in left], half, until
+            max_unfinished = half if half >= MIN_ROWS else 0
+            until = left[-max_unfinished - 1] if len(left) > max_unfinished else step
+            total += rows * (until - step)
+            left, rows, step = [length for length in left if length > until], half, until
     return total
 
 

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import evaluate, matmul, side_by_side
+from benchmarks import matmul, side_by_side
 from benchmarks.evaluate import DECODE_CONFIGS, SPLIT, TASK, prepare
 from benchmarks.side_by_side import BASELINE, Contender, Result, Results, Row
 
@@ -75,10 +75,7 @@ def set_up_explainft(args: argparse.Namespace, name: str):
         each = [S for S in read for _ in range(args.samples)]
         lengths = [min(len(ids) + 1, args.length) for samples in answers for ids in samples]
         flops = encoding + matmul.generation_flops(config, each, lengths, config.vocab_size)
-        by_length = sorted(range(len(read)), key=read.__getitem__)  # as they are batched
-        in_order = [lengths[i * args.samples + n] for i in by_length for n in range(args.samples)]
-        row_steps = evaluate.row_steps(in_order, args.batch, args.samples) / sum(lengths)
-        return {**result(args, answers), "flops": flops, "row_steps": row_steps}
+        return {**result(args, answers), "flops": flops}
 
     return repeat
 
@@ -137,9 +134,6 @@ def check(results: Results) -> list[str]:
 def facts(results: Results, args: argparse.Namespace) -> dict[str, Any]:
     repetitions = results["explainft"][1:]
     found = matmul.facts(results, statistics.mean(repetition["flops"] for repetition in repetitions))
-    found["row-steps of explainft per generated token"] = statistics.mean(
-        repetition["row_steps"] for repetition in repetitions
-    )
     for name, (first, *_) in results.items():
         keys = ("mean length", "finished", "distinct", "batch size")
         found |= {f"{key}, {name}": first[key] for key in keys if key in first}

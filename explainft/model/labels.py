@@ -60,7 +60,7 @@ def encode_labels(texts: Sequence[str], vocabulary: Vocabulary) -> Labels:
         if vocabulary.unknown_id in ids:
             raise UserError(f"label {text!r} holds a token that the vocabulary cannot write; choose another label")
         if encoded.count(ids) > 1:
-            raise UserError(f"label {text!r} stands twice among the labels; remove one")
+            raise UserError(f"label {text!r} is given twice; remove one")
     return Labels(tuple((*ids, EOS_ID) for ids in encoded))
 
 

@@ -49,7 +49,7 @@ class SamplesDataset:
 def make_dataset(settings: SamplesDataset, data_dir: Path) -> tuple[Path, list[str]]:
     """Writes the dataset below `data_dir` and returns its directory and a report. Raises UserError.
 
-    A validation or test problem that stands among the training problems, by its normalized question, is refused.
+    A validation or test problem that is among the training problems, by its normalized question, is refused.
     """
     problems = {split: _read(split, files) for split, files in settings.files.items()}
     generator = _check_generator(problems)

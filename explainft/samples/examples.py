@@ -14,6 +14,7 @@ from explainft.evaluation.targets import Target
 from explainft.samples.files import Sample, SampledProblem
 from explainft.samples.prompts import fill_prompt
 
+LISTOPS_DEFAULTS = {"style": "medium", "modulus": 10}  # of problems.listops
 FEATURES = ("id", "inputs", "targets", "target")
 
 
@@ -53,8 +54,12 @@ def input_text(target: Target) -> str:
 def describe_generator(target: Target) -> dict[str, Any]:
     """Returns what a generator's outputs are read by, which is the same for all problems of a dataset."""
     if target.form is None:
-        return {"problem": target.problem.name, **{name: target.example[name] for name in ("style", "modulus")}}
+        return {"problem": target.problem.name, **_listops_settings(target)}
     return {"problem": target.problem.name, "form": target.form}
+
+
+def _listops_settings(target: Target) -> dict[str, Any]:
+    return {name: target.example.get(name, default) for name, default in LISTOPS_DEFAULTS.items()}
 
 
 def generator_words(generator: Mapping[str, Any]) -> str:
@@ -129,8 +134,8 @@ def generator_target(target: Target) -> str:
     """Returns the target of a generator's example, as the postprocessor of its own task makes it."""
     example = target.example
     if target.form is None:
-        own = {name: example[name] for name in ("style", "modulus")}
-        return _json({"expression": example["question"], "answer": int(example["answer"]), **own})
+        settings = _listops_settings(target)
+        return _json({"expression": example["question"], "answer": int(example["answer"]), **settings})
     return _json({"problem": target.problem.name, "form": target.form, "example": example})
 
 

@@ -110,13 +110,13 @@ def _rounded(value: float) -> float:
 
 
 def read_samples(path: Path) -> list[SampledProblem]:
-    """Reads a sample file. Raises UserError with the line for what is not one, and for a problem that stands twice."""
+    """Reads a sample file. Raises UserError with the line for what is not one, and for a repeated id."""
     problems: list[SampledProblem] = []
     lines: dict[str, int] = {}
     for line, row in read_rows(path):
         problem = read_problem(row, f"{path} line {line}")
         if problem.id in lines:
-            raise UserError(f"{path} line {line}: id {problem.id!r} stands in line {lines[problem.id]} too; remove one")
+            raise UserError(f"{path} line {line}: id {problem.id!r} is in line {lines[problem.id]} too; remove one")
         lines[problem.id] = line
         problems.append(problem)
     return problems

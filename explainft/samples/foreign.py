@@ -22,7 +22,7 @@ from explainft.samples.examples import input_text
 from explainft.samples.files import FINISH_REASONS, Sample, SampledProblem, example_id
 
 Value = TypeVar("Value")
-_SOLUTION_MARKS = ("####", "\\boxed")  # of a gold solution that stands in place of its answer
+_SOLUTION_MARKS = ("####", "\\boxed")  # of a gold solution in place of its answer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,13 +63,13 @@ def read_foreign(
 def merge_lines(lines: Iterator[SampledLine]) -> list[SampledProblem]:
     """Merges lines of the same id.
 
-    Raises UserError where a list of samples stands twice, and where the gold answers differ.
+    Raises UserError where two lines have all samples of one id, and where the gold answers differ.
     """
     merged: dict[str, list[SampledLine]] = {}
     for line in lines:
         before = merged.setdefault(line.id if line.id is not None else _digest(line), [])
         if before and line.id is not None and (line.is_list or before[0].is_list):
-            raise UserError(f"{line.where}: id {line.id!r} stands in {_place(before[0])} too; remove one")
+            raise UserError(f"{line.where}: id {line.id!r} is in {_place(before[0])} too; remove one")
         if before and before[0].target.example["answer"] != line.target.example["answer"]:
             raise UserError(
                 f"{line.where}: id {line.id!r} has another gold answer than {_place(before[0])}; correct one"
@@ -192,7 +192,7 @@ def _field(row: Mapping[str, Any], name: str, kind: str, where: str) -> Any:
 
 
 def _own(row: Mapping[str, Any], name: str | None, kind: str, where: str) -> Any:
-    """Returns the value of a field that the user named, or that stands under its usual name."""
+    """Returns the value of a field that the user named, or of the one with the usual name."""
     return row.get(kind) if name is None else _field(row, name, kind, where)
 
 

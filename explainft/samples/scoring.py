@@ -16,7 +16,7 @@ from explainft.core.errors import UserError
 from explainft.data.sample_datasets import LABELS, unpack_digests
 from explainft.data.vocabulary import EOS_ID
 from explainft.evaluation.loading import load_model
-from explainft.generation.likelihood import log_likelihoods
+from explainft.generation.likelihood import log_likelihoods, probabilities
 from explainft.generation.quantization import DecodeConfig, decode_parameters
 from explainft.model.labels import encode_labels
 from explainft.samples.examples import describe_generator, generator_words, input_text, question_digest
@@ -47,7 +47,7 @@ class Verifier:
             model, output_ids = loaded.model, self.weights.meta.get("output_ids")
             params = decode_parameters(model.config, loaded.params, self.decode_dtype, output_ids)
             found_N2 = log_likelihoods(model, params, tokens, labels, self.batch_size, bar.update)
-        score_of = dict(zip(distinct, 1 / (1 + np.exp(found_N2[:, 1] - found_N2[:, 0])), strict=True))
+        score_of = dict(zip(distinct, probabilities(found_N2)[:, 0], strict=True))
         scoring = {"model": loaded.digest(), "step": self.weights.step, "prompt": self.prompt}
         return np.array([score_of[text] for text in inputs]), {**scoring, "decode_dtype": self.decode_dtype}
 

@@ -4,20 +4,11 @@ from pathlib import Path
 
 from explainft.sweeps.pipeline import Pipeline
 from explainft.sweeps.stages import Stage
-from tests.helpers.sweeps import ROOT, TASK
+from tests.helpers.sweeps import ROOT, TASK, TINY
 
 RECIPE = {"recipe": str(ROOT / "gin/medium_tiny.gin")}
-TINY = {
-    **RECIPE,
-    "TRAIN_STEPS": 2,
-    "WARMUP_STEPS": 0,
-    "EVALUATOR_NUM_EXAMPLES": 4,
-    "EVAL_STEPS": 1,
-    "EMB_DIM": 32,
-    "NUM_LAYERS": 1,
-    "LOG_PERIOD": 1,
-}
-SECOND = {**TINY, "INITIAL_CHECKPOINT_PATH": "{generator}"}
+FIRST = {**RECIPE, **TINY}
+SECOND = {**FIRST, "INITIAL_CHECKPOINT_PATH": "{generator}"}
 TEST = f"eval {{generator}} --mixture {TASK}"
 
 

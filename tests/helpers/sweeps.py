@@ -7,6 +7,15 @@ from explainft.sweeps.sweep import Sweep
 
 ROOT = Path(__file__).parents[2]
 TASK = "explained_tiny_medium_eval_test_compact"
+TINY = {  # macros of the smallest run
+    "TRAIN_STEPS": 2,
+    "WARMUP_STEPS": 0,
+    "EVALUATOR_NUM_EXAMPLES": 4,
+    "EVAL_STEPS": 1,
+    "EMB_DIM": 32,
+    "NUM_LAYERS": 1,
+    "LOG_PERIOD": 1,
+}
 
 
 def grid(**changed) -> Sweep:

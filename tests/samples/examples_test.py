@@ -93,6 +93,13 @@ def test_gold_outputs_are_the_generators_own_task():
     assert examples("gold", row) == ([], {"no gold output": 1})
 
 
+def test_expressions_without_style_and_modulus_have_the_defaults():
+    row = sampled_row(12)
+    bare = {name: value for name, value in row.items() if name not in ("style", "modulus")}
+    assert examples("gold", bare) == examples("gold", row)
+    assert examples("correct", bare) == examples("correct", row)
+
+
 def test_metrics_read_the_targets():
     verdicts, _ = examples("verifier", sampled_row(3))
     [gold], _ = examples("gold", sampled_row(3))

@@ -38,7 +38,7 @@ TARGET_WITH_ID = Target(TARGET.problem, {"id": "a", **EXAMPLE})
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ([line(), line()], "line 2: id 'a' stands in line 1 too"),
+        ([line(), line()], "line 2: id 'a' is in line 1 too"),
         ([line(samples=[])], "line 1 has no samples"),
         ([{"question": "a"}], "line 1 is not of a sample file"),
         ([line(samples=[{"text": "x", "answer": None, "score": float("nan")}])], "must be a finite number"),

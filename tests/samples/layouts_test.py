@@ -124,7 +124,7 @@ GOOD = {"uid": 1, "label": 7, "output": ["7", "8"], "reward": [0.5, 0.1], "ok": 
         ({"reward": [0.5, None]}, "line 2, sample 2: score=None must be"),
         ({"ok": [True, "yes"]}, "line 2, sample 2: correct='yes' must be true or false"),
         ({"output": ["7", None]}, "line 2, sample 2 is None; expected a text"),
-        ({"uid": 1}, "line 2: id '1' stands in line 1 too"),
+        ({"uid": 1}, "line 2: id '1' is in line 1 too"),
     ],
 )
 def test_unusable_lines_are_named(file, changed, words):

@@ -206,7 +206,7 @@ def test_labels_of_expressions(tmp_path, capsys):
     assert sum(label["probability"] for label in first["labels"]) == pytest.approx(1)
     for label in first["labels"]:
         assert label["log_likelihood_mean"] == pytest.approx(label["log_likelihood"] / 2)  # a digit and EOS
-    assert "label '4' stands twice" in refused(capsys, PRETRAINED, tmp_path / "q.txt", "--labels=4,4", "--output=-")
+    assert "label '4' is given twice" in refused(capsys, PRETRAINED, tmp_path / "q.txt", "--labels=4,4", "--output=-")
 
 
 def test_labels_of_a_task_choose_as_its_evaluation_does(run, data_dir, tmp_path):

@@ -18,11 +18,11 @@ from explainft.sweeps import cost_model, runner
 from explainft.sweeps.pipeline import Pipeline
 from explainft.sweeps.stages import COMPLETE, STALE, StageRecords
 from tests.helpers.datasets import cache_tokens
-from tests.helpers.pipelines import RECIPE, SECOND, TEST, TINY, stages_of, write_pipeline
+from tests.helpers.pipelines import FIRST, RECIPE, SECOND, TEST, stages_of, write_pipeline
 from tests.helpers.sweeps import ROOT, TASK, stand_in
 
 INFER = "infer {generator} '[MAX 1 2 ]' --output answers.json"
-SHIPPED = {**TINY, "TRAIN_STEPS": 4000}  # of the step of the checkpoint that the stand-in copies
+SHIPPED = {**FIRST, "TRAIN_STEPS": 4000}  # of the step of the checkpoint that the stand-in copies
 CHECK = "infer {generator} --input {answers} --output checked.json"
 
 
@@ -62,18 +62,18 @@ def test_braces_hold_axis_values_what_they_set_and_outputs():
 
 def test_run_from_another_stage_counts_its_own_steps():
     best = {**SECOND, "INITIAL_CHECKPOINT_PATH": "{generator}/checkpoints/best"}
-    found = stages_of({"generator": {**TINY, "KEEP_BEST": True}, "second": best})
+    found = stages_of({"generator": {**FIRST, "KEEP_BEST": True}, "second": best})
     assert found["second"].command(found)[-2:] == [
         "--gin.INITIAL_CHECKPOINT_PATH=runs/name/0/generator/checkpoints/best", "--gin.INITIAL_STEP=0",
     ]  # fmt: skip
-    found = stages_of({"generator": TINY, "second": {**SECOND, "INITIAL_STEP": 2, "TRAIN_STEPS": 3}})
+    found = stages_of({"generator": FIRST, "second": {**SECOND, "INITIAL_STEP": 2, "TRAIN_STEPS": 3}})
     assert found["second"].command(found)[-1] == "--gin.INITIAL_STEP=2" and found["second"].steps == 1
 
 
 def test_control_has_the_flops_of_other_stages():
-    half = {**TINY, "BATCH_SIZE": 16}
+    half = {**FIRST, "BATCH_SIZE": 16}
     del half["TRAIN_STEPS"]
-    stages = {"generator": {**TINY, "TRAIN_STEPS": 30}, "second": {**SECOND, "TRAIN_STEPS": 20}}
+    stages = {"generator": {**FIRST, "TRAIN_STEPS": 30}, "second": {**SECOND, "TRAIN_STEPS": 20}}
     found = stages_of({**stages, "control": {**half, "flops_of": ("generator", "second")}})
     work = found["generator"].flops + found["second"].flops
     assert work == 50 * found["generator"].flops // 30
@@ -84,12 +84,12 @@ def test_control_has_the_flops_of_other_stages():
 
 def test_hash_depends_on_settings_and_on_what_is_read_not_on_the_directory():
     def hashes(generator: dict, runs="runs"):
-        found = stages_of({"generator": generator, "other": TINY, "test": TEST, "second": SECOND}, runs=runs)
+        found = stages_of({"generator": generator, "other": FIRST, "test": TEST, "second": SECOND}, runs=runs)
         return StageRecords(list(found.values())).hashes
 
-    here = hashes(TINY)
-    assert here == hashes(TINY, "/elsewhere")
-    changed = hashes({**TINY, "LEARNING_RATE": 1e-4})
+    here = hashes(FIRST)
+    assert here == hashes(FIRST, "/elsewhere")
+    changed = hashes({**FIRST, "LEARNING_RATE": 1e-4})
     assert {name for name in here if here[name] != changed[name]} == {"generator", "test", "second"}
 
 
@@ -98,23 +98,23 @@ def test_hash_depends_on_settings_and_on_what_is_read_not_on_the_directory():
     [
         ({}, "stages={} is empty"),
         ({"a b": TEST}, "stage 'a b' must be a name"),
-        ({"seed": TINY}, "stage 'seed' has the name of an axis"),
+        ({"seed": FIRST}, "stage 'seed' has the name of an axis"),
         ({"test": TEST}, r"stage test: '{generator}' names 'generator'; names of axes and of earlier stages: seed"),
-        ({"generator": TINY, "test": "eval {generator"}, "'{generator': expected '}' before end of string"),
-        ({"generator": TINY, "test": "eval {generator}"}, "stage test: give --mixture"),
-        ({"generator": TINY, "test": "eval --mixture x {generator}"}, "stage test: give the run first"),
+        ({"generator": FIRST, "test": "eval {generator"}, "'{generator': expected '}' before end of string"),
+        ({"generator": FIRST, "test": "eval {generator}"}, "stage test: give --mixture"),
+        ({"generator": FIRST, "test": "eval --mixture x {generator}"}, "stage test: give the run first"),
         ({"generator": "train --gin_file=x"}, "stage generator: 'train' is not a command of a stage; a stage that"),
         ({"generator": "infer 'x"}, "stage generator: .*No closing quotation"),
         ({"generator": 3}, "stage generator: 3 must be a command line of explainft, or a dictionary"),
         ({"generator": {"TRAIN_STEPS": 2}}, "stage generator: it has no recipe"),
-        ({"generator": {**TINY, "MODEL_DIR": "x"}}, "stage generator: it sets MODEL_DIR, which the pipeline chooses"),
-        ({"generator": {**TINY, "TRAIN_STEP": 2}}, "nothing reads the macro TRAIN_STEP; did you mean"),
-        ({"generator": TINY, "second": {**SECOND, "flops_of": "generator"}}, "both TRAIN_STEPS and flops_of"),
+        ({"generator": {**FIRST, "MODEL_DIR": "x"}}, "stage generator: it sets MODEL_DIR, which the pipeline chooses"),
+        ({"generator": {**FIRST, "TRAIN_STEP": 2}}, "nothing reads the macro TRAIN_STEP; did you mean"),
+        ({"generator": FIRST, "second": {**SECOND, "flops_of": "generator"}}, "both TRAIN_STEPS and flops_of"),
         ({"control": {**RECIPE, "flops_of": "generator"}}, "flops_of names 'generator'; stages that train before it"),
-        ({"generator": TINY, "test": TEST, "second": {**SECOND, "EVAL_MIXTURE": "{test}"}},
+        ({"generator": FIRST, "test": TEST, "second": {**SECOND, "EVAL_MIXTURE": "{test}"}},
          "stage second: it reads {test}, which writes nothing; give that stage --output or --name"),
-        ({"generator": TINY, "test": f"{TEST} --step best"}, "the best checkpoint of generator; .* 'KEEP_BEST': True"),
-        ({"generator": TINY, "second": {**TINY, "INITIAL_CHECKPOINT_PATH": "{generator}/checkpoints/best"}},
+        ({"generator": FIRST, "test": f"{TEST} --step best"}, "the best checkpoint of generator; .* 'KEEP_BEST': True"),
+        ({"generator": FIRST, "second": {**FIRST, "INITIAL_CHECKPOINT_PATH": "{generator}/checkpoints/best"}},
          "stage second: it reads the best checkpoint of generator"),
     ],
 )  # fmt: skip
@@ -157,7 +157,7 @@ def test_second_run_starts_from_the_best_checkpoint_and_is_scored(in_directory, 
     # The rate is zero: the first evaluation, at step 2, is the best, and training stops after another.
     peak = {"TRAIN_STEPS": 9, "EVAL_PERIOD": 2, "EARLY_STOPPING_PATIENCE": 1, "LEARNING_RATE": 0.0, "KEEP_BEST": True}
     stages = {
-        "generator": {**TINY, **peak, "EVAL_MIXTURE": TASK, "KEEP_CHECKPOINTS": 1},
+        "generator": {**FIRST, **peak, "EVAL_MIXTURE": TASK, "KEEP_CHECKPOINTS": 1},
         "second": {**SECOND, "INITIAL_CHECKPOINT_PATH": "{generator}/checkpoints/best", "EVAL_MIXTURE": TASK},
         "test": f"eval {{second}} --mixture {TASK}",
     }

@@ -18,17 +18,7 @@ from explainft.sweeps import cost_model, runner, sweep
 from explainft.sweeps import trial as trial_module
 from tests.helpers.datasets import cache_tokens
 from tests.helpers.questions import import_homes, train_vocabulary
-from tests.helpers.sweeps import ROOT, TASK, grid, stand_in, write_sweep
-
-TINY = {
-    "TRAIN_STEPS": 2,
-    "WARMUP_STEPS": 0,
-    "EVALUATOR_NUM_EXAMPLES": 4,
-    "EVAL_STEPS": 1,
-    "EMB_DIM": 32,
-    "NUM_LAYERS": 1,
-    "LOG_PERIOD": 1,
-}
+from tests.helpers.sweeps import ROOT, TASK, TINY, grid, stand_in, write_sweep
 
 
 @pytest.fixture
