@@ -111,7 +111,7 @@ def test_labels_that_cannot_be_scored_are_refused(tmp_path):
     assert [ids[-1] for ids in encode_labels(["sea", "air"], vocabulary).token_ids] == [1, 1]
     for labels, words in (
         (["sea", " "], "label ' ' is empty"),
-        (["sea", "sea"], "label 'sea' stands twice"),
+        (["sea", "sea"], "label 'sea' is given twice"),
         (["sea", "why?"], "label 'why.' holds a token that the vocabulary cannot write"),
     ):
         with pytest.raises(UserError, match=words):
