@@ -7,6 +7,7 @@ import seqio
 import tensorflow as tf
 
 from explainft.data.questions import forms
+from explainft.data.target_parts import TARGET_PARTS
 
 # Kept beside inputs and targets: seqio writes them next to each prediction, and the metrics read the first two.
 FIELDS = ("expression", "answer", "length", "depth", "operators")
@@ -72,3 +73,39 @@ def tokenize(dataset: tf.data.Dataset, output_features: Mapping[str, Any]) -> tf
     for feature in output_features.values():
         feature.vocabulary.load_model()
     return seqio.preprocessors.tokenize(dataset, output_features)
+
+
+def tokenize_pieces(dataset: tf.data.Dataset, output_features: Mapping[str, Any]) -> tf.data.Dataset:
+    """Tokenizes targets piece by piece and adds target_parts, see explainft.data.target_parts.
+
+    An example has `inputs`, `target_pieces`, which joined are the target, and `piece_parts`, the part that each belongs
+    to. Pieces are tokenized alone: a piece begins a word, and spaces at its end may be lost, as with T5's vocabulary.
+    """
+
+    vocabulary = output_features["targets"].vocabulary
+
+    def to_tokens(example):
+        example = dict(example)
+        pieces, parts = example.pop("target_pieces"), example.pop("piece_parts")
+        tokens_of_pieces = vocabulary.encode_tf(pieces)
+        example["inputs_pretokenized"] = example["inputs"]
+        example["targets_pretokenized"] = tf.strings.reduce_join(pieces)
+        example["inputs"] = vocabulary.encode_tf(example["inputs"])
+        example["targets"] = tokens_of_pieces.flat_values
+        example[TARGET_PARTS] = tf.repeat(parts, tokens_of_pieces.row_lengths())
+        return example
+
+    for feature in output_features.values():
+        feature.vocabulary.load_model()
+    return dataset.map(to_tokens, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def append_eos_part(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Lets the tokens at a target's end that have no part yet, which is EOS, belong to the last token's part."""
+
+    def extend(example):
+        parts = example[TARGET_PARTS]
+        missing = tf.size(example["targets"]) - tf.size(parts)
+        return {**example, TARGET_PARTS: tf.concat([parts, tf.repeat(parts[-1:], missing)], axis=0)}
+
+    return dataset.map(extend, num_parallel_calls=tf.data.AUTOTUNE)

@@ -46,7 +46,10 @@ def describe_settings(model: T5Config, task: str, dataset: Mapping[str, Any]) ->
         "model": {**dataclasses.asdict(model), "mlp_activations": list(model.mlp_activations)},
         "task": task,
         "module": dataset["module"],
-        "data": {name: dataset[name] for name in ("task_feature_lengths", "batch_size", "seed", "pack")},
+        "data": {
+            **{name: dataset[name] for name in ("task_feature_lengths", "batch_size", "seed", "pack")},
+            **({} if dataset["alpha"] is None else {"alpha": dataset["alpha"]}),
+        },
     }
 
 

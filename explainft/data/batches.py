@@ -14,6 +14,7 @@ import numpy as np
 
 from explainft.core.errors import UserError, require_positive
 from explainft.data.ragged import Ragged
+from explainft.data.target_parts import loss_weights
 from explainft.data.token_cache import TokenCache
 
 PACK_BLOCK = 2**16  # examples whose lengths packing converts to Python integers at a time
@@ -116,7 +117,8 @@ class Batches:
 
     `lengths` are TASK_FEATURE_LENGTHS: the row lengths of "inputs" and "targets". The features of a batch are int32,
     [B, S] for the encoder and [B, T] for the decoder: encoder_input_tokens, encoder_segment_ids, decoder_input_tokens,
-    decoder_target_tokens, decoder_segment_ids. `rows`, ascending, are the rows of each batch that this host feeds
+    decoder_target_tokens, decoder_segment_ids; for a task with target parts also decoder_loss_weights, float32, see
+    target_parts.loss_weights for `alpha`. `rows`, ascending, are the rows of each batch that this host feeds
     (None: all); no other row is read. Raises UserError where an example is longer than its row, or where there is no
     example.
     """
@@ -130,14 +132,17 @@ class Batches:
         *,
         packed: bool,
         rows: np.ndarray | None = None,
+        alpha: float | None = None,
     ):
         if not len(cache):
             raise UserError(f"split {cache.split!r} of {cache.task} has no examples; name a task that has some")
         check_lengths(cache, lengths)
+        _check_alpha(cache, alpha)
         self.cache = cache
         self.lengths = lengths
         self.batch_size = batch_size
         self.seed = seed
+        self.alpha = alpha
         self.rows = np.arange(batch_size) if rows is None else rows
         n_inputs, n_targets = cache.inputs.lengths, cache.targets.lengths
         self.packing = (
@@ -175,26 +180,31 @@ class Batches:
         examples = self.packing.examples[_ranges(self.packing.starts[rows], counts)]
         row_of = np.repeat(np.arange(len(rows)), counts)
         segment_of = _ranges(np.ones_like(counts), counts)
-        inputs, input_segments, _ = self._lay_out(
+        inputs, input_segments, *_ = self._lay_out(
             self.cache.inputs, examples, row_of, segment_of, self.lengths["inputs"]
         )
-        targets, target_segments, first = self._lay_out(
+        targets, target_segments, first, flat = self._lay_out(
             self.cache.targets, examples, row_of, segment_of, self.lengths["targets"]
         )
         shifted = np.roll(targets, 1, axis=1)
         # Each segment starts with the padding token, not with the end of the one before it.
         shifted.reshape(-1)[first] = 0
         shifted[target_segments == 0] = 0
-        return {
+        batch = {
             "encoder_input_tokens": inputs,
             "encoder_segment_ids": input_segments,
             "decoder_input_tokens": shifted,
             "decoder_target_tokens": targets,
             "decoder_segment_ids": target_segments,
         }
+        if self.cache.target_parts is not None:
+            weights = np.zeros(targets.shape, np.float32)
+            weights.reshape(-1)[flat] = loss_weights(*self.cache.target_parts.take(examples), self.alpha)
+            batch["decoder_loss_weights"] = weights
+        return batch
 
     def _lay_out(self, feature: Ragged, examples: np.ndarray, row_of: np.ndarray, segment_of: np.ndarray, width: int):
-        """Returns a feature's tokens and segment ids [B, width], and the flat index of each segment's first token."""
+        """Returns a feature's tokens and segment ids [B, width], and the flat indices of first tokens and of all."""
         values, lengths = feature.take(examples)
         before = np.cumsum(lengths) - lengths  # tokens of all earlier examples
         row_first = np.maximum.accumulate(np.where(np.diff(row_of, prepend=-1) > 0, before, 0))
@@ -204,7 +214,7 @@ class Batches:
         segments = np.zeros(len(self.rows) * width, np.int32)
         tokens[flat] = values
         segments[flat] = np.repeat(segment_of, lengths)
-        return tokens.reshape(-1, width), segments.reshape(-1, width), first
+        return tokens.reshape(-1, width), segments.reshape(-1, width), first, flat
 
 
 class PairBatches(Batches):
@@ -245,6 +255,17 @@ def _check_pairs(cache: TokenCache, labels: Sequence[Sequence[int]]) -> None:
         raise UserError(
             f"{cache.task}/{cache.split} must hold pairs of a correct and an incorrect solution; make its dataset with "
             "`explainft data samples --rows verifier`, or set VERIFIER_LOSS to 'cross_entropy'"
+        )
+
+
+def _check_alpha(cache: TokenCache, alpha: float | None) -> None:
+    if alpha is None:
+        return
+    if not 0.0 <= alpha <= 1.0:
+        raise UserError(f"ALPHA={alpha} must be from 0 to 1, the weight of the answer")
+    if cache.target_parts is None:
+        raise UserError(
+            f"ALPHA={alpha} weighs answer against explanation, and {cache.task} does not mark them; set it to None"
         )
 
 

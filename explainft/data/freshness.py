@@ -16,7 +16,7 @@ from typing import Any
 from explainft import listops
 from explainft.data import task_registry
 
-FORMAT = 7  # raise it when what is written to the cache changes
+FORMAT = 8  # raise it when what is written to the cache changes
 INSTALLED = {"site-packages", "dist-packages"}  # of third parties, as in a .venv of the current directory
 
 

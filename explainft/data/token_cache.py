@@ -14,6 +14,7 @@ from explainft.core.jax_setup import cache_root
 from explainft.data import freshness, ragged, tokenize
 from explainft.data.coverage import Coverage
 from explainft.data.task_registry import Iterative, import_function
+from explainft.data.target_parts import TARGET_PARTS
 from explainft.data.tokenize import FEATURES
 from explainft.data.vocabulary import Vocabulary
 
@@ -31,6 +32,8 @@ class TokenCache:
         self.task: str = self.meta["task"]
         self.split: str = self.meta["split"]
         self.inputs, self.targets = (ragged.Ragged(directory, feature) for feature in FEATURES)
+        has_parts = (directory / f"{TARGET_PARTS}.starts").is_file()
+        self.target_parts = ragged.Ragged(directory, TARGET_PARTS) if has_parts else None  # see data/target_parts.py
         self.vocabulary = Vocabulary(directory / "vocabulary.model", self.meta["extra_ids"], self.meta["replacement"])
         with open(directory / "records.jsonl", encoding="utf-8") as lines:
             self.records: list[Record] = [json.loads(line) for line in lines]  # none for the split "train"

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from explainft.core import tensorflow_setup
 from explainft.core.errors import UserError, nearest
 from explainft.data import coverage, freshness, ragged, replacement, task_registry
+from explainft.data.target_parts import TARGET_PARTS
 from explainft.data.vocabulary import Vocabulary
 
 FEATURES = ("inputs", "targets")
@@ -170,18 +171,19 @@ def _write_examples(task: Any, split: str, directory: Path, use_cached: bool, lo
     texts = {feature: f"{feature}_pretokenized" for feature in FEATURES}
 
     dataset = task.get_dataset(sequence_length=None, split=split, shuffle=False, use_cached=use_cached)
+    features = [*FEATURES, *({TARGET_PARTS} & set(dataset.element_spec))]
     # Of an offline cache without asking the source, whose data need not be there.
     n = task.get_cached_stats(split)["examples"] if use_cached else task.num_input_examples(split)
     if split == "train":  # it is not scored: its other fields are not kept
-        kept = {*FEATURES, *texts.values()}
+        kept = {*features, *texts.values()}
         dataset = dataset.map(lambda example: {name: value for name, value in example.items() if name in kept})
     with contextlib.ExitStack() as files:
-        write = {feature: files.enter_context(ragged.writer(directory, feature)) for feature in FEATURES}
+        write = {feature: files.enter_context(ragged.writer(directory, feature)) for feature in features}
         records = files.enter_context(open(directory / "records.jsonl", "w", encoding="utf-8"))
         bar = files.enter_context(tqdm(total=n, desc=f"tokens of {task.name}", unit=" examples", disable=None))
         for batch in dataset.ragged_batch(BATCH):
             bar.update(int(batch["inputs"].shape[0]))
-            for feature in FEATURES:
+            for feature in features:
                 rows = batch.pop(feature)
                 if isinstance(rows, tf.Tensor):  # all of one length
                     rows = tf.RaggedTensor.from_tensor(rows)  # pyright: ignore[reportAttributeAccessIssue] (decorated)

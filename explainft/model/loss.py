@@ -14,6 +14,7 @@ from explainft.data.vocabulary import Vocabulary
 from explainft.model.config import T5Config
 from explainft.model.t5 import T5, output_columns, output_parameters
 
+LOSS_WEIGHTS = "decoder_loss_weights"  # a feature of some batches, see data/target_parts.py
 NORMALIZERS = ("NUM_REAL_TARGET_TOKENS", "NUM_TOTAL_TARGET_TOKENS")
 
 
@@ -44,12 +45,13 @@ class Loss:
         if not isinstance(self.normalizing_factor, str | None) and not self.normalizing_factor > 0:
             raise UserError(f"LOSS_NORMALIZING_FACTOR={self.normalizing_factor} must be above 0")
 
-    def denominator(self, decoder_target_tokens: jax.Array) -> jax.Array:
-        """Returns what the loss of this batch, int32 [B, T], is divided by."""
+    def denominator(self, batch: Mapping[str, jax.Array]) -> jax.Array:
+        """Returns what the loss of this batch is divided by. Loss weights, where it has some, stand for tokens."""
         if self.normalizing_factor == "NUM_REAL_TARGET_TOKENS":
-            return jnp.maximum(jnp.sum(decoder_target_tokens > 0), 1).astype(jnp.float32)
+            weight = jnp.sum(loss_weights(batch))
+            return jnp.where(weight > 0.0, weight, 1.0)
         if self.normalizing_factor == "NUM_TOTAL_TARGET_TOKENS":
-            return jnp.float32(decoder_target_tokens.size)
+            return jnp.float32(batch["decoder_target_tokens"].size)
         return jnp.float32(1.0 if self.normalizing_factor is None else self.normalizing_factor)
 
     def pair_labels(self, vocabulary: Vocabulary) -> None:
@@ -64,8 +66,11 @@ class Loss:
     ) -> dict[str, jax.Array]:
         """Computes the sums over a batch (see batches.Batches); applies dropout where `dropout_rng` is given."""
         rngs = None if dropout_rng is None else {"dropout": dropout_rng}
-        inputs: Any = {**batch, "deterministic": dropout_rng is None}
-        y_BTD: Any = model.apply({"params": params}, **inputs, rngs=rngs, method=T5.hidden_states)
+        tokens: Any = {name: feature for name, feature in batch.items() if name != LOSS_WEIGHTS}
+        deterministic = dropout_rng is None
+        y_BTD: Any = model.apply(
+            {"params": params}, **tokens, deterministic=deterministic, rngs=rngs, method=T5.hidden_states
+        )
         output, column_of = output_layer(model.config, params, self.output_ids)
         targets_BT = batch["decoder_target_tokens"]
         if column_of is not None:
@@ -74,17 +79,22 @@ class Loss:
         def compute_logits(output: Any, y_BTD: jax.Array) -> Any:
             return model.apply({"params": output}, y_BTD, method=T5.logits)
 
-        return self.sums_of_hidden_states(compute_logits, output, y_BTD, targets_BT, model.execution.max_logits)
+        return self.sums_of_hidden_states(
+            compute_logits, output, y_BTD, targets_BT, loss_weights(batch), model.execution.max_logits
+        )
 
-    def sums(self, logits_BTV: jax.Array, decoder_target_tokens: jax.Array) -> dict[str, jax.Array]:
-        """Sums loss_sum (z-loss included), correct_sum and weight_sum over the tokens that are not padding.
+    def sums(
+        self, logits_BTV: jax.Array, targets_BT: jax.Array, weights_BT: jax.Array | None = None
+    ) -> dict[str, jax.Array]:
+        """Sums loss_sum (z-loss included), correct_sum and weight_sum over tokens by their weights.
 
-        A token is correct if no other has a larger logit.
+        A token is correct if no other has a larger logit. Without weights each token has 1, and padding 0.
         """
-        weights_BT = (decoder_target_tokens > 0).astype(jnp.float32)
-        loss_BT = cross_entropy(logits_BTV, decoder_target_tokens, self.label_smoothing, self.z_loss)
+        if weights_BT is None:
+            weights_BT = (targets_BT > 0).astype(jnp.float32)
+        loss_BT = cross_entropy(logits_BTV, targets_BT, self.label_smoothing, self.z_loss)
         # Not argmax, which XLA computes element by element on a CPU: a tenth of a step.
-        correct_BT = target_logits(logits_BTV, decoder_target_tokens) >= jnp.max(logits_BTV, axis=-1)
+        correct_BT = target_logits(logits_BTV, targets_BT) >= jnp.max(logits_BTV, axis=-1)
         return {
             "loss_sum": jnp.sum(loss_BT * weights_BT),
             "correct_sum": jnp.sum(correct_BT * weights_BT),
@@ -97,6 +107,7 @@ class Loss:
         output: Any,
         y_BTD: jax.Array,
         targets_BT: jax.Array,
+        weights_BT: jax.Array,
         max_logits: int,
     ) -> dict[str, jax.Array]:
         """Computes the same sums from the decoder's final hidden states, with about `max_logits` at once on a device.
@@ -109,15 +120,27 @@ class Loss:
         devices = jax.sharding.get_abstract_mesh().shape.get("data", 1)
         chunk = max(1, max_logits * devices // (B * V))
         if chunk >= T:
-            return self.sums(compute_logits(output, y_BTD), targets_BT)
+            return self.sums(compute_logits(output, y_BTD), targets_BT, weights_BT)
         chunks = -(-T // chunk)
         chunk = -(-T // chunks)
         padding = ((0, 0), (0, chunks * chunk - T))
-        y_BTD, targets_BT = jnp.pad(y_BTD, (*padding, (0, 0))), jnp.pad(targets_BT, padding)  # padding weighs nothing
-        parts = jax.tree.map(
-            lambda x: jnp.moveaxis(x.reshape(B, chunks, chunk, *x.shape[2:]), 1, 0), (y_BTD, targets_BT)
+        y_BTD = jnp.pad(y_BTD, (*padding, (0, 0)))
+        targets_BT, weights_BT = jnp.pad(targets_BT, padding), jnp.pad(weights_BT, padding)  # padding weighs nothing
+        y_chunks, *tokens_chunks = jax.tree.map(
+            lambda x: jnp.moveaxis(x.reshape(B, chunks, chunk, *x.shape[2:]), 1, 0), (y_BTD, targets_BT, weights_BT)
         )
-        return _sum_chunks(lambda output, y, targets: self.sums(compute_logits(output, y), targets), output, *parts)
+
+        def sums_of_chunk(output, y_BTD, tokens):
+            return self.sums(compute_logits(output, y_BTD), *tokens)
+
+        return _sum_chunks(sums_of_chunk, output, y_chunks, tokens_chunks)
+
+
+def loss_weights(batch: Mapping[str, jax.Array]) -> jax.Array:
+    """Returns the loss weight [B, T] of each target token: that of the batch, else 1, and 0 for padding."""
+    if LOSS_WEIGHTS in batch:
+        return batch[LOSS_WEIGHTS]
+    return (batch["decoder_target_tokens"] > 0).astype(jnp.float32)
 
 
 def output_layer(config: T5Config, params: Any, output_ids: Sequence[int] | None) -> tuple[Any, np.ndarray | None]:
@@ -132,12 +155,12 @@ def output_layer(config: T5Config, params: Any, output_ids: Sequence[int] | None
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _sum_chunks(f: Callable, shared: Any, x_chunks: jax.Array, targets_chunks: jax.Array) -> dict[str, jax.Array]:
-    """Sums `f(shared, x, targets)` over the chunks. Its gradient is that of "loss_sum" alone."""
+def _sum_chunks(f: Callable, shared: Any, x_chunks: jax.Array, targets_chunks: list[jax.Array]) -> dict[str, jax.Array]:
+    """Sums `f(shared, x, targets)` over the chunks; targets come with their weights. Its gradient is that of "loss_sum" alone."""
     return _scan_sum(lambda chunk: f(shared, *chunk), (x_chunks, targets_chunks))
 
 
-def _sum_chunks_forward(f: Callable, shared: Any, x_chunks: jax.Array, targets_chunks: jax.Array):
+def _sum_chunks_forward(f: Callable, shared: Any, x_chunks: jax.Array, targets_chunks: list[jax.Array]):
     # The gradient of a sum is known up to a factor. It is computed here, where a chunk's logits exist: the backward
     # pass neither keeps nor rematerializes them.
     def differentiate(chunk):

@@ -46,9 +46,9 @@ class MarginLoss:
         ids = None if output_ids is None else (0, *output_ids)
         return dataclasses.replace(self, labels=Labels(self.pair_labels(vocabulary)), output_ids=ids)
 
-    def denominator(self, decoder_target_tokens: jax.Array) -> jax.Array:
-        """Returns the number of pairs of this batch, int32 [P, 2, T]."""
-        return jnp.maximum(jnp.sum(decoder_target_tokens[..., 0] > 0) / 2, 1).astype(jnp.float32)
+    def denominator(self, batch: Mapping[str, jax.Array]) -> jax.Array:
+        """Returns the number of pairs of this batch."""
+        return jnp.maximum(jnp.sum(batch["decoder_target_tokens"][..., 0] > 0) / 2, 1).astype(jnp.float32)
 
     def batch_sums(
         self, model: T5, params: Any, batch: Mapping[str, jax.Array], dropout_rng: jax.Array | None = None

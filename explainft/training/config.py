@@ -21,7 +21,7 @@ class DatasetConfig:
     """The training examples, by T5X's names.
 
     `task_feature_lengths` are the row lengths of a batch (None: chosen from the data, so that nothing is cut), `seed`
-    orders the rows. `use_cached` reads what seqio_cache_tasks wrote instead of the task's source. `vocabulary_file` is
+    orders the rows, `alpha` weighs answer against explanation (see target_parts.loss_weights). `use_cached` reads what seqio_cache_tasks wrote instead of the task's source. `vocabulary_file` is
     a SentencePiece model in place of the task's own.
     """
 
@@ -33,6 +33,7 @@ class DatasetConfig:
     pack: bool = True
     use_cached: bool = False
     vocabulary_file: str | None = None
+    alpha: float | None = None
 
     def __post_init__(self):
         require_name(MIXTURE_OR_TASK_NAME=self.mixture_or_task_name, MIXTURE_OR_TASK_MODULE=self.module)
@@ -52,7 +53,7 @@ class DatasetConfig:
         arguments = cache, self.lengths(), self.batch_size, self.seed
         if pair_labels is not None:
             return PairBatches(*arguments, labels=pair_labels, rows=rows)
-        return Batches(*arguments, packed=self.pack, rows=rows)
+        return Batches(*arguments, packed=self.pack, rows=rows, alpha=self.alpha)
 
     def lengths(self) -> dict[str, int]:
         """Returns the row lengths. Raises UserError where they are still to be chosen from the data."""

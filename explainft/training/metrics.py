@@ -93,7 +93,7 @@ class TrainMetrics:
             "examples": progress.examples,
             "seconds": progress.seconds,
             "examples_per_second": total["examples"] / seconds,
-            "target_tokens_per_second": total["weight_sum"] / seconds,
+            "target_tokens_per_second": total["target_tokens"] / seconds,
             "flops_per_second": flops_per_second,
             "padding_share": 1.0 - total["tokens"] / (len(recent) * self._tokens_per_batch),
             "peak_flops_per_second": self._peak,

@@ -56,12 +56,13 @@ def make_train_step(
     def step(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, dict[str, jax.Array]]:
         rng = jax.random.fold_in(jax.random.key(seed), state.step)
         grads, sums = gradients(state.params, batch, rng)
-        denominator = loss.denominator(batch["decoder_target_tokens"])
+        denominator = loss.denominator(batch)
         grads = jax.tree.map(lambda g: g / denominator, grads)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         segments = jnp.max(batch["decoder_segment_ids"], axis=-1)
-        tokens = jnp.sum(batch["encoder_segment_ids"] > 0) + jnp.sum(batch["decoder_segment_ids"] > 0)
-        sums = {**sums, "examples": jnp.sum(segments), "tokens": tokens}
+        target_tokens = jnp.sum(batch["decoder_segment_ids"] > 0)
+        tokens = jnp.sum(batch["encoder_segment_ids"] > 0) + target_tokens
+        sums = {**sums, "examples": jnp.sum(segments), "tokens": tokens, "target_tokens": target_tokens}
         return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), sums
 
     return step

@@ -20,10 +20,10 @@ from explainft.data.token_cache import TokenCache
 ROW = {"inputs": 30, "targets": 50}
 
 
-def write_cache(directory, inputs, targets):
+def write_cache(directory, inputs, targets, **features):
     """Writes the files of a token cache."""
     directory.mkdir(parents=True, exist_ok=True)
-    for feature, rows in (("inputs", inputs), ("targets", targets)):
+    for feature, rows in {"inputs": inputs, "targets": targets, **features}.items():
         with ragged.writer(directory, feature) as write:
             for row in rows:
                 write(row, np.array([len(row)]))

@@ -49,7 +49,7 @@ def loss_of_logits(logits_BTV: np.ndarray, batch, loss: Loss) -> tuple[float, np
 
 def _objective(logits_BTV: jax.Array, batch, loss: Loss) -> jax.Array:
     targets_BT = batch["decoder_target_tokens"]
-    return loss.sums(logits_BTV, targets_BT)["loss_sum"] / loss.denominator(targets_BT)
+    return loss.sums(logits_BTV, targets_BT)["loss_sum"] / loss.denominator(batch)
 
 
 class Adafactor:

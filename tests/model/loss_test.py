@@ -10,6 +10,7 @@ from explainft.model.loss import Loss, cross_entropy
 
 LOGITS = np.random.default_rng(0).normal(size=(2, 3, 7)).astype(np.float32) * 3
 TARGETS = np.array([[4, 1, 0], [6, 2, 1]])
+WEIGHTS = np.array([[0.5, 0.0, 0.0], [1.0, 0.25, 2.0]], np.float32)
 
 
 def by_definition(smoothing, z_loss):
@@ -45,11 +46,21 @@ def test_sums_exclude_padding():
     assert sums["correct_sum"] == right.sum() - right[0, 2]
 
 
+def test_sums_weigh_tokens():
+    sums = Loss().sums(LOGITS, TARGETS, WEIGHTS)
+    assert sums["weight_sum"] == 3.75
+    assert sums["loss_sum"] == pytest.approx((by_definition(0.0, 0.0) * WEIGHTS).sum(), rel=1e-5)
+    batch = {"decoder_target_tokens": TARGETS, "decoder_loss_weights": WEIGHTS}
+    assert Loss().denominator(batch) == 3.75
+    assert Loss().denominator({**batch, "decoder_loss_weights": WEIGHTS / 8}) == 3.75 / 8
+    assert Loss().denominator({**batch, "decoder_loss_weights": 0 * WEIGHTS}) == 1
+
+
 @pytest.mark.parametrize(
     ("factor", "expected"), [(None, 1), (233472, 233472), ("NUM_REAL_TARGET_TOKENS", 5), ("NUM_TOTAL_TARGET_TOKENS", 6)]
 )
 def test_denominator(factor, expected):
-    assert Loss(normalizing_factor=factor).denominator(TARGETS) == expected
+    assert Loss(normalizing_factor=factor).denominator({"decoder_target_tokens": TARGETS}) == expected
 
 
 def test_unknown_rule_is_refused():
@@ -66,11 +77,11 @@ def test_chunked_logits_give_the_same_sums_and_gradients(chunk, dtype):
     loss = Loss(z_loss=0.01, label_smoothing=0.1)
 
     def whole(output, states):
-        sums = loss.sums(states @ output, TARGETS)
+        sums = loss.sums(states @ output, TARGETS, WEIGHTS)
         return 3 * sums["loss_sum"], sums
 
     def chunked(output, states):
-        sums = loss.sums_of_hidden_states(lambda w, y: y @ w, output, states, TARGETS, chunk)
+        sums = loss.sums_of_hidden_states(lambda w, y: y @ w, output, states, TARGETS, WEIGHTS, chunk)
         return 3 * sums["loss_sum"], sums
 
     wanted, wanted_sums = jax.grad(whole, argnums=(0, 1), has_aux=True)(output, states)

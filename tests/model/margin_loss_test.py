@@ -66,7 +66,7 @@ def test_its_definition(cache, params):
     sums = loss_of(0.1).batch_sums(T5(CONFIG), params, batch)
     assert float(sums["loss_sum"]) == pytest.approx(expected.sum(), rel=1e-4)
     assert float(sums["correct_sum"]) == np.sum(log_score[:, 0] > log_score[:, 1])
-    assert float(sums["weight_sum"]) == 6 == float(loss_of(0.1).denominator(batch["decoder_target_tokens"]))
+    assert float(sums["weight_sum"]) == 6 == float(loss_of(0.1).denominator(batch))
 
 
 def test_its_gradient_is_that_of_finite_differences(cache, params):
