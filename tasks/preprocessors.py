@@ -7,7 +7,7 @@ import seqio
 import tensorflow as tf
 
 from explainft.data.questions import forms
-from explainft.data.target_parts import TARGET_PARTS
+from explainft.data.target_parts import ANSWER, CONTEXT, TARGET_PARTS
 
 # Kept beside inputs and targets: seqio writes them next to each prediction, and the metrics read the first two.
 FIELDS = ("expression", "answer", "length", "depth", "operators")
@@ -73,6 +73,18 @@ def tokenize(dataset: tf.data.Dataset, output_features: Mapping[str, Any]) -> tf
     for feature in output_features.values():
         feature.vocabulary.load_model()
     return seqio.preprocessors.tokenize(dataset, output_features)
+
+
+def split_prefix(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Makes the pieces of targets that follow a prefix: it is context, on a line of its own, and they are answers."""
+
+    def to_pieces(example):
+        example = dict(example)
+        prefix, targets = example["prefix"], example.pop("targets")
+        line = tf.where(prefix == "", "", tf.strings.join([prefix, "\n"]))
+        return {**example, "target_pieces": tf.stack([line, targets]), "piece_parts": [CONTEXT, ANSWER]}
+
+    return dataset.map(to_pieces, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def tokenize_pieces(dataset: tf.data.Dataset, output_features: Mapping[str, Any]) -> tf.data.Dataset:
