@@ -21,7 +21,7 @@ MACROS = {
     "DATASET": "the dataset of imported questions or of samples that a run trains on",
     "ROWS": "the rows of a dataset of samples: `verifier`, `correct`, `gold`, or several separated by commas",
     "SAMPLES_VOCABULARY": "`t5` or `compact`: the vocabulary of the tasks of samples",
-    "VERIFIER_LOSS": "`cross_entropy`, or `margin` of pairs of a correct and an incorrect solution",
+    "VERIFIER_LOSS": "`cross_entropy`, `binary` of the score, or `margin` of pairs of a correct and an incorrect solution",
     "MARGIN": "by how much the log scores of a pair are to differ, with `VERIFIER_LOSS = 'margin'`",
     "FORM": "what a target is: `answer`, `explain_answer` or `answer_explain`",
     "VOCABULARY_FILE": "a SentencePiece model in place of the task's own vocabulary",

@@ -14,7 +14,8 @@ import numpy as np
 
 from explainft.core.errors import UserError, require_positive
 from explainft.data.ragged import Ragged
-from explainft.data.target_parts import loss_weights
+from explainft.data.sample_datasets import LABELS
+from explainft.data.target_parts import loss_weights, prefix_lengths
 from explainft.data.token_cache import TokenCache
 
 PACK_BLOCK = 2**16  # examples whose lengths packing converts to Python integers at a time
@@ -246,15 +247,31 @@ class PairBatches(Batches):
         return {name: feature.reshape(-1, 2, feature.shape[-1]) for name, feature in examples.items()}
 
 
-def _check_pairs(cache: TokenCache, labels: Sequence[Sequence[int]]) -> None:
+def check_labels(cache: TokenCache, labels: Sequence[Sequence[int]]) -> np.ndarray:
+    """Returns the number of each example's label, which its target ends with. Raises UserError for other targets."""
+    found = np.full(len(cache), -1)
     targets, lengths = cache.targets.take(np.arange(len(cache)))
-    pair = np.concatenate([np.asarray(label) for label in labels])
-    pairs = len(cache) // 2
-    expected = np.tile([len(label) for label in labels], pairs)
-    if len(cache) % 2 or not np.array_equal(lengths, expected) or not np.array_equal(targets, np.tile(pair, pairs)):
+    parts = cache.target_parts
+    before = np.zeros_like(lengths) if parts is None else prefix_lengths(*parts.take(np.arange(len(cache))))
+    starts = np.cumsum(lengths) - lengths + before
+    for number, label in enumerate(labels):
+        rows = np.flatnonzero(lengths - before == len(label))
+        equal = targets[starts[rows, None] + np.arange(len(label))] == np.asarray(label)
+        found[rows[equal.all(axis=1)]] = number
+    if (found < 0).any():
         raise UserError(
-            f"{cache.task}/{cache.split} must hold pairs of a correct and an incorrect solution, with no prefix; "
-            "make its dataset with --rows verifier and --prompt paper or short, or set VERIFIER_LOSS to 'cross_entropy'"
+            f"{cache.task}/{cache.split} must have the labels {' and '.join(LABELS)} alone; make its dataset with "
+            "`explainft data samples --rows verifier`, or set VERIFIER_LOSS to 'cross_entropy'"
+        )
+    return found
+
+
+def _check_pairs(cache: TokenCache, labels: Sequence[Sequence[int]]) -> None:
+    found = check_labels(cache, labels)
+    if len(found) % 2 or not np.array_equal(found, np.tile([0, 1], len(found) // 2)):
+        raise UserError(
+            f"{cache.task}/{cache.split} must hold pairs of a correct and an incorrect solution; make its dataset with "
+            "`explainft data samples --rows verifier`, or set VERIFIER_LOSS to 'cross_entropy'"
         )
 
 

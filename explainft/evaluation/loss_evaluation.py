@@ -7,8 +7,8 @@ from typing import Any
 import jax
 
 from explainft.data.batches import Batches
-from explainft.model.margin_loss import AnyLoss
 from explainft.model.t5 import T5
+from explainft.model.verifier_losses import AnyLoss
 from explainft.parallel import sharding
 
 

@@ -54,8 +54,8 @@ class Loss:
             return jnp.float32(batch["decoder_target_tokens"].size)
         return jnp.float32(1.0 if self.normalizing_factor is None else self.normalizing_factor)
 
-    def pair_labels(self, vocabulary: Vocabulary) -> None:
-        """Returns None: any examples form a batch."""
+    def label_ids(self, vocabulary: Vocabulary) -> None:
+        """Returns None: targets may be any."""
 
     def for_task(self, vocabulary: Vocabulary, output_ids: Sequence[int] | None) -> "Loss":
         """Returns the loss for a task of this vocabulary whose outputs hold the `output_ids` alone (None: all)."""

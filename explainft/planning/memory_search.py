@@ -11,8 +11,8 @@ import optax
 
 from explainft.core.errors import UserError
 from explainft.model.execution import REMAT_POLICIES
-from explainft.model.margin_loss import AnyLoss
 from explainft.model.t5 import T5
+from explainft.model.verifier_losses import AnyLoss
 from explainft.parallel import sharding
 from explainft.planning.compiler import OutOfMemory, Program
 from explainft.training.train_state import abstract_state, init_state

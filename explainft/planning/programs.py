@@ -10,8 +10,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from explainft.generation import decoding
-from explainft.model.margin_loss import AnyLoss
 from explainft.model.t5 import T5
+from explainft.model.verifier_losses import AnyLoss
 from explainft.parallel import sharding
 from explainft.planning.compiler import Options, OutOfMemory, Program, compile_program
 from explainft.planning.memory_search import MemoryConfig

@@ -9,11 +9,11 @@ import optax
 
 from explainft.checkpoints.checkpointer import CheckpointConfig
 from explainft.core.errors import UserError, require_count, require_local, require_name, require_positive
-from explainft.data.batches import Batches, PairBatches
+from explainft.data.batches import Batches, PairBatches, check_labels
 from explainft.data.token_cache import TokenCache
 from explainft.evaluation.evaluate import EvaluationConfig
-from explainft.model.margin_loss import AnyLoss
 from explainft.model.t5 import T5
+from explainft.model.verifier_losses import AnyLoss
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,16 +45,19 @@ class DatasetConfig:
         self,
         cache: TokenCache,
         rows: np.ndarray | None = None,
-        pair_labels: Sequence[Sequence[int]] | None = None,
+        labels: Sequence[Sequence[int]] | None = None,
+        group: int = 1,
     ) -> Batches:
         """Returns the batches; `rows` are those that this host feeds (None: all).
 
-        With `pair_labels`, the targets of a pair, they hold pairs of examples and are not packed.
+        With `labels`, which all targets end with, they are not packed; with a `group` of 2 they hold pairs of examples.
         """
         arguments = cache, self.lengths(), self.batch_size, self.seed
-        if pair_labels is not None:
-            return PairBatches(*arguments, labels=pair_labels, rows=rows)
-        return Batches(*arguments, packed=self.pack, rows=rows, alpha=self.alpha)
+        if labels is not None and group == 2:
+            return PairBatches(*arguments, labels=labels, rows=rows)
+        if labels is not None:
+            check_labels(cache, labels)
+        return Batches(*arguments, packed=self.pack and labels is None, rows=rows, alpha=self.alpha)
 
     def lengths(self) -> dict[str, int]:
         """Returns the row lengths. Raises UserError where they are still to be chosen from the data."""

@@ -20,8 +20,8 @@ from explainft.data.tokenize import FEATURES
 from explainft.evaluation.evaluator import Evaluator
 from explainft.evaluation.loading import check_vocabulary
 from explainft.generation.quantization import DecodeConfig
-from explainft.model.margin_loss import AnyLoss
 from explainft.model.t5 import T5
+from explainft.model.verifier_losses import AnyLoss
 from explainft.parallel import hosts, sharding
 from explainft.training.config import DatasetConfig, TrainConfig
 from explainft.training.console import Console
@@ -181,9 +181,9 @@ def read_data(
     cache = load(dataset.mixture_or_task_name, "train")
     check_vocabulary(config.model.config, cache)
     loss = config.optimization.loss
-    rows, pair_labels = sharding.host_rows(mesh, dataset.batch_size // loss.group), loss.pair_labels(cache.vocabulary)
-    batches = dataset.batches(cache, rows, pair_labels)
-    validation = dataset.batches(load(dataset.mixture_or_task_name, "validation"), rows, pair_labels)
+    rows, labels = sharding.host_rows(mesh, dataset.batch_size // loss.group), loss.label_ids(cache.vocabulary)
+    batches = dataset.batches(cache, rows, labels, loss.group)
+    validation = dataset.batches(load(dataset.mixture_or_task_name, "validation"), rows, labels, loss.group)
     tasks = task_names(evaluation.mixture_or_task_name)
     evaluators = [Evaluator(load(task, evaluation.seqio_split), evaluation.num_examples) for task in tasks]
     for evaluator in evaluators:

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from explainft.model.margin_loss import AnyLoss
 from explainft.model.t5 import T5
+from explainft.model.verifier_losses import AnyLoss
 from explainft.training.train_state import TrainState
 
 

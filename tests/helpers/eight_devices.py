@@ -16,8 +16,8 @@ from explainft.model.config import T5Config
 from explainft.model.execution import ExecutionConfig
 from explainft.model.labels import Labels
 from explainft.model.loss import Loss
-from explainft.model.margin_loss import MarginLoss
 from explainft.model.t5 import T5
+from explainft.model.verifier_losses import MarginLoss
 from explainft.parallel import sharding
 from explainft.training import optimizers
 from explainft.training.train_state import abstract_state, init_state
@@ -29,7 +29,7 @@ CONFIG = T5Config(
     dropout_rate=0.1,
 )  # fmt: skip
 DEEPER = dataclasses.replace(CONFIG, num_encoder_layers=2)  # for a scan
-MARGIN = MarginLoss(1.0, Labels(((5, 7, 1), (9, 1))))
+MARGIN = MarginLoss(Labels(((5, 7, 1), (9, 1))), margin=1.0)
 # Each way of executing is part of one choice, so that few programs compile.
 CHOICES = {
     "plain": {},

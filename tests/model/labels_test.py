@@ -36,12 +36,12 @@ def inputs():
     return [[*rng.integers(2, 40, n), 1] for n in (11, 6, 30, 2, 17)]
 
 
-def _after(params, tokens, prefix, labels):
+def _after(config, params, tokens, prefix, labels):
     found = []
     for ids in labels:
         targets = np.array([[*prefix, *ids]], np.int32)
         shifted = np.pad(targets[:, :-1], ((0, 0), (1, 0)))
-        logits = np.asarray(MODEL.apply({"params": params}, np.array([tokens]), shifted, targets), np.float64)
+        logits = np.asarray(T5(config).apply({"params": params}, np.array([tokens]), shifted, targets), np.float64)
         log_p = (logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True)))[0, len(prefix) :]
         found.append(log_p[np.arange(len(ids)), list(ids)].sum())
     return np.array([found])
@@ -55,7 +55,9 @@ def logits_of(config, params, *tokens):
 def teacher_forced(params, inputs, labels, output_ids=None, config=CONFIG, prefixes=None):
     """log p of each label, from the logits of one label at a time, in float64."""
     if prefixes is not None:  # one input at a time, whose labels begin with the prefix
-        return np.concatenate([_after(params, tokens, p, labels) for tokens, p in zip(inputs, prefixes, strict=True)])
+        return np.concatenate(
+            [_after(config, params, tokens, p, labels) for tokens, p in zip(inputs, prefixes, strict=True)]
+        )
     source = np.zeros((len(inputs), 32), np.int32)
     for row, tokens in zip(source, inputs, strict=True):
         row[: len(tokens)] = tokens

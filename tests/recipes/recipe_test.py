@@ -12,7 +12,7 @@ import pytest
 from explainft.core.errors import UserError
 from explainft.data.questions.forms import FORMS
 from explainft.model.loss import Loss
-from explainft.model.margin_loss import MarginLoss
+from explainft.model.verifier_losses import BinaryLoss, MarginLoss
 from explainft.recipes import recipe, t5x_tasks
 from explainft.training import optimizers, train
 
@@ -99,7 +99,7 @@ def test_an_unknown_form_is_refused():
 
 @pytest.mark.parametrize("leaf", VERIFIERS)
 def test_a_leaf_trains_a_verifier_with_either_loss(leaf):
-    for name, kind in (("cross_entropy", Loss), ("margin", MarginLoss)):
+    for name, kind in (("cross_entropy", Loss), ("binary", BinaryLoss), ("margin", MarginLoss)):
         given = [*GIVEN["verifier"], f"VERIFIER_LOSS={name}", "MARGIN=0.25"]
         config = recipe.load([str(leaf_path(leaf))], given, command="train").bindings(train.train)["config"]
         suffix = "_compact" if leaf == "verifier_tiny" else ""
@@ -114,7 +114,7 @@ def test_a_leaf_trains_a_verifier_with_either_loss(leaf):
     [
         ("ROWS=verifiers", "--rows='verifiers' must be one or several of verifier,correct,gold"),
         ("SAMPLES_VOCABULARY=T5", "SAMPLES_VOCABULARY='T5' must be one of t5, compact"),
-        ("VERIFIER_LOSS=hinge", "VERIFIER_LOSS='hinge' must be 'cross_entropy' or 'margin'"),
+        ("VERIFIER_LOSS=hinge", "VERIFIER_LOSS='hinge' must be 'cross_entropy', 'binary' or 'margin'"),
         ("MARGIN=-1", "MARGIN=-1 must be a number of at least 0"),
     ],
 )

@@ -15,8 +15,8 @@ from explainft.data.vocabulary import EOS_ID
 from explainft.evaluation.evaluate import EvaluationConfig
 from explainft.generation.likelihood import log_likelihoods
 from explainft.model.labels import encode_labels
-from explainft.model.margin_loss import MarginLoss
 from explainft.model.t5 import T5
+from explainft.model.verifier_losses import MarginLoss
 from explainft.samples.dataset import SamplesDataset, make_dataset
 from explainft.samples.examples import Selection
 from explainft.samples.files import read_samples
@@ -219,7 +219,7 @@ def test_labels_of_a_task_choose_as_its_evaluation_does(run, data_dir, tmp_path)
 
 
 def test_the_margin_loss_trains_and_resumes(data_dir, tmp_path):
-    settings = {"loss": MarginLoss(0.5)}
+    settings = {"loss": MarginLoss(margin=0.5)}
     train(tmp_path / "whole", data_dir, 4, **settings)
     train(tmp_path / "part", data_dir, 2, **settings)
     shutil.copytree(tmp_path / "part", tmp_path / "resumed")
