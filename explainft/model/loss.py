@@ -32,6 +32,7 @@ class Loss:
     # The token ids that the output layer has, 0 first; targets hold no others. None: the whole vocabulary.
     output_ids: tuple[int, ...] | None = None
     group: ClassVar[int] = 1  # examples that the loss compares, which no batch splits
+    decoder_passes: ClassVar[int] = 1  # over each target
 
     def __post_init__(self):
         require_at_least_zero(Z_LOSS=self.z_loss)

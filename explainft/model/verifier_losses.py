@@ -30,6 +30,7 @@ class _ScoreLoss:
     # LABELS as token ids: `for_task` has those of its vocabulary. Before that, as in a plan, they have one token each.
     labels: Labels = Labels(((2, EOS_ID), (3, EOS_ID)))
     output_ids: tuple[int, ...] | None = None
+    decoder_passes: ClassVar[int] = len(LABELS)  # a solution before the label is decoded with each
 
     def label_ids(self, vocabulary: Vocabulary) -> tuple[tuple[int, ...], ...]:
         """Returns the labels that targets end with, as token ids."""

@@ -134,9 +134,12 @@ def train_cost(gin_file: str, bindings: Sequence[str]) -> TrainCost:
 
 
 def step_cost(config: TrainConfig, dataset: DatasetConfig) -> tuple[int, int]:
-    """Returns the number of parameters, and the FLOPs of a train step."""
+    """Returns the number of parameters, and the FLOPs of a train step.
+
+    A loss that decodes a target several times counts as one of so many times the length, which is slightly more.
+    """
     lengths = dataset.lengths()
-    shape = dataset.batch_size, lengths["inputs"], lengths["targets"]
+    shape = dataset.batch_size, lengths["inputs"], lengths["targets"] * config.optimization.loss.decoder_passes
     return cost(config.model, *shape)  # pyright: ignore[reportArgumentType]  T5 hashes
 
 
