@@ -13,7 +13,7 @@ from explainft.sweeps.results import read_pipeline_result
 from explainft.voting.vote import MAJORITY, PASS
 
 STYLES = ("short", "medium", "long")
-VERIFIERS = ("60k", "240k", "900k")
+VERIFIERS = {"small": "63k", "large": "372k", "steps": "63k, by steps"}  # by the names of their stages
 SAMPLES = (1, 2, 4, 8, 16, 32, 64)
 TEST = "explained_tiny_{style}_eval_test_compact"
 # The paper's claim: RR.Top-K is above RR.All, and W.RR.MajK above both and above majority.
@@ -102,7 +102,7 @@ def samples(found: list[Result]) -> str:
 def reranking(found: list[Result]) -> str:
     runs = pick(found, "verifiers")
     by_size = {size: reports(runs, f"rerank_{size}", "rerank.json") for size in VERIFIERS}
-    ceilings = [row["method"] for of in by_size["60k"][:1] for row in of["methods"] if row["ceiling"]]
+    ceilings = [row["method"] for of in by_size["small"][:1] for row in of["methods"] if row["ceiling"]]
 
     def accuracy(size: str, method: str) -> Accuracy | None:
         named = [row for of in by_size[size] for row in of["methods"] if _without_k(row) == method]
@@ -110,7 +110,7 @@ def reranking(found: list[Result]) -> str:
 
     rows = [(method, *(cell(accuracy(size, method)) for size in VERIFIERS)) for method in METHODS]
     rows += [(f"{method}: a ceiling", *(cell(accuracy(size, method)) for size in VERIFIERS)) for method in ceilings]
-    return table(("answer", *(f"verifier of {size}" for size in VERIFIERS)), rows)
+    return table(("answer", *(f"verifier of {words}" for words in VERIFIERS.values())), rows)
 
 
 def _without_k(row: dict[str, Any]) -> str:
@@ -132,7 +132,7 @@ def differences(found: list[Result]) -> str:
             pairs = [d for of in reranked for d in of["differences"]]
             cells.append(_points([d for d in pairs if _names(d) == (method, baseline)]))
         rows.append((f"{method} over {baseline}", *cells))
-    return table(("difference in points", *(f"verifier of {size}" for size in VERIFIERS)), rows)
+    return table(("difference in points", *(f"verifier of {words}" for words in VERIFIERS.values())), rows)
 
 
 def _names(difference: dict[str, Any]) -> tuple[str, str]:
@@ -151,14 +151,17 @@ def _points(rows: Sequence[dict[str, Any]]) -> str:
 
 def verifiers(found: list[Result]) -> str:
     runs, rows = pick(found, "verifiers"), []
-    for size in VERIFIERS:
+    for size, words in VERIFIERS.items():
         calibrations = reports(runs, f"test_{size}", "calibration.json")
-        cells = [_measure(calibrations, name) for name in ("auroc", "auroc_within", "length_auroc", "ece", "brier")]
+        names = ("auroc", "answer_auroc", "checker_auroc", "auroc_within", "length_auroc", "ece", "brier")
+        cells = [_measure(calibrations, name) for name in names]
         flops = reports(runs, f"verifier_{size}", "flops")
-        rows.append((size, *cells, f"{statistics.mean(flops) / 1e12:.1f}" if flops else DASH))
+        rows.append((words, *cells, f"{statistics.mean(flops) / 1e12:.1f}" if flops else DASH))
     head = (
         "verifier",
-        "AUROC",
+        "AUROC of its label",
+        "AUROC of the answer",
+        "step checker's AUROC of the answer",
         "AUROC within problems",
         "AUROC of the length alone",
         "ECE",
@@ -170,7 +173,7 @@ def verifiers(found: list[Result]) -> str:
 
 def _measure(calibrations: Sequence[dict[str, Any]], name: str) -> str:
     """The mean over seeds, and their range. A measure is a number with its interval, undefined for one class."""
-    values = [of[name]["value"] for of in calibrations if of[name]["value"] is not None]
+    values = [of[name]["value"] for of in calibrations if of[name] is not None and of[name]["value"] is not None]
     if not values:
         return DASH
     return f"**{statistics.mean(values):.3f}** ({min(values):.3f} to {max(values):.3f})"

@@ -73,7 +73,7 @@ def test_methods_are_pooled_over_the_k_that_each_seed_chose():
             Ranking("pass@64", 0.9, 0.0, 1.0, 0, 0, 1000.0, ceiling=True),
         )
         gain = Difference(f"RR.Top-{k}", "RR.All", accuracy - 0.1, accuracy - 0.2, accuracy)
-        return reranked(rerank_60k=Reranking(1000, methods, (gain,)))
+        return reranked(rerank_small=Reranking(1000, methods, (gain,)))
 
     found = [of(2, 0.5), of(8, 0.7)]
     text = pipeline_tables.reranking(found)
@@ -89,15 +89,16 @@ def test_verifiers_show_their_calibration():
     def of(scores: list[float], correct: list[bool]) -> dict:
         calibration = calibrate(scores, correct, [5] * len(scores), ["a"] * len(scores))
         report = written(reliability.write_report, calibration)
-        return result("verifiers", {}, {"test_240k": report, "verifier_240k": {"flops": 2e12}})
+        return result("verifiers", {}, {"test_small": report, "verifier_small": {"flops": 2e12}})
 
     classes = [True, True, False, False]
     ordered, reversed_pair = of([0.9, 0.8, 0.2, 0.1], classes), of([0.9, 0.2, 0.8, 0.1], classes)
     text = pipeline_tables.verifiers([ordered, reversed_pair, of([0.9, 0.9], [True, True])])
-    auroc, within, length_auroc, *_, flops = cells(text, "240k")
+    auroc, answer, checker, within, length_auroc, *_, flops = cells(text, "63k")
     assert (
         auroc == within == "**0.875** (0.750 to 1.000)"
         and length_auroc == "**0.500** (0.500 to 0.500)"
+        and answer == checker == "-"
         and flops == "2.0"
     )
 
