@@ -7,7 +7,7 @@ from explainft.cli.flags import add_command, add_data_dir, positive_integer, sum
 from explainft.core import tensorflow_setup
 from explainft.core.errors import UserError
 from explainft.data.questions.layouts import LAYOUTS
-from explainft.data.sample_datasets import LABELED_BY
+from explainft.data.sample_datasets import BALANCES, LABELED_BY
 from explainft.problems.registry import PROBLEMS
 
 BUILD_EXAMPLE = "explainft data build --config tiny"
@@ -112,6 +112,12 @@ def _add_samples(commands) -> None:
         default="answer",
         help="whether a solution is correct by its answer, or by its answer and all steps; default: answer",
     )
+    parser.add_argument(
+        "--balance",
+        choices=BALANCES,
+        default="problem",
+        help="as many correct solutions as incorrect ones of each problem, or of the dataset; default: problem",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a dataset of that name")
     add_data_dir(parser)
 
@@ -129,7 +135,7 @@ def samples(args: argparse.Namespace) -> None:
         args.name,
         parse_rows(args.rows),
         importing.split_files(words),
-        Selection(read_prompt(args.prompt), args.per_problem, args.seed, args.labeled_by),
+        Selection(read_prompt(args.prompt), args.per_problem, args.seed, args.labeled_by, args.balance),
         args.overwrite,
     )
     tensorflow_setup.import_tensorflow()

@@ -24,6 +24,7 @@ DATASET, VERSION = "explained_samples", "1.0.0"
 DESCRIPTOR = "samples.json"  # beside the records
 ROWS = ("verifier", "correct", "gold")
 LABELS = ("correct", "incorrect")  # of a verifier's examples
+BALANCES = ("problem", "dataset")  # where a verifier has as many correct solutions as incorrect ones
 LABELED_BY = ("answer", "steps")  # what is correct: the final answer, or that and every step
 VOCABULARIES = {"t5": "", "compact": "_compact"}  # and the suffixes of their tasks
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -12,8 +12,10 @@ from explainft.data.questions.importing import SHARD_ROWS, SPLITS, check_name, n
 from explainft.data.sample_datasets import DATASET, ROWS, VERSION, SampleDescriptor, pack_digests
 from explainft.samples.examples import (
     FEATURES,
+    SampleExample,
     Selection,
     describe_generator,
+    drop_surplus,
     generator_words,
     make_examples,
     question_digest,
@@ -35,7 +37,7 @@ class SamplesDataset:
         check_name(self.name)
         require_count(**{"--seed": self.selection.seed})
         require_positive(**{"--per_problem": self.selection.per_problem})
-        if "verifier" in self.rows and self.selection.per_problem % 2:
+        if "verifier" in self.rows and self.selection.balance == "problem" and self.selection.per_problem % 2:
             n = self.selection.per_problem
             raise UserError(f"--per_problem={n} must be even, half correct and half incorrect; try {n + 1}")
         for split in self.files:
@@ -62,10 +64,8 @@ def make_dataset(settings: SamplesDataset, data_dir: Path) -> tuple[Path, list[s
         for split, of_split in problems.items():
             counts = Counter[str]()
             with records.Writer(scratch, DATASET, split, SHARD_ROWS, FEATURES, ()) as writer:
-                for problem in tqdm(of_split.values(), desc=f"examples of {split}", unit=" problems", disable=None):
-                    for kind in settings.rows:
-                        for example in make_examples(kind, problem, settings.selection, counts):
-                            writer.write(example)
+                for example in _examples(split, of_split.values(), settings, counts):
+                    writer.write(example)
             report.append(_summary(split, len(of_split), counts))
             for kind in settings.rows:
                 if not counts[kind]:
@@ -87,6 +87,24 @@ def make_dataset(settings: SamplesDataset, data_dir: Path) -> tuple[Path, list[s
             questions=pack_digests(problems["train"].keys()),
         ).write(scratch)
     return directory, report
+
+
+def _examples(
+    split: str, problems: Collection[SampledProblem], settings: SamplesDataset, counts: Counter[str]
+) -> Iterator[SampleExample]:
+    """Yields the examples of a split; counts them, and the problems that give none."""
+    selection, verifier = settings.selection, list[SampleExample]()
+    for problem in tqdm(problems, desc=f"examples of {split}", unit=" problems", disable=None):
+        for kind in settings.rows:
+            examples = make_examples(kind, problem, selection, counts)
+            if kind == "verifier" and selection.balance == "dataset":
+                verifier += examples
+            else:
+                yield from examples
+    if verifier:
+        kept = drop_surplus(verifier, selection.seed)
+        counts["verifier"] = len(kept)
+        yield from kept
 
 
 def _read(split: str, files: Sequence[Path]) -> dict[int, SampledProblem]:

@@ -15,6 +15,7 @@ from explainft.samples.files import Sample, SampledProblem
 from explainft.samples.prompts import fill_prompt
 
 LISTOPS_DEFAULTS = {"style": "medium", "modulus": 10}  # of problems.listops
+UNKNOWN_LABEL = {"answer": "no known answer", "steps": "no steps that can be checked"}
 FEATURES = ("id", "inputs", "prefix", "targets", "target")
 
 
@@ -36,13 +37,14 @@ class Selection:
     """Which samples of a problem become examples.
 
     At most `per_problem`, chosen by the seed and the problem's id alone, distinct texts first. A verifier's `prompt`,
-    and what its labels depend on, see sample_datasets.LABELED_BY.
+    what its labels depend on, and where it has as many of each, see sample_datasets.
     """
 
     prompt: str
     per_problem: int
     seed: int
     labeled_by: str = "answer"
+    balance: str = "problem"
 
 
 def question_digest(target: Target) -> int:
@@ -78,10 +80,11 @@ def make_examples(
 ) -> Iterator[SampleExample]:
     """Yields the examples of one kind of a problem; counts the examples, and problems that give none with the reason.
 
-    A verifier's alternate: examples 2i and 2i + 1 are a correct and an incorrect solution. A problem with solutions of
-    one class only gives none.
+    A verifier's, balanced in each problem, alternate: examples 2i and 2i + 1 are a correct and an incorrect solution. A
+    problem with solutions of one class only gives none. `balance` makes those balanced in the dataset.
     """
-    makers = {"verifier": _verifier_examples, "correct": _correct_examples, "gold": _gold_examples}
+    by_balance = {"problem": _verifier_examples, "dataset": _samples_as_they_are}
+    makers = {"verifier": by_balance[selection.balance], "correct": _correct_examples, "gold": _gold_examples}
     for example in makers[kind](problem, selection, counts):
         counts[kind] += 1
         yield example
@@ -96,15 +99,42 @@ def _verifier_examples(problem: SampledProblem, selection: Selection, counts: Co
     if not all(classes):
         known = any(label is not None for _, label in labeled)
         only = "correct samples only" if classes[0] else "incorrect samples only"
-        unknown = "no known answer" if selection.labeled_by == "answer" else "no steps that can be checked"
-        counts[only if known else unknown] += 1
+        counts[only if known else UNKNOWN_LABEL[selection.labeled_by]] += 1
         return
     pairs = min(selection.per_problem // 2, max(map(len, classes)))
-    question = input_text(problem.target)
     for i in range(pairs):
         for label, texts in zip(LABELS, classes, strict=True):
-            filled = fill_prompt(selection.prompt, question, texts[i % len(texts)])
-            yield SampleExample(f"{problem.id}/{2 * i + LABELS.index(label)}", *filled, label, verdict_target(label))
+            yield _verifier_example(problem, 2 * i + LABELS.index(label), texts[i % len(texts)], label, selection)
+
+
+def _samples_as_they_are(
+    problem: SampledProblem, selection: Selection, counts: Counter[str]
+) -> Iterator[SampleExample]:
+    labels = {
+        sample.text: label
+        for sample in problem.samples
+        if (label := is_correct(sample, selection.labeled_by)) is not None
+    }
+    if not labels:
+        counts[UNKNOWN_LABEL[selection.labeled_by]] += 1
+    texts = _distinct([sample for sample in problem.samples if sample.text in labels], problem.id, selection.seed)
+    for i, text in enumerate(texts[: selection.per_problem]):
+        yield _verifier_example(problem, i, text, LABELS[0] if labels[text] else LABELS[1], selection)
+
+
+def _verifier_example(
+    problem: SampledProblem, number: int, text: str, label: str, selection: Selection
+) -> SampleExample:
+    filled = fill_prompt(selection.prompt, input_text(problem.target), text)
+    return SampleExample(f"{problem.id}/{number}", *filled, label, verdict_target(label))
+
+
+def drop_surplus(examples: Sequence[SampleExample], seed: int) -> list[SampleExample]:
+    """Returns as many examples of each label, chosen by the seed, in their order."""
+    by_label = [[i for i, example in enumerate(examples) if example.targets == label] for label in LABELS]
+    rng = random.Random(seed)
+    kept = {i for numbers in by_label for i in rng.sample(numbers, min(map(len, by_label)))}
+    return [example for i, example in enumerate(examples) if i in kept]
 
 
 def _correct_examples(problem: SampledProblem, selection: Selection, counts: Counter[str]) -> Iterator[SampleExample]:

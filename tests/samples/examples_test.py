@@ -8,7 +8,7 @@ import pytest
 from explainft.core.errors import UserError
 from explainft.evaluation.metrics import label_balance, score
 from explainft.evaluation.targets import postprocess_sample
-from explainft.samples.examples import Selection, make_examples
+from explainft.samples.examples import Selection, drop_surplus, make_examples
 from explainft.samples.files import read_problem
 from explainft.samples.prompts import fill_prompt, read_prompt
 from tests.helpers.sample_files import sampled_row
@@ -150,3 +150,17 @@ def test_metrics_read_the_targets():
     assert label_balance(targets[:-1], constant)["predicted_correct"] == 1.0
     swapped = [{"correct": "incorrect", "incorrect": "correct"}[e.targets] for e in verdicts]
     assert score(targets[:-1], swapped)["exact_match"] == 0.0
+
+
+def test_balance_over_the_dataset_keeps_problems_of_one_class():
+    rows = [sampled_row(3, correct=1, incorrect=6), sampled_row(4, correct=1, incorrect=0)]
+    selection, counts, found = Selection(PAPER, 4, 0, balance="dataset"), Counter(), []
+    for row in rows:
+        found += make_examples("verifier", read_problem(row, "line 1"), selection, counts)
+    assert [example.id for example in found] == ["p3/0", "p3/1", "p3/2", "p3/3", "p4/0"]
+    kept = drop_surplus(found, 0)
+    assert sorted(example.targets for example in kept) == ["correct"] * (len(kept) // 2) + ["incorrect"] * (
+        len(kept) // 2
+    )
+    assert 2 <= len(kept) <= 4 and kept == [example for example in found if example in kept]
+    assert found[-1] in kept and drop_surplus(found, 0) == kept
