@@ -171,8 +171,7 @@ def _make_teaching(args: argparse.Namespace, questions: "Questions", prompts: "P
         assert writer is not None
         settings, teacher = writer
         stages.append(Stage(method, settings, teacher))
-    redact = _connection(args).redact if args.model and not args.dry_run else (lambda text: text)
-    return Teaching(questions, prompts, stages, args.num_explanations, args.output, AnswerJournal(args.output, redact))
+    return Teaching(questions, prompts, stages, args.num_explanations, args.output, AnswerJournal(args.output))
 
 
 def _model_stage(args: argparse.Namespace) -> "tuple[Any, Teacher | None]":

@@ -173,7 +173,7 @@ class OpenAITeacher:
         try:
             async with asyncio.timeout(self._connection.timeout):
                 raw = await api.with_raw_response.create(**body)
-                text = raw.text
+                text = self._connection.redact(raw.text)  # a proxy may send the request back
         except (TimeoutError, openai.APITimeoutError):
             raise Fault(TIMEOUT) from None
         except openai.APIStatusError as error:
@@ -182,7 +182,8 @@ class OpenAITeacher:
         except openai.APIConnectionError as error:
             raise Fault(CONNECTION, str(error.__cause__ or error)) from None
         answer = read_answer(text, raw.headers, request.stop, request.settings.max_tokens)
-        return dataclasses.replace(answer, request_id=raw.headers.get("x-request-id") or answer.request_id)
+        number = self._connection.redact(raw.headers.get("x-request-id", ""))
+        return dataclasses.replace(answer, request_id=number or answer.request_id)
 
 
 def _body(request: Request) -> dict[str, Any]:

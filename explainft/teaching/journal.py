@@ -53,8 +53,8 @@ class AppendedLines:
 class AnswerJournal:
     """The answers beside an output, by the keys of their requests."""
 
-    def __init__(self, output: Path, redact: Callable[[str], str] = lambda text: text):
-        self._lines = AppendedLines(output.with_name(f"{output.name}.answers.jsonl"), redact)
+    def __init__(self, output: Path):
+        self._lines = AppendedLines(output.with_name(f"{output.name}.answers.jsonl"))
 
     @property
     def path(self) -> Path:

@@ -5,8 +5,12 @@ from collections.abc import Sequence
 
 from explainft.problems import choice
 from explainft.problems.problem import Example
-from explainft.problems.text import last_statement, normalize, statements
+from explainft.problems.text import statements
 
+# A sentence that does nothing but state the answer; a step of ListOps ends in "answer is 4" too.
+_STATEMENT = re.compile(
+    r"\W*(?:(?:so|and|thus|hence|therefore)\b\W*)*(?:the\s+)?(?:\w+\s+)?answer(?:\s+(?:is|was)\b|\s*[:=])", re.I
+)
 _WORD = re.compile(r"[^\W_]+")
 _SENTENCE = re.compile(r".+?(?:(?<=[\w)\]\"'>][\w)\]\"'>][.!?])\s+|\n+|$)", re.S)  # "B. aquarium" is within one
 
@@ -32,7 +36,7 @@ def explanation_of(output: str, statement: str) -> str:
         if found:
             return output[: found[-1].start()].strip()
     sentences = _SENTENCE.findall(output)
-    if sentences and last_statement(sentences[-1]) is not None:
+    if sentences and _STATEMENT.match(sentences[-1]):
         sentences.pop()
     return "".join(sentences).strip()
 

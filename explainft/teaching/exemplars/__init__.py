@@ -66,7 +66,8 @@ class Template:
     @property
     def statement(self) -> str:
         """The words between the explanation and the answer, such as "So the answer is"; RP needs none."""
-        return self.answer.partition("{explanation}")[2].partition("{answer}")[0].strip()
+        between, found, _ = self.answer.partition("{explanation}")[2].partition("{answer}")
+        return between.strip() if found else ""
 
     @property
     def hint_words(self) -> str:
