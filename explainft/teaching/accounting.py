@@ -72,8 +72,8 @@ class Account:
         if total := self.checked.total():
             lines.append(f"steps: all correct in {self.checked['valid']:,} of {total:,} accepted explanations")
         if self.faults:
-            counts = ", ".join(f"{n:,} {kind}" for kind, n in self.faults.most_common() if n)
-            lines.append(f"malformed or failed responses of this run: {counts or 'none'}")
+            counts = ", ".join(f"{n:,} {kind}" for kind, n in self.faults.most_common())
+            lines.append(f"responses of this run without a usable answer: {counts}")
         if self.prompt_tokens or self.completion_tokens:
             tokens = f"tokens: {self.prompt_tokens:,} of prompts, {self.completion_tokens:,} of answers"
             cost = f"; cost: ${price.of(self.prompt_tokens, self.completion_tokens):,.2f}" if price else ""

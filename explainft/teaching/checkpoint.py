@@ -56,7 +56,8 @@ class CheckpointTeacher:
                         self._receive(alike[place], text.strip(), cut, len(inputs[place]), receive)
 
     def _receive(self, request: Request, text: str, cut: bool, prompt_tokens: int, receive: Receive) -> None:
-        self.faults["finish reason length"] += cut
+        if cut:
+            self.faults["finish reason length"] += 1
         number = f"seed {request.settings.seed} index {request.index}"
         limit = request.settings.max_tokens
         answer = Answer(None if cut else text, CUT if cut else COMPLETE, limit, number, prompt_tokens)
