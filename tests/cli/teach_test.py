@@ -125,7 +125,9 @@ def expressions(tmp_path):
 def teach_with_checkpoint(capfd, expressions, *more):
     output = expressions.with_name("explained.jsonl")
     words = ["--method", "cote", "--input", expressions, "--problem", "listops", "--exemplars", "none"]
-    code, out, err = outcome(capfd, "teach", *words, "--output", output, "--teacher", PRETRAINED, *more)
+    code, out, err = outcome(
+        capfd, "teach", *words, "--output", output, "--teacher", PRETRAINED, "--batch_size", 4, *more
+    )
     assert code == 0, err
     return out, read(output), [row["text"] for row in read(output.with_name("explained.jsonl.answers.jsonl"))]
 
@@ -138,15 +140,19 @@ def test_a_checkpoint_writes_what_sample_writes(expressions, capfd):
     assert "cote: 6 asked" in out and "steps: all correct in" in out
     samples = expressions.with_name("samples.jsonl")
     for number in (1, 2):
-        words = ["--input", expressions, "--num_samples", number, "--output", samples]
+        words = ["--input", expressions, "--num_samples", number, "--output", samples, "--batch_size", 4 * number]
         assert outcome(capfd, "sample", PRETRAINED, *words, *sampling)[0] == 0
     problems = read_samples(samples)
-    assert texts == [problem.samples[i].text for i in range(2) for problem in problems]
+    written = [problem.samples[i] for i in range(2) for problem in problems]
+    assert texts == [None if sample.cut else sample.text for sample in written] and len(set(texts)) > 4
     kept = {row["id"]: row["explanation"] for row in found}
     for problem in problems:
         for i, sample in enumerate(problem.samples):
-            assert (f"{problem.id}/{i}" in kept) == sample.correct
-            assert not sample.correct or kept[f"{problem.id}/{i}"] == sample.text.rpartition("\nFinal answer")[0]
+            assert (f"{problem.id}/{i}" in kept) == (sample.correct and not sample.cut)
+            assert (
+                f"{problem.id}/{i}" not in kept
+                or kept[f"{problem.id}/{i}"] == sample.text.rpartition("\nFinal answer")[0]
+            )
 
 
 def test_a_checkpoint_decodes_greedily_and_cuts(expressions, capfd):
