@@ -1,6 +1,7 @@
 """`explainft teach`: explanations of questions from a teacher, as rows that `data import` takes."""
 
 import argparse
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -191,6 +192,8 @@ def _model_stage(args: argparse.Namespace) -> "tuple[Any, Teacher | None]":
     settings = Settings(args.model or "", seed=args.seed, **sampling, api=args.api)
     if args.dry_run:
         return settings, None
+    if importlib.util.find_spec("openai") is None:
+        raise UserError("--model needs the package openai; run: pip install 'explainft[teach]'")
     from explainft.teaching.client import OpenAITeacher, RetryBudget
     from explainft.teaching.journal import AuditLog
 

@@ -122,12 +122,10 @@ def expressions(tmp_path):
     return write_jsonl(tmp_path / "expressions.jsonl", rows)
 
 
-def teach_with_checkpoint(capfd, expressions, *more):
+def teach_with_checkpoint(capfd, expressions, *more, teacher=PRETRAINED):
     output = expressions.with_name("explained.jsonl")
     words = ["--method", "cote", "--input", expressions, "--problem", "listops", "--exemplars", "none"]
-    code, out, err = outcome(
-        capfd, "teach", *words, "--output", output, "--teacher", PRETRAINED, "--batch_size", 4, *more
-    )
+    code, out, err = outcome(capfd, "teach", *words, "--output", output, "--teacher", teacher, "--batch_size", 4, *more)
     assert code == 0, err
     return out, read(output), [row["text"] for row in read(output.with_name("explained.jsonl.answers.jsonl"))]
 
@@ -155,7 +153,7 @@ def test_a_checkpoint_writes_what_sample_writes(expressions, capfd):
             )
 
 
-def test_a_checkpoint_decodes_greedily_and_cuts(expressions, capfd):
+def test_a_checkpoint_decodes_greedily_and_cuts(expressions, tmp_path, capfd):
     out, found, texts = teach_with_checkpoint(capfd, expressions, "--max_tokens", 16)
     assert "2 accepted" in out and "1 cut" in out and "1 finish reason length" in out
     assert [row["explanation"] for row in found] == [
@@ -163,6 +161,10 @@ def test_a_checkpoint_decodes_greedily_and_cuts(expressions, capfd):
         "Max, largest number of [3, 8] is 8",
     ]
     assert texts.count(None) == 1
+    hugging_face = tmp_path / "hf"
+    assert outcome(capfd, "convert", PRETRAINED, hugging_face, "--to", "hf")[0] == 0
+    _, _, again = teach_with_checkpoint(capfd, expressions, "--max_tokens", 16, teacher=hugging_face)
+    assert again == [*texts, *texts]  # another model: all are asked
 
 
 def test_questions_of_a_dataset_of_listops(tiny_data_dir, tmp_path, capfd):
