@@ -53,6 +53,9 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128  # connections of all workers come at once
 
+    def handle_error(self, request, client_address):
+        """A client that was killed leaves half of a request."""
+
 
 class TeacherServer:
     """Answers with `respond`, a function from a call to a reply."""
