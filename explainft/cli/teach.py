@@ -42,6 +42,9 @@ def add_parser(subparsers) -> None:
         required=True,
         help="csqa, gsm8k, listops, obqa, strategyqa, a TOML file, or none: the question alone",
     )
+    parser.add_argument(
+        "--unfiltered", action="store_true", help="a control: keep what gives another answer too, with that answer"
+    )
     parser.add_argument("--output", type=Path, required=True, help="a JSONL file; its journals lie beside it")
     _add_teachers(parser)
     _add_sampling(parser)
@@ -103,7 +106,11 @@ def run(args: argparse.Namespace) -> None:
         reasons = ", ".join(f"{n:,} {reason}" for reason, n in questions.left_out.most_common())
         print(f"note: {questions.left_out.total():,} rows are left out: {reasons}", file=sys.stderr)
     if args.dry_run:
-        print("\n".join(teach.plan(teaching, price)))
+        lines, tokens = teach.plan(teaching)
+        if args.model:
+            cost = f"at most ${price.of(tokens.prompt, tokens.completion):,.2f}" if price else "unknown; see --prices"
+            lines.append(f"price: {cost}")
+        print("\n".join(lines))
         return
     account = teach.teach(teaching)
     print("\n".join([*account.lines(price), f"{account.accepted.total():,} explanations: {args.output}"]))
@@ -122,6 +129,8 @@ def _check_flags(args: argparse.Namespace) -> None:
         raise UserError("give the questions with --dataset or with --input, one of the two")
     if args.input is None and (args.format or args.problem):
         raise UserError("--format and --problem belong to --input; leave them out beside --dataset")
+    if args.unfiltered and args.method != "cote":
+        raise UserError(f"--unfiltered keeps the answers of cote; leave it out beside --method {args.method}")
     if args.dataset is None and args.split:
         raise UserError("--split belongs to --dataset; leave it out beside --input")
     if args.model and args.teacher:
@@ -172,7 +181,8 @@ def _make_teaching(args: argparse.Namespace, questions: "Questions", prompts: "P
         assert writer is not None
         settings, teacher = writer
         stages.append(Stage(method, settings, teacher))
-    return Teaching(questions, prompts, stages, args.num_explanations, args.output, AnswerJournal(args.output))
+    journal = AnswerJournal(args.output)
+    return Teaching(questions, prompts, stages, args.num_explanations, args.output, journal, args.unfiltered)
 
 
 def _model_stage(args: argparse.Namespace) -> "tuple[Any, Teacher | None]":

@@ -15,10 +15,11 @@ OUTCOMES = (ACCEPTED, OTHER_ANSWER, NO_ANSWER, NO_EXPLANATION, WAS_CUT, FAILED)
 
 
 class Verdict(NamedTuple):
-    """One of OUTCOMES, and the explanation where it is accepted."""
+    """One of OUTCOMES; where the output has an explanation and an answer, these. `answer` is gold where accepted."""
 
     outcome: str
     explanation: str = ""
+    answer: str = ""
 
 
 def judge(problem: Problem, template: Template, request: Request, answer: Answer | None) -> Verdict:
@@ -37,18 +38,24 @@ def judge(problem: Problem, template: Template, request: Request, answer: Answer
     if found is None and not hinted:
         return Verdict(NO_ANSWER)
     states = not hinted or last_statement(answer.text) is not None
-    if states and found is not None and not problem.equal(found, request.question.answer, example):
-        return Verdict(OTHER_ANSWER)
     explanation = explanation_of(answer.text, template.statement)
     if hinted:
         explanation = without_hint(explanation, template.hint_words)
-    return Verdict(ACCEPTED, explanation) if explanation else Verdict(NO_EXPLANATION)
+    if states and found is not None and not problem.equal(found, request.question.answer, example):
+        return Verdict(OTHER_ANSWER, explanation, found)
+    return Verdict(ACCEPTED, explanation, request.question.answer) if explanation else Verdict(NO_EXPLANATION)
 
 
-def make_row(request: Request, answer: Answer, explanation: str, number: int) -> dict[str, Any]:
+def make_row(request: Request, answer: Answer, verdict: Verdict, number: int) -> dict[str, Any]:
     """Returns a row for `data import`: of several explanations, each has an id of its own."""
     question = request.question
-    example = question.example()
-    name = question.id if number == 1 else f"{question.id}/{request.index}"
-    origin = {"source": request.method, "model": request.settings.model, "request_id": answer.request_id}
-    return {**example, "id": name, "explanation": explanation, **origin}
+    source = request.method if verdict.outcome == ACCEPTED else "unfiltered"
+    own = {
+        "id": question.id if number == 1 else f"{question.id}/{request.index}",
+        "answer": verdict.answer,
+        "explanation": verdict.explanation,
+        "source": source,
+        "model": request.settings.model,
+        "request_id": answer.request_id,
+    }
+    return {**question.example(), **own}

@@ -11,6 +11,7 @@ from explainft.problems.text import statements
 _STATEMENT = re.compile(
     r"\W*(?:(?:so|and|thus|hence|therefore)\b\W*)*(?:the\s+)?(?:\w+\s+)?answer(?:\s+(?:is|was)\b|\s*[:=])", re.I
 )
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _WORD = re.compile(r"[^\W_]+")
 _SENTENCE = re.compile(r".+?(?:(?<=[\w)\]\"'>][\w)\]\"'>][.!?])\s+|\n+|$)", re.S)  # "B. aquarium" is within one
 
@@ -20,6 +21,7 @@ def cut_at_stop(output: str, stop: Sequence[str]) -> tuple[str, bool]:
 
     Language models run on and invent the next question.
     """
+    output = _SURROGATE.sub("\ufffd", output)  # half of a character, which no file can have
     places = [at for text in stop if (at := output.find(text)) >= 0]
     return (output[: min(places)] if places else output).strip(), bool(places)
 

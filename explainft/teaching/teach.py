@@ -24,8 +24,8 @@ from explainft.teaching.accounting import Account
 from explainft.teaching.client import Receive
 from explainft.teaching.exemplars import Prompts
 from explainft.teaching.journal import AnswerJournal
-from explainft.teaching.judging import ACCEPTED, FAILED, Verdict, judge, make_row
-from explainft.teaching.prices import Price, bound
+from explainft.teaching.judging import ACCEPTED, FAILED, OTHER_ANSWER, Verdict, judge, make_row
+from explainft.teaching.prices import Tokens, bound
 from explainft.teaching.questions import Questions
 from explainft.teaching.requests import Answer, Request, Settings, make_requests
 
@@ -55,7 +55,10 @@ class Stage:
 
 @dataclasses.dataclass(frozen=True)
 class Teaching:
-    """What is explained, how often and by which stages, and into which file."""
+    """What is explained, how often and by which stages, and into which file.
+
+    `unfiltered`: what gives another answer than gold is written too, with that answer.
+    """
 
     questions: Questions
     prompts: Prompts
@@ -63,6 +66,7 @@ class Teaching:
     number: int
     output: Path
     journal: AnswerJournal
+    unfiltered: bool = False
 
     def __post_init__(self):
         for stage in self.stages:
@@ -107,7 +111,7 @@ def teach(run: Teaching) -> Account:
 
 def _teach(run: Teaching) -> Account:
     account = Account(run.questions.problem)
-    rows: list[tuple[Request, Answer, str]] = []
+    rows: list[tuple[Request, Answer, Verdict]] = []
     fallen: list[Request] = []
     for stage in run.stages:
         requests = run.requests(stage, fallen)
@@ -115,8 +119,8 @@ def _teach(run: Teaching) -> Account:
         verdicts = run.judge(requests, answers)
         for request, verdict in zip(requests, verdicts, strict=True):
             account.add(request, answers.get(request.key), verdict)
-            if verdict.outcome == ACCEPTED:
-                rows.append((request, answers[request.key], verdict.explanation))
+            if verdict.outcome == ACCEPTED or (run.unfiltered and verdict.outcome == OTHER_ANSWER):
+                rows.append((request, answers[request.key], verdict))
         used = {request.key for request in requests}
         account.add_tokens(answer for key, answer in answers.items() if key in used)
         # What has no response yet is not rejected: the next run asks it again.
@@ -163,6 +167,9 @@ def _obtain(run: Teaching, stage: Stage, requests: Sequence[Request]) -> dict[st
             raise
         finally:
             run.journal.close()
+    for request in pending:
+        if request.needs(answers.get(request.key)):  # a cut answer whose second request failed
+            answers.pop(request.key, None)
     return answers
 
 
@@ -172,18 +179,18 @@ def _pending(requests: Sequence[Request], answers: Mapping[str, Answer]) -> list
     return [request for key, request in unique.items() if request.needs(answers.get(key))]
 
 
-def _write(run: Teaching, rows: Sequence[tuple[Request, Answer, str]]) -> None:
+def _write(run: Teaching, rows: Sequence[tuple[Request, Answer, Verdict]]) -> None:
     """Writes the explanations in the order of the questions."""
     places = {question.id: place for place, question in enumerate(run.questions.questions)}
     ordered = sorted(rows, key=lambda row: (places[row[0].question.id], row[0].index))
     with refuse_unwritable(run.output), open_output(run.output) as file:
-        for request, answer, explanation in ordered:
-            row = make_row(request, answer, explanation, run.number)
+        for request, answer, verdict in ordered:
+            row = make_row(request, answer, verdict, run.number)
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def plan(run: Teaching, price: Price | None) -> list[str]:
-    """Returns what the run would send, a line each, and sends nothing.
+def plan(run: Teaching) -> tuple[list[str], Tokens]:
+    """Returns what the run would ask, a line each, and a bound of the tokens. Sends nothing.
 
     While answers of the first stage are missing, the requests of the second are a bound: all without an explanation.
     """
@@ -208,6 +215,4 @@ def plan(run: Teaching, price: Price | None) -> list[str]:
         f"tokens without retries: at most {tokens.prompt:,} of prompts (about {tokens.likely_prompt:,} where they are "
         f"English), at most {tokens.completion:,} of answers"
     )
-    if price is None:
-        return [*lines, "price: unknown; give the model a table in a file for --prices"]
-    return [*lines, f"price: at most ${price.of(tokens.prompt, tokens.completion):,.2f}"]
+    return lines, tokens

@@ -40,7 +40,7 @@ def run_until(server, calls, words, number):
         time.sleep(0.002)
     if process.poll() is None:
         os.kill(process.pid, number)
-    return *process.communicate(timeout=60), process.returncode
+    return *process.communicate(timeout=300), process.returncode
 
 
 def read(path):
@@ -182,6 +182,7 @@ def test_questions_of_a_dataset_of_listops(tiny_data_dir, tmp_path, capfd):
         (["--model", "m", "--base_url", "localhost:8000"], "--base_url=localhost:8000 must begin with http://"),
         (["--model", "m", "--teacher", "r"], "--model and --teacher exclude each other"),
         (["--model", "m", "--dataset", "d"], "give the questions with --dataset or with --input"),
+        (["--model", "m", "--method", "rp", "--unfiltered"], "--unfiltered keeps the answers of cote"),
         (["--model", "m", "--split", "test"], "--split belongs to --dataset"),
         (["--model", "m", "--problem", "math"], "are of the problem choice, and the questions of math"),
         (["--model", "m", "--temperature", -1], "temperature=-1.0 must be"),

@@ -1,5 +1,6 @@
 """How long servers ask to wait, prices, and answers in the bodies of responses."""
 
+import asyncio
 import datetime
 import itertools
 
@@ -8,6 +9,7 @@ import pytest
 from explainft.core.errors import UserError
 from explainft.data.questions.examples import Question
 from explainft.teaching.exemplars import read_prompts
+from explainft.teaching.limits import RateLimiter
 from explainft.teaching.prices import bound, read_price
 from explainft.teaching.requests import Settings, make_requests
 from explainft.teaching.responses import Fault, read_answer, retry_after
@@ -45,6 +47,50 @@ def test_retry_after_is_seconds_or_a_date(value, seconds):
 def test_no_body_raises_anything_but_a_fault(body):
     with pytest.raises(Fault):
         read_answer(body, {}, ["\n\nQ:"], 9)
+
+
+@pytest.fixture
+def start(monkeypatch):
+    """Returns when requests of these tokens start, on a clock that only sleeping moves."""
+    now = [0.0]
+
+    async def sleep(seconds):
+        now[0] += seconds
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+
+    def start(tokens, requests_per_minute=None, tokens_per_minute=None, counted=None, pause=0.0):
+        async def all_of_them():
+            limiter = RateLimiter(requests_per_minute, tokens_per_minute, lambda: now[0])
+            times = []
+            for number, one in enumerate(tokens):
+                entry = await limiter.start(one)
+                times.append(round(now[0], 1))
+                if counted is not None:
+                    limiter.correct(entry, counted)
+                if pause and number == 1:
+                    limiter.pause(pause)
+            return times
+
+        return asyncio.run(all_of_them())
+
+    return start
+
+
+def test_no_minute_has_more_requests_than_allowed(start):
+    assert start([1] * 7, requests_per_minute=3) == [0, 0, 0, 60, 60, 60, 120]
+
+
+def test_no_minute_has_more_tokens_than_allowed(start):
+    assert start([40, 40, 40, 100, 10], tokens_per_minute=100) == [0, 0, 60, 120, 180]
+
+
+def test_the_count_of_the_server_replaces_the_estimate(start):
+    assert start([50] * 6, tokens_per_minute=100, counted=10) == [0] * 6
+
+
+def test_a_pause_holds_all_requests_back(start):
+    assert start([1] * 4, pause=7.0) == [0, 0, 7, 7]
 
 
 def test_a_price_comes_from_an_editable_table(tmp_path):
