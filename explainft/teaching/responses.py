@@ -89,13 +89,13 @@ def _parse(body: str, content_type: str) -> Mapping[str, Any]:
 
 def _usage(row: Mapping[str, Any]) -> tuple[str | None, int | None, int | None]:
     """Returns the request's id, and the tokens of the prompt and of the answer."""
-    usage = row.get("usage")
+    usage, number = row.get("usage"), row.get("id")
     counts = usage if isinstance(usage, Mapping) else {}
-    number = row.get("id")
-    return (
-        number if isinstance(number, str) else None,
-        *(n if type(n) is int and n >= 0 else None for n in map(counts.get, ("prompt_tokens", "completion_tokens"))),
-    )  # pyright: ignore[reportReturnType]  (two counts)
+    prompt, completion = (
+        count if type(count) is int and count >= 0 else None
+        for count in (counts.get("prompt_tokens"), counts.get("completion_tokens"))
+    )
+    return number if isinstance(number, str) else None, prompt, completion
 
 
 def _error_message(body: str) -> str:

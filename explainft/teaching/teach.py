@@ -112,9 +112,9 @@ def teach(run: Teaching) -> Account:
 def _teach(run: Teaching) -> Account:
     account = Account(run.questions.problem)
     rows: list[tuple[Request, Answer, Verdict]] = []
-    fallen: list[Request] = []
+    rejected: list[Request] = []
     for stage in run.stages:
-        requests = run.requests(stage, fallen)
+        requests = run.requests(stage, rejected)
         answers = _obtain(run, stage, requests)
         verdicts = run.judge(requests, answers)
         for request, verdict in zip(requests, verdicts, strict=True):
@@ -124,7 +124,7 @@ def _teach(run: Teaching) -> Account:
         used = {request.key for request in requests}
         account.add_tokens(answer for key, answer in answers.items() if key in used)
         # What has no response yet is not rejected: the next run asks it again.
-        fallen = [
+        rejected = [
             one for one, verdict in zip(requests, verdicts, strict=True) if verdict.outcome not in (ACCEPTED, FAILED)
         ]
         assert stage.teacher is not None
@@ -194,10 +194,10 @@ def plan(run: Teaching) -> tuple[list[str], Tokens]:
 
     While answers of the first stage are missing, the requests of the second are a bound: all without an explanation.
     """
-    lines, fallen, waiting = [], [], False
+    lines, rejected, waiting = [], [], False
     to_send: list[Request] = []
     for stage in run.stages:
-        requests = run.requests(stage, fallen)
+        requests = run.requests(stage, rejected)
         stored = stage.teacher is not None and not stage.teacher.journaled
         answers = _obtain(run, stage, requests) if stored else run.journal.read()
         pending = [] if stored else _pending(requests, answers)
@@ -208,7 +208,7 @@ def plan(run: Teaching) -> tuple[list[str], Tokens]:
         waiting = bool(pending)
         missing = {request.key for request in pending}
         verdicts = zip(requests, run.judge(requests, answers), strict=True)
-        fallen = [one for one, verdict in verdicts if one.key in missing or verdict.outcome != ACCEPTED]
+        rejected = [one for one, verdict in verdicts if one.key in missing or verdict.outcome != ACCEPTED]
         to_send += pending
     tokens = bound(to_send)
     lines.append(
