@@ -1,8 +1,11 @@
 """ListOps as a problem: explanations are checked exactly, step by step."""
 
+import re
+
 from explainft import listops
 from explainft.problems.problem import Example, StepCheck
 
+_STATEMENT = re.compile(r"\s*the answer is (-?\d{1,18})\.?\s*", re.I)  # of outputs in the forms of imported questions
 CHECKED_STYLES = ("short", "medium", "long")  # "none" has no steps
 
 
@@ -12,7 +15,8 @@ class ListOps:
     name = "listops"
 
     def read_answer(self, output: str, example: Example) -> str | None:
-        answer = listops.final_answer(output)
+        stated = _STATEMENT.fullmatch(output)
+        answer = int(stated[1]) if stated else listops.final_answer(output)
         return None if answer is None else str(answer)
 
     def equal(self, answer: str, other: str, example: Example) -> bool:

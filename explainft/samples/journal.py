@@ -77,7 +77,7 @@ class Journal:
 
 @contextlib.contextmanager
 def locked(output: Path) -> Iterator[None]:
-    """Keeps a second process from sampling into the same file. The lock ends with the process, however it ends."""
+    """Keeps a second process from writing the same file. The lock ends with the process, however it ends."""
     import filelock
 
     file = output.with_name(f"{output.name}.lock")
@@ -86,7 +86,7 @@ def locked(output: Path) -> Iterator[None]:
         try:
             lock.acquire()
         except filelock.Timeout as e:
-            raise UserError(f"another process is sampling into {output}; wait for it, or give another --output") from e
+            raise UserError(f"another process is writing {output}; wait for it, or give another --output") from e
     try:
         yield
     finally:

@@ -345,6 +345,20 @@ def test_text_equal_after_normalization():
     assert not Text().equal("blue whales", "blue whale", {})
 
 
+@pytest.mark.parametrize(
+    ("output", "answer"),
+    [
+        ("The answer is 4", "4"),  # as imported questions state it
+        ("the answer is -4.\n", "-4"),
+        ("SUM, add [7, 7], sum is 14, answer is 4", None),  # a step
+        ("Max, largest number of [1, 4] is 4\nThe answer is 4", None),  # the form takes the statement alone
+        ("The answer is " + "4" * 5000, None),
+    ],
+)
+def test_listops_reads_the_statement_of_a_question(output, answer):
+    assert ListOps().read_answer(output, {"question": "[MAX 1 4 ]", "answer": "4"}) == answer
+
+
 def test_listops_reads_and_checks():
     example = {"question": "[MAX 2 9 [MIN 4 7 ] 0 ]", "answer": 9}
     gold = "Min, smallest number of [4, 7] is 4\nMax, largest number of [2, 9, 4, 0] is 9\nFinal answer: 9"

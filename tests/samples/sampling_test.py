@@ -221,7 +221,7 @@ def test_the_same_id_twice_is_refused(sample, weights, tmp_path):
 
 def test_two_processes_do_not_share_a_file(sample, tmp_path):
     output = tmp_path / "samples.jsonl"
-    with locked(output), pytest.raises(UserError, match="another process is sampling into"):
+    with locked(output), pytest.raises(UserError, match="another process is writing"):
         sample(output)
     assert sample(output)
 
