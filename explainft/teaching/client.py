@@ -152,7 +152,7 @@ class OpenAITeacher:
 
     async def _send(self, client: Any, request: Request, attempt: int) -> Answer:
         """Sends a request once and logs it. Raises Fault."""
-        body = _body(request)
+        body = _body(request, self._connection)
         self._audit.add("request", request.key, attempt, body=body)
         started, outcome, found = time.monotonic(), "canceled", {}
         try:
@@ -186,16 +186,18 @@ class OpenAITeacher:
         return dataclasses.replace(answer, request_id=number or answer.request_id)
 
 
-def _body(request: Request) -> dict[str, Any]:
+def _body(request: Request, connection: Connection) -> dict[str, Any]:
     """Returns the fields of a request. The whole prompt is one message of the user."""
     one = request.settings
+    # OpenAI's newer models refuse the field that all other servers know.
+    limit = "max_completion_tokens" if connection.base_url is None and one.api == "chat" else "max_tokens"
     prompt = (
         {"messages": [{"role": "user", "content": request.prompt}]} if one.api == "chat" else {"prompt": request.prompt}
     )
     return {
         "model": one.model,
         **prompt,
-        "max_tokens": one.max_tokens,
+        limit: one.max_tokens,
         "temperature": one.temperature,
         **({} if one.top_p == 1 else {"top_p": one.top_p}),
         **({"stop": list(request.stop)} if request.stop else {}),

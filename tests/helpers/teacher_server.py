@@ -57,6 +57,10 @@ class _Server(ThreadingHTTPServer):
         """A client that was killed leaves half of a request."""
 
 
+def _limit(body: dict[str, Any]) -> int:
+    return body["max_tokens"] if "max_tokens" in body else body["max_completion_tokens"]
+
+
 class TeacherServer:
     """Answers with `respond`, a function from a call to a reply."""
 
@@ -79,9 +83,9 @@ class TeacherServer:
 
     def _receive(self, body: dict[str, Any], headers: dict[str, str]) -> Call:
         prompt = body["messages"][-1]["content"] if "messages" in body else body["prompt"]
-        same = (prompt, body["max_tokens"], body.get("seed"))
+        same = (prompt, _limit(body), body.get("seed"))
         with self._lock:
-            known = [(one.prompt, one.body["max_tokens"], one.body.get("seed")) for one in self.calls]
+            known = [(one.prompt, _limit(one.body), one.body.get("seed")) for one in self.calls]
             call = Call(prompt, body, known.count(same) + 1, time.monotonic(), headers)
             self.calls.append(call)
             self.active += 1

@@ -279,3 +279,17 @@ def test_the_key_is_in_no_file(tmp_path):
     assert all(call.headers["authorization"] == f"Bearer {KEY}" for call in server.calls)
     files = list(tmp_path.iterdir())
     assert len(files) == 4 and not any(KEY.encode() in file.read_bytes() for file in files)
+
+
+def test_openai_itself_is_sent_its_own_name_of_the_limit(tmp_path, monkeypatch):
+    with serving(lambda call: Reply(text=explain(call.prompt))) as server:
+        run = run_of(tmp_path, server, 1)
+        teach(run)
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)  # the client's own default, in the place of OpenAI's address
+        teacher = OpenAITeacher(Connection(KEY), QUICK, AuditLog(run.output, str))
+        [stage] = run.stages
+        again = Stage(stage.method, dataclasses.replace(stage.settings, temperature=0.5), teacher)
+        account = teach(dataclasses.replace(run, stages=[again]))
+        assert account.accepted.total() == 1, account.faults
+    fields = [{"max_tokens", "max_completion_tokens"} & call.body.keys() for call in server.calls]
+    assert fields == [{"max_tokens"}, {"max_completion_tokens"}]
