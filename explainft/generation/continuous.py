@@ -24,7 +24,10 @@ MAX_CANDIDATES = 5  # of a position: the most probable tokens with their log-pro
 
 
 class Sizes(NamedTuple):
-    """The sizes of a cache: how many rows, tokens of an input, and tokens of an output it has room for."""
+    """The sizes of a cache: how many rows, tokens of an input, and tokens of an output it has room for.
+
+    The capacity is at most the `length` of `prefill`.
+    """
 
     rows: int
     input_length: int

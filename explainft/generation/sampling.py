@@ -110,8 +110,8 @@ def sample_row_tokens(
 ) -> jax.Array:
     """Samples a token for each row, int32 [R], each at its own temperature above 0 and top-p of 0 to 1.
 
-    Nucleus sampling as in `sample_token`, except that tokens as probable as the last of the nucleus belong to it. There
-    is no sort, and candidates keep the vocabulary's order: what a row gets does not depend on the others' settings.
+    Nucleus sampling as in `sample_token`, except that tokens as probable as the last of the nucleus belong to it.
+    Nothing is sorted, and candidates keep the vocabulary's order: a row's token does not depend on others' settings.
     """
     # The maximum first: what a very low temperature makes of large logits would overflow.
     scaled_RV = (logits_RV - jnp.max(logits_RV, axis=-1, keepdims=True)) / temperature_R[:, None]

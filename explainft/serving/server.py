@@ -1,5 +1,6 @@
 """From a checkpoint to a server that listens: limits, warm-up, and how it ends."""
 
+import contextlib
 import dataclasses
 import ipaddress
 import os
@@ -141,10 +142,12 @@ def bind(host: str, port: int) -> socket.socket:
     """Returns a socket that has the port but does not listen yet. Raises UserError where that fails."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
+        with contextlib.ExitStack() as stack:
+            listener = stack.enter_context(socket.socket(family, kind, protocol))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            stack.pop_all()
+            return listener
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(f"cannot listen at --host={host} --port={port} ({reason}); choose another port") from error
-    return listener
