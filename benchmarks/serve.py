@@ -29,24 +29,10 @@ MIN_EQUAL = 0.9  # of the texts: float32 sums in another order choose another to
 
 
 def prepare(args: argparse.Namespace) -> None:
-    from benchmarks import weights
+    from benchmarks import weights, word_vocabulary
 
     weights.write_random(Path(args.directory, "hf"), args.size)
-    write_vocabulary(Path(args.directory, "words.model"), weights.SIZES[args.size].vocab_size)
-
-
-def write_vocabulary(path: Path, size: int) -> None:
-    """Writes a SentencePiece model with a word for each token id, so that texts show their tokens."""
-    from explainft.data.vocabulary import Model
-
-    model = Model()
-    special = {0: ("<pad>", 3), 1: ("</s>", 3), 2: ("<unk>", 2)}
-    for i in range(size):
-        piece, kind = special.get(i, (f"\N{LOWER ONE EIGHTH BLOCK}w{i}", 1))
-        model.pieces.add(piece=piece, score=-float(i), type=kind)
-    model.trainer_spec.unk_id, model.trainer_spec.bos_id = 2, -1
-    model.trainer_spec.eos_id, model.trainer_spec.pad_id = 1, 0
-    path.write_bytes(model.SerializeToString())
+    word_vocabulary.write(Path(args.directory, "words.model"), weights.SIZES[args.size].vocab_size)
 
 
 def prompts(args: argparse.Namespace) -> list[list[int]]:

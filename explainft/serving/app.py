@@ -1,6 +1,7 @@
 """The HTTP application: routes, the API key, the limit of bodies, and clients that leave."""
 
 import asyncio
+import contextlib
 import dataclasses
 import hmac
 import sys
@@ -146,7 +147,8 @@ class GenerationResponse:
         loop = asyncio.get_running_loop()
 
         def deliver(event: Event) -> None:
-            loop.call_soon_threadsafe(self._events.put_nowait, event)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: no client is left
+                loop.call_soon_threadsafe(self._events.put_nowait, event)
 
         self._job = Job(generation.prompts, generation.num_samples, generation.settings, deliver)
 

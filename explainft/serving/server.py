@@ -29,6 +29,7 @@ API_KEY = "EXPLAINFT_API_KEY"
 MIN_INPUT_LENGTH, MIN_OUTPUT_LENGTH = 512, 256  # tokens, of the default limits
 USUAL = 128, 128  # tokens of an input and an output of a checkpoint that does not say
 MAX_PORT = 65_535
+BACKLOG = 2048  # connections that wait to be accepted, as in uvicorn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +65,7 @@ def serve(path: str, step: int | str | None, decode_config: DecodeConfig, config
     name, port = listener.getsockname()[:2]
     address = f"[{name}]" if ":" in name else name
     engine.start()
+    listener.listen(BACKLOG)  # who reads the next line can connect
     print(f"{service.reader.model} is served at http://{address}:{port}/v1", flush=True)
     try:
         server.run(sockets=[listener])
