@@ -46,6 +46,7 @@ class Rows(NamedTuple):
 
     @classmethod
     def unused(cls, rows: int) -> "Rows":
+        """Returns what a step takes for rows whose tokens are not read."""
         zeros = np.zeros(rows, np.int32)
         temperature_R, top_p_R = np.zeros(rows, np.float32), np.ones(rows, np.float32)
         return cls(zeros, zeros.copy(), temperature_R, top_p_R, np.zeros((rows, 2), np.uint32), zeros.copy())

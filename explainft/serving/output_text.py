@@ -52,11 +52,6 @@ class OutputText:
         if not self.stopped:
             self._certain = self._cut(self._vocabulary.decode(self._ids))
 
-    @property
-    def text(self) -> str:
-        """What is certain of the text."""
-        return self._certain
-
     def take(self) -> str:
         """Returns what has become certain since the last call."""
         begin, self._taken = self._taken, max(self._taken, len(self._certain))
