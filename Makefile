@@ -62,7 +62,7 @@ bench: .venv/installed
 
 # Training without dropout, the profiles, making the data, evaluating, sampling, and how cost grows: three hours.
 bench-long: .venv/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench,serve]'
 	$(BIN)/explainft data build --config listops30
 	$(BIN)/python -m benchmarks.train_step --output benchmarks/results/train_step.json
 	$(BIN)/python -m benchmarks.train_step --profile
@@ -72,6 +72,7 @@ bench-long: .venv/installed
 	$(BIN)/python -m benchmarks.sample --warm_ups 1
 	$(BIN)/python -m benchmarks.vote
 	$(BIN)/python -m benchmarks.score --warm_ups 1
+	$(BIN)/python -m benchmarks.serve --warm_ups 1
 	$(BIN)/python -m benchmarks.growth
 	$(BIN)/python -m benchmarks.document
 

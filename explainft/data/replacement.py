@@ -43,6 +43,7 @@ SPACE_CODE = f"{MARK}_"
 WRITTEN = "£«\N{SOFT HYPHEN}®°»ÉÎÜßàáâäçèéêîóôöùûüăşţșțавдеиклмнорсту–—‘’“”„′€"
 REST = f"[^ -~{WRITTEN}{MARK}]"  # after all other rules
 NUMBER = f"{MARK}([0-9]{{1,7}});"
+LONGEST_CODE = len(f"{MARK}1234567;")
 LAST_CODE_POINT = 0x10FFFF
 SURROGATES = (0xD800, 0xDFFF)
 _REST, _NUMBER = re.compile(REST), re.compile(NUMBER)
@@ -80,6 +81,12 @@ def restore(text: str) -> str:
     for old, new in _RESTORATIONS:
         text = text.replace(old, new)
     return text
+
+
+def restore_prefix(text: str) -> str:
+    """Returns what `restore` makes of any longer text that begins so, as far as that is certain."""
+    start = text.find(MARK, max(0, len(text) - (LONGEST_CODE - 1)))  # a code that may be incomplete
+    return restore((text if start < 0 else text[:start]).rstrip(MARK))
 
 
 def _number(match: re.Match[str]) -> str:

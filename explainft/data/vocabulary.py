@@ -9,9 +9,10 @@ from google.protobuf.message import DecodeError
 from sentencepiece import sentencepiece_model_pb2 as model_pb2
 
 from explainft.core.errors import UserError
-from explainft.data.replacement import replace, restore
+from explainft.data.replacement import replace, restore, restore_prefix
 
 EOS_ID = 1
+INCOMPLETE = "\N{REPLACEMENT CHARACTER}"  # of a character whose bytes have not all been generated
 sentencepiece.set_min_log_level(2)  # what it cannot do, it raises
 Model: Any = model_pb2.ModelProto  # pyright: ignore[reportAttributeAccessIssue] (created at import)
 
@@ -60,6 +61,17 @@ class Vocabulary:
         """Returns the text. An id past the end, which a padded output layer can generate, is the unknown piece."""
         text = self._processor.decode([i if i < self.size else self.unknown_id for i in ids])
         return restore(text) if self.replacement else text
+
+    def decode_prefix(self, ids: list[int]) -> str:
+        """Returns the beginning of the text of these ids that further ids do not change, for streaming."""
+        text = self._processor.decode([i if i < self.size else self.unknown_id for i in ids])
+        text = text.rstrip(INCOMPLETE)
+        return restore_prefix(text) if self.replacement else text
+
+    def token_text(self, token: int) -> str:
+        """Returns a token as text, with a space where it begins a word."""
+        piece = self.proto.pieces[token if token < self.size else self.unknown_id].piece
+        return piece.replace("\N{LOWER ONE EIGHTH BLOCK}", " ")
 
     def difference(self, other: "Vocabulary") -> str | None:
         """Returns one line on the first difference in how the two encode or decode text; None without any.

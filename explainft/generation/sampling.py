@@ -100,13 +100,63 @@ def sample_token(
         probs_RV = jax.nn.softmax(top_logits_RV / temperature)
         before_RV = jnp.cumsum(probs_RV, axis=-1) - probs_RV
         probs_RV = jnp.where(before_RV < top_p, probs_RV, 0.0)
+    last_M = V - 1 if tokens_RV is None else jnp.sum(probs_RV > 0, axis=-1)[row_M] - 1
+    index_M = _invert_cdf(probs_RV, row_M, uniform_M, last_M)
+    return (index_M if tokens_RV is None else tokens_RV[row_M, index_M]).astype(jnp.int32)
+
+
+def sample_row_tokens(
+    logits_RV: jax.Array, uniform_R: jax.Array, temperature_R: jax.Array, top_p_R: jax.Array
+) -> jax.Array:
+    """Samples a token for each row, int32 [R], each at its own temperature above 0 and top-p of 0 to 1.
+
+    Nucleus sampling as in `sample_token`, except that tokens as probable as the last of the nucleus belong to it.
+    Nothing is sorted, and candidates keep the vocabulary's order: a row's token does not depend on others' settings.
+    """
+    # The maximum first: what a very low temperature makes of large logits would overflow.
+    scaled_RV = (logits_RV - jnp.max(logits_RV, axis=-1, keepdims=True)) / temperature_R[:, None]
+    probs_RV = jax.nn.softmax(scaled_RV)
+    nucleus_R = top_p_R < 1
+    threshold_R = jax.lax.cond(
+        jnp.any(nucleus_R), lambda: _nucleus_threshold(probs_RV, top_p_R), lambda: jnp.zeros_like(top_p_R)
+    )
+    threshold_R = jnp.where(nucleus_R, threshold_R, 0.0)
+    kept_RV = jnp.where(probs_RV >= threshold_R[:, None], probs_RV, 0.0)
+    R, V = logits_RV.shape
+    last_R = jnp.max(jnp.where(kept_RV > 0, jnp.arange(V), 0), axis=-1)
+    return _invert_cdf(kept_RV, jnp.arange(R), uniform_R, last_R).astype(jnp.int32)
+
+
+def _nucleus_threshold(probs_RV: jax.Array, top_p_R: jax.Array) -> jax.Array:
+    """Returns the largest probability of each row such that those of at least as much sum up to top-p.
+
+    A binary search over the bits of a float32, which are ordered as the positive numbers are.
+    """
+
+    def number(bits_R: jax.Array) -> jax.Array:
+        return jax.lax.bitcast_convert_type(bits_R, jnp.float32)
+
+    def halve(_: jax.Array, bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        low_R, high_R = bounds
+        middle_R = low_R + (high_R - low_R + 1) // 2
+        kept_RV = jnp.where(probs_RV >= number(middle_R)[:, None], probs_RV, 0.0)
+        enough_R = jnp.sum(kept_RV, axis=-1) >= top_p_R
+        return jnp.where(enough_R, middle_R, low_R), jnp.where(enough_R, high_R, middle_R - 1)
+
+    high_R = jax.lax.bitcast_convert_type(jnp.max(probs_RV, axis=-1), jnp.int32)
+    return number(jax.lax.fori_loop(0, 31, halve, (jnp.zeros_like(high_R), high_R))[0])
+
+
+def _invert_cdf(probs_RV: jax.Array, row_M: jax.Array, uniform_M: jax.Array, last_M: jax.typing.ArrayLike) -> jax.Array:
+    """Returns the place in its row that each uniform number in [0, 1) chooses, at most `last_M`.
+
+    The probabilities of a row need not sum up to 1.
+    """
     # XLA sums in a tree: rounding may make a later sum smaller than an earlier one.
     cumulative_RV = jax.lax.cummax(jnp.cumsum(probs_RV, axis=-1), axis=1)
     index_M = _count_at_most(cumulative_RV, row_M, uniform_M * cumulative_RV[row_M, -1])
     # Rounding may leave a number beyond the last sum.
-    last_M = V - 1 if tokens_RV is None else jnp.sum(probs_RV > 0, axis=-1)[row_M] - 1
-    index_M = jnp.minimum(index_M, last_M)
-    return (index_M if tokens_RV is None else tokens_RV[row_M, index_M]).astype(jnp.int32)
+    return jnp.minimum(index_M, last_M)
 
 
 def _count_at_most(ascending_RV: jax.Array, row_M: jax.Array, limit_M: jax.Array) -> jax.Array:

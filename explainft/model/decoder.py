@@ -61,8 +61,7 @@ class DecoderLayer(nn.Module):
         k, v = self.self_attention.keys_values(h_BTD)
         if past is not None:
             cache, position = past
-            k = jax.lax.dynamic_update_slice_in_dim(cache["key"], k, position, axis=2)
-            v = jax.lax.dynamic_update_slice_in_dim(cache["value"], v, position, axis=2)
+            k, v = write_token(cache["key"], k, position), write_token(cache["value"], v, position)
         y_BTD += self.dropout(self.self_attention(h_BTD, k, v, self_bias_BHTT, deterministic), deterministic)
         h_BTD = self.pre_cross_attention_layer_norm(y_BTD)
         # The samples of an input take the place of positions: they attend to one copy of its keys.
@@ -116,11 +115,16 @@ class Decoder(nn.Module):
         }
 
     def step(self, y_B1D: jax.Array, cache: Cache, position: jax.Array) -> tuple[jax.Array, Cache]:
+        """Feeds one token to each row, at a position that all rows share, or [B] at one of its own each."""
         length, capacity = cache["relpos"].shape[-1] // 2, cache_capacity(cache)
-        self_bias_H1L = jax.lax.dynamic_slice_in_dim(cache["relpos"], length - 1 - position, capacity, axis=1)[:, None]
+
+        def self_bias(position: jax.Array) -> jax.Array:
+            return jax.lax.dynamic_slice_in_dim(cache["relpos"], length - 1 - position, capacity, axis=1)[:, None]
+
+        self_bias_BH1L = self_bias(position) if jnp.ndim(position) == 0 else jax.vmap(self_bias)(position)
         updated = []
         for layer, self_kv, cross_kv in zip(self.layers, cache["self"], cache["cross"], strict=True):
-            y_B1D, self_kv = layer.step(y_B1D, self_bias_H1L, cross_kv, cache["cross_bias"], True, (self_kv, position))
+            y_B1D, self_kv = layer.step(y_B1D, self_bias_BH1L, cross_kv, cache["cross_bias"], True, (self_kv, position))
             updated.append(self_kv)
         return self.decoder_norm(y_B1D), {**cache, "self": updated}
 
@@ -131,6 +135,14 @@ def output_precision(config: T5Config, execution: ExecutionConfig) -> str:
     bfloat16 is a TPU's own, and all that a bfloat16 hidden state holds.
     """
     return "bfloat16" if config.dtype == "bfloat16" else execution.matmul_precision
+
+
+def write_token(cache_RHLK: jax.Array, new_RH1K: jax.Array, position: jax.Array) -> jax.Array:
+    """Writes one token of each row at a position that all rows share, or [R] at one of its own each."""
+    if jnp.ndim(position) == 0:
+        return jax.lax.dynamic_update_slice_in_dim(cache_RHLK, new_RH1K, position, axis=2)
+    write = jax.vmap(lambda row, new, at: jax.lax.dynamic_update_slice_in_dim(row, new, at, axis=1))
+    return write(cache_RHLK, new_RH1K, position)
 
 
 def cache_capacity(cache: Cache) -> int:

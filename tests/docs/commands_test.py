@@ -93,7 +93,7 @@ def test_marked_commands_exist(place, line):
     elif words[0].startswith("tpu_scripts/"):
         assert os.access(ROOT / words[0], os.X_OK)
     else:
-        assert words[0] in ("pip", "python", "python3", "git", "gcloud", "seqio_cache_tasks")
+        assert words[0] in ("pip", "python", "python3", "git", "gcloud", "seqio_cache_tasks", "curl")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

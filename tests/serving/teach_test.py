@@ -8,8 +8,7 @@ from explainft import listops
 from explainft.evaluation.infer import PRETRAINED
 from tests.helpers.command import outcome
 from tests.helpers.questions import write_jsonl
-
-requests = pytest.importorskip("tests.serving.requests")
+from tests.serving import requests
 
 
 @pytest.mark.parametrize("api", ["chat", "completions"])
