@@ -43,21 +43,27 @@ def question(dataset: tf.data.Dataset, form: str) -> tf.data.Dataset:
     """Returns inputs and targets of imported questions, as explainft.data.questions.forms makes them."""
 
     def to_text(example):
-        choices, explanation = example["choices"], example["explanation"]
-        place = tf.range(tf.size(choices))
-        letters = tf.gather([forms.letter(i)[1] for i in range(26)], tf.minimum(place, 25))
-        marks = tf.where(place < 26, letters, tf.strings.as_string(place + 1))
-        lines = tf.strings.join(["\n(", marks, ") ", choices])
-        inputs = tf.strings.join([example["question"], tf.strings.reduce_join(lines)])
+        explanation = example["explanation"]
         statement = tf.strings.join([forms.STATEMENT, example["answer"]])
         if form == "answer":
             targets = example["answer"]
         else:
             parts = [explanation, statement] if form == "explain_answer" else [statement, explanation]
             targets = tf.where(explanation == "", statement, tf.strings.join(parts, separator="\n"))
-        return {"inputs": inputs, "targets": targets, **{field: example[field] for field in QUESTION_FIELDS}}
+        fields = {field: example[field] for field in QUESTION_FIELDS}
+        return {"inputs": question_input(example), "targets": targets, **fields}
 
     return dataset.map(to_text, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def question_input(example: Mapping[str, Any]) -> tf.Tensor:
+    """Returns the question with a line for each choice, as forms.input_text does."""
+    choices = example["choices"]
+    place = tf.range(tf.size(choices))
+    letters = tf.gather([forms.letter(i)[1] for i in range(26)], tf.minimum(place, 25))
+    marks = tf.where(place < 26, letters, tf.strings.as_string(place + 1))
+    lines = tf.strings.join(["\n(", marks, ") ", choices])
+    return tf.strings.join([example["question"], tf.strings.reduce_join(lines)])
 
 
 def shuffle_steps(explanation: tf.Tensor, seed_text: tf.Tensor) -> tf.Tensor:
@@ -76,10 +82,11 @@ def tokenize(dataset: tf.data.Dataset, output_features: Mapping[str, Any]) -> tf
 
 
 def tokenize_pieces(dataset: tf.data.Dataset, output_features: Mapping[str, Any]) -> tf.data.Dataset:
-    """Tokenizes targets piece by piece and adds target_parts, see explainft.data.target_parts.
+    """Tokenizes as seqio does and adds target_parts, see explainft.data.target_parts.
 
     An example has `inputs`, `target_pieces`, which joined are the target, and `piece_parts`, the part that each belongs
-    to. Pieces are tokenized alone: a piece begins a word, and spaces at its end may be lost, as with T5's vocabulary.
+    to. Token ids are those of the joined text. A piece has the tokens that the text up to its end has more than the
+    text up to its start; pieces that begin with a space and do not end with one are cut between words.
     """
 
     vocabulary = output_features["targets"].vocabulary
@@ -87,12 +94,15 @@ def tokenize_pieces(dataset: tf.data.Dataset, output_features: Mapping[str, Any]
     def to_tokens(example):
         example = dict(example)
         pieces, parts = example.pop("target_pieces"), example.pop("piece_parts")
-        tokens_of_pieces = vocabulary.encode_tf(pieces)
         example["inputs_pretokenized"] = example["inputs"]
-        example["targets_pretokenized"] = tf.strings.reduce_join(pieces)
+        example["targets_pretokenized"] = text = tf.strings.reduce_join(pieces)
         example["inputs"] = vocabulary.encode_tf(example["inputs"])
-        example["targets"] = tokens_of_pieces.flat_values
-        example[TARGET_PARTS] = tf.repeat(parts, tokens_of_pieces.row_lengths())
+        example["targets"] = vocabulary.encode_tf(text)
+        # The last one is the text itself, whose tokens are all assigned.
+        lengths = tf.cumsum(tf.strings.length(pieces))
+        beginnings = tf.strings.substr(tf.repeat(text, tf.size(pieces)), tf.zeros_like(lengths), lengths)
+        ends = tf.minimum(vocabulary.encode_tf(beginnings).row_lengths(), tf.size(example["targets"], tf.int64))
+        example[TARGET_PARTS] = tf.repeat(parts, ends - tf.concat([[0], ends[:-1]], axis=0))
         return example
 
     for feature in output_features.values():

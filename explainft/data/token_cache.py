@@ -13,6 +13,7 @@ from explainft.core.errors import UserError
 from explainft.core.jax_setup import cache_root
 from explainft.data import freshness, ragged, tokenize
 from explainft.data.coverage import Coverage
+from explainft.data.multitask import Context
 from explainft.data.task_registry import Iterative, import_function
 from explainft.data.target_parts import TARGET_PARTS
 from explainft.data.tokenize import FEATURES
@@ -66,6 +67,11 @@ class TokenCache:
     def labels(self) -> list[str] | None:
         """Returns the texts that all targets are among; None where they may be any."""
         return self.meta.get("labels")
+
+    def context(self) -> Context | None:
+        """Returns the fixed words of the targets, which outputs are given; None where there are none."""
+        words = self.meta.get("context")
+        return None if words is None else Context(*words)
 
     def metrics(self) -> list[Callable[..., dict[str, float]]]:
         return [function for described in self.meta["metrics"] if (function := import_function(described))]
