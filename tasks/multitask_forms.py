@@ -7,7 +7,7 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
-from explainft.data import multitask, task_registry
+from explainft.data import multitask, target_parts, task_registry
 from explainft.data.target_parts import ANSWER, CONTEXT, EXPLANATION
 from tasks import preprocessors
 
@@ -70,7 +70,7 @@ def add_task(
         source=source,
         preprocessors=[
             rows,
-            preprocessors.tokenize_pieces,
+            tokenize_parts,
             seqio.CacheDatasetPlaceholder(),
             # Not append_eos_after_trim: a target that is cut off must not look complete.
             seqio.preprocessors.append_eos,
@@ -113,6 +113,34 @@ def listops_rows(dataset: tf.data.Dataset, style: str, form: str, tasks: Sequenc
         return _rows(form, tasks, expression, answer, explanation, seed_text=expression, fields=fields)
 
     return dataset.flat_map(rows)
+
+
+def tokenize_parts(dataset: tf.data.Dataset, output_features: Mapping[str, Any]) -> tf.data.Dataset:
+    """Tokenizes as preprocessors.tokenize_pieces does, but the joined text: token ids are those of the whole target.
+
+    A piece has the tokens that the text up to its end has more than the text up to its start. Pieces that begin with a
+    space and do not end with one are cut between words.
+    """
+
+    vocabulary = output_features["targets"].vocabulary
+
+    def to_tokens(example):
+        example = dict(example)
+        pieces, parts = example.pop("target_pieces"), example.pop("piece_parts")
+        example["inputs_pretokenized"] = example["inputs"]
+        example["targets_pretokenized"] = text = tf.strings.reduce_join(pieces)
+        example["inputs"] = vocabulary.encode_tf(example["inputs"])
+        example["targets"] = vocabulary.encode_tf(text)
+        # The last one is the text itself, whose tokens are all assigned.
+        lengths = tf.cumsum(tf.strings.length(pieces))
+        beginnings = tf.strings.substr(tf.repeat(text, tf.size(pieces)), tf.zeros_like(lengths), lengths)
+        ends = tf.minimum(vocabulary.encode_tf(beginnings).row_lengths(), tf.size(example["targets"], tf.int64))
+        example[target_parts.TARGET_PARTS] = tf.repeat(parts, ends - tf.concat([[0], ends[:-1]], axis=0))
+        return example
+
+    for feature in output_features.values():
+        feature.vocabulary.load_model()
+    return dataset.map(to_tokens, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def permute_words(text: tf.Tensor, seed_text: tf.Tensor) -> tf.Tensor:

@@ -7,7 +7,7 @@ import seqio
 import tensorflow as tf
 
 from explainft.data.questions import forms
-from explainft.data.target_parts import TARGET_PARTS
+from explainft.data.target_parts import ANSWER, CONTEXT, TARGET_PARTS
 
 # Kept beside inputs and targets: seqio writes them next to each prediction, and the metrics read the first two.
 FIELDS = ("expression", "answer", "length", "depth", "operators")
@@ -81,12 +81,23 @@ def tokenize(dataset: tf.data.Dataset, output_features: Mapping[str, Any]) -> tf
     return seqio.preprocessors.tokenize(dataset, output_features)
 
 
+def split_prefix(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Makes the pieces of targets that follow a prefix: it is context, on a line of its own, and they are answers."""
+
+    def to_pieces(example):
+        example = dict(example)
+        prefix, targets = example["prefix"], example.pop("targets")
+        line = tf.where(prefix == "", "", tf.strings.join([prefix, "\n"]))
+        return {**example, "target_pieces": tf.stack([line, targets]), "piece_parts": [CONTEXT, ANSWER]}
+
+    return dataset.map(to_pieces, num_parallel_calls=tf.data.AUTOTUNE)
+
+
 def tokenize_pieces(dataset: tf.data.Dataset, output_features: Mapping[str, Any]) -> tf.data.Dataset:
-    """Tokenizes as seqio does and adds target_parts, see explainft.data.target_parts.
+    """Tokenizes targets piece by piece and adds target_parts, see explainft.data.target_parts.
 
     An example has `inputs`, `target_pieces`, which joined are the target, and `piece_parts`, the part that each belongs
-    to. Token ids are those of the joined text. A piece has the tokens that the text up to its end has more than the
-    text up to its start; pieces that begin with a space and do not end with one are cut between words.
+    to. Pieces are tokenized alone: a piece begins a word, and spaces at its end may be lost, as with T5's vocabulary.
     """
 
     vocabulary = output_features["targets"].vocabulary
@@ -94,15 +105,12 @@ def tokenize_pieces(dataset: tf.data.Dataset, output_features: Mapping[str, Any]
     def to_tokens(example):
         example = dict(example)
         pieces, parts = example.pop("target_pieces"), example.pop("piece_parts")
+        tokens_of_pieces = vocabulary.encode_tf(pieces)
         example["inputs_pretokenized"] = example["inputs"]
-        example["targets_pretokenized"] = text = tf.strings.reduce_join(pieces)
+        example["targets_pretokenized"] = tf.strings.reduce_join(pieces)
         example["inputs"] = vocabulary.encode_tf(example["inputs"])
-        example["targets"] = vocabulary.encode_tf(text)
-        # The last one is the text itself, whose tokens are all assigned.
-        lengths = tf.cumsum(tf.strings.length(pieces))
-        beginnings = tf.strings.substr(tf.repeat(text, tf.size(pieces)), tf.zeros_like(lengths), lengths)
-        ends = tf.minimum(vocabulary.encode_tf(beginnings).row_lengths(), tf.size(example["targets"], tf.int64))
-        example[TARGET_PARTS] = tf.repeat(parts, ends - tf.concat([[0], ends[:-1]], axis=0))
+        example["targets"] = tokens_of_pieces.flat_values
+        example[TARGET_PARTS] = tf.repeat(parts, tokens_of_pieces.row_lengths())
         return example
 
     for feature in output_features.values():

@@ -30,6 +30,7 @@ from explainft.data.sample_datasets import (
 )
 from explainft.evaluation import metrics
 from explainft.evaluation.targets import postprocess_sample
+from explainft.samples.prompts import has_prefix
 from tasks import preprocessors, questions
 from tasks.vocabularies import COMPACT_VOCABULARY, T5_QUESTIONS
 
@@ -92,16 +93,27 @@ def _add_task(name: str, descriptor: SampleDescriptor, splits: dict[str, str], v
     seqio.TaskRegistry.add(
         name,
         source=SamplesSource(descriptor, splits),  # pyright: ignore[reportArgumentType] as seqio's own sources
-        preprocessors=[
-            preprocessors.tokenize,
-            seqio.CacheDatasetPlaceholder(),
-            # Not append_eos_after_trim: a target that is cut off must not look complete.
-            seqio.preprocessors.append_eos,
-        ],
+        preprocessors=_steps_with_prefix() if has_prefix(descriptor.prompt) else _steps(),
         output_features={key: seqio.Feature(vocabulary, add_eos=True) for key in ("inputs", "targets")},
         postprocess_fn=functools.partial(postprocess_sample, **kwargs),
         metric_fns=[metrics.score, *([metrics.label_balance] if "verifier" in descriptor.rows else [])],
     )
+
+
+def _steps() -> list[Any]:
+    # Not append_eos_after_trim: a target that is cut off must not look complete.
+    return [preprocessors.tokenize, seqio.CacheDatasetPlaceholder(), seqio.preprocessors.append_eos]
+
+
+def _steps_with_prefix() -> list[Any]:
+    """Returns the preprocessors where the decoder reads a part of the prompt, which carries no loss."""
+    return [
+        preprocessors.split_prefix,
+        preprocessors.tokenize_pieces,
+        seqio.CacheDatasetPlaceholder(),
+        seqio.preprocessors.append_eos,
+        preprocessors.append_eos_part,
+    ]
 
 
 register_datasets()

@@ -7,6 +7,7 @@ from explainft.cli.flags import add_command, add_data_dir, positive_integer, sum
 from explainft.core import tensorflow_setup
 from explainft.core.errors import UserError
 from explainft.data.questions.layouts import LAYOUTS
+from explainft.data.sample_datasets import LABELED_BY
 from explainft.problems.registry import PROBLEMS
 
 BUILD_EXAMPLE = "explainft data build --config tiny"
@@ -102,7 +103,15 @@ def _add_samples(commands) -> None:
     )
     parser.add_argument("--per_problem", type=positive_integer, default=10, help="most examples; default: 10")
     parser.add_argument("--seed", type=int, default=0, help="of the choice among samples; default: 0")
-    parser.add_argument("--prompt", default="paper", help="paper, short, or a file with {question} and {solution}")
+    parser.add_argument(
+        "--prompt", default="paper", help="paper, short, decoder, or a file with {question} and {solution}"
+    )
+    parser.add_argument(
+        "--labeled_by",
+        choices=LABELED_BY,
+        default="answer",
+        help="whether a solution is correct by its answer, or by its answer and all steps; default: answer",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a dataset of that name")
     add_data_dir(parser)
 
@@ -120,7 +129,7 @@ def samples(args: argparse.Namespace) -> None:
         args.name,
         parse_rows(args.rows),
         importing.split_files(words),
-        Selection(read_prompt(args.prompt), args.per_problem, args.seed),
+        Selection(read_prompt(args.prompt), args.per_problem, args.seed, args.labeled_by),
         args.overwrite,
     )
     tensorflow_setup.import_tensorflow()

@@ -18,7 +18,7 @@ def add_parser(subparsers) -> None:
     parser.add_argument("run", help="the MODEL_DIR of a verifier, or a checkpoint of any format")
     parser.add_argument("file", nargs="?", help="samples as `explainft sample` writes them; with labels, questions")
     parser.add_argument("--output", required=True, help="a JSONL file, or - for standard output")
-    parser.add_argument("--prompt", help="of a checkpoint that does not contain it: paper, short, or a file")
+    parser.add_argument("--prompt", help="of a checkpoint that does not contain it: paper, short, decoder, or a file")
     parser.add_argument("--report", help="a directory for calibration.json and a reliability diagram")
     parser.add_argument("--labels", help="score these texts, separated by commas, for each question")
     parser.add_argument("--labels_file", help="score the texts of this file, one a line, for each question")

@@ -8,7 +8,7 @@ import dataclasses
 from array import array
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,7 +21,7 @@ PACK_BLOCK = 2**16  # examples whose lengths packing converts to Python integers
 WAITING = 32  # candidates of packing; more fill rows slightly better and take longer
 ROW_END = 2.5  # a row with room for fewer examples of mean size is filled by the best fit
 
-Batch = dict[str, np.ndarray]
+Batch = dict[str, Any]  # arrays
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,7 +190,7 @@ class Batches:
         # Each segment starts with the padding token, not with the end of the one before it.
         shifted.reshape(-1)[first] = 0
         shifted[target_segments == 0] = 0
-        batch = {
+        batch: Batch = {
             "encoder_input_tokens": inputs,
             "encoder_segment_ids": input_segments,
             "decoder_input_tokens": shifted,
@@ -253,8 +253,8 @@ def _check_pairs(cache: TokenCache, labels: Sequence[Sequence[int]]) -> None:
     expected = np.tile([len(label) for label in labels], pairs)
     if len(cache) % 2 or not np.array_equal(lengths, expected) or not np.array_equal(targets, np.tile(pair, pairs)):
         raise UserError(
-            f"{cache.task}/{cache.split} must hold pairs of a correct and an incorrect solution; make its dataset with "
-            "`explainft data samples --rows verifier`, or set VERIFIER_LOSS to 'cross_entropy'"
+            f"{cache.task}/{cache.split} must hold pairs of a correct and an incorrect solution, with no prefix; "
+            "make its dataset with --rows verifier and --prompt paper or short, or set VERIFIER_LOSS to 'cross_entropy'"
         )
 
 

@@ -24,6 +24,7 @@ DATASET, VERSION = "explained_samples", "1.0.0"
 DESCRIPTOR = "samples.json"  # beside the records
 ROWS = ("verifier", "correct", "gold")
 LABELS = ("correct", "incorrect")  # of a verifier's examples
+LABELED_BY = ("answer", "steps")  # what is correct: the final answer, or that and every step
 VOCABULARIES = {"t5": "", "compact": "_compact"}  # and the suffixes of their tasks
 
 
@@ -32,14 +33,15 @@ class SampleDescriptor:
     """What a dataset of samples holds.
 
     `generator` is what the outputs of the generator are read by: a problem and a form, or a style and a modulus of
-    ListOps. `prompt` is the verifier's. `examples` are the numbers of examples by split, `digests` those of the
-    records, `questions` the training questions as `pack_digests` makes them.
+    ListOps. `prompt` and `labeled_by` are the verifier's. `examples` are the numbers of examples by split, `digests`
+    those of the records, `questions` the training questions as `pack_digests` makes them.
     """
 
     name: str
     rows: list[str]
     generator: Mapping[str, Any]
     prompt: str
+    labeled_by: str
     examples: Mapping[str, int]
     digests: Mapping[str, str]
     questions: str
@@ -50,7 +52,7 @@ class SampleDescriptor:
 
     def training_meta(self) -> dict[str, Any]:
         """Returns what a run that trains on the dataset keeps of it."""
-        verifier = {"prompt": self.prompt, "generator": dict(self.generator)}
+        verifier = {"prompt": self.prompt, "labeled_by": self.labeled_by, "generator": dict(self.generator)}
         return {
             "dataset_digest": self.digests["train"],
             "trained_questions": self.questions,
@@ -79,6 +81,8 @@ def read_descriptor(file: Path) -> SampleDescriptor:
         descriptor = SampleDescriptor(**json.loads(file.read_text(encoding="utf-8")))
         if descriptor.generator["problem"] not in PROBLEMS or not set(descriptor.rows) <= set(ROWS):
             raise ValueError("it names no problem or no rows")
+        if descriptor.labeled_by not in LABELED_BY:
+            raise ValueError(f"labeled_by={descriptor.labeled_by!r} is unknown")
         return descriptor
     except FileNotFoundError as error:
         raise UserError(

@@ -14,8 +14,8 @@ from explainft.core.jax_setup import cache_root
 from explainft.data import freshness, ragged, tokenize
 from explainft.data.coverage import Coverage
 from explainft.data.multitask import Context
+from explainft.data.target_parts import TARGET_PARTS, prefix_lengths
 from explainft.data.task_registry import Iterative, import_function
-from explainft.data.target_parts import TARGET_PARTS
 from explainft.data.tokenize import FEATURES
 from explainft.data.vocabulary import Vocabulary
 
@@ -72,6 +72,13 @@ class TokenCache:
         """Returns the fixed words of the targets, which outputs are given; None where there are none."""
         words = self.meta.get("context")
         return None if words is None else Context(*words)
+
+    def prefixes(self) -> list[np.ndarray] | None:
+        """Returns the context tokens that each target begins with; None for a task without target parts."""
+        if self.target_parts is None:
+            return None
+        lengths = prefix_lengths(*self.target_parts.take(np.arange(len(self))))
+        return [self.targets[i][:n] for i, n in enumerate(lengths.tolist())]
 
     def metrics(self) -> list[Callable[..., dict[str, float]]]:
         return [function for described in self.meta["metrics"] if (function := import_function(described))]

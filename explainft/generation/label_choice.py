@@ -16,13 +16,17 @@ from explainft.model.t5 import T5
 
 @dataclasses.dataclass(frozen=True)
 class LabelChooser:
-    """A model with its parameters for decoding, its vocabulary and labels. It takes the place of a Generator."""
+    """A model with its parameters for decoding, its vocabulary and labels. It takes the place of a Generator.
+
+    `prefixes` are what the decoder reads before the label, of the task's examples in their order (None: nothing).
+    """
 
     model: T5
     params: Any
     vocabulary: Vocabulary
     batch_size: int
     labels: list[str]
+    prefixes: Sequence[Tokens] | None = None
 
     def generate(
         self,
@@ -31,14 +35,15 @@ class LabelChooser:
         progress: Callable[[int], object] = lambda complete: None,
         between_batches: Callable[[], None] = lambda: None,
     ) -> list[Output]:
-        """Returns the label of the highest likelihood for each input. No label is cut at `length`."""
+        """Returns the label of the highest likelihood for each input, the task's first. No label is cut at `length`."""
 
         def after_batch(scored: int) -> None:
             progress(scored)
             between_batches()
 
         labels = encode_labels(self.labels, self.vocabulary)
-        found_NL = log_likelihoods(self.model, self.params, inputs, labels, self.batch_size, after_batch)
+        prefixes = self.prefixes and self.prefixes[: len(inputs)]
+        found_NL = log_likelihoods(self.model, self.params, inputs, labels, self.batch_size, after_batch, prefixes)
         return [Output(self.labels[i]) for i in found_NL.argmax(axis=1).tolist()]
 
 
@@ -46,7 +51,7 @@ def predictor(model: T5, params: Any, cache: TokenCache, batch_size: int) -> Gen
     """Returns what predicts the outputs of a task, in its vocabulary: by labels, in rounds, or greedily."""
     labels = cache.labels()
     if labels is not None:
-        return LabelChooser(model, params, cache.vocabulary, batch_size, labels)
+        return LabelChooser(model, params, cache.vocabulary, batch_size, labels, cache.prefixes())
     context = cache.context()
     forced = None if context is None else encode_context(context, cache.vocabulary)
     return Generator(model, params, cache.vocabulary, batch_size, cache.iterative(), forced)

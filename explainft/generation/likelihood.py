@@ -30,11 +30,13 @@ def log_likelihoods(
     labels: Labels,
     batch_size: int,
     progress: Callable[[int], object] = lambda scored: None,
+    prefixes: Sequence[Tokens] | None = None,
 ) -> np.ndarray:
     """Returns log p(label | input) [N, L], float64, of whole labels with EOS, for inputs that end with EOS.
 
     `params` are those of quantization.decode_parameters. The order of the labels changes no value. `progress` is called
-    with the number of inputs just scored. Raises UserError for a label that the output layer cannot write, and where a
+    with the number of inputs just scored. `prefixes`, one for each input, are what the decoder reads before the label.
+    Raises UserError for a label that the output layer cannot write, and where a
     likelihood is not finite.
     """
     order = sorted(range(len(labels.token_ids)), key=lambda i: labels.token_ids[i])
@@ -42,15 +44,13 @@ def log_likelihoods(
     column_of = _columns(model, params, in_order)
     score_batch = functools.partial(_score_batch, model, in_order, None if column_of is None else tuple(column_of))
     found_NL = np.zeros((len(inputs), len(order)))
-    by_length = sorted(range(len(inputs)), key=lambda i: len(inputs[i]))
+    features = [inputs] if prefixes is None else [inputs, prefixes]
+    by_length = sorted(range(len(inputs)), key=lambda i: [_width(len(feature[i])) for feature in reversed(features)])
     batches = [by_length[start : start + batch_size] for start in range(0, len(by_length), batch_size)]
 
     def score(rows: list[int]) -> np.ndarray:
-        width = -(-max(len(inputs[i]) for i in rows) // WIDTH_MULTIPLE) * WIDTH_MULTIPLE
-        batch_BS = np.zeros((min(batch_size, len(inputs)), width), np.int32)
-        for r, i in enumerate(rows):
-            batch_BS[r, : len(inputs[i])] = inputs[i]
-        return np.asarray(score_batch(params, sharding.put_rows_like(params, batch_BS)))[: len(rows)]
+        padded = [_pad([feature[i] for i in rows], min(batch_size, len(inputs))) for feature in features]
+        return np.asarray(score_batch(params, *(sharding.put_rows_like(params, x) for x in padded)))[: len(rows)]
 
     with contextlib.ExitStack() as stack:
         run: Callable = map
@@ -69,9 +69,27 @@ def log_likelihoods(
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _score_batch(model: T5, labels: Labels, column_of: tuple[int, ...] | None, params: Any, batch_BS: jax.Array) -> Any:
+def _score_batch(
+    model: T5,
+    labels: Labels,
+    column_of: tuple[int, ...] | None,
+    params: Any,
+    batch_BS: jax.Array,
+    prefix_BP: jax.Array | None = None,
+) -> Any:
     columns = None if column_of is None else np.array(column_of)
-    return label_log_likelihoods(model, params, params, batch_BS, labels, columns)
+    return label_log_likelihoods(model, params, params, batch_BS, labels, columns, prefix_tokens=prefix_BP)
+
+
+def _pad(sequences: Sequence[Tokens], rows: int) -> np.ndarray:
+    padded = np.zeros((rows, _width(max(map(len, sequences)))), np.int32)
+    for row, tokens in zip(padded, sequences, strict=False):
+        row[: len(tokens)] = tokens
+    return padded
+
+
+def _width(length: int) -> int:
+    return -(-length // WIDTH_MULTIPLE) * WIDTH_MULTIPLE
 
 
 def _columns(model: T5, params: Any, labels: Labels) -> np.ndarray | None:

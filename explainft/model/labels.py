@@ -1,6 +1,7 @@
 """The likelihood of a few whole labels for each input, EOS included, without decoding.
 
-Dimensions in names: B inputs, S their length, L labels, T tokens of all labels side by side.
+Dimensions in names: B inputs, S their length, P that of prefixes, L labels, T tokens of all labels side by side, or of
+one after a prefix, N tokens of one label.
 """
 
 import dataclasses
@@ -72,26 +73,49 @@ def label_log_likelihoods(
     labels: Labels,
     column_of: np.ndarray | None = None,
     dropout_rng: jax.Array | None = None,
+    prefix_tokens: jax.Array | None = None,
 ) -> jax.Array:
     """Returns log p(label | input) [B, L], float32, summed over the tokens of a label; inputs [B, S] are zero-padded.
 
     Each input is encoded once. `output`: the parameters of the output layer, and `column_of` each token id's column in
-    it (None: the id).
+    it (None: the id). `prefix_tokens` [B, P], zero-padded, are what the decoder reads before the label.
     """
 
     def apply(params: Any, method: Any, *args: Any) -> Any:
         rngs = None if dropout_rng is None else {"dropout": dropout_rng}
         return model.apply({"params": params}, *args, deterministic=dropout_rng is None, rngs=rngs, method=method)
 
-    encoded_BSD = apply(params, T5.encode, encoder_input_tokens)
-    found = []
-    for part in labels.split(MAX_TOKENS):
-        inputs_T, targets_T, segments_T = part.row()
-        y_BTD = apply(params, T5.label_states, encoded_BSD, encoder_input_tokens > 0, inputs_T, segments_T)
+    def log_p(y_BTD: Any, targets_T: np.ndarray) -> jax.Array:
         logits_BTV: Any = model.apply({"params": output}, y_BTD, method=T5.logits)
         columns_T = targets_T if column_of is None else column_of[targets_T]
         columns_BT = jnp.tile(columns_T, (len(encoder_input_tokens), 1))
-        log_p_BT = target_logits(logits_BTV, columns_BT) - jax.nn.logsumexp(logits_BTV, axis=-1)
+        return target_logits(logits_BTV, columns_BT) - jax.nn.logsumexp(logits_BTV, axis=-1)
+
+    encoded_BSD, source_mask_BS = apply(params, T5.encode, encoder_input_tokens), encoder_input_tokens > 0
+    found = []
+    if prefix_tokens is not None:
+        for token_ids in labels.token_ids:
+            label_N = np.array(token_ids, np.int32)
+            inputs_BT, segments_BT, label_at_BN = _after_prefix(prefix_tokens, label_N)
+            cross_mask_BTS = (segments_BT > 0)[:, :, None] & source_mask_BS[:, None, :]
+            y_BTD = apply(params, T5.decode, encoded_BSD, inputs_BT, segments_BT, cross_mask_BTS)
+            y_BND = jnp.take_along_axis(y_BTD, label_at_BN[..., None], axis=1)
+            found.append(jnp.sum(log_p(y_BND, label_N), axis=1, keepdims=True))
+        return jnp.concatenate(found, axis=1)
+    for part in labels.split(MAX_TOKENS):
+        inputs_T, targets_T, segments_T = part.row()
+        y_BTD = apply(params, T5.label_states, encoded_BSD, source_mask_BS, inputs_T, segments_T)
         label_TL = (segments_T[:, None] == np.arange(1, len(part.token_ids) + 1)).astype(np.float32)
-        found.append(jnp.einsum("bt,tl->bl", log_p_BT, label_TL, precision="highest"))
+        found.append(jnp.einsum("bt,tl->bl", log_p(y_BTD, targets_T), label_TL, precision="highest"))
     return jnp.concatenate(found, axis=1)
+
+
+def _after_prefix(prefix_BP: jax.Array, label_N: np.ndarray) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns decoder inputs and segment ids [B, P + N] of prefix and label, and the positions [B, N] of the label."""
+    P, N = prefix_BP.shape[1], len(label_N)
+    length_B1 = jnp.sum(prefix_BP > 0, axis=1, keepdims=True)
+    place_BT = jnp.arange(P + N) - length_B1  # in the label
+    label_BT = jnp.where((place_BT >= 0) & (place_BT < N), jnp.asarray(label_N)[jnp.clip(place_BT, 0, N - 1)], 0)
+    targets_BT = jnp.pad(prefix_BP, ((0, 0), (0, N))) + label_BT
+    inputs_BT = jnp.pad(targets_BT[:, :-1], ((0, 0), (1, 0)))
+    return inputs_BT, (targets_BT > 0).astype(jnp.int32), length_B1 + jnp.arange(N)

@@ -156,7 +156,7 @@ def output_layer(config: T5Config, params: Any, output_ids: Sequence[int] | None
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _sum_chunks(f: Callable, shared: Any, x_chunks: jax.Array, targets_chunks: list[jax.Array]) -> dict[str, jax.Array]:
-    """Sums `f(shared, x, targets)` over the chunks; targets come with their weights. Its gradient is that of "loss_sum" alone."""
+    """Sums `f(shared, x, targets and weights)` over the chunks. Its gradient is that of "loss_sum" alone."""
     return _scan_sum(lambda chunk: f(shared, *chunk), (x_chunks, targets_chunks))
 
 

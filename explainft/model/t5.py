@@ -58,7 +58,9 @@ class T5(nn.Module):
             decoder_segment_ids = (decoder_target_tokens > 0).astype(jnp.int32)
         encoded_BSD = self.encode(encoder_input_tokens, encoder_segment_ids, deterministic=deterministic)
         cross_mask_BTS = same_segment(decoder_segment_ids, encoder_segment_ids)
-        return self.decode(encoded_BSD, decoder_input_tokens, decoder_segment_ids, cross_mask_BTS, deterministic)
+        return self.decode(
+            encoded_BSD, decoder_input_tokens, decoder_segment_ids, cross_mask_BTS, deterministic=deterministic
+        )
 
     def label_states(
         self,
@@ -78,7 +80,7 @@ class T5(nn.Module):
             jnp.tile(x, (len(encoded_BSD), 1)) for x in (decoder_input_tokens, decoder_segment_ids)
         )
         cross_mask_BTS = (segments_BT > 0)[:, :, None] == source_mask_BS[:, None, :]
-        return self.decode(encoded_BSD, tokens_BT, segments_BT, cross_mask_BTS, deterministic)
+        return self.decode(encoded_BSD, tokens_BT, segments_BT, cross_mask_BTS, deterministic=deterministic)
 
     def decode(
         self,
@@ -86,7 +88,8 @@ class T5(nn.Module):
         decoder_input_tokens: jax.Array,
         decoder_segment_ids: jax.Array,
         cross_mask_BTS: jax.Array,
-        deterministic: bool,
+        *,
+        deterministic: bool = True,
     ) -> jax.Array:
         """Returns the decoder's final hidden states [B, T, D] under teacher forcing; a segment attends to itself."""
         causal_TT = np.tri(decoder_input_tokens.shape[1], dtype=bool)

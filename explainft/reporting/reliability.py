@@ -10,22 +10,28 @@ import altair as alt
 
 from explainft.core.atomic_files import open_output, refuse_unwritable
 from explainft.reporting import vega
+from explainft.samples.examples import is_correct
 from explainft.samples.files import SampledProblem
 from explainft.voting.calibration import Calibration, calibrate
 
 
 def calibrate_problems(problems: Sequence[SampledProblem]) -> Calibration | None:
-    """Returns the calibration of the scores of samples whose answer is known; None where there are none."""
+    """Returns the calibration of the scores of samples whose label is known; None where there are none.
+
+    The label is what the verifier was trained on, see sample_datasets.LABELED_BY.
+    """
     rows = [
-        (sample.score, sample.correct, len(sample.text), problem.id)
+        (sample.score, label, len(sample.text), problem.id, sample.correct, sample.valid)
         for problem in problems
         for sample in problem.samples
-        if sample.correct is not None and sample.score is not None
+        if sample.score is not None
+        and (label := is_correct(sample, problem.row.get("scoring", {}).get("labeled_by", "answer"))) is not None
     ]
     if not rows:
         return None
-    scores, correct, lengths, ids = zip(*rows, strict=True)
-    return calibrate(scores, correct, lengths, ids)
+    scores, labels, lengths, ids, answers, checks = zip(*rows, strict=True)
+    known = None not in answers and None not in checks
+    return calibrate(scores, labels, lengths, ids, answers=answers if known else None, checks=checks if known else None)
 
 
 def write_report(calibration: Calibration, directory: Path) -> Path:

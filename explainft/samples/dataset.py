@@ -81,6 +81,7 @@ def make_dataset(settings: SamplesDataset, data_dir: Path) -> tuple[Path, list[s
             rows=settings.rows,
             generator=generator,
             prompt=settings.selection.prompt,
+            labeled_by=settings.selection.labeled_by,
             examples={split: writer.rows for split, writer in writers.items()},
             digests={split: writer.digest() for split, writer in writers.items()},
             questions=pack_digests(problems["train"].keys()),

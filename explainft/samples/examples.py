@@ -15,14 +15,18 @@ from explainft.samples.files import Sample, SampledProblem
 from explainft.samples.prompts import fill_prompt
 
 LISTOPS_DEFAULTS = {"style": "medium", "modulus": 10}  # of problems.listops
-FEATURES = ("id", "inputs", "targets", "target")
+FEATURES = ("id", "inputs", "prefix", "targets", "target")
 
 
 class SampleExample(NamedTuple):
-    """An example as the dataset has it. `target` is JSON: what metrics read predictions by."""
+    """An example as the dataset has it. `target` is JSON: what metrics read predictions by.
+
+    `prefix` is what the decoder reads before `targets`, without loss.
+    """
 
     id: str
     inputs: str
+    prefix: str
     targets: str
     target: str
 
@@ -31,12 +35,14 @@ class SampleExample(NamedTuple):
 class Selection:
     """Which samples of a problem become examples.
 
-    At most `per_problem`, chosen by the seed and the problem's id alone, distinct texts first. A verifier's `prompt`.
+    At most `per_problem`, chosen by the seed and the problem's id alone, distinct texts first. A verifier's `prompt`,
+    and what its labels depend on, see sample_datasets.LABELED_BY.
     """
 
     prompt: str
     per_problem: int
     seed: int
+    labeled_by: str = "answer"
 
 
 def question_digest(target: Target) -> int:
@@ -82,21 +88,23 @@ def make_examples(
 
 
 def _verifier_examples(problem: SampledProblem, selection: Selection, counts: Counter[str]) -> Iterator[SampleExample]:
+    labeled = [(sample, is_correct(sample, selection.labeled_by)) for sample in problem.samples]
     classes = [
-        _distinct([sample for sample in problem.samples if sample.correct is wanted], problem.id, selection.seed)
+        _distinct([sample for sample, label in labeled if label is wanted], problem.id, selection.seed)
         for wanted in (True, False)
     ]
     if not all(classes):
-        known = any(sample.correct is not None for sample in problem.samples)
+        known = any(label is not None for _, label in labeled)
         only = "correct samples only" if classes[0] else "incorrect samples only"
-        counts[only if known else "no known answer"] += 1
+        unknown = "no known answer" if selection.labeled_by == "answer" else "no steps that can be checked"
+        counts[only if known else unknown] += 1
         return
     pairs = min(selection.per_problem // 2, max(map(len, classes)))
     question = input_text(problem.target)
     for i in range(pairs):
         for label, texts in zip(LABELS, classes, strict=True):
-            inputs = fill_prompt(selection.prompt, question, texts[i % len(texts)])
-            yield SampleExample(f"{problem.id}/{2 * i + LABELS.index(label)}", inputs, label, verdict_target(label))
+            filled = fill_prompt(selection.prompt, question, texts[i % len(texts)])
+            yield SampleExample(f"{problem.id}/{2 * i + LABELS.index(label)}", *filled, label, verdict_target(label))
 
 
 def _correct_examples(problem: SampledProblem, selection: Selection, counts: Counter[str]) -> Iterator[SampleExample]:
@@ -105,14 +113,19 @@ def _correct_examples(problem: SampledProblem, selection: Selection, counts: Cou
     if not texts:
         counts["no correct sample"] += 1
     for i, text in enumerate(texts):
-        yield SampleExample(f"{problem.id}/{i}", input_text(problem.target), text, generator_target(problem.target))
+        yield SampleExample(f"{problem.id}/{i}", input_text(problem.target), "", text, generator_target(problem.target))
 
 
 def _gold_examples(problem: SampledProblem, selection: Selection, counts: Counter[str]) -> Iterator[SampleExample]:
     if problem.gold is None:
         counts["no gold output"] += 1
         return
-    yield SampleExample(problem.id, input_text(problem.target), problem.gold, generator_target(problem.target))
+    yield SampleExample(problem.id, input_text(problem.target), "", problem.gold, generator_target(problem.target))
+
+
+def is_correct(sample: Sample, labeled_by: str) -> bool | None:
+    """Returns the label of a sample; None where it is unknown."""
+    return sample.correct if labeled_by == "answer" else sample.valid
 
 
 def _distinct(samples: Sequence[Sample], name: str, seed: int) -> list[str]:

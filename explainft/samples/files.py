@@ -9,7 +9,8 @@
 `gold` is the gold output where it is known, `sampling` what all samples of a line were made with. `explainft score`
 adds a `score` to each sample, and to the line
 
-    "scoring": {"model": "5d1e...", "step": 2000, "prompt": "{question}\\n{solution}", "decode_dtype": "float32"}
+    "scoring": {"model": "5d1e...", "step": 2000, "prompt": "{question}\\n{solution}", "labeled_by": "answer",
+                "decode_dtype": "float32"}
 """
 
 import dataclasses

@@ -21,7 +21,7 @@ from explainft.generation.quantization import DecodeConfig, decode_parameters
 from explainft.model.labels import encode_labels
 from explainft.samples.examples import describe_generator, generator_words, input_text, question_digest
 from explainft.samples.files import SampledProblem, read_samples, write_rows
-from explainft.samples.prompts import fill_prompt, read_prompt
+from explainft.samples.prompts import VerifierInput, fill_prompt, has_prefix, read_prompt
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,22 +33,24 @@ class Verifier:
     batch_size: int
     decode_dtype: str = "float32"
 
-    def score(self, inputs: Sequence[str]) -> tuple[np.ndarray, dict[str, Any]]:
+    def score(self, inputs: Sequence[VerifierInput]) -> tuple[np.ndarray, dict[str, Any]]:
         """Returns the scores of filled prompts, and what they were made with, as the lines of a file have it.
 
         The scores [N] are p(correct) / (p(correct) + p(incorrect)), float64. Repeated prompts cost once.
         """
         vocabulary = self.weights.tokenizer()
         distinct = list(dict.fromkeys(inputs))
-        tokens = [[*vocabulary.encode(text), EOS_ID] for text in distinct]
+        tokens = [[*vocabulary.encode(text), EOS_ID] for text, _ in distinct]
+        prefixes = [vocabulary.encode(f"{prefix}\n") for _, prefix in distinct] if has_prefix(self.prompt) else None
         labels = encode_labels(LABELS, vocabulary)
         with tqdm(total=len(distinct), desc="scoring", unit=" solutions", disable=None, leave=False) as bar:
             loaded = load_model(self.weights, DecodeConfig(self.decode_dtype), self.batch_size)
             model, output_ids = loaded.model, self.weights.meta.get("output_ids")
             params = decode_parameters(model.config, loaded.params, self.decode_dtype, output_ids)
-            found_N2 = log_likelihoods(model, params, tokens, labels, self.batch_size, bar.update)
+            found_N2 = log_likelihoods(model, params, tokens, labels, self.batch_size, bar.update, prefixes)
         score_of = dict(zip(distinct, probabilities(found_N2)[:, 0], strict=True))
-        scoring = {"model": loaded.digest(), "step": self.weights.step, "prompt": self.prompt}
+        labeled_by = self.weights.meta.get("verifier", {}).get("labeled_by", "answer")
+        scoring = {"model": loaded.digest(), "step": self.weights.step, "prompt": self.prompt, "labeled_by": labeled_by}
         return np.array([score_of[text] for text in inputs]), {**scoring, "decode_dtype": self.decode_dtype}
 
 

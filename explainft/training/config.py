@@ -21,8 +21,9 @@ class DatasetConfig:
     """The training examples, by T5X's names.
 
     `task_feature_lengths` are the row lengths of a batch (None: chosen from the data, so that nothing is cut), `seed`
-    orders the rows, `alpha` weighs answer against explanation (see target_parts.loss_weights). `use_cached` reads what seqio_cache_tasks wrote instead of the task's source. `vocabulary_file` is
-    a SentencePiece model in place of the task's own.
+    orders the rows, `alpha` weighs answer against explanation (see target_parts.loss_weights). `use_cached` reads what
+    seqio_cache_tasks wrote instead of the task's source. `vocabulary_file` is a SentencePiece model in place of the
+    task's own.
     """
 
     mixture_or_task_name: str

@@ -44,7 +44,9 @@ class Calibration:
 
     `auroc` is of all samples together: scores that know easy problems from hard ones raise it, though they choose no
     sample of a problem. `auroc_within` is the mean AUROC of the problems with samples of both classes. `length_auroc`
-    is that of the samples' lengths in place of scores: far from 0.5, lengths leak the labels.
+    is that of the samples' lengths in place of scores: far from 0.5, lengths leak the labels. Where the steps of all
+    samples can be checked, `answer_auroc` is how scores tell correct answers from incorrect ones, and `checker_auroc`
+    how the exact check of all steps does.
     """
 
     n: int
@@ -56,6 +58,8 @@ class Calibration:
     ece: Measure
     brier: Measure
     bins: list[Bin]
+    answer_auroc: Measure | None = None
+    checker_auroc: Measure | None = None
 
     def lines(self) -> list[str]:
         """Returns what people read, a line each."""
@@ -68,13 +72,27 @@ class Calibration:
             within = "undefined" if np.isnan(self.auroc_within.value) else self.auroc_within.text()
             lines.append(f"AUROC {self.auroc.text()}, of length alone {self.length_auroc.text()}")
             lines.append(f"AUROC within problems {within}")
+        if self.answer_auroc is not None and self.checker_auroc is not None:
+            by_checker = self.checker_auroc.text()
+            lines.append(f"AUROC for correct answers {self.answer_auroc.text()}, of the step checker {by_checker}")
         return [*lines, f"ECE {self.ece.text()}, Brier {self.brier.text()}"]
 
 
 def calibrate(
-    scores: Sequence[float], correct: Sequence[bool], lengths: Sequence[int], problems: Sequence[str], seed: int = 0
+    scores: Sequence[float],
+    correct: Sequence[bool],
+    lengths: Sequence[int],
+    problems: Sequence[str],
+    seed: int = 0,
+    *,
+    answers: Sequence[bool] | None = None,
+    checks: Sequence[bool] | None = None,
 ) -> Calibration:
-    """Returns the measures of samples with their scores, lengths and problems. Raises UserError for unusable scores."""
+    """Returns the measures of samples with their scores, lengths and problems. Raises UserError for unusable scores.
+
+    `correct` are the labels that the scores are of; `answers` and `checks` are whether the answer is correct and
+    whether all steps are, where both are known.
+    """
     score_N, correct_N, length_N = np.array(scores, float), np.array(correct, bool), np.array(lengths, float)
     check_scores(score_N)
     names, problem_N = np.unique(np.array(problems), return_inverse=True)
@@ -94,6 +112,11 @@ def calibrate(
         return measure_problems(lambda weights_P: function(weights_P[problem_N]))
 
     by_score, by_length = SortedScores(score_N, correct_N), SortedScores(length_N, correct_N)
+    others: dict[str, Measure] = {}
+    if answers is not None and checks is not None:
+        answer_N, check_N = np.array(answers, bool), np.array(checks, float)
+        others["answer_auroc"] = measure(SortedScores(score_N, answer_N).auroc)
+        others["checker_auroc"] = measure(SortedScores(check_N, answer_N).auroc)
     order, ends = np.argsort(problem_N, kind="stable"), np.cumsum(np.bincount(problem_N))[:-1]
     auroc_P = np.array([auroc(score_N[rows], correct_N[rows]) for rows in np.split(order, ends)])
     return Calibration(
@@ -106,6 +129,7 @@ def calibrate(
         ece=measure(lambda weights_N: ece(score_N, correct_N, weights_N)),
         brier=measure(lambda weights_N: brier(score_N, correct_N, weights_N)),
         bins=reliability_bins(score_N, correct_N),
+        **others,
     )
 
 

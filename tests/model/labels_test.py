@@ -36,13 +36,26 @@ def inputs():
     return [[*rng.integers(2, 40, n), 1] for n in (11, 6, 30, 2, 17)]
 
 
+def _after(params, tokens, prefix, labels):
+    found = []
+    for ids in labels:
+        targets = np.array([[*prefix, *ids]], np.int32)
+        shifted = np.pad(targets[:, :-1], ((0, 0), (1, 0)))
+        logits = np.asarray(MODEL.apply({"params": params}, np.array([tokens]), shifted, targets), np.float64)
+        log_p = (logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True)))[0, len(prefix) :]
+        found.append(log_p[np.arange(len(ids)), list(ids)].sum())
+    return np.array([found])
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def logits_of(config, params, *tokens):
     return T5(config).apply({"params": params}, *tokens)
 
 
-def teacher_forced(params, inputs, labels, output_ids=None, config=CONFIG):
+def teacher_forced(params, inputs, labels, output_ids=None, config=CONFIG, prefixes=None):
     """log p of each label, from the logits of one label at a time, in float64."""
+    if prefixes is not None:  # one input at a time, whose labels begin with the prefix
+        return np.concatenate([_after(params, tokens, p, labels) for tokens, p in zip(inputs, prefixes, strict=True)])
     source = np.zeros((len(inputs), 32), np.int32)
     for row, tokens in zip(source, inputs, strict=True):
         row[: len(tokens)] = tokens
@@ -116,3 +129,14 @@ def test_labels_that_cannot_be_scored_are_refused(tmp_path):
     ):
         with pytest.raises(UserError, match=words):
             encode_labels(labels, vocabulary)
+
+
+@pytest.mark.parametrize("batch_size", [2, 5])
+def test_labels_after_a_prefix(params, inputs, batch_size):
+    rng = np.random.default_rng(1)
+    prefixes = [rng.integers(2, 40, n).tolist() for n in (4, 0, 20, 16, 9)]
+    found = log_likelihoods(MODEL, params, inputs, LABELS, batch_size, prefixes=prefixes)
+    expected = teacher_forced(params, inputs, LABELS.token_ids, prefixes=prefixes)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    without = log_likelihoods(MODEL, params, inputs, LABELS, batch_size)
+    np.testing.assert_allclose(found[1], without[1], rtol=1e-5)  # whose prefix is empty

@@ -24,7 +24,8 @@ def examples(kind, row, per_problem=10, seed=0, prompt=PAPER):
 
 def test_the_prompt_of_the_paper():
     row = sampled_row(3, correct=1, incorrect=0)
-    text = fill_prompt(PAPER, row["question"], "It is {solution} {question}.")
+    text, prefix = fill_prompt(PAPER, row["question"], "It is {solution} {question}.")
+    assert prefix == ""
     assert text == (
         f"Here is a math problem: {row['question']}. Here is a candidate solution: It is {{solution}} {{question}}.. "
         "The above candidate solution is"
@@ -32,12 +33,46 @@ def test_the_prompt_of_the_paper():
     assert read_prompt("short") == "{question}\n{solution}"
 
 
+def test_a_prompt_may_give_the_solution_to_the_decoder():
+    assert fill_prompt(read_prompt("decoder"), "Q {solution}", "S\n{decoder}\n{question}") == (
+        "Q {solution}",
+        "S\n{decoder}\n{question}",
+    )
+    assert fill_prompt("Is {question}\n{decoder}\nsolved by {solution}?", "1", "2") == ("Is 1", "solved by 2?")
+
+
+@pytest.mark.parametrize(
+    "text", ["{question}\n{decoder}\n{solution}\n{decoder}\n", "a\n{decoder}\n{question} {solution}"]
+)
+def test_a_prompt_with_a_misplaced_decoder_line_is_refused(tmp_path, text):
+    (tmp_path / "own.txt").write_text(text + "\nend")
+    with pytest.raises(UserError, match="must have the line {decoder} once, after {question}"):
+        read_prompt(str(tmp_path / "own.txt"))
+
+
+def test_labels_by_steps():
+    row = sampled_row(3, correct=1, incorrect=1)
+    lucky = row["samples"][0] | {"text": "lucky", "check": {**row["samples"][0]["check"], "steps_correct": 0}}
+    row["samples"].append(lucky)
+    by_answer, _ = examples("verifier", row)
+    assert {e.targets for e in by_answer if "lucky" in e.inputs} == {"correct"}
+    counts = Counter()
+    selection = Selection(PAPER, 10, 0, "steps")
+    by_steps = list(make_examples("verifier", read_problem(row, "line 1"), selection, counts))
+    assert {e.targets for e in by_steps if "lucky" in e.inputs} == {"incorrect"}
+    unchecked = {**row, "samples": [{k: v for k, v in s.items() if k != "check"} for s in row["samples"]]}
+    assert not list(make_examples("verifier", read_problem(unchecked, "line 1"), selection, counts))
+    assert counts["no steps that can be checked"] == 1
+
+
 @pytest.mark.parametrize("text", ["{question}", "{solution} {question}", "{question} {question} {solution}"])
 def test_a_prompt_that_lacks_its_places_is_refused(tmp_path, text):
     (tmp_path / "own.txt").write_text(text)
     with pytest.raises(UserError, match=r"must contain \{question\} and then \{solution\}, each once"):
         read_prompt(str(tmp_path / "own.txt"))
-    with pytest.raises(UserError, match="cannot read --prompt=none.txt .*; give paper, short or a UTF-8 text file"):
+    with pytest.raises(
+        UserError, match="cannot read --prompt=none.txt .*; give decoder, paper, short or a UTF-8 text file"
+    ):
         read_prompt("none.txt")
 
 
