@@ -14,7 +14,7 @@ from explainft.core.jax_setup import cache_root
 from explainft.data import freshness, ragged, tokenize
 from explainft.data.coverage import Coverage
 from explainft.data.multitask import Context
-from explainft.data.target_parts import TARGET_PARTS, prefix_lengths
+from explainft.data.target_parts import ANSWER, EXPLANATION, TARGET_PARTS, prefix_lengths
 from explainft.data.task_registry import Iterative, import_function
 from explainft.data.tokenize import FEATURES
 from explainft.data.vocabulary import Vocabulary
@@ -57,6 +57,18 @@ class TokenCache:
         """Returns a line for each feature whose texts the vocabulary cannot write, or changes."""
         counted = {name: Coverage(**counts) for name, counts in self.meta["coverage"].items()}
         return [line for name, coverage in counted.items() if (line := coverage.line(f"{name} of {self.split}"))]
+
+    def unexplained(self) -> str | None:
+        """Returns a line on the examples of a multi-task form that train the answer alone; None where there are none."""
+        if self.target_parts is None:
+            return None
+        parts, lengths = self.target_parts.take(np.arange(len(self)))
+        example_of = np.repeat(np.arange(len(self)), lengths)
+        answers, explanations = (len(np.unique(example_of[parts == part])) for part in (ANSWER, EXPLANATION))
+        if not 0 < explanations < answers:
+            return None
+        missing = f"{answers - explanations:,} of {answers:,} examples of {self.split}"
+        return f"{missing} have no explanation: they train the answer alone"
 
     def postprocess(self) -> Callable[..., Any]:
         return import_function(self.meta["postprocess"]) or _unchanged_text
