@@ -59,7 +59,7 @@ class TokenCache:
         return [line for name, coverage in counted.items() if (line := coverage.line(f"{name} of {self.split}"))]
 
     def unexplained(self) -> str | None:
-        """Returns a line on the examples of a multi-task form that train the answer alone; None where there are none."""
+        """Returns a line on examples of a multi-task form that train the answer alone; None where there are none."""
         if self.target_parts is None:
             return None
         parts, lengths = self.target_parts.take(np.arange(len(self)))

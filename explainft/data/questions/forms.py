@@ -4,8 +4,8 @@
     explain_answer  the explanation, then the line "The answer is ANSWER" (chain of thought)
     answer_explain  the line "The answer is ANSWER", then the explanation (post-thinking)
 
-`tasks.questions` makes the same texts in TensorFlow. explainft.data.multitask has the multi-task forms; outputs of their
-answer tasks have the form `answer`.
+`tasks.questions` makes the same texts in TensorFlow. explainft.data.multitask has the multi-task forms, whose
+answer tasks have outputs of the form `answer`.
 """
 
 from collections.abc import Sequence
