@@ -63,7 +63,7 @@ MACROS = {
     "MODEL_PARALLELISM": "devices that share one copy of the model",
     "FSDP": "whether parameters and optimizer state are sharded over the data-parallel devices too",
     "REMAT_POLICY": "`none`, `minimal` or `full` rematerialization in the backward pass",
-    "ALPHA": "the share of the answer in the loss of an example, 1 - ALPHA is that of its explanation; `None`: all "
+    "ALPHA": "the fraction of the answer in an example's loss, 1 - ALPHA is that of its explanation; `None`: all "
     "tokens alike",
     "SCAN_LAYERS": "whether one layer is compiled and looped over",
     "MATMUL_PRECISION": "`bfloat16`: bfloat16 matmuls that accumulate in float32; all else stays as it is",

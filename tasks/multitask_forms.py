@@ -116,9 +116,9 @@ def listops_rows(dataset: tf.data.Dataset, style: str, form: str, tasks: Sequenc
 
 
 def tokenize_parts(dataset: tf.data.Dataset, output_features: Mapping[str, Any]) -> tf.data.Dataset:
-    """Tokenizes as preprocessors.tokenize_pieces does, but the joined text: token ids are those of the whole target.
+    """Tokenizes as preprocessors.tokenize_spans does, but the joined text: token ids are those of the whole target.
 
-    A piece has the tokens that the text up to its end has more than the text up to its start. Pieces that begin with a
+    A span has the tokens that the text up to its end has more than the text up to its start. Spans that begin with a
     space and do not end with one are cut between words.
     """
 
@@ -126,14 +126,14 @@ def tokenize_parts(dataset: tf.data.Dataset, output_features: Mapping[str, Any])
 
     def to_tokens(example):
         example = dict(example)
-        pieces, parts = example.pop("target_pieces"), example.pop("piece_parts")
+        spans, parts = example.pop("target_spans"), example.pop("span_parts")
         example["inputs_pretokenized"] = example["inputs"]
-        example["targets_pretokenized"] = text = tf.strings.reduce_join(pieces)
+        example["targets_pretokenized"] = text = tf.strings.reduce_join(spans)
         example["inputs"] = vocabulary.encode_tf(example["inputs"])
         example["targets"] = vocabulary.encode_tf(text)
         # The last one is the text itself, whose tokens are all assigned.
-        lengths = tf.cumsum(tf.strings.length(pieces))
-        beginnings = tf.strings.substr(tf.repeat(text, tf.size(pieces)), tf.zeros_like(lengths), lengths)
+        lengths = tf.cumsum(tf.strings.length(spans))
+        beginnings = tf.strings.substr(tf.repeat(text, tf.size(spans)), tf.zeros_like(lengths), lengths)
         ends = tf.minimum(vocabulary.encode_tf(beginnings).row_lengths(), tf.size(example["targets"], tf.int64))
         example[target_parts.TARGET_PARTS] = tf.repeat(parts, ends - tf.concat([[0], ends[:-1]], axis=0))
         return example
@@ -167,11 +167,11 @@ def _rows(
     made = []
     for task in tasks:
         texts = multitask.FORMS[form][task]
-        pieces = multitask.pieces(texts.target)
+        spans = multitask.spans(texts.target)
         row = {
             "inputs": tf.strings.join([inputs, texts.prompt]),
-            "target_pieces": tf.stack([_fill(piece.text, values) for piece in pieces]),
-            "piece_parts": tf.constant([CONTEXT if piece.is_context else PARTS[task] for piece in pieces], tf.int32),
+            "target_spans": tf.stack([_fill(span.text, values) for span in spans]),
+            "span_parts": tf.constant([CONTEXT if span.is_context else PARTS[task] for span in spans], tf.int32),
             "task": tf.constant(task),
             **fields,
         }

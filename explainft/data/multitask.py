@@ -53,7 +53,7 @@ FORMS = BASE_FORMS | {name + SHUFFLED: texts for name, texts in BASE_FORMS.items
 EXPLANATION_FORMS = {f"{name}_{EXPLANATION}": name for name, texts in FORMS.items() if EXPLANATION in texts}
 
 
-class Piece(NamedTuple):
+class Span(NamedTuple):
     """A part of a target: a text with fields, and whether it is fixed context."""
 
     text: str
@@ -68,23 +68,21 @@ class Context(NamedTuple):
     following: str
 
 
-def pieces(target: str) -> list[Piece]:
-    """Returns the pieces of a target of FORMS, which joined are the target."""
-    found = [Piece(text, i % 2 == 1) for i, text in enumerate(re.split("<(.*?)>", target))]
-    return [piece for piece in found if piece.text]
+def spans(target: str) -> list[Span]:
+    """Returns the spans of a target of FORMS, which joined are the target."""
+    found = [Span(text, i % 2 == 1) for i, text in enumerate(re.split("<(.*?)>", target))]
+    return [span for span in found if span.text]
 
 
 def target_text(form: str, task: str, answer: str, explanation: str) -> str:
     """Returns the target of an example."""
-    return "".join(
-        piece.text.format(answer=answer, explanation=explanation) for piece in pieces(FORMS[form][task].target)
-    )
+    return "".join(span.text.format(answer=answer, explanation=explanation) for span in spans(FORMS[form][task].target))
 
 
 def context(form: str, task: str) -> Context | None:
     """Returns the fixed words of a task's targets; None where there are none."""
-    texts = pieces(FORMS[form][task].target)
-    places = [i for i, piece in enumerate(texts) if piece.is_context]
+    texts = spans(FORMS[form][task].target)
+    places = [i for i, span in enumerate(texts) if span.is_context]
     if not places:
         return None
     start = texts[0].text if places[0] == 0 else ""

@@ -19,7 +19,7 @@ _PARTS = 3
 class TargetPartsConverter(seqio.EncDecFeatureConverter):
     """Converts as seqio.EncDecFeatureConverter does, with the loss weights of target_parts.loss_weights.
 
-    A task without target_parts is converted as ever. Raises UserError where `alpha` is given for one.
+    A task without target_parts is converted unchanged. Raises UserError where `alpha` is given for one.
     """
 
     TASK_FEATURES = {**seqio.EncDecFeatureConverter.TASK_FEATURES, TARGET_PARTS: Spec(dtype=tf.int32)}
