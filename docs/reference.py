@@ -194,10 +194,10 @@ def tasks_page() -> str:
     lines += ["(default: its public bucket).", "", "| config | styles |", "|---|---|"]
     styles = ", ".join(f"`{style}`" for style in tasks.TASK_STYLES)
     lines += [f"| `{config}` | {styles} |" for config in CONFIGS]
-    options = ["    options:", "      members: false", "      heading_level: 2", ""]
-    return "\n".join(
-        [*lines, "", "::: tasks", *options, "::: tasks.questions", *options, "::: tasks.samples", *options]
-    )
+    lines.append("")
+    for module in ("tasks", "tasks.questions", "tasks.samples", "tasks.multitask"):
+        lines += [f"::: {module}", "    options:", "      members: false", "      heading_level: 2", ""]
+    return "\n".join(lines)
 
 
 def metrics_page() -> str:

@@ -10,6 +10,7 @@ RECIPES = {
     "default, size `small`": "gin/models/small.gin",
     "default, imported questions": "gin/tasks/questions.gin",
     "default, samples": "gin/tasks/samples.gin",
+    "default, multi-task ListOps": "gin/tasks/multitask.gin",
 }
 MACROS = {
     "MODEL_DIR": "the run's directory",
@@ -18,12 +19,15 @@ MACROS = {
     "INFER_OUTPUT_DIR": "the directory of the predictions of `infer`",
     "MIXTURE_OR_TASK_NAME": "the task or mixture",
     "MIXTURE_OR_TASK_MODULE": "the module that registers it",
-    "DATASET": "the dataset of imported questions or of samples that a run trains on",
+    "DATASET": "the dataset of imported questions or of samples that a run trains on, or the ListOps config of a "
+    "multi-task form",
     "ROWS": "the rows of a dataset of samples: `verifier`, `correct`, `gold`, or several separated by commas",
     "SAMPLES_VOCABULARY": "`t5` or `compact`: the vocabulary of the tasks of samples",
-    "VERIFIER_LOSS": "`cross_entropy`, `binary` of the score, or `margin` of pairs of a correct and an incorrect solution",
+    "VERIFIER_LOSS": "`cross_entropy`, `binary` of the score, or `margin` of pairs of solutions",
     "MARGIN": "by how much the log scores of a pair are to differ, with `VERIFIER_LOSS = 'margin'`",
-    "FORM": "what a target is: `answer`, `explain_answer` or `answer_explain`",
+    "FORM": "what a target is: `answer`, `explain_answer` or `answer_explain`, or a multi-task form such as `mt_cot`",
+    "STYLE": "the style of the ListOps explanations of a multi-task form: `short`, `medium` or `long`",
+    "MULTITASK_VOCABULARY": "`t5` or `compact`: the vocabulary of the multi-task forms of ListOps",
     "VOCABULARY_FILE": "a SentencePiece model in place of the task's own vocabulary",
     "TASK_FEATURE_LENGTHS": "row lengths in tokens (`None`: those of the longest example); several examples are packed "
     "into a row, none is cut",
@@ -59,7 +63,8 @@ MACROS = {
     "MODEL_PARALLELISM": "devices that share one copy of the model",
     "FSDP": "whether parameters and optimizer state are sharded over the data-parallel devices too",
     "REMAT_POLICY": "`none`, `minimal` or `full` rematerialization in the backward pass",
-    "ALPHA": "the share of the answer in the loss of an example, 1 - ALPHA is that of its explanation; `None`: all tokens alike",
+    "ALPHA": "the fraction of the answer in an example's loss, 1 - ALPHA is that of its explanation; `None`: all "
+    "tokens alike",
     "SCAN_LAYERS": "whether one layer is compiled and looped over",
     "MATMUL_PRECISION": "`bfloat16`: bfloat16 matmuls that accumulate in float32; all else stays as it is",
     "ACTIVATION_DTYPE": "`bfloat16` or `float32` activations",

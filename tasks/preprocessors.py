@@ -43,21 +43,27 @@ def question(dataset: tf.data.Dataset, form: str) -> tf.data.Dataset:
     """Returns inputs and targets of imported questions, as explainft.data.questions.forms makes them."""
 
     def to_text(example):
-        choices, explanation = example["choices"], example["explanation"]
-        place = tf.range(tf.size(choices))
-        letters = tf.gather([forms.letter(i)[1] for i in range(26)], tf.minimum(place, 25))
-        marks = tf.where(place < 26, letters, tf.strings.as_string(place + 1))
-        lines = tf.strings.join(["\n(", marks, ") ", choices])
-        inputs = tf.strings.join([example["question"], tf.strings.reduce_join(lines)])
+        explanation = example["explanation"]
         statement = tf.strings.join([forms.STATEMENT, example["answer"]])
         if form == "answer":
             targets = example["answer"]
         else:
             parts = [explanation, statement] if form == "explain_answer" else [statement, explanation]
             targets = tf.where(explanation == "", statement, tf.strings.join(parts, separator="\n"))
-        return {"inputs": inputs, "targets": targets, **{field: example[field] for field in QUESTION_FIELDS}}
+        fields = {field: example[field] for field in QUESTION_FIELDS}
+        return {"inputs": question_input(example), "targets": targets, **fields}
 
     return dataset.map(to_text, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def question_input(example: Mapping[str, Any]) -> tf.Tensor:
+    """Returns the question with a line for each choice, as forms.input_text does."""
+    choices = example["choices"]
+    place = tf.range(tf.size(choices))
+    letters = tf.gather([forms.letter(i)[1] for i in range(26)], tf.minimum(place, 25))
+    marks = tf.where(place < 26, letters, tf.strings.as_string(place + 1))
+    lines = tf.strings.join(["\n(", marks, ") ", choices])
+    return tf.strings.join([example["question"], tf.strings.reduce_join(lines)])
 
 
 def shuffle_steps(explanation: tf.Tensor, seed_text: tf.Tensor) -> tf.Tensor:
@@ -76,35 +82,35 @@ def tokenize(dataset: tf.data.Dataset, output_features: Mapping[str, Any]) -> tf
 
 
 def split_prefix(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Makes the pieces of targets that follow a prefix: it is context, on a line of its own, and they are answers."""
+    """Makes the spans of targets that follow a prefix: it is context, on a line of its own, and they are answers."""
 
-    def to_pieces(example):
+    def to_spans(example):
         example = dict(example)
         prefix, targets = example["prefix"], example.pop("targets")
         line = tf.where(prefix == "", "", tf.strings.join([prefix, "\n"]))
-        return {**example, "target_pieces": tf.stack([line, targets]), "piece_parts": [CONTEXT, ANSWER]}
+        return {**example, "target_spans": tf.stack([line, targets]), "span_parts": [CONTEXT, ANSWER]}
 
-    return dataset.map(to_pieces, num_parallel_calls=tf.data.AUTOTUNE)
+    return dataset.map(to_spans, num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def tokenize_pieces(dataset: tf.data.Dataset, output_features: Mapping[str, Any]) -> tf.data.Dataset:
-    """Tokenizes targets piece by piece and adds target_parts, see explainft.data.target_parts.
+def tokenize_spans(dataset: tf.data.Dataset, output_features: Mapping[str, Any]) -> tf.data.Dataset:
+    """Tokenizes targets span by span and adds target_parts, see explainft.data.target_parts.
 
-    An example has `inputs`, `target_pieces`, which joined are the target, and `piece_parts`, the part that each belongs
-    to. Pieces are tokenized alone: a piece begins a word, and spaces at its end may be lost, as with T5's vocabulary.
+    An example has `inputs`, `target_spans`, which joined are the target, and `span_parts`, the part that each belongs
+    to. Spans are tokenized alone: a span begins a word, and spaces at its end may be lost, as with T5's vocabulary.
     """
 
     vocabulary = output_features["targets"].vocabulary
 
     def to_tokens(example):
         example = dict(example)
-        pieces, parts = example.pop("target_pieces"), example.pop("piece_parts")
-        tokens_of_pieces = vocabulary.encode_tf(pieces)
+        spans, parts = example.pop("target_spans"), example.pop("span_parts")
+        tokens_of_spans = vocabulary.encode_tf(spans)
         example["inputs_pretokenized"] = example["inputs"]
-        example["targets_pretokenized"] = tf.strings.reduce_join(pieces)
+        example["targets_pretokenized"] = tf.strings.reduce_join(spans)
         example["inputs"] = vocabulary.encode_tf(example["inputs"])
-        example["targets"] = tokens_of_pieces.flat_values
-        example[TARGET_PARTS] = tf.repeat(parts, tokens_of_pieces.row_lengths())
+        example["targets"] = tokens_of_spans.flat_values
+        example[TARGET_PARTS] = tf.repeat(parts, tokens_of_spans.row_lengths())
         return example
 
     for feature in output_features.values():

@@ -6,7 +6,8 @@
 
 for each dataset that `explainft data import --name NAME` wrote below the directory of datasets: --tfds_data_dir, else
 TFDS_DATA_DIR, else TensorFlow Datasets' own. The forms are those of explainft.data.questions.forms. A dataset without
-explanations has the form `answer` alone; of one without a split validation, the tasks hold out the last twentieth of
+explanations has the form `answer` alone. A multi-task form (explainft.data.multitask) has more tasks, with the endings
+that tasks.multitask lists; of one without a split validation, the tasks hold out the last twentieth of
 train, at least one row. A dataset that was imported without answers has no tasks.
 
 The vocabulary is T5's, with what it cannot write replaced. MIXTURE_OR_TASK_MODULE = 'tasks.questions' is all that T5X
@@ -14,6 +15,7 @@ needs to train on them.
 """
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ from explainft.data.questions.forms import FORMS
 from explainft.data.questions.importing import data_directory
 from explainft.evaluation import metrics
 from explainft.evaluation.targets import postprocess_question
-from tasks import preprocessors
+from tasks import multitask_forms, preprocessors
 from tasks.vocabularies import T5_QUESTIONS
 
 HELD_OUT = {"train": "train[:95%]", "validation": "train[95%:]"}
@@ -70,7 +72,8 @@ def register(descriptor: Descriptor) -> None:
     if "train" in splits and "validation" not in splits:
         rows = descriptor.rows["train"]
         splits |= HELD_OUT if rows >= 20 else HELD_OUT_ROW if rows > 1 else {"validation": "train"}
-    for form in FORMS if any(descriptor.explained.values()) else FORMS[:1]:
+    explained = any(descriptor.explained.values())
+    for form in FORMS if explained else FORMS[:1]:
         name = f"explained_{descriptor.name}_{form}"
         if "train" in splits:
             _add_task(name, descriptor, {split: splits[split] for split in ("train", "validation")}, form)
@@ -81,6 +84,24 @@ def register(descriptor: Descriptor) -> None:
         seqio.MixtureRegistry.remove(f"{name}_eval")
         if eval_tasks:
             seqio.MixtureRegistry.add(f"{name}_eval", eval_tasks, default_rate=1.0)
+    if explained:
+        _register_multitask(descriptor, splits)
+
+
+def _register_multitask(descriptor: Descriptor, splits: dict[str, str]) -> None:
+    def add_task(name: str, splits: dict[str, str], form: str, tasks: Sequence[str]) -> None:
+        multitask_forms.add_task(
+            name,
+            QuestionsSource(descriptor.name, splits),
+            functools.partial(multitask_forms.question_rows, form=form, tasks=tasks),
+            T5_QUESTIONS,
+            functools.partial(postprocess_question, problem=descriptor.problem, form=form),
+            [metrics.score],
+        )
+
+    training = {split: splits[split] for split in ("train", "validation")} if "train" in splits else None
+    eval_splits = {split: part for split, part in splits.items() if split != "train"}
+    multitask_forms.register(f"explained_{descriptor.name}", "", add_task, training, eval_splits)
 
 
 def explain_missing(name: str) -> str | None:

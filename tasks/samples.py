@@ -109,7 +109,7 @@ def _steps_with_prefix() -> list[Any]:
     """Returns the preprocessors where the decoder reads a part of the prompt, which carries no loss."""
     return [
         preprocessors.split_prefix,
-        preprocessors.tokenize_pieces,
+        preprocessors.tokenize_spans,
         seqio.CacheDatasetPlaceholder(),
         seqio.preprocessors.append_eos,
         preprocessors.append_eos_part,

@@ -25,7 +25,7 @@ KEYS: dict[str, type | tuple[type, ...]] = {
     "evaluation": str,  # task or mixture that training decodes
     "extra_ids": int,
     "lengths": dict,  # in tokens: of the longest inputs and targets, and of the shortest inputs, min_inputs
-    "explanation": (dict, type(None)),  # style and modulus of a ListOps task
+    "explanation": (dict, type(None)),  # style and modulus of a ListOps task, and the form of a multi-task one
     "next_input": (dict, type(None)),  # task and module, whose registry has the function of an iterative task
     "data": dict,
     "output_ids": (list, type(None)),  # token ids of the output layer; None: all
@@ -67,6 +67,7 @@ def describe(
     vocabulary_file = dataset.get("vocabulary_file")
     arguments = (cache.meta["postprocess"] or {}).get("kwargs", {})
     explanation = {"style": arguments.get("style"), "modulus": arguments.get("modulus", 10)}
+    explanation |= {"form": arguments["form"]} if arguments.get("form") else {}
     return {
         "format": FORMAT,
         **describe_settings(model, cache.task, dataset),

@@ -13,6 +13,7 @@ from typing import Any
 
 from explainft.core import tensorflow_setup
 from explainft.core.errors import UserError
+from explainft.data.multitask import Context
 
 NextInput = Callable[[str, str], str | None]
 
@@ -67,6 +68,19 @@ def register_labels(task: str, labels: Sequence[str]) -> None:
 def describe_labels(task: str) -> dict[str, list[str]]:
     """Returns what a task's meta keeps of its labels, as JSON; nothing for other tasks."""
     return {"labels": list(_labels[task])} if task in _labels else {}
+
+
+_contexts: dict[str, Context] = {}  # by task
+
+
+def register_context(task: str, context: Context) -> None:
+    """Registers a task whose targets have fixed words: its outputs are given them, as they carry no loss."""
+    _contexts[task] = context
+
+
+def describe_context(task: str) -> dict[str, list[str]]:
+    """Returns what a task's meta keeps of its fixed words, as JSON; nothing for other tasks."""
+    return {"context": list(_contexts[task])} if task in _contexts else {}
 
 
 def find_iterative(task: str, module: str) -> Iterative:

@@ -13,7 +13,8 @@ from explainft.core.errors import UserError
 from explainft.core.jax_setup import cache_root
 from explainft.data import freshness, ragged, tokenize
 from explainft.data.coverage import Coverage
-from explainft.data.target_parts import TARGET_PARTS, prefix_lengths
+from explainft.data.multitask import Context
+from explainft.data.target_parts import ANSWER, EXPLANATION, TARGET_PARTS, prefix_lengths
 from explainft.data.task_registry import Iterative, import_function
 from explainft.data.tokenize import FEATURES
 from explainft.data.vocabulary import Vocabulary
@@ -57,6 +58,18 @@ class TokenCache:
         counted = {name: Coverage(**counts) for name, counts in self.meta["coverage"].items()}
         return [line for name, coverage in counted.items() if (line := coverage.line(f"{name} of {self.split}"))]
 
+    def unexplained(self) -> str | None:
+        """Returns a line on examples of a multi-task form that train the answer alone; None where there are none."""
+        if self.target_parts is None:
+            return None
+        parts, lengths = self.target_parts.take(np.arange(len(self)))
+        example_of = np.repeat(np.arange(len(self)), lengths)
+        answers, explanations = (len(np.unique(example_of[parts == part])) for part in (ANSWER, EXPLANATION))
+        if not 0 < explanations < answers:
+            return None
+        missing = f"{answers - explanations:,} of {answers:,} examples of {self.split}"
+        return f"{missing} have no explanation: they train the answer alone"
+
     def postprocess(self) -> Callable[..., Any]:
         return import_function(self.meta["postprocess"]) or _unchanged_text
 
@@ -66,6 +79,11 @@ class TokenCache:
     def labels(self) -> list[str] | None:
         """Returns the texts that all targets are among; None where they may be any."""
         return self.meta.get("labels")
+
+    def context(self) -> Context | None:
+        """Returns the fixed words of the targets, which outputs are given; None where there are none."""
+        words = self.meta.get("context")
+        return None if words is None else Context(*words)
 
     def prefixes(self) -> list[np.ndarray] | None:
         """Returns the context tokens that each target begins with; None for a task without target parts."""

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from explainft.core import tensorflow_setup
 from explainft.core.errors import UserError, nearest
-from explainft.data import coverage, freshness, ragged, replacement, task_registry
+from explainft.data import coverage, freshness, multitask, ragged, replacement, task_registry
 from explainft.data.target_parts import TARGET_PARTS
 from explainft.data.vocabulary import Vocabulary
 
@@ -130,9 +130,12 @@ def _meta(task: Any, split: str, settings: dict[str, Any], vocabulary: Any, offl
         "next_input": next_input,
         "metrics": metrics,
         **task_registry.describe_labels(task.name),
+        **task_registry.describe_context(task.name),
         **_training_meta(task),
         "function_sources": freshness.function_sources(postprocess, next_input, *metrics),
-        "sources": freshness.task_sources(settings["module"], vocabulary.sentencepiece_model_file, replacement.__file__)
+        "sources": freshness.task_sources(
+            settings["module"], vocabulary.sentencepiece_model_file, replacement.__file__, multitask.__file__
+        )
         | {str(path): freshness.file_digest(path) for path in data_files},
     }
 

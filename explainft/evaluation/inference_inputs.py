@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from explainft import listops
 from explainft.core.errors import UserError
+from explainft.data import multitask
 from explainft.data.questions import forms
 from explainft.data.questions.examples import question_of
 from explainft.data.questions.files import read_rows
@@ -63,8 +64,17 @@ def input_reader(meta: Mapping[str, Any], origin: object, layout: str = "jsonl")
             f"{origin} was trained on {meta['task']}, which must be a task of ListOps explanations or of imported "
             "questions; score other tasks with `explainft eval`"
         )
-    style, modulus = meta["explanation"]["style"], meta["explanation"]["modulus"]
-    return ListOpsReader(style, modulus, listops_config(meta["task"]), meta["lengths"]["targets"])
+    explanation = meta["explanation"]
+    form = explanation.get("form")
+    # The answer task of a multi-task form is asked, whose outputs are answers alone.
+    style = explanation["style"] if form is None else "none"
+    trained_length = meta["lengths"]["targets"]
+    return ListOpsReader(style, explanation["modulus"], listops_config(meta["task"]), trained_length, _prompt(form))
+
+
+def _prompt(form: str | None) -> str:
+    """Returns what ends the inputs of a form's answer task; nothing for a form that is not of several tasks."""
+    return multitask.FORMS[form][multitask.ANSWER].prompt if form in multitask.FORMS else ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +85,7 @@ class ListOpsReader:
     modulus: int
     config: Config | None
     trained_length: int  # tokens of the longest target
+    prompt: str = ""  # at the end of inputs
 
     def parse(self, questions: Sequence[str | Row]) -> list[InferenceInput]:
         trees = [self._parse(str(question)) for question in questions]
@@ -94,6 +105,8 @@ class ListOpsReader:
     def max_length(self, one: InferenceInput, vocabulary: Vocabulary) -> int:
         """Returns room for the gold explanation, so that a long one is not cut off."""
         fullest = self.style if self.style in CHECKED_STYLES else "medium"
+        if self.prompt:
+            return self.trained_length
         gold = listops.explain(listops.parse(one.text), fullest, self.modulus)
         return max(self.trained_length, 1 + len(vocabulary.encode(gold)))
 
@@ -110,7 +123,7 @@ class ListOpsReader:
         text = listops.format(tree)
         answer = listops.evaluate(tree, self.modulus)
         example = {"question": text, "answer": answer, "style": self.style, "modulus": self.modulus}
-        return InferenceInput(text, Target(get_problem("listops"), example), {"expression": text})
+        return InferenceInput(text + self.prompt, Target(get_problem("listops"), example), {"expression": text})
 
     def _parse(self, expression: str, where: str = "") -> listops.Tree:
         try:
@@ -154,8 +167,9 @@ class QuestionReader:
             example = question_of(problem, layout, row, where, answered=False).example()
         except Unreadable as error:
             raise UserError(f"{where}: {error}; expected a question as {self.layout} has it") from error
-        text = forms.input_text(example["question"], example.get("choices", ()))
-        return InferenceInput(text, Target(problem, example, self.form), row)
+        text = forms.input_text(example["question"], example.get("choices", ())) + _prompt(self.form)
+        form = "answer" if self.form in multitask.FORMS else self.form
+        return InferenceInput(text, Target(problem, example, form), row)
 
 
 def _check_values(tree: listops.Tree, expression: str, config: Config) -> None:

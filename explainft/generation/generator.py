@@ -9,8 +9,9 @@ import numpy as np
 
 from explainft.data.task_registry import Iterative
 from explainft.data.vocabulary import EOS_ID, Vocabulary
-from explainft.generation import decoding
+from explainft.generation import decoding, forced_tokens
 from explainft.generation.decoding import Tokens
+from explainft.generation.forced_tokens import ForcedTokens
 from explainft.model.t5 import T5
 
 RESAMPLES, TEMPERATURE = 64, 1.5  # in the place of a rejected output
@@ -28,6 +29,7 @@ class Generator:
     """A model with its parameters for decoding and its vocabulary; greedy.
 
     With `iterative`, a prediction is the outputs of all rounds, one a line; see task_registry.register_iterative.
+    Outputs contain the `forced` tokens, where a task has some.
     """
 
     model: T5
@@ -35,6 +37,7 @@ class Generator:
     vocabulary: Vocabulary
     batch_size: int
     iterative: Iterative | None = None
+    forced: ForcedTokens | None = None
 
     def generate(
         self,
@@ -90,7 +93,11 @@ class Generator:
         return [Output("\n".join(o.text for o in outputs), any(o.cut for o in outputs)) for outputs in lines]
 
     def _decode(self, inputs: Sequence[Tokens], length: int, after_batch: Callable[[int], object]) -> list[Output]:
-        decoded = decoding.generate(self.model, self.params, inputs, length, self.batch_size, after_batch)
+        arguments = (self.model, self.params, inputs, length, self.batch_size)
+        if self.forced is None:
+            decoded = decoding.generate(*arguments, after_batch)
+        else:
+            decoded = forced_tokens.generate(*arguments, self.forced, after_batch)
         return [self._output(ids, length) for ids in decoded]
 
     def _output(self, ids: list[int], length: int) -> Output:

@@ -7,6 +7,7 @@ from typing import Any
 from explainft.data.token_cache import TokenCache
 from explainft.data.vocabulary import Vocabulary
 from explainft.generation.decoding import Tokens
+from explainft.generation.forced_tokens import encode_context
 from explainft.generation.generator import Generator, Output
 from explainft.generation.likelihood import log_likelihoods
 from explainft.model.labels import encode_labels
@@ -51,4 +52,6 @@ def predictor(model: T5, params: Any, cache: TokenCache, batch_size: int) -> Gen
     labels = cache.labels()
     if labels is not None:
         return LabelChooser(model, params, cache.vocabulary, batch_size, labels, cache.prefixes())
-    return Generator(model, params, cache.vocabulary, batch_size, cache.iterative())
+    context = cache.context()
+    forced = None if context is None else encode_context(context, cache.vocabulary)
+    return Generator(model, params, cache.vocabulary, batch_size, cache.iterative(), forced)

@@ -133,7 +133,7 @@ def read_problem(row: Any, where: str) -> SampledProblem:
     if not {"id", "question", "answer"} <= set(row):
         raise UserError(f"{where} lacks one of 'id', 'question' and 'answer'; sample again")
     _check_types(row, LINE_FIELDS, where)
-    if sampling.get("problem") not in tuple(PROBLEMS) or sampling.get("form") not in (None, *forms.FORMS):
+    if sampling.get("problem") not in tuple(PROBLEMS) or sampling.get("form") not in (None, *forms.READABLE):
         raise UserError(f"{where}: sampling={sampling!r} names no known problem and form; sample again")
     if not samples:
         raise UserError(f"{where} has no samples; sample again")

@@ -19,6 +19,7 @@ from explainft.listops.configs import CONFIGS
 from explainft.samples.files import OWN_FIELDS, example_id
 
 QUESTIONS_MODULE = "tasks.questions"
+LISTOPS_MULTITASK_MODULE = "tasks.multitask"
 LENGTH_STEP = 32  # tokens
 
 
@@ -59,6 +60,8 @@ class Part:
             raise UserError(
                 f"{self.task or 'the run'} is decoded in several rounds; sample a task that is decoded in one"
             )
+        if self.generator.forced is not None:
+            raise UserError(f"outputs of {self.task} are given fixed words; sample the answer task of its form")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,10 +179,13 @@ def check_ids(inputs: Sequence[SampledInput]) -> None:
 def dataset_task(meta: Mapping[str, Any], dataset: str, split: str) -> tuple[str, str]:
     """Returns the evaluation task of a dataset's split in the form that a run was trained on, and its module."""
     if dataset in CONFIGS:
-        style = (meta.get("explanation") or {}).get("style")
+        explanation = meta.get("explanation") or {}
+        style, form = explanation.get("style"), explanation.get("form")
         if style is None:
             raise UserError(f"dataset {dataset!r} is of ListOps, which the run was not trained on; name another")
         compact = "_compact" if str(meta["task"]).endswith("_compact") else ""
+        if form is not None:
+            return f"explained_{dataset}_{style}_{form}_eval_{split}{compact}", LISTOPS_MULTITASK_MODULE
         return f"explained_{dataset}_{style}_eval_{split}{compact}", "tasks"
     form = (meta.get("questions") or {}).get("form")
     if form is None:

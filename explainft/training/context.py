@@ -120,8 +120,9 @@ def set_up(
 
     console.report_phase(f"reading {task}")
     data = read_data(config, mesh, load, task_names)
-    for line in [*data.cache.lost(), *data.validation.cache.lost()]:
-        console.report(line)
+    for cache in (data.cache, data.validation.cache):
+        for line in [*cache.lost(), *filter(None, [cache.unexplained()])]:
+            console.report(line)
     evaluation = config.evaluation.mixture_or_task_name
     description = describe(architecture, data.cache, dataset, evaluation, data.output_ids)
     earlier = checkpointer.latest_meta if weights is None else weights.meta

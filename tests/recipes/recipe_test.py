@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import pytest
 
 from explainft.core.errors import UserError
-from explainft.data.questions.forms import FORMS
+from explainft.data import multitask
+from explainft.data.questions.names import FORMS
 from explainft.model.loss import Loss
 from explainft.model.verifier_losses import BinaryLoss, MarginLoss
 from explainft.recipes import recipe, t5x_tasks
@@ -32,6 +33,7 @@ FINETUNED = [size for size in PARAMETERS if size != "tiny"]
 TRAINING = [f"{style}_{size}" for size in PARAMETERS for style in STYLES]
 QUESTIONS = [f"questions_{size}" for size in PARAMETERS]
 VERIFIERS = [f"verifier_{size}" for size in PARAMETERS]
+MULTITASK = [f"multitask_{size}" for size in PARAMETERS]
 SCORING = [f"{kind}_{size}" for size in PARAMETERS for kind in ("eval", "infer")]
 # What the user of a leaf still has to give.
 GIVEN = {
@@ -40,6 +42,7 @@ GIVEN = {
     **{style: ["MODEL_DIR=RUN"] for style in STYLES},
     "questions": ["MODEL_DIR=RUN", "DATASET=homes", "VOCABULARY_FILE=homes.model"],
     "verifier": ["MODEL_DIR=RUN", "DATASET=homes"],
+    "multitask": ["MODEL_DIR=RUN"],
 }
 
 
@@ -67,7 +70,13 @@ def includes(leaf):
 
 
 def test_each_style_and_size_has_a_recipe():
-    assert {path.stem for path in (ROOT / "gin").glob("*.gin")} == {*TRAINING, *QUESTIONS, *VERIFIERS, *SCORING}
+    assert {path.stem for path in (ROOT / "gin").glob("*.gin")} == {
+        *TRAINING,
+        *QUESTIONS,
+        *VERIFIERS,
+        *MULTITASK,
+        *SCORING,
+    }
 
 
 @pytest.mark.parametrize("leaf", TRAINING)
@@ -93,8 +102,27 @@ def test_a_leaf_trains_on_a_dataset_and_a_form(leaf, form):
 
 
 def test_an_unknown_form_is_refused():
-    with pytest.raises(UserError, match="FORM='explain' must be one of answer, explain_answer, answer_explain"):
+    with pytest.raises(
+        UserError, match="FORM='explain' must be one of answer, explain_answer, answer_explain, single, mt_re"
+    ):
         recipe.load([str(leaf_path("questions_tiny"))], [*GIVEN["questions"], "FORM=explain"], command="train")
+
+
+@pytest.mark.parametrize("leaf", MULTITASK)
+def test_a_leaf_trains_a_multitask_form(leaf):
+    for form in multitask.FORMS:
+        config = load_given(leaf, f"FORM={form}", "STYLE=long")
+        style, suffix = ("none" if form == "single" else "long"), ("_compact" if leaf == "multitask_tiny" else "")
+        name = f"explained_{'tiny' if suffix else 'listops30'}_{style}_{form}"
+        assert config.dataset.mixture_or_task_name == name + suffix
+        assert config.evaluation.mixture_or_task_name == f"{name}_eval_validation{suffix}"
+        assert config.dataset.module == "tasks.multitask" and config.dataset.alpha == 0.5
+    assert load_given(leaf, "ALPHA=0.9").dataset.alpha == 0.9
+
+
+def load_given(leaf, *given):
+    bindings = [*GIVEN[leaf.split("_")[0]], *given]
+    return recipe.load([str(leaf_path(leaf))], bindings, command="train").bindings(train.train)["config"]
 
 
 @pytest.mark.parametrize("leaf", VERIFIERS)
@@ -124,18 +152,20 @@ def test_wrong_settings_of_a_verifier_are_refused(given, words):
         recipe.load([str(leaf_path("verifier_tiny"))], bindings, command="train")
 
 
-@pytest.mark.parametrize("leaf", [*TRAINING, *QUESTIONS, *VERIFIERS, *SCORING])
+@pytest.mark.parametrize("leaf", [*TRAINING, *QUESTIONS, *VERIFIERS, *MULTITASK, *SCORING])
 def test_a_leaf_sets_only_macros_that_both_engines_read(leaf):
     kind, size = leaf.split("_")
     run = kind if kind in ("eval", "infer") else "pretrain" if size == "tiny" else "finetune"
-    tasks = {"questions": "questions", "verifier": "samples"}.get(kind, "listops")
+    tasks = {"questions": "questions", "verifier": "samples", "multitask": "multitask"}.get(kind, "listops")
     assert includes(leaf) == [f"gin/models/{size}.gin", f"gin/runs/{run}.gin", f"gin/tasks/{tasks}.gin"]
     text = leaf_path(leaf).read_text()
     assert text.startswith(f"# explainft {kind if kind == run else 'train'} --gin_file=gin/{leaf}.gin --gin.")
     # A vocabulary of one's own needs a model of its size.
-    own = {"questions_tiny": {"VOCAB_SIZE", "VOCABULARY_FILE"}, "verifier_tiny": {"SAMPLES_VOCABULARY"}}.get(
-        leaf, set()
-    )
+    own = {
+        "questions_tiny": {"VOCAB_SIZE", "VOCABULARY_FILE"},
+        "verifier_tiny": {"SAMPLES_VOCABULARY"},
+        "multitask_tiny": {"MULTITASK_VOCABULARY"},
+    }.get(leaf, set()) | ({"DATASET"} if kind == "multitask" else set())
     assert set(macros_of(leaf_path(leaf))) <= set(public_macros(ROOT / "gin" / "runs" / f"{run}.gin")) | own
 
 
@@ -156,7 +186,7 @@ def test_macro_files_hold_names_and_values_only(directory):
 
 def test_both_engines_have_the_same_wiring_files():
     ours, theirs = ({path.name for path in d.glob("*.gin")} for d in (recipe.WIRING, ROOT / "gin" / "t5x"))
-    assert ours == theirs and len(ours) == 8
+    assert ours == theirs and len(ours) == 9
 
 
 @pytest.mark.parametrize("leaf", SCORING)

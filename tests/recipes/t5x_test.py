@@ -210,6 +210,17 @@ def test_t5x_trains_on_imported_questions(tmp_path):
     assert [(row["step"], row["n"], row["chance"]) for row in metrics(tmp_path / "run", task)] == [(2, 8, 0.25)]
 
 
+@pytest.mark.parametrize("form", ["mt_ra", "mt_cot"])
+def test_t5x_trains_a_multitask_form(tiny_data_dir, tmp_path, form):
+    macros = {
+        "MODEL_DIR": str(tmp_path / "run"), "FORM": form, "TRAIN_STEPS": 2,
+        "TASK_FEATURE_LENGTHS": {"inputs": 128, "targets": 128},
+    }  # fmt: skip
+    script("train", "multitask_tiny", tiny_data_dir, **macros, **TINY_RUN)
+    [row] = metrics(tmp_path / "run", f"explained_tiny_medium_{form}_eval_validation_compact")
+    assert (row["step"], row["n"]) == (2, 8)
+
+
 def test_t5x_trains_a_verifier_with_cross_entropy(tmp_path):
     files = {
         split: [write_sample_rows(tmp_path / f"{split}.jsonl", [sampled_row(i) for i in of_split])]

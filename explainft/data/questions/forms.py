@@ -4,12 +4,16 @@
     explain_answer  the explanation, then the line "The answer is ANSWER" (chain of thought)
     answer_explain  the line "The answer is ANSWER", then the explanation (post-thinking)
 
-`tasks.questions` makes the same texts in TensorFlow.
+`tasks.questions` makes the same texts in TensorFlow. explainft.data.multitask has the multi-task forms, whose
+answer tasks have outputs of the form `answer`.
 """
 
 from collections.abc import Sequence
 
+from explainft.data import multitask
+
 FORMS = ("answer", "explain_answer", "answer_explain")
+READABLE = (*FORMS, *multitask.EXPLANATION_FORMS)  # forms of outputs
 STATEMENT = "The answer is "
 
 
@@ -27,13 +31,17 @@ def target_text(form: str, answer: str, explanation: str = "") -> str:
     """Returns the target. Without an explanation, both forms that explain state the answer alone."""
     if form == "answer":
         return answer
+    if form in multitask.EXPLANATION_FORMS:
+        return multitask.target_text(multitask.EXPLANATION_FORMS[form], multitask.EXPLANATION, answer, explanation)
     statement = STATEMENT + answer
     parts = (explanation, statement) if form == "explain_answer" else (statement, explanation)
     return "\n".join(part for part in parts if part)
 
 
 def answer_part(output: str, form: str) -> str:
-    """Returns the part of an output that states its answer; all of it where no line states one."""
+    """Returns the part of an output that states its answer; all of it where no part does."""
+    if form in multitask.EXPLANATION_FORMS:
+        return multitask.split_output(output, form)[1] or output
     before, statement, after = _split(output, form)
     return statement or before + after
 
@@ -42,6 +50,8 @@ def explanation_part(output: str, form: str) -> str:
     """Returns the part of an output that explains; nothing for the form `answer`."""
     if form == "answer":
         return ""
+    if form in multitask.EXPLANATION_FORMS:
+        return multitask.split_output(output, form)[0]
     before, _, after = _split(output, form)
     return (before + after).strip("\n")
 
