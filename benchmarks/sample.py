@@ -43,7 +43,7 @@ def result(args: argparse.Namespace, answers: list[list[list[int]]]) -> Result:
 def set_up_explainft(args: argparse.Namespace, name: str):
     from explainft.core import jax_setup
 
-    jax_setup.configure()
+    jax_setup.configure(keep_large_blocks=False)
     from benchmarks import weights
     from explainft.data import token_cache
     from explainft.generation import decoding

@@ -59,7 +59,7 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    jax_setup.configure()
+    jax_setup.configure(keep_large_blocks=False)
     with connect_hosts(args, preemptible=True):
         from explainft.checkpoints import convert
         from explainft.generation.quantization import DecodeConfig

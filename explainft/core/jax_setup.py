@@ -16,7 +16,8 @@ from explainft.core.errors import require_local
 
 GPU_DEVICES, TPU_DEVICES = "/dev/nvidia[0-9]*", ("/dev/accel[0-9]*", "/dev/vfio/[0-9]*")  # as Linux names them
 CUDA_PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin")
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # of glibc's malloc.h
+LARGE_BLOCK = 2**20  # bytes
 
 
 def cache_root() -> Path:
@@ -26,16 +27,16 @@ def cache_root() -> Path:
     return Path(directory).expanduser()
 
 
-def configure() -> None:
+def configure(keep_large_blocks: bool = True) -> None:
     """Configures JAX and malloc, and imports JAX. Variables of JAX that the user has set keep their values.
 
-    It sets the compilation cache, synchronous dispatch on a CPU, and that malloc keeps large blocks. Call it before
+    It sets the compilation cache, synchronous dispatch on a CPU, and whether malloc keeps large blocks. Call it before
     anything else imports JAX.
     """
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_root() / "compiled" / _processor()))
     _skip_missing_tpu()
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    _keep_large_blocks()
+    _configure_malloc(keep_large_blocks)
     import jax
 
     # Synchronous dispatch leaves all cores to the computation. JAX has the setting, but reads no variable for it.
@@ -43,18 +44,23 @@ def configure() -> None:
     jax.config.update("jax_cpu_enable_async_dispatch", asynchronous)
 
 
-def _keep_large_blocks() -> None:
-    """Makes glibc keep freed blocks of any size.
+def _configure_malloc(keep_large_blocks: bool) -> None:
+    """Makes glibc keep freed blocks of any size, or return the large ones to the kernel at once.
 
     XLA allocates its temporary arrays, up to gigabytes in one block, at every step. By default glibc maps such blocks
-    separately and returns them to the kernel at once, so each step faults in every page: up to a third of its time.
+    separately and returns them, so each step faults in every page: up to a third of its time. What decodes with caches
+    of many sizes had better return them: kept blocks that fit no other size came to three times the memory.
     """
     if sys.platform != "linux":
         return
     libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
+    if not hasattr(libc, "mallopt"):
+        return
+    if keep_large_blocks:
         libc.mallopt(M_MMAP_MAX, 0)
         libc.mallopt(M_TRIM_THRESHOLD, -1)
+    else:
+        libc.mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK)  # a fixed one: glibc raises its own with each freed block
 
 
 def _skip_missing_tpu() -> None:

@@ -74,6 +74,31 @@ def test_pages_of_a_large_block_fault_once():
     assert second < first / 100
 
 
+# Blocks of growing sizes, of which every second is freed: as caches that grow while others are in use.
+RESIDENT = """
+from explainft.core import jax_setup
+jax_setup.configure(keep_large_blocks={keep})
+import numpy as np
+def resident():
+    return 4096 * int(open("/proc/self/statm").read().split()[1])
+before = resident()
+kept, freed = [], []
+for i in range(20):
+    (freed if i % 2 else kept).append(np.ones((4 + i) << 20, np.uint8))
+freed.clear()
+print(resident() - before - sum(x.nbytes for x in kept))
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="not glibc")
+def test_large_blocks_go_back_to_the_kernel_where_asked():
+    left = {}
+    for keep in (True, False):
+        command = [sys.executable, "-c", RESIDENT.format(keep=keep)]
+        left[keep] = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert left[True] > 100 << 20 and left[False] < 10 << 20  # of 140 MiB that were freed
+
+
 def test_run_with_cached_tokens_loads_no_tensorflow_and_caches_programs(tmp_path, tiny_data_dir):
     cache_tokens(tiny_data_dir, "explained_tiny_medium_eval_validation_compact")
     macros = {"TRAIN_STEPS": 1, "WARMUP_STEPS": 0, "NUM_LAYERS": 1, "EVALUATOR_NUM_EXAMPLES": 2, "EVAL_STEPS": 1}
