@@ -69,6 +69,7 @@ def score_labels(
     weights = convert.open_weights(checkpoint, step)
     vocabulary = weights.tokenizer()
     encoded = encode_labels(labels, vocabulary)
+    prefixes = None  # what the decoder reads before a label
     if not weights.meta:
         raise UserError(f"{weights.origin} does not contain its task; give the MODEL_DIR of a run of explainft")
     if task is None:
@@ -87,8 +88,11 @@ def score_labels(
             for name, record in records
         ]
         inputs = [cache.inputs[i].tolist() for cache in caches for i in range(len(cache))]
+        of_caches = [cache.prefixes() for cache in caches]
+        if None not in of_caches:
+            prefixes = [prefix for of_cache in of_caches for prefix in of_cache or ()]
     with tqdm(total=len(inputs), desc="scoring", unit=" inputs", disable=None, leave=False) as bar:
         loaded = load_model(weights, DecodeConfig(decode_dtype), batch_size)
         params = decode_parameters(loaded.model.config, loaded.params, decode_dtype, weights.meta["output_ids"])
-        found = log_likelihoods(loaded.model, params, inputs, encoded, batch_size, bar.update)
+        found = log_likelihoods(loaded.model, params, inputs, encoded, batch_size, bar.update, prefixes)
     return LabelScores(rows, list(labels), found, encoded.lengths)

@@ -10,18 +10,21 @@ import pytest
 
 from explainft.checkpoints import convert, export, run_checkpoint
 from explainft.cli.main import main
+from explainft.data import token_cache
 from explainft.data.sample_datasets import unpack_digests
 from explainft.data.vocabulary import EOS_ID
 from explainft.evaluation.evaluate import EvaluationConfig
 from explainft.generation.likelihood import log_likelihoods
 from explainft.model.labels import encode_labels
 from explainft.model.t5 import T5
-from explainft.model.verifier_losses import MarginLoss
+from explainft.model.verifier_losses import BinaryLoss, MarginLoss
 from explainft.samples.dataset import SamplesDataset, make_dataset
 from explainft.samples.examples import Selection
 from explainft.samples.files import read_samples
+from explainft.samples.prompts import read_prompt
 from explainft.training.config import DatasetConfig
 from tests.helpers import training
+from tests.helpers.questions import train_vocabulary
 from tests.helpers.sample_files import sampled_row, write_sample_rows
 
 TASK = "explained_tiny_verifier_compact"
@@ -39,9 +42,9 @@ def data_dir(tmp_path_factory):
     return directory
 
 
-def train(run, data_dir, steps, **changes):
-    dataset = DatasetConfig(TASK, None, 8, "tasks.samples")
-    evaluation = EvaluationConfig("explained_tiny_verifier_eval_validation_compact", period=2, batch_size=16)
+def train(run, data_dir, steps, name="tiny", **changes):
+    dataset = DatasetConfig(f"explained_{name}_verifier_compact", None, 8, "tasks.samples")
+    evaluation = EvaluationConfig(f"explained_{name}_verifier_eval_validation_compact", period=2, batch_size=16)
     training.run(run, str(data_dir), steps, **{"dataset": dataset, "evaluation": evaluation, **changes})
 
 
@@ -55,6 +58,17 @@ def run(data_dir, tmp_path_factory):
 def evaluated(run):
     file = run / "inference_eval" / "explained_tiny_verifier_eval_validation_compact-metrics.jsonl"
     return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def decoder_run(data_dir, tmp_path_factory):
+    """A verifier whose decoder reads the solution."""
+    files = {split: [data_dir / f"{split}.jsonl"] for split in ("train", "validation")}
+    selection = Selection(read_prompt("decoder"), 4, 0, "steps")
+    make_dataset(SamplesDataset("decoder", ["verifier"], files, selection), data_dir)
+    directory = tmp_path_factory.mktemp("runs") / "decoder"
+    train(directory, data_dir, 2, "decoder", loss=BinaryLoss())
+    return directory
 
 
 def score(*words):
@@ -229,3 +243,45 @@ def test_the_margin_loss_trains_and_resumes(data_dir, tmp_path):
         for name in ("whole", "resumed")
     ]
     assert losses[0] == losses[1] and len(losses[0]) == 2
+
+
+@pytest.mark.parametrize("name", ["", "_compact"])
+def test_a_solution_in_the_decoder_is_the_prefix_of_its_label(data_dir, decoder_run, tmp_path, name):
+
+    own = None if name else str(train_vocabulary(tmp_path / "own.model"))
+    task = f"explained_decoder_verifier_eval_validation{name}"
+    cache = token_cache.load(task, "validation", "tasks.samples", str(data_dir), vocabulary_file=own)
+    labels = encode_labels(("correct", "incorrect"), cache.vocabulary).token_ids
+    for i, (record, prefix) in enumerate(zip(cache.records, cache.prefixes(), strict=True)):
+        assert record["prefix"] and record["inputs_pretokenized"].startswith("[MAX")
+        assert prefix.tolist() == cache.vocabulary.encode(f"{record['prefix']}\n")
+        assert cache.targets[i][len(prefix) :].tolist() == list(labels[i % 2])
+
+
+def test_scores_after_a_prefix_are_those_of_teacher_forcing(decoder_run, samples, tmp_path, capsys):
+    score(decoder_run, samples, "--output", tmp_path / "scored.jsonl")
+    assert "of the step checker" in capsys.readouterr().out
+    [_, problem, *_] = read_samples(tmp_path / "scored.jsonl")
+    assert problem.row["scoring"]["labeled_by"] == "steps"
+    weights = run_checkpoint.open_run(decoder_run)
+    vocabulary, model = weights.tokenizer(), T5(weights.architecture())
+    inputs = np.array([[*vocabulary.encode(problem.target.example["question"]), EOS_ID]])
+    prefix, found = vocabulary.encode(f"{problem.samples[3].text}\n"), []
+    for label in encode_labels(("correct", "incorrect"), vocabulary).token_ids:
+        targets = np.array([[*prefix, *label]])
+        shifted = np.pad(targets[:, :-1], ((0, 0), (1, 0)))
+        logits = np.asarray(model.apply({"params": weights.tree()}, inputs, shifted, targets), np.float64)[0]
+        log_p = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+        found.append(log_p[np.arange(len(prefix), targets.shape[1]), list(label)].sum())
+    assert problem.samples[3].score == pytest.approx(1 / (1 + math.exp(found[1] - found[0])), rel=1e-4)
+
+
+def test_labels_of_a_task_are_scored_after_its_prefixes(decoder_run, data_dir, tmp_path):
+    task = "explained_decoder_verifier_eval_validation_compact"
+    output = tmp_path / "labels.jsonl"
+    score(decoder_run, "--task", task, "--labels=correct,incorrect", "--tfds_data_dir", data_dir, "--output", output)
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    accuracy = sum(row["label"] == row["targets"].splitlines()[-1] for row in rows) / len(rows)
+    file = decoder_run / "inference_eval" / f"{task}-metrics.jsonl"
+    assert accuracy == json.loads(file.read_text().splitlines()[-1])["exact_match"]
+    assert {row["label"] for row in rows} <= {"correct", "incorrect"}
