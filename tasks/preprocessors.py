@@ -97,7 +97,7 @@ def tokenize_spans(dataset: tf.data.Dataset, output_features: Mapping[str, Any])
     """Tokenizes targets span by span and adds target_parts, see explainft.data.target_parts.
 
     An example has `inputs`, `target_spans`, which joined are the target, and `span_parts`, the part that each belongs
-    to. Spans are tokenized alone, as scoring tokenizes a label: within a text, vocabularies may have other tokens for it.
+    to. Spans are tokenized alone, as scoring tokenizes a label: within a text, its tokens may differ.
     """
 
     vocabulary = output_features["targets"].vocabulary
