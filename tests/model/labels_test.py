@@ -37,11 +37,13 @@ def inputs():
 
 
 def _after(config, params, tokens, prefix, labels):
+    source = np.pad(np.array([tokens], np.int32), ((0, 0), (0, 32 - len(tokens))))
     found = []
     for ids in labels:
         targets = np.array([[*prefix, *ids]], np.int32)
+        targets = np.pad(targets, ((0, 0), (0, 32 - targets.shape[1])))
         shifted = np.pad(targets[:, :-1], ((0, 0), (1, 0)))
-        logits = np.asarray(T5(config).apply({"params": params}, np.array([tokens]), shifted, targets), np.float64)
+        logits = np.asarray(logits_of(config, params, source, shifted, targets), np.float64)
         log_p = (logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True)))[0, len(prefix) :]
         found.append(log_p[np.arange(len(ids)), list(ids)].sum())
     return np.array([found])
