@@ -3,7 +3,7 @@
     python -m benchmarks.serve --clients 32
 
 Each client sends its next request when the last one is answered. The weights are random and no output ends early, so
-that all have the same number of tokens; the texts of both contenders are compared. explainft streams. Hugging Face's
+that all have the same number of tokens; the outputs of both contenders are compared. explainft streams. Hugging Face's
 handler holds a lock and answers at once, so its first token comes with the last.
 """
 
@@ -25,7 +25,7 @@ from benchmarks.side_by_side import BASELINE, Contender, Result, Results, Row
 MODEL = "benchmark"
 DECODE_DTYPES = {"explainft": "float32", "explainft, int8": "int8"}
 LENGTHS = (24, 96)  # tokens of a prompt
-MIN_EQUAL = 0.9  # of the texts: float32 sums in another order choose another token now and then
+MIN_EQUAL = 0.9  # of the outputs: float32 sums in another order choose another token now and then
 
 
 def prepare(args: argparse.Namespace) -> None:
@@ -89,7 +89,7 @@ def send_all(args: argparse.Namespace, port: int) -> Result:
     asyncio.run(run())
     return {
         "work": args.requests,
-        "texts": [found[i][0] for i in range(args.requests)],
+        "outputs": [found[i][0] for i in range(args.requests)],
         "first": [found[i][1] for i in range(args.requests)],
     }
 
@@ -144,12 +144,12 @@ def set_up_hugging_face(args: argparse.Namespace) -> Callable[[], Result]:
 
 
 def check(results: Results) -> list[str]:
-    reference = results["explainft"][0]["texts"]
+    reference = results["explainft"][0]["outputs"]
     failures = []
     for repetition in results.get(BASELINE, []):
-        equal = sum(a == b for a, b in zip(reference, repetition["texts"], strict=True)) / len(reference)
+        equal = sum(a == b for a, b in zip(reference, repetition["outputs"], strict=True)) / len(reference)
         if equal < MIN_EQUAL:
-            failures.append(f"{BASELINE}: only {equal:.0%} of the texts are explainft's")
+            failures.append(f"{BASELINE}: only {equal:.0%} of the outputs are explainft's")
     return failures
 
 

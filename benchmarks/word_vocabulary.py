@@ -1,4 +1,4 @@
-"""A vocabulary in which every token is a word of its own: texts show their tokens."""
+"""A vocabulary in which every token is a word of its own: a text shows its tokens."""
 
 from pathlib import Path
 

@@ -52,6 +52,11 @@ class DatasetConfig:
 
         With `labels`, which all targets end with, they are not packed; with a `group` of 2 they hold pairs of examples.
         """
+        if labels is not None and self.alpha is not None:
+            raise UserError(
+                f"ALPHA={self.alpha} weighs the tokens of targets, and the loss of a verifier's score has none; "
+                "set it to None, or VERIFIER_LOSS to 'cross_entropy'"
+            )
         arguments = cache, self.lengths(), self.batch_size, self.seed
         if labels is not None and group == 2:
             return PairBatches(*arguments, labels=labels, rows=rows)

@@ -10,6 +10,7 @@ import pytest
 
 from explainft.checkpoints import convert, export, run_checkpoint
 from explainft.cli.main import main
+from explainft.core.errors import UserError
 from explainft.data import token_cache
 from explainft.data.sample_datasets import unpack_digests
 from explainft.data.vocabulary import EOS_ID
@@ -230,6 +231,13 @@ def test_labels_of_a_task_choose_as_its_evaluation_does(run, data_dir, tmp_path)
     rows = [json.loads(line) for line in (tmp_path / "labels.jsonl").read_text().splitlines()]
     accuracy = sum(row["label"] == row["targets"] for row in rows) / len(rows)
     assert accuracy == evaluated(run)[-1]["exact_match"] and len(rows) == 24
+
+
+def test_alpha_is_refused_beside_a_loss_of_the_score(data_dir, tmp_path):
+    dataset = DatasetConfig(TASK, None, 8, "tasks.samples", alpha=0.5)
+    for loss in (BinaryLoss(), MarginLoss()):
+        with pytest.raises(UserError, match="ALPHA=0.5 weighs the tokens of targets"):
+            train(tmp_path / "run", data_dir, 1, dataset=dataset, loss=loss)
 
 
 def test_the_margin_loss_trains_and_resumes(data_dir, tmp_path):
