@@ -57,8 +57,7 @@ def reliability_chart(calibration: Calibration) -> alt.LayerChart:
     diagonal = alt.Chart(alt.InlineData(ideal)).mark_line(strokeDash=[4, 4], color=vega.SOFT).encode(x, y)
     base = alt.Chart(alt.InlineData(dots)).encode(x, y)
     size = alt.Size("n:Q", title="samples", scale=alt.Scale(range=[30, 400]))
-    shown = base.mark_line() + base.mark_circle(opacity=1).encode(size)
-    chart = alt.LayerChart(layer=[diagonal, *shown.layer])
+    chart = alt.LayerChart(layer=[diagonal, base.mark_line(), base.mark_circle(opacity=1).encode(size)])
     return chart.properties(width=320, height=320, title=vega.note(calibration.lines()))
 
 
