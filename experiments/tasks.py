@@ -9,7 +9,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 import tasks
-from experiments import digits, pointers, steps
+from experiments import digits, hinted, pointers, steps
 from explainft.data.compact_vocabulary import COMPACT
 from explainft.data.task_registry import NextInput, register_iterative
 from explainft.evaluation import metrics
@@ -178,6 +178,9 @@ _register_python_task(
 )
 _register_python_task("marked", "tiny_25_96", pointers.marked, pointers.MARKS + pointers.OPERATOR_MARKS)
 _register_python_task("digits", "tiny_gaps", digits.digits)
+_register_python_task(
+    "hinted", "tiny", hinted.hinted, repetitions=lambda tree: hinted.HINTS, postprocess=_medium
+)
 
 
 def _without_unseen_digits(tree: Tree) -> int:

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import json
 import os
 import sys
 from pathlib import Path
@@ -46,6 +47,7 @@ def add_parser(subparsers) -> None:
         "--unfiltered", action="store_true", help="a control: keep what gives another answer too, with that answer"
     )
     parser.add_argument("--output", type=Path, required=True, help="a JSONL file; its journals lie beside it")
+    parser.add_argument("--report", type=Path, help="write the account at the end as JSON into this file")
     _add_teachers(parser)
     _add_sampling(parser)
     _add_limits(parser)
@@ -88,6 +90,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    from explainft.core.atomic_files import check_writable, open_output
     from explainft.teaching import teach
     from explainft.teaching.exemplars import read_prompts
     from explainft.teaching.prices import read_price
@@ -112,7 +115,12 @@ def run(args: argparse.Namespace) -> None:
             lines.append(f"price: {cost}")
         print("\n".join(lines))
         return
+    if args.report:
+        check_writable(args.report)  # before any request is sent
     account = teach.teach(teaching)
+    if args.report:
+        with open_output(args.report) as file:
+            file.write(json.dumps(account.report(), indent=1) + "\n")
     print("\n".join([*account.lines(price), f"{account.accepted.total():,} explanations: {args.output}"]))
     if account.failed:
         print(f"{account.failed:,} requests had no usable response; rerun the command to send them", file=sys.stderr)

@@ -21,6 +21,7 @@ from explainft.model.t5 import T5
 from explainft.parallel import sharding
 
 WIDTH_MULTIPLE = 16  # of padded inputs, so that few shapes compile
+CPU_TOKENS = 2048  # of a batch: the attention scores and hidden states of more do not stay in the caches
 
 
 def log_likelihoods(
@@ -45,16 +46,17 @@ def log_likelihoods(
     score_batch = functools.partial(_score_batch, model, in_order, None if column_of is None else tuple(column_of))
     found_NL = np.zeros((len(inputs), len(order)))
     features = [inputs] if prefixes is None else [inputs, prefixes]
-    by_length = sorted(range(len(inputs)), key=lambda i: [_width(len(feature[i])) for feature in reversed(features)])
-    batches = [by_length[start : start + batch_size] for start in range(0, len(by_length), batch_size)]
+    one_cpu = sharding.on_one_cpu(params)
+    batches = _plan_batches(features, min(batch_size, len(inputs)), CPU_TOKENS if one_cpu else None)
 
     def score(rows: list[int]) -> np.ndarray:
-        padded = [_pad([feature[i] for i in rows], min(batch_size, len(inputs))) for feature in features]
+        most = 1 << (len(rows) - 1).bit_length()  # few shapes compile
+        padded = [_pad([feature[i] for i in rows], min(most, batch_size)) for feature in features]
         return np.asarray(score_batch(params, *(sharding.put_rows_like(params, x) for x in padded)))[: len(rows)]
 
     with contextlib.ExitStack() as stack:
         run: Callable = map
-        if sharding.on_one_cpu(params) and len(batches) > 1:
+        if one_cpu and len(batches) > 1:
             threads = min(CONCURRENT_BATCHES, available_cores())  # XLA computes attention on one core
             run = functools.partial(map_in_order, stack.enter_context(ThreadPoolExecutor(threads)), threads - 1)
         for rows, scored in zip(batches, run(score, batches), strict=True):
@@ -66,6 +68,29 @@ def log_likelihoods(
             f"{bad:,} of {len(inputs):,} inputs have a likelihood that is not finite; train the model again"
         )
     return found_NL
+
+
+def _plan_batches(features: Sequence[Sequence[Tokens]], batch_size: int, max_tokens: int | None) -> list[list[int]]:
+    """Returns the places of the inputs of each batch, by their lengths.
+
+    A batch has at most `batch_size` inputs, and a power of two of them whose padded tokens are at most `max_tokens`
+    (None: any), at least one.
+    """
+    widths = [[_width(len(tokens)) for tokens in row] for row in zip(*reversed(features), strict=True)]
+    batches: list[list[int]] = []
+    widest: list[int] = []
+    for place in sorted(range(len(widths)), key=lambda place: widths[place]):
+        wider = list(map(max, widest or widths[place], widths[place]))
+        rows = batch_size
+        if max_tokens is not None:
+            rows = min(rows, 1 << (max(1, max_tokens // sum(wider)).bit_length() - 1))
+        if batches and len(batches[-1]) < rows:
+            batches[-1].append(place)
+            widest = wider
+        else:
+            batches.append([place])
+            widest = widths[place]
+    return batches
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

@@ -3,6 +3,7 @@
 import dataclasses
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 from explainft.problems.problem import Problem
 from explainft.teaching.judging import ACCEPTED, FAILED, OUTCOMES, Verdict
@@ -57,6 +58,17 @@ class Account:
     def failed(self) -> int:
         """The number of requests without a response."""
         return sum(found[FAILED] for found in self.outcomes.values())
+
+    def report(self) -> dict[str, Any]:
+        """Returns the counts as JSON values; outcomes that did not occur are zeros."""
+        return {
+            "outcomes": {method: {name: found[name] for name in OUTCOMES} for method, found in self.outcomes.items()},
+            "letter and text": dict(sorted(self.agreement.items())),
+            "steps": dict(sorted(self.checked.items())),
+            "faults": dict(sorted(self.faults.items())),
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+        }
 
     def lines(self, price: Price | None) -> list[str]:
         """Returns the account, a line each."""
