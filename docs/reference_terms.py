@@ -60,6 +60,7 @@ MACROS = {
     "RANDOM_SEED": "seed of initialization, order and dropout",
     "INITIAL_CHECKPOINT_PATH": "the checkpoint that a new run starts from, in any format",
     "INITIAL_STEP": "the step of a checkpoint that does not record one",
+    "BLOCK_EXPANSION": "whether the model may have more layers than the initial checkpoint; they start as the identity",
     "MODEL_PARALLELISM": "devices that share one copy of the model",
     "FSDP": "whether parameters and optimizer state are sharded over the data-parallel devices too",
     "REMAT_POLICY": "`none`, `minimal` or `full` rematerialization in the backward pass",

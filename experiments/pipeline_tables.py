@@ -13,7 +13,7 @@ from explainft.sweeps.results import read_pipeline_result
 from explainft.voting.vote import MAJORITY, PASS
 
 STYLES = ("short", "medium", "long")
-VERIFIERS = {"small": "63k", "large": "372k", "steps": "63k, by steps"}  # by the names of their stages
+VERIFIERS = {"small": "63k", "large": "372k", "steps": "63k, by steps", "expanded": "373k, by steps, expanded"}  # by the names of their stages
 SAMPLES = (1, 2, 4, 8, 16, 32, 64)
 TEST = "explained_tiny_{style}_eval_test_compact"
 # The paper's claim: RR.Top-K is above RR.All, and W.RR.MajK above both and above majority.

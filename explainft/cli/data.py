@@ -118,6 +118,11 @@ def _add_samples(commands) -> None:
         default="problem",
         help="as many correct solutions as incorrect ones of each problem, or of the dataset; default: problem",
     )
+    parser.add_argument(
+        "--beginnings",
+        action="store_true",
+        help="with --labeled_by steps and --balance dataset: a verifier learns on the first lines of each solution too",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a dataset of that name")
     add_data_dir(parser)
 
@@ -135,7 +140,9 @@ def samples(args: argparse.Namespace) -> None:
         args.name,
         parse_rows(args.rows),
         importing.split_files(words),
-        Selection(read_prompt(args.prompt), args.per_problem, args.seed, args.labeled_by, args.balance),
+        Selection(
+            read_prompt(args.prompt), args.per_problem, args.seed, args.labeled_by, args.balance, args.beginnings
+        ),
         args.overwrite,
     )
     tensorflow_setup.import_tensorflow()

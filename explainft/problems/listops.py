@@ -30,7 +30,9 @@ class ListOps:
             return None
         found = listops.check(explanation, tree, style, int(example.get("modulus", 10)))
         wrong = found.steps_total - found.steps_correct  # missing ones count, surplus ones do not
-        return StepCheck(found.steps_correct, wrong, 0, found.first_wrong_step)
+        present = len(listops.lines(explanation)) - (listops.final_answer(explanation) is not None)
+        missing = max(0, found.steps_total - present)
+        return StepCheck(found.steps_correct, wrong, 0, found.first_wrong_step, missing)
 
     def groups(self, example: Example) -> dict[str, str]:
         """Returns the root's operator (the last operation before the answer), the depth and a bucket of lengths.

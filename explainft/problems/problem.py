@@ -11,13 +11,15 @@ Example = Mapping[str, Any]  # a row: id, question, choices (where it has some),
 class StepCheck:
     """The steps of an explanation, counted.
 
-    `first_wrong_step` is zero-based, the first incorrect, missing or surplus step; None where there is none.
+    `incorrect` has the `missing` ones too. `first_wrong_step` is zero-based, the first incorrect, missing or surplus
+    step; None where there is none.
     """
 
     correct: int = 0
     incorrect: int = 0
     unreadable: int = 0
     first_wrong_step: int | None = None
+    missing: int = 0
 
     @property
     def total(self) -> int:
@@ -27,6 +29,11 @@ class StepCheck:
     def valid(self) -> bool:
         """Whether there are steps, all of them are correct, and none is missing or surplus."""
         return self.correct > 0 and not self.incorrect and not self.unreadable and self.first_wrong_step is None
+
+    @property
+    def valid_so_far(self) -> bool:
+        """Whether there are steps and all of them are correct; more may be missing."""
+        return self.correct > 0 and self.incorrect == self.missing and not self.unreadable
 
 
 class Problem(Protocol):

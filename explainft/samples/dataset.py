@@ -40,6 +40,8 @@ class SamplesDataset:
         if "verifier" in self.rows and self.selection.balance == "problem" and self.selection.per_problem % 2:
             n = self.selection.per_problem
             raise UserError(f"--per_problem={n} must be even, half correct and half incorrect; try {n + 1}")
+        if self.selection.beginnings and (self.selection.labeled_by, self.selection.balance) != ("steps", "dataset"):
+            raise UserError("--beginnings needs labels by step; give --labeled_by steps --balance dataset")
         for split in self.files:
             if split not in SPLITS:
                 raise UserError(f"split {split!r} must be one of {', '.join(SPLITS)}")

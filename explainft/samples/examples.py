@@ -3,8 +3,9 @@
 import dataclasses
 import json
 import random
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from explainft.data.questions import forms
@@ -37,7 +38,8 @@ class Selection:
     """Which samples of a problem become examples.
 
     At most `per_problem`, chosen by the seed and the problem's id alone, distinct texts first. A verifier's `prompt`,
-    what its labels depend on, and where it has as many of each, see sample_datasets.
+    what its labels depend on, and where it has as many of each, see sample_datasets. With `beginnings` it learns on the
+    first lines of each solution too, which are correct where all their steps are.
     """
 
     prompt: str
@@ -45,6 +47,7 @@ class Selection:
     seed: int
     labeled_by: str = "answer"
     balance: str = "problem"
+    beginnings: bool = False
 
 
 def question_digest(target: Target) -> int:
@@ -118,8 +121,23 @@ def _samples_as_they_are(
     if not labels:
         counts[UNKNOWN_LABEL[selection.labeled_by]] += 1
     texts = _distinct([sample for sample in problem.samples if sample.text in labels], problem.id, selection.seed)
-    for i, text in enumerate(texts[: selection.per_problem]):
-        yield _verifier_example(problem, i, text, LABELS[0] if labels[text] else LABELS[1], selection)
+    chosen = {text: labels[text] for text in texts[: selection.per_problem]}
+    if selection.beginnings:
+        chosen |= _beginnings(problem.target, chosen)
+    for i, (text, label) in enumerate(chosen.items()):
+        yield _verifier_example(problem, i, text, LABELS[0] if label else LABELS[1], selection)
+
+
+def _beginnings(target: Target, solutions: Iterable[str]) -> dict[str, bool]:
+    """Returns the first lines of solutions, without the last, and whether all their steps are correct."""
+    found = {}
+    for solution in solutions:
+        for end in re.finditer("\n", solution):
+            beginning = solution[: end.start()]
+            if beginning not in found:
+                check = target.problem.check(beginning, target.example)
+                found[beginning] = check is not None and check.valid_so_far
+    return found
 
 
 def _verifier_example(

@@ -105,11 +105,13 @@ class OptimizationConfig:
 class InitialCheckpoint:
     """Where a new run starts: `path` in any format that convert.open_weights reads (None: fresh parameters).
 
-    `step` is the checkpoint's step, where it records none.
+    `step` is the checkpoint's step, where it records none. With `block_expansion` the model may have more layers than
+    the checkpoint, see checkpoints.block_expansion.
     """
 
     path: str | None = None
     step: int | None = None
+    block_expansion: bool = False
 
     def __post_init__(self):
         require_count(INITIAL_STEP=self.step or 0)

@@ -109,7 +109,7 @@ def set_up(
     settings = describe_settings(architecture, task, dataset)
     checkpointer = stack.enter_context(Checkpointer(directory, config.checkpoints, settings))
     weights, progress = starting_point(
-        checkpointer, config.initial_checkpoint, optimization.train_steps_relative is not None
+        checkpointer, config.initial_checkpoint, architecture, optimization.train_steps_relative is not None
     )
     end_step = last_step(progress, optimization.train_steps, optimization.train_steps_relative)
     learning_rate = optimization.schedule(train_steps=end_step)

@@ -7,6 +7,7 @@ import numpy as np
 import optax
 
 from explainft.checkpoints import convert
+from explainft.checkpoints.block_expansion import expand_blocks
 from explainft.checkpoints.checkpointer import Checkpointer
 from explainft.checkpoints.progress import Progress
 from explainft.checkpoints.weights import Weights, check_parameters, has_adafactor, put, read_parameters, restore_slots
@@ -18,7 +19,7 @@ from explainft.training.train_state import TrainState, init_state
 
 
 def starting_point(
-    checkpointer: Checkpointer, initial: InitialCheckpoint, relative: bool
+    checkpointer: Checkpointer, initial: InitialCheckpoint, model: T5Config, relative: bool
 ) -> tuple[Weights | None, Progress]:
     """Returns the checkpoint that a new run starts from, and the progress of a run.
 
@@ -29,6 +30,8 @@ def starting_point(
     if initial.path is None:
         return None, Progress()
     weights = convert.open_weights(initial.path)
+    if initial.block_expansion:
+        weights = expand_blocks(weights, model)
     step = weights.step if initial.step is None else initial.step
     if step is None and not relative:
         raise UserError(

@@ -152,6 +152,32 @@ def test_metrics_read_the_targets():
     assert score(targets[:-1], swapped)["exact_match"] == 0.0
 
 
+def test_beginnings_are_correct_up_to_the_first_incorrect_step():
+    row = sampled_row(3, correct=1, incorrect=0) | {"question": "[MAX 4 3 [MED 2 2 9 ] ]", "answer": "4"}
+    first, second, last = (
+        "MED, sorted list, [2, 2, 9], MEDIAN is 2",
+        "Max, largest number of [4, 3, 2] is 4",
+        "Final answer: 4",
+    )
+    wrong = first.replace("is 2", "is 9")
+    texts = ["\n".join([first, second, last]), "\n".join([wrong, second, last])]
+    check = {"steps_total": 2, "steps_correct": 2, "steps_unreadable": 0, "first_wrong_step_number": None}
+    incorrect = {**check, "steps_correct": 1, "first_wrong_step_number": 1}
+    row["samples"] = [
+        row["samples"][0] | {"text": t, "check": c} for t, c in zip(texts, (check, incorrect), strict=True)
+    ]
+    selection = Selection("{question}\n{decoder}\n{solution}", 10, 0, "steps", "dataset", beginnings=True)
+    found = make_examples("verifier", read_problem(row, "line 1"), selection, Counter())
+    assert {example.prefix: example.targets for example in found} == {
+        texts[0]: "correct",
+        first: "correct",
+        f"{first}\n{second}": "correct",
+        texts[1]: "incorrect",
+        wrong: "incorrect",
+        f"{wrong}\n{second}": "incorrect",
+    }
+
+
 def test_balance_over_the_dataset_keeps_problems_of_one_class():
     rows = [sampled_row(3, correct=1, incorrect=6), sampled_row(4, correct=1, incorrect=0)]
     selection, counts, found = Selection(PAPER, 4, 0, balance="dataset"), Counter(), []
