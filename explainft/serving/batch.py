@@ -15,6 +15,7 @@ from explainft.generation.continuous import Rows, Sizes, Tokens
 from explainft.model.t5 import T5
 
 MIN_ROWS = 4
+MIN_INPUT_LENGTH = 32
 Owner = TypeVar("Owner")
 
 
@@ -32,11 +33,20 @@ class Limits:
 
     def lengths(self) -> list[tuple[int, int]]:
         """Returns the lengths of inputs and outputs that are compiled, ascending."""
-        usual = min(_round_up(self.usual[0]), self.input_length), min(_round_up(self.usual[1]), self.output_length)
-        return sorted({usual, (self.input_length, self.output_length)})
+        inputs = self.padded(min(self.usual[0], self.input_length))
+        outputs = min(-(-self.usual[1] // 16) * 16, self.output_length)
+        return sorted({(inputs, outputs), (self.input_length, self.output_length)})
 
     def input_lengths(self) -> list[int]:
-        return sorted({inputs for inputs, _ in self.lengths()})
+        """Returns the lengths to which inputs are padded, ascending: each twice the one before."""
+        lengths = [MIN_INPUT_LENGTH]
+        while lengths[-1] < self.input_length:
+            lengths.append(2 * lengths[-1])
+        return [*lengths[:-1], self.input_length]
+
+    def padded(self, length: int) -> int:
+        """Returns the length to which an input of this length is padded."""
+        return next(n for n in self.input_lengths() if n >= length)
 
     def row_counts(self) -> list[int]:
         return sorted({max(min(MIN_ROWS, self.rows), self.rows // 4), self.rows})
@@ -44,10 +54,6 @@ class Limits:
     def sizes(self) -> list[Sizes]:
         """Returns all sizes of the cache that are compiled."""
         return [Sizes(rows, *lengths) for rows in self.row_counts() for lengths in self.lengths()]
-
-
-def _round_up(length: int) -> int:
-    return -(-length // 16) * 16
 
 
 @dataclasses.dataclass
@@ -113,7 +119,7 @@ class Batch(Generic[Owner]):
 
     def encode(self, ids: Sequence[int], length: int | None = None) -> Any:
         """Returns what `add` needs of an input; `length` is one of those that are compiled (None: the shortest)."""
-        length = length or self._input_length(len(ids))
+        length = length or self.limits.padded(len(ids))
         padded_1S = np.zeros((1, length), np.int32)
         padded_1S[0, : len(ids)] = ids
         return continuous.prefill_jit(self._model, self._params, padded_1S, self.limits.output_length)
@@ -179,6 +185,3 @@ class Batch(Generic[Owner]):
         rows_R = np.zeros(sizes.rows, np.int32)
         rows_R[: len(places)] = places
         return continuous.resize_jit(cache, jnp.asarray(rows_R), sizes.input_length, sizes.capacity)
-
-    def _input_length(self, length: int) -> int:
-        return next(n for n in self.limits.input_lengths() if n >= length)

@@ -20,6 +20,8 @@ from explainft.serving.batch import Batch, Row
 from explainft.serving.metrics import Metrics
 from explainft.serving.output_text import OutputText, TokenLogprob
 
+MAX_ENCODED = 4  # prompts between two steps: in a burst, rows that run wait for no more
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -155,9 +157,12 @@ class Engine:
     def _admit(self) -> None:
         with self._changed:
             admitted = list(itertools.islice(self._queue, self._batch.free))
+        # The samples of a prompt share its encoding.
+        begins = [i for i, output in enumerate(admitted) if i == 0 or output.prompt is not admitted[i - 1].prompt]
+        admitted = admitted[: begins[MAX_ENCODED]] if len(begins) > MAX_ENCODED else admitted
         additions, prompt, prefix = [], None, None
         for output in admitted:
-            if output.prompt is not prompt:  # the samples of a prompt are neighbours
+            if output.prompt is not prompt:
                 prompt, prefix = output.prompt, self._batch.encode(output.prompt.ids)
             settings = output.job.settings
             logprobs = settings.logprobs is not None

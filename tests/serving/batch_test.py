@@ -9,8 +9,8 @@ from explainft.model.t5 import T5
 from explainft.serving.batch import Batch, Limits, Row
 from tests.generation.decoding_test import SMALL, sharpened
 
-LIMITS = Limits(rows=8, input_length=24, output_length=20, usual=(10, 9))
-ROWS = [[5, 7, 1], [9, 30, 4, 22, 1], [8, 1], [33, 12, 6, 1], [4, *range(2, 20), 1], [11, 1]]
+LIMITS = Limits(rows=8, input_length=40, output_length=20, usual=(10, 9))
+ROWS = [[5, 7, 1], [9, 30, 4, 22, 1], [8, 1], [33, 12, 6, 1], [4, *range(2, 36), 1], [11, 1]]
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def batch():
 
 
 def test_few_sizes_are_compiled(batch):
-    assert LIMITS.sizes() == [Sizes(rows, *lengths) for rows in (4, 8) for lengths in ((16, 16), (24, 20))]
+    assert LIMITS.sizes() == [Sizes(rows, *lengths) for rows in (4, 8) for lengths in ((32, 16), (40, 20))]
     counted = []
     batch.warm_up(lambda: counted.append(1))
     assert len(counted) == batch.num_programs()

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from explainft.data.vocabulary import EOS_ID
-from explainft.serving.engine import Delta, Job, Prompt, QueueFull, Settings
+from explainft.serving.engine import MAX_ENCODED, Delta, Job, Prompt, QueueFull, Settings
 from tests.serving.requests import EXPRESSIONS
 
 SETTINGS = Settings(temperature=2.0, top_p=1.0, seed=11, streams=True)
@@ -54,6 +54,16 @@ def test_a_request_joins_within_a_step_of_those_that_run(service):
     wait_for(lambda: len(second.finished()) == 3 and len(first.finished()) == 8)
     assert second.events[0][0] == now + 1
     assert any(step > now + 1 for step, _ in first.events)
+
+
+def test_of_a_burst_four_prompts_join_before_each_step(service):
+    first = Client(service, 1, held=True)
+    assert first.began.wait(30)
+    now = service.engine.metrics.steps
+    burst = [Client(service, 1) for _ in range(2 * MAX_ENCODED)]
+    first.proceed.set()
+    wait_for(lambda: is_idle(service.engine))
+    assert [client.events[0][0] - now for client in burst] == [1] * MAX_ENCODED + [2] * MAX_ENCODED
 
 
 def test_a_client_that_leaves_frees_its_rows_within_a_step(service):
