@@ -1,4 +1,4 @@
-"""Tables and figures of docs/results.md, docs/results-voting.md and README.md, made from results/ alone.
+"""Tables and figures of docs/results*.md and README.md, made from results/ alone.
 
     python -m experiments.document            # writes them
     python -m experiments.document --check    # exit code 1 where one of them differs
@@ -10,14 +10,19 @@ import argparse
 import re
 import sys
 
-from experiments import pipeline_tables
+from experiments import pipeline_tables, student_tables
 from experiments.accuracy import ROOT, Result, results
 from experiments.pictures import PICTURES
 from experiments.tables import render
 from explainft.core.errors import UserError
 from explainft.reporting import vega
 
-DOCUMENTS = (ROOT / "docs" / "results.md", ROOT / "docs" / "results-voting.md", ROOT / "README.md")
+DOCUMENTS = (
+    ROOT / "docs" / "results.md",
+    ROOT / "docs" / "results-voting.md",
+    ROOT / "docs" / "results-teaching.md",
+    ROOT / "README.md",
+)
 FIGURES = ROOT / "docs" / "figures"
 
 
@@ -26,8 +31,12 @@ def fill_tables(text: str, found: list[Result], of_pipelines: list[Result] | Non
 
     def fill(match: re.Match[str]) -> str:
         name = match[1]
-        is_pipeline = name in pipeline_tables.TABLES
-        rendered = pipeline_tables.render(name, of_pipelines or []) if is_pipeline else render(name, found)
+        if name in student_tables.TABLES:
+            rendered = student_tables.render(name, found, of_pipelines or [])
+        elif name in pipeline_tables.TABLES:
+            rendered = pipeline_tables.render(name, of_pipelines or [])
+        else:
+            rendered = render(name, found)
         return f"<!-- table {name} -->\n\n{rendered}\n\n<!-- end -->"
 
     return re.sub(r"<!-- table (\w+) -->.*?<!-- end -->", fill, text, flags=re.DOTALL)

@@ -13,7 +13,12 @@ from explainft.sweeps.results import read_pipeline_result
 from explainft.voting.vote import MAJORITY, PASS
 
 STYLES = ("short", "medium", "long")
-VERIFIERS = {"small": "63k", "large": "372k", "steps": "63k, by steps", "expanded": "373k, by steps, expanded"}  # by the names of their stages
+VERIFIERS = {  # by the names of their stages
+    "small": "63k",
+    "large": "372k",
+    "steps": "63k, by steps",
+    "expanded": "372k, by steps, beginnings",
+}
 SAMPLES = (1, 2, 4, 8, 16, 32, 64)
 TEST = "explained_tiny_{style}_eval_test_compact"
 # The paper's claim: RR.Top-K is above RR.All, and W.RR.MajK above both and above majority.
@@ -63,9 +68,14 @@ def pooled(rows: Sequence[dict[str, Any]], value: str, n: int) -> Accuracy | Non
 
 
 def exact_match(found: Sequence[Result], stage: str, style: str = "medium") -> Accuracy | None:
+    return exact_match_of(reports(found, stage, TEST.format(style=style)))
+
+
+def exact_match_of(evaluations: Sequence[dict[str, float]]) -> Accuracy | None:
+    """The exact match of some runs, from the metrics of a task."""
     rows = [
         {"value": of["exact_match"], "low": of["exact_match_low"], "high": of["exact_match_high"], "n": of["n"]}
-        for of in reports(found, stage, TEST.format(style=style))
+        for of in evaluations
     ]
     return pooled(rows, "value", round(rows[0]["n"])) if rows else None
 

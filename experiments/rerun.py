@@ -25,7 +25,11 @@ from explainft.sweeps.trial import read_trial_result
 
 
 def sample_trials(found: list[Result], draw: int, trials: int) -> list[Result]:
-    """Samples some of `found`, which is in the order of the files' names."""
+    """Samples some of `found`, which is in the order of the files' names.
+
+    Students are left out: what they train on is made by a pipeline.
+    """
+    found = [result for result in found if not result["sweep"].startswith("students_")]
     if not 1 <= trials <= len(found):
         raise UserError(f"--trials={trials} must be 1 to {len(found)}, the trials of results/")
     return random.Random(draw).sample(found, trials)

@@ -178,9 +178,7 @@ _register_python_task(
 )
 _register_python_task("marked", "tiny_25_96", pointers.marked, pointers.MARKS + pointers.OPERATOR_MARKS)
 _register_python_task("digits", "tiny_gaps", digits.digits)
-_register_python_task(
-    "hinted", "tiny", hinted.hinted, repetitions=lambda tree: hinted.HINTS, postprocess=_medium
-)
+_register_python_task("hinted", "tiny", hinted.hinted, repetitions=lambda tree: hinted.HINTS, postprocess=_medium)
 
 
 def _without_unseen_digits(tree: Tree) -> int:

@@ -1,7 +1,7 @@
 """Block expansion: a checkpoint as one of more layers, which computes the same until it is trained.
 
-An added layer copies one of the checkpoint's, but its output projections are zero, so that it passes on what it is given
-(LLaMA Pro, Wu et al. 2024, arXiv 2401.02415). Added layers stand after those of the checkpoint.
+An added layer copies one of the checkpoint's, but its output projections are zero: it passes on what it is given (LLaMA
+Pro, Wu et al. 2024, arXiv 2401.02415). Added layers stand after those of the checkpoint.
 """
 
 import dataclasses
