@@ -60,7 +60,8 @@ class CheckpointTeacher:
             self.faults["finish reason length"] += 1
         number = f"seed {request.settings.seed} index {request.index}"
         limit = request.settings.max_tokens
-        answer = Answer(None if cut else text, CUT if cut else COMPLETE, limit, number, prompt_tokens)
+        written = limit if cut else len(self._generator.vocabulary.encode(text)) + 1  # EOS
+        answer = Answer(None if cut else text, CUT if cut else COMPLETE, limit, number, prompt_tokens, written)
         receive(request, answer)
 
     def _greedy(self, requests: Sequence[Request], inputs: Sequence[list[int]], batches: Sequence[list[int]]) -> Any:

@@ -142,6 +142,7 @@ def test_a_checkpoint_writes_what_sample_writes(expressions, capfd):
         assert outcome(capfd, "sample", PRETRAINED, *words, *sampling)[0] == 0
     problems = read_samples(samples)
     written = [problem.samples[i] for i in range(2) for problem in problems]
+    assert f" of prompts, {sum(sample.tokens for sample in written)} of answers" in out
     assert texts == [None if sample.cut else sample.text for sample in written] and len(set(texts)) > 4
     kept = {row["id"]: row["explanation"] for row in found}
     for problem in problems:

@@ -54,6 +54,17 @@ def test_what_agrees_with_gold_is_kept_and_imported(capfd, stored, tmp_path):
     assert report.rows["train"] == 8 and not report.refused
 
 
+def test_the_report_has_the_counts(capfd, stored, tmp_path):
+    report = tmp_path / "account.json"
+    code, _, _, _ = replay(capfd, stored, tmp_path, "--report", report)
+    account = json.loads(report.read_text())
+    assert code == 0 and account["outcomes"]["cote"]["accepted"] == 8
+    assert account["outcomes"]["cote"]["with another answer"] == 3 and account["outcomes"]["cote"]["cut"] == 0
+    assert account["letter and text"] == {"agree": 11, "several": 1} and account["faults"] == {}
+    code, _, err, _ = replay(capfd, stored, tmp_path, "--report", tmp_path)
+    assert code == 2 and f"cannot write {tmp_path}" in err
+
+
 def test_crop_would_ask_for_exactly_the_others(capfd, stored, tmp_path):
     code, out, _, _ = replay(capfd, stored, tmp_path, "--dry_run", "--model", "gpt-4o-mini", method="crop")
     assert code == 0 and "rp: 4 explanations to ask for, 4 requests to send" in out and "price: at most $0." in out
