@@ -240,7 +240,9 @@ def _note_oddities(problem: Problem, question: Question, split: str, path: Path,
         report.add_steps(split, check)
     if check is not None and check.incorrect:
         report.note("explanation with an incorrect step", path, line)
-    if problem.name == "choice" and question.answer and last_statement(question.explanation) is not None:
+    # In the middle it is often no statement: "The answer must be a place where eagles fly. Of these, only ..."
+    last_sentence = re.split(r"(?<=[.!?])\s+|\n", question.explanation.strip())[-1]
+    if problem.name == "choice" and question.answer and last_statement(last_sentence) is not None:
         answer = problem.read_answer(question.explanation, example)
         if answer is None:
             report.note("explanation names no choice or several", path, line)
