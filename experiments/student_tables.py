@@ -27,7 +27,7 @@ SOURCES = {
 }
 EXAMPLES = ("1000", "5000", "20000")
 ALPHAS = ("0.1", "0.5", "0.9")
-SHOWN = ("single", "mt_cot", "explain_answer")  # where not all forms were run
+OF_SOURCES, OF_EXAMPLES, OF_ALPHAS = ("mt_cot", "explain_answer"), ("single", "mt_cot"), ("mt_re", "mt_cot")
 
 
 def pick(found: Iterable[Result], sweep: str, **axis_values: str) -> list[Result]:
@@ -70,8 +70,8 @@ def sources(found: list[Result], of_pipelines: list[Result]) -> str:
     rows = []
     for source, words in SOURCES.items():
         sweep = "forms" if source == "gold" else "sources"
-        rows.append((words, *(cell(accuracy(pick(found, sweep, form=f, source=source))) for f in SHOWN[1:])))
-    return table(("explanations", *(f"`{form}`" for form in SHOWN[1:])), rows)
+        rows.append((words, *(cell(accuracy(pick(found, sweep, form=f, source=source))) for f in OF_SOURCES)))
+    return table(("explanations", *(f"`{form}`" for form in OF_SOURCES)), rows)
 
 
 def examples(found: list[Result], of_pipelines: list[Result]) -> str:
@@ -80,10 +80,10 @@ def examples(found: list[Result], of_pipelines: list[Result]) -> str:
     for number in EXAMPLES:
         runs = [
             pick(found, "forms", form=form) if number == "5000" else pick(found, "examples", form=form, examples=number)
-            for form in SHOWN
+            for form in OF_EXAMPLES
         ]
         rows.append((f"{int(number):,}", *(cell(accuracy(of)) for of in runs)))
-    return table(("questions", *(f"`{form}`" for form in SHOWN)), rows)
+    return table(("questions", *(f"`{form}`" for form in OF_EXAMPLES)), rows)
 
 
 def alphas(found: list[Result], of_pipelines: list[Result]) -> str:
@@ -92,10 +92,10 @@ def alphas(found: list[Result], of_pipelines: list[Result]) -> str:
     for alpha in ALPHAS:
         runs = [
             pick(found, "forms", form=form) if alpha == "0.5" else pick(found, "alphas", form=form, alpha=alpha)
-            for form in ("mt_re", "mt_cot")
+            for form in OF_ALPHAS
         ]
         rows.append((alpha, *(cell(accuracy(of)) for of in runs)))
-    return table(("`ALPHA`", "`mt_re`", "`mt_cot`"), rows)
+    return table(("`ALPHA`", *(f"`{form}`" for form in OF_ALPHAS)), rows)
 
 
 def csqa(found: list[Result], of_pipelines: list[Result]) -> str:
