@@ -1,4 +1,4 @@
-"""Fills the tables of docs/speed.md, docs/guides/data.md and docs/guides/serve.md from the files of benchmarks/results.
+"""Fills the tables of docs/speed.md and of guides from the files of benchmarks/results.
 
     python -m benchmarks.document            # writes them
     python -m benchmarks.document --check    # exit code 1 where a page differs
@@ -18,7 +18,8 @@ from benchmarks import accelerator, data_at_size, tables
 from benchmarks.side_by_side import RESULTS
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGES = (DOCS / "speed.md", DOCS / "guides" / "data.md", DOCS / "guides" / "serve.md")
+GUIDES = ("data", "serve", "verifiers", "voting")
+PAGES = (DOCS / "speed.md", *(DOCS / "guides" / f"{name}.md" for name in GUIDES))
 SUMMARIES = {
     "relative targets": tables.relative_target_table,
     "absolute targets": tables.absolute_target_table,
