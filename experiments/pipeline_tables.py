@@ -17,7 +17,7 @@ VERIFIERS = {  # by the names of their stages
     "small": "63k",
     "large": "372k",
     "steps": "63k, by steps",
-    "expanded": "372k, by steps, beginnings",
+    "each_step": "372k, each step",
 }
 SAMPLES = (1, 2, 4, 8, 16, 32, 64)
 TEST = "explained_tiny_{style}_eval_test_compact"

@@ -93,6 +93,29 @@ def split_prefix(dataset: tf.data.Dataset) -> tf.data.Dataset:
     return dataset.map(to_spans, num_parallel_calls=tf.data.AUTOTUNE)
 
 
+def split_steps(dataset: tf.data.Dataset, steps: int) -> tf.data.Dataset:
+    """Makes the spans of targets whose prefix has a label after each line, see sample_datasets.prefix_spans.
+
+    `steps` is the part that those labels belong to: ANSWER, or CONTEXT where the last label alone counts.
+    """
+
+    def to_spans(example):
+        example = dict(example)
+        lines, targets = tf.strings.split(example["prefix"], "\n"), example.pop("targets")
+        place = tf.range(tf.size(lines))
+        is_label = place % 2 == 1
+        separated = tf.strings.join([tf.where(place == 0, "", "\n"), lines, "\n"])
+        spans = tf.where(is_label | (example["prefix"] == ""), lines, separated)
+        parts = tf.where(is_label, steps, CONTEXT)
+        return {
+            **example,
+            "target_spans": tf.concat([spans, [targets]], axis=0),
+            "span_parts": tf.concat([parts, [ANSWER]], axis=0),
+        }
+
+    return dataset.map(to_spans, num_parallel_calls=tf.data.AUTOTUNE)
+
+
 def tokenize_spans(dataset: tf.data.Dataset, output_features: Mapping[str, Any]) -> tf.data.Dataset:
     """Tokenizes targets span by span and adds target_parts, see explainft.data.target_parts.
 

@@ -22,12 +22,14 @@ from explainft.data import task_registry
 from explainft.data.questions.importing import data_directory
 from explainft.data.sample_datasets import (
     DATASET,
+    EACH_STEP,
     LABELS,
     VERSION,
     SampleDescriptor,
     descriptor_file,
     read_descriptors,
 )
+from explainft.data.target_parts import ANSWER, CONTEXT
 from explainft.evaluation import metrics
 from explainft.evaluation.targets import postprocess_sample
 from explainft.samples.prompts import has_prefix
@@ -72,43 +74,49 @@ def _data_directory() -> Path:
 
 def _register(descriptor: SampleDescriptor, suffix: str, vocabulary: seqio.Vocabulary) -> None:
     name = f"explained_{descriptor.dataset}"
-    _add_task(f"{name}{suffix}", descriptor, {split: split for split in ("train", "validation")}, vocabulary)
+    _add_task(f"{name}{suffix}", descriptor, {split: split for split in ("train", "validation")}, vocabulary, ANSWER)
     splits = [split for split in descriptor.examples if split != "train"]
     eval_tasks = [f"{name}_eval_{split}{suffix}" for split in splits]
     for task, split in zip(eval_tasks, splits, strict=True):
-        _add_task(task, descriptor, {"validation": split, "test": split}, vocabulary)
+        # A prediction is the last label: those before it are given.
+        _add_task(task, descriptor, {"validation": split, "test": split}, vocabulary, CONTEXT)
     mixture = f"{name}_eval{suffix}"
     seqio.MixtureRegistry.remove(mixture)
     seqio.MixtureRegistry.add(mixture, eval_tasks, default_rate=1.0)
 
 
-def _add_task(name: str, descriptor: SampleDescriptor, splits: dict[str, str], vocabulary: seqio.Vocabulary) -> None:
+def _add_task(
+    name: str, descriptor: SampleDescriptor, splits: dict[str, str], vocabulary: seqio.Vocabulary, steps: int
+) -> None:
+    """`steps` is the part of the labels between lines, where there are some."""
     generates = set(descriptor.rows) != {"verifier"}
     kwargs = {key: value for key, value in descriptor.generator.items() if generates}
     if "style" in kwargs:  # ListOps, whose runs are known by it
         kwargs.pop("problem")
-    if not generates:
+    one_label = descriptor.labeled_by != EACH_STEP or steps == CONTEXT
+    if not generates and one_label:
         task_registry.register_labels(name, LABELS)
     seqio.TaskRegistry.remove(name)  # importlib.reload registers them again
     seqio.TaskRegistry.add(
         name,
         source=SamplesSource(descriptor, splits),  # pyright: ignore[reportArgumentType] as seqio's own sources
-        preprocessors=_steps_with_prefix() if has_prefix(descriptor.prompt) else _steps(),
+        preprocessors=_steps(descriptor, steps),
         output_features={key: seqio.Feature(vocabulary, add_eos=True) for key in ("inputs", "targets")},
         postprocess_fn=functools.partial(postprocess_sample, **kwargs),
         metric_fns=[metrics.score, *([metrics.label_balance] if "verifier" in descriptor.rows else [])],
     )
 
 
-def _steps() -> list[Any]:
+def _steps(descriptor: SampleDescriptor, steps: int) -> list[Any]:
+    """Returns the preprocessors. What the decoder reads of the prompt carries no loss."""
     # Not append_eos_after_trim: a target that is cut off must not look complete.
-    return [preprocessors.tokenize, seqio.CacheDatasetPlaceholder(), seqio.preprocessors.append_eos]
-
-
-def _steps_with_prefix() -> list[Any]:
-    """Returns the preprocessors where the decoder reads a part of the prompt, which carries no loss."""
+    if not has_prefix(descriptor.prompt):
+        return [preprocessors.tokenize, seqio.CacheDatasetPlaceholder(), seqio.preprocessors.append_eos]
+    split = preprocessors.split_prefix
+    if descriptor.labeled_by == EACH_STEP:
+        split = functools.partial(preprocessors.split_steps, steps=steps)
     return [
-        preprocessors.split_prefix,
+        split,
         preprocessors.tokenize_spans,
         seqio.CacheDatasetPlaceholder(),
         seqio.preprocessors.append_eos,

@@ -110,18 +110,14 @@ def _add_samples(commands) -> None:
         "--labeled_by",
         choices=LABELED_BY,
         default="answer",
-        help="whether a solution is correct by its answer, or by its answer and all steps; default: answer",
+        help="whether a solution is correct by its answer, or by its answer and all steps; each_step: with a label "
+        "after each line, up to the first incorrect one; default: answer",
     )
     parser.add_argument(
         "--balance",
         choices=BALANCES,
         default="problem",
         help="as many correct solutions as incorrect ones of each problem, or of the dataset; default: problem",
-    )
-    parser.add_argument(
-        "--beginnings",
-        action="store_true",
-        help="with --labeled_by steps and --balance dataset: a verifier learns on the first lines of each solution too",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a dataset of that name")
     add_data_dir(parser)
@@ -140,9 +136,7 @@ def samples(args: argparse.Namespace) -> None:
         args.name,
         parse_rows(args.rows),
         importing.split_files(words),
-        Selection(
-            read_prompt(args.prompt), args.per_problem, args.seed, args.labeled_by, args.balance, args.beginnings
-        ),
+        Selection(read_prompt(args.prompt), args.per_problem, args.seed, args.labeled_by, args.balance),
         args.overwrite,
     )
     tensorflow_setup.import_tensorflow()

@@ -25,7 +25,9 @@ DESCRIPTOR = "samples.json"  # beside the records
 ROWS = ("verifier", "correct", "gold")
 LABELS = ("correct", "incorrect")  # of a verifier's examples
 BALANCES = ("problem", "dataset")  # where a verifier has as many correct solutions as incorrect ones
-LABELED_BY = ("answer", "steps")  # what is correct: the final answer, or that and every step
+EACH_STEP = "each_step"
+# What is correct: the final answer, that and every step, or the same with a label after each line.
+LABELED_BY = ("answer", "steps", EACH_STEP)
 VOCABULARIES = {"t5": "", "compact": "_compact"}  # and the suffixes of their tasks
 
 
@@ -64,6 +66,22 @@ class SampleDescriptor:
         """Writes the descriptor into the directory of the dataset's records."""
         text = json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False)
         (directory / DESCRIPTOR).write_text(text + "\n", encoding="utf-8")
+
+
+def label_lines(solution: str) -> str:
+    """Returns a solution with the label `correct` after each line but the last."""
+    return solution.replace("\n", f"\n{LABELS[0]}\n")
+
+
+def prefix_spans(prefix: str, labeled_by: str) -> list[str]:
+    """Returns the spans of what the decoder reads before a label, which are tokenized alone.
+
+    Labels between lines are spans of their own, so that each is written as the last one is.
+    """
+    if labeled_by != EACH_STEP:
+        return [f"{prefix}\n"]
+    lines = prefix.split("\n")
+    return [line if i % 2 else f"{line}\n" if i == 0 else f"\n{line}\n" for i, line in enumerate(lines)]
 
 
 def descriptor_file(dataset: str, data_dir: Path) -> Path:

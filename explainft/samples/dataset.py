@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from explainft.core.errors import UserError, require_count, require_positive
 from explainft.data.questions.importing import SHARD_ROWS, SPLITS, check_name, new_dataset
-from explainft.data.sample_datasets import DATASET, ROWS, VERSION, SampleDescriptor, pack_digests
+from explainft.data.sample_datasets import DATASET, EACH_STEP, ROWS, VERSION, SampleDescriptor, pack_digests
 from explainft.samples.examples import (
     FEATURES,
     SampleExample,
@@ -21,6 +21,7 @@ from explainft.samples.examples import (
     question_digest,
 )
 from explainft.samples.files import SampledProblem, read_samples
+from explainft.samples.prompts import read_prompt
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +41,8 @@ class SamplesDataset:
         if "verifier" in self.rows and self.selection.balance == "problem" and self.selection.per_problem % 2:
             n = self.selection.per_problem
             raise UserError(f"--per_problem={n} must be even, half correct and half incorrect; try {n + 1}")
-        if self.selection.beginnings and (self.selection.labeled_by, self.selection.balance) != ("steps", "dataset"):
-            raise UserError("--beginnings needs labels by step; give --labeled_by steps --balance dataset")
+        if self.selection.labeled_by == EACH_STEP and self.selection.prompt != read_prompt("decoder"):
+            raise UserError(f"--labeled_by {EACH_STEP} has labels in the decoder; give --prompt decoder")
         for split in self.files:
             if split not in SPLITS:
                 raise UserError(f"split {split!r} must be one of {', '.join(SPLITS)}")

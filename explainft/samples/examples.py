@@ -3,20 +3,23 @@
 import dataclasses
 import json
 import random
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from explainft.data.questions import forms
 from explainft.data.questions.examples import Question
-from explainft.data.sample_datasets import LABELS
+from explainft.data.sample_datasets import EACH_STEP, LABELS, label_lines
 from explainft.evaluation.targets import Target
 from explainft.samples.files import Sample, SampledProblem
 from explainft.samples.prompts import fill_prompt
 
 LISTOPS_DEFAULTS = {"style": "medium", "modulus": 10}  # of problems.listops
-UNKNOWN_LABEL = {"answer": "no known answer", "steps": "no steps that can be checked"}
+UNKNOWN_LABEL = {
+    "answer": "no known answer",
+    "steps": "no steps that can be checked",
+    EACH_STEP: "no steps that can be checked",
+}
 FEATURES = ("id", "inputs", "prefix", "targets", "target")
 
 
@@ -38,8 +41,7 @@ class Selection:
     """Which samples of a problem become examples.
 
     At most `per_problem`, chosen by the seed and the problem's id alone, distinct texts first. A verifier's `prompt`,
-    what its labels depend on, and where it has as many of each, see sample_datasets. With `beginnings` it learns on the
-    first lines of each solution too, which are correct where all their steps are.
+    what its labels depend on, and where it has as many of each, see sample_datasets.
     """
 
     prompt: str
@@ -47,7 +49,6 @@ class Selection:
     seed: int
     labeled_by: str = "answer"
     balance: str = "problem"
-    beginnings: bool = False
 
 
 def question_digest(target: Target) -> int:
@@ -121,30 +122,28 @@ def _samples_as_they_are(
     if not labels:
         counts[UNKNOWN_LABEL[selection.labeled_by]] += 1
     texts = _distinct([sample for sample in problem.samples if sample.text in labels], problem.id, selection.seed)
-    chosen = {text: labels[text] for text in texts[: selection.per_problem]}
-    if selection.beginnings:
-        chosen |= _beginnings(problem.target, chosen)
-    for i, (text, label) in enumerate(chosen.items()):
-        yield _verifier_example(problem, i, text, LABELS[0] if label else LABELS[1], selection)
-
-
-def _beginnings(target: Target, solutions: Iterable[str]) -> dict[str, bool]:
-    """Returns the first lines of solutions, without the last, and whether all their steps are correct."""
-    found = {}
-    for solution in solutions:
-        for end in re.finditer("\n", solution):
-            beginning = solution[: end.start()]
-            if beginning not in found:
-                check = target.problem.check(beginning, target.example)
-                found[beginning] = check is not None and check.valid_so_far
-    return found
+    for i, text in enumerate(texts[: selection.per_problem]):
+        yield _verifier_example(problem, i, text, LABELS[0] if labels[text] else LABELS[1], selection)
 
 
 def _verifier_example(
     problem: SampledProblem, number: int, text: str, label: str, selection: Selection
 ) -> SampleExample:
+    if selection.labeled_by == EACH_STEP:
+        text = label_lines(_up_to_first_error(problem.target, text))
     filled = fill_prompt(selection.prompt, input_text(problem.target), text)
     return SampleExample(f"{problem.id}/{number}", *filled, label, verdict_target(label))
+
+
+def _up_to_first_error(target: Target, solution: str) -> str:
+    """Returns the lines of a solution up to the first one with an incorrect step, or all."""
+    lines = solution.split("\n")
+    for number in range(1, len(lines)):
+        beginning = "\n".join(lines[:number])
+        check = target.problem.check(beginning, target.example)
+        if check is not None and not check.valid_so_far:
+            return beginning
+    return solution
 
 
 def drop_surplus(examples: Sequence[SampleExample], seed: int) -> list[SampleExample]:

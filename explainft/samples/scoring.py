@@ -1,6 +1,7 @@
 """`explainft score`: a verifier's score of each sample, without decoding."""
 
 import dataclasses
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from explainft.checkpoints import convert
 from explainft.checkpoints.weights import Weights
 from explainft.core.atomic_files import open_output, refuse_unwritable
 from explainft.core.errors import UserError
-from explainft.data.sample_datasets import LABELS, unpack_digests
+from explainft.data.sample_datasets import EACH_STEP, LABELS, label_lines, prefix_spans, unpack_digests
 from explainft.data.vocabulary import EOS_ID
 from explainft.evaluation.loading import load_model
 from explainft.generation.likelihood import log_likelihoods, probabilities
@@ -36,12 +37,18 @@ class Verifier:
     def score(self, inputs: Sequence[VerifierInput]) -> tuple[np.ndarray, dict[str, Any]]:
         """Returns the scores of filled prompts, and what they were made with, as the lines of a file have it.
 
-        The scores [N] are p(correct) / (p(correct) + p(incorrect)), float64. Repeated prompts cost once.
+        The scores [N] are p(correct) / (p(correct) + p(incorrect)), float64. A verifier of each step gives the product
+        of those of all lines, each after lines that are correct. Repeated prompts cost once.
         """
         vocabulary = self.weights.tokenizer()
-        distinct = list(dict.fromkeys(inputs))
+        labeled_by = self.weights.meta.get("verifier", {}).get("labeled_by", "answer")
+        steps = [_steps(one) if labeled_by == EACH_STEP else [one] for one in inputs]
+        distinct = list(dict.fromkeys(step for of_one in steps for step in of_one))
         tokens = [[*vocabulary.encode(text), EOS_ID] for text, _ in distinct]
-        prefixes = [vocabulary.encode(f"{prefix}\n") for _, prefix in distinct] if has_prefix(self.prompt) else None
+        prefixes = None
+        if has_prefix(self.prompt):
+            spans = [prefix_spans(prefix, labeled_by) for _, prefix in distinct]
+            prefixes = [[token for span in of_one for token in vocabulary.encode(span)] for of_one in spans]
         labels = encode_labels(LABELS, vocabulary)
         with tqdm(total=len(distinct), desc="scoring", unit=" solutions", disable=None, leave=False) as bar:
             loaded = load_model(self.weights, DecodeConfig(self.decode_dtype), self.batch_size)
@@ -49,9 +56,16 @@ class Verifier:
             params = decode_parameters(model.config, loaded.params, self.decode_dtype, output_ids)
             found_N2 = log_likelihoods(model, params, tokens, labels, self.batch_size, bar.update, prefixes)
         score_of = dict(zip(distinct, probabilities(found_N2)[:, 0], strict=True))
-        labeled_by = self.weights.meta.get("verifier", {}).get("labeled_by", "answer")
         scoring = {"model": loaded.digest(), "step": self.weights.step, "prompt": self.prompt, "labeled_by": labeled_by}
-        return np.array([score_of[text] for text in inputs]), {**scoring, "decode_dtype": self.decode_dtype}
+        scores_N = np.array([math.prod(score_of[step] for step in of_one) for of_one in steps])
+        return scores_N, {**scoring, "decode_dtype": self.decode_dtype}
+
+
+def _steps(solution: VerifierInput) -> list[VerifierInput]:
+    """Returns what is read before the label of each line."""
+    lines = solution.prefix.split("\n")
+    beginnings = ("\n".join(lines[:number]) for number in range(1, len(lines) + 1))
+    return [VerifierInput(solution.inputs, label_lines(beginning)) for beginning in beginnings]
 
 
 def score_file(

@@ -123,7 +123,7 @@ def test_unusable_samples_are_refused(tmp_path, train, words):
     [
         (["--rows=verifier,golden"], "--rows='verifier,golden' must be one or several of verifier,correct,gold"),
         (["--per_problem=5"], "--per_problem=5 must be even, half correct and half incorrect; try 6"),
-        (["--beginnings"], "--beginnings needs labels by step; give --labeled_by steps --balance dataset"),
+        (["--labeled_by=each_step"], "--labeled_by each_step has labels in the decoder; give --prompt decoder"),
         (["--name=Tiny"], "--name='Tiny' must be lower-case"),
         (["--seed=-1"], "--seed=-1 must be"),
         (["--prompt=none.txt"], "cannot read --prompt=none.txt"),

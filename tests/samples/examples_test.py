@@ -152,29 +152,27 @@ def test_metrics_read_the_targets():
     assert score(targets[:-1], swapped)["exact_match"] == 0.0
 
 
-def test_beginnings_are_correct_up_to_the_first_incorrect_step():
+def test_each_line_has_a_label_up_to_the_first_incorrect_step():
     row = sampled_row(3, correct=1, incorrect=0) | {"question": "[MAX 4 3 [MED 2 2 9 ] ]", "answer": "4"}
     first, second, last = (
         "MED, sorted list, [2, 2, 9], MEDIAN is 2",
         "Max, largest number of [4, 3, 2] is 4",
         "Final answer: 4",
     )
-    wrong = first.replace("is 2", "is 9")
-    texts = ["\n".join([first, second, last]), "\n".join([wrong, second, last])]
+    wrong = second.replace("is 4", "is 9")
     check = {"steps_total": 2, "steps_correct": 2, "steps_unreadable": 0, "first_wrong_step_number": None}
-    incorrect = {**check, "steps_correct": 1, "first_wrong_step_number": 1}
+    incorrect = {**check, "steps_correct": 1, "first_wrong_step_number": 2}
+    lines = {(first, second, last): check, (first, wrong, last): incorrect, (first, second, "Final answer: 5"): check}
     row["samples"] = [
-        row["samples"][0] | {"text": t, "check": c} for t, c in zip(texts, (check, incorrect), strict=True)
+        row["samples"][0] | {"text": "\n".join(of), "check": found, "correct": of[-1] == last}
+        for of, found in lines.items()
     ]
-    selection = Selection("{question}\n{decoder}\n{solution}", 10, 0, "steps", "dataset", beginnings=True)
+    selection = Selection(read_prompt("decoder"), 10, 0, "each_step", "dataset")
     found = make_examples("verifier", read_problem(row, "line 1"), selection, Counter())
     assert {example.prefix: example.targets for example in found} == {
-        texts[0]: "correct",
-        first: "correct",
-        f"{first}\n{second}": "correct",
-        texts[1]: "incorrect",
-        wrong: "incorrect",
-        f"{wrong}\n{second}": "incorrect",
+        f"{first}\ncorrect\n{second}\ncorrect\n{last}": "correct",
+        f"{first}\ncorrect\n{wrong}": "incorrect",
+        f"{first}\ncorrect\n{second}\ncorrect\nFinal answer: 5": "incorrect",
     }
 
 

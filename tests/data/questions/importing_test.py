@@ -283,7 +283,12 @@ def test_oddities_are_noted(tmp_path):
             "explanation": "The answer is either (a) or (b).",
         },
         {"question": "z?", "choices": ["p q", "r s"], "answer": "p q", "explanation": "So the answer is (b) r s."},
-        {"question": "w?", "choices": ["p q", "r s"], "answer": "p q", "explanation": "The answer must be big. p q is."},
+        {
+            "question": "w?",
+            "choices": ["p q", "r s"],
+            "answer": "p q",
+            "explanation": "The answer must be big. p q is.",
+        },
     ]
     test = [{"question": "  X? ", "choices": ["r s", "p q", "p q"], "answer": "r s"}]
     files = {"train": write(tmp_path / "t.jsonl", odd), "test": write(tmp_path / "v.jsonl", test)}
