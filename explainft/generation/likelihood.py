@@ -16,7 +16,7 @@ from explainft.core.errors import UserError
 from explainft.core.process_pool import available_cores, map_in_order
 from explainft.generation.batching import CONCURRENT_BATCHES
 from explainft.generation.decoding import Tokens
-from explainft.model.labels import Labels, label_log_likelihoods
+from explainft.model.labels import MAX_TOKENS, Labels, label_log_likelihoods, own_label_log_likelihoods
 from explainft.model.t5 import T5
 from explainft.parallel import sharding
 
@@ -43,13 +43,56 @@ def log_likelihoods(
     in_order = Labels(tuple(labels.token_ids[i] for i in order))
     column_of = _columns(model, params, in_order)
     score_batch = functools.partial(_score_batch, model, in_order, None if column_of is None else tuple(column_of))
-    found_NL = np.zeros((len(inputs), len(order)))
     features = [inputs] if prefixes is None else [inputs, prefixes]
-    by_length = sorted(range(len(inputs)), key=lambda i: [_width(len(feature[i])) for feature in reversed(features)])
+    found_NL = np.zeros((len(inputs), len(order)))
+    found_NL[:, order] = _score_in_batches(params, score_batch, features, batch_size, progress)
+    return found_NL
+
+
+def own_log_likelihoods(
+    model: T5,
+    params: Any,
+    inputs: Sequence[Tokens],
+    labels: Sequence[Labels],
+    batch_size: int,
+    progress: Callable[[int], object] = lambda scored: None,
+) -> list[np.ndarray]:
+    """Returns log p(label | input) for the labels of each input, float64, as `log_likelihoods` does for the same ones.
+
+    Where the labels are long, fewer inputs than `batch_size` are scored at a time.
+    """
+    orders = [sorted(range(len(own.token_ids)), key=own.token_ids.__getitem__) for own in labels]
+    in_order = [Labels(tuple(own.token_ids[i] for i in order)) for own, order in zip(labels, orders, strict=True)]
+    column_of = _columns(model, params, Labels(tuple(ids for own in in_order for ids in own.token_ids)))
+    num_labels = max(map(len, orders))
+    score_batch = functools.partial(
+        _score_own_batch, model, num_labels, None if column_of is None else tuple(column_of)
+    )
+    features = [inputs, *zip(*(own.row() for own in in_order), strict=True)]
+    longest = _width(max(map(len, features[1])))
+    batch_size = max(1, batch_size * MAX_TOKENS // max(MAX_TOKENS, longest))
+    found_NL = _score_in_batches(params, score_batch, features, batch_size, progress)
+    found = [np.zeros(len(order)) for order in orders]
+    for own, order, scored in zip(found, orders, found_NL, strict=True):
+        own[order] = scored[: len(order)]
+    return found
+
+
+def _score_in_batches(
+    params: Any,
+    score_batch: Callable[..., Any],
+    features: Sequence[Sequence[Tokens]],
+    batch_size: int,
+    progress: Callable[[int], object],
+) -> np.ndarray:
+    """Returns `score_batch(params, *zero-padded features)` of all rows, in their order, float64."""
+    n = len(features[0])
+    by_length = sorted(range(n), key=lambda i: [_width(len(feature[i])) for feature in reversed(features)])
     batches = [by_length[start : start + batch_size] for start in range(0, len(by_length), batch_size)]
+    found = [np.empty(0)] * n
 
     def score(rows: list[int]) -> np.ndarray:
-        padded = [_pad([feature[i] for i in rows], min(batch_size, len(inputs))) for feature in features]
+        padded = [_pad([feature[i] for i in rows], min(batch_size, n)) for feature in features]
         return np.asarray(score_batch(params, *(sharding.put_rows_like(params, x) for x in padded)))[: len(rows)]
 
     with contextlib.ExitStack() as stack:
@@ -58,14 +101,27 @@ def log_likelihoods(
             threads = min(CONCURRENT_BATCHES, available_cores())  # XLA computes attention on one core
             run = functools.partial(map_in_order, stack.enter_context(ThreadPoolExecutor(threads)), threads - 1)
         for rows, scored in zip(batches, run(score, batches), strict=True):
-            found_NL[np.ix_(rows, order)] = scored
+            for row, log_p in zip(rows, scored, strict=True):
+                found[row] = log_p
             progress(len(rows))
+    found_NL = np.stack(found).astype(np.float64)
     if not np.isfinite(found_NL).all():
         bad = int((~np.isfinite(found_NL)).any(axis=1).sum())
-        raise UserError(
-            f"{bad:,} of {len(inputs):,} inputs have a likelihood that is not finite; train the model again"
-        )
+        raise UserError(f"{bad:,} of {n:,} inputs have a likelihood that is not finite; train the model again")
     return found_NL
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _score_own_batch(
+    model: T5,
+    num_labels: int,
+    column_of: tuple[int, ...] | None,
+    params: Any,
+    batch_BS: jax.Array,
+    *decoder_row: jax.Array,
+) -> Any:
+    columns = None if column_of is None else np.array(column_of)
+    return own_label_log_likelihoods(model, params, batch_BS, *decoder_row, num_labels=num_labels, column_of=columns)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

@@ -123,6 +123,9 @@ def set_up(
     for cache in (data.cache, data.validation.cache):
         for line in [*cache.lost(), *filter(None, [cache.unexplained()])]:
             console.report(line)
+    for evaluator in data.evaluators:
+        for line in evaluator.cache.left_out():
+            console.report(line)
     evaluation = config.evaluation.mixture_or_task_name
     description = describe(architecture, data.cache, dataset, evaluation, data.output_ids)
     earlier = checkpointer.latest_meta if weights is None else weights.meta
