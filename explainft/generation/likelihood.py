@@ -45,7 +45,7 @@ def log_likelihoods(
     score_batch = functools.partial(_score_batch, model, in_order, None if column_of is None else tuple(column_of))
     features = [inputs] if prefixes is None else [inputs, prefixes]
     found_NL = np.zeros((len(inputs), len(order)))
-    found_NL[:, order] = _score_in_batches(params, score_batch, features, batch_size, progress)
+    found_NL[:, order] = _score_in_batches(params, score_batch, len(order), features, batch_size, progress)
     return found_NL
 
 
@@ -71,7 +71,7 @@ def own_log_likelihoods(
     features = [inputs, *zip(*(own.row() for own in in_order), strict=True)]
     longest = _width(max(map(len, features[1])))
     batch_size = max(1, batch_size * MAX_TOKENS // max(MAX_TOKENS, longest))
-    found_NL = _score_in_batches(params, score_batch, features, batch_size, progress)
+    found_NL = _score_in_batches(params, score_batch, num_labels, features, batch_size, progress)
     found = [np.zeros(len(order)) for order in orders]
     for own, order, scored in zip(found, orders, found_NL, strict=True):
         own[order] = scored[: len(order)]
@@ -81,15 +81,16 @@ def own_log_likelihoods(
 def _score_in_batches(
     params: Any,
     score_batch: Callable[..., Any],
+    num_labels: int,
     features: Sequence[Sequence[Tokens]],
     batch_size: int,
     progress: Callable[[int], object],
 ) -> np.ndarray:
-    """Returns `score_batch(params, *zero-padded features)` of all rows, in their order, float64."""
+    """Returns `score_batch(params, *zero-padded features)` [N, num_labels] of all rows, in their order, float64."""
     n = len(features[0])
     by_length = sorted(range(n), key=lambda i: [_width(len(feature[i])) for feature in reversed(features)])
     batches = [by_length[start : start + batch_size] for start in range(0, len(by_length), batch_size)]
-    found = [np.empty(0)] * n
+    found_NL = np.zeros((n, num_labels))
 
     def score(rows: list[int]) -> np.ndarray:
         padded = [_pad([feature[i] for i in rows], min(batch_size, n)) for feature in features]
@@ -101,10 +102,8 @@ def _score_in_batches(
             threads = min(CONCURRENT_BATCHES, available_cores())  # XLA computes attention on one core
             run = functools.partial(map_in_order, stack.enter_context(ThreadPoolExecutor(threads)), threads - 1)
         for rows, scored in zip(batches, run(score, batches), strict=True):
-            for row, log_p in zip(rows, scored, strict=True):
-                found[row] = log_p
+            found_NL[rows] = scored
             progress(len(rows))
-    found_NL = np.stack(found).astype(np.float64)
     if not np.isfinite(found_NL).all():
         bad = int((~np.isfinite(found_NL)).any(axis=1).sum())
         raise UserError(f"{bad:,} of {n:,} inputs have a likelihood that is not finite; train the model again")

@@ -36,7 +36,7 @@ def test_metrics_of_a_mixture_counted_by_hand():
         "gold_probability_normalized": pytest.approx((first + second) / 2),
         "gold_log_likelihood": pytest.approx((-6.0 + math.log(0.3)) / 2),
     }
-    assert set(label_metrics([even], ["z"], {})) == set()  # whose gold text is no label as it stands
+    assert set(label_metrics([even], ["z"], {})) == set()  # whose gold text is not one of the labels
 
 
 def test_gold_text_is_the_answer_or_the_target_text():
