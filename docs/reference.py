@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import importlib
 import inspect
+import math
 import re
 import sys
 import typing
@@ -28,8 +29,10 @@ from explainft import listops  # noqa: E402
 from explainft.cli import main  # noqa: E402
 from explainft.core import tensorflow_setup  # noqa: E402
 from explainft.data.questions import forms  # noqa: E402
-from explainft.evaluation import metrics  # noqa: E402
+from explainft.evaluation import metrics, overlap  # noqa: E402
+from explainft.evaluation.label_metrics import label_metrics  # noqa: E402
 from explainft.evaluation.targets import postprocess_listops, postprocess_question  # noqa: E402
+from explainft.generation.generator import Ranking  # noqa: E402
 from explainft.listops.configs import CONFIGS, EVAL_SPLITS  # noqa: E402
 
 WIRING = ROOT / "explainft" / "recipes" / "wiring"
@@ -195,7 +198,7 @@ def tasks_page() -> str:
     styles = ", ".join(f"`{style}`" for style in tasks.TASK_STYLES)
     lines += [f"| `{config}` | {styles} |" for config in CONFIGS]
     lines.append("")
-    for module in ("tasks", "tasks.questions", "tasks.samples", "tasks.multitask"):
+    for module in ("tasks", "tasks.questions", "tasks.samples", "tasks.multitask", "tasks.base"):
         lines += [f"::: {module}", "    options:", "      members: false", "      heading_level: 2", ""]
     return "\n".join(lines)
 
@@ -212,7 +215,15 @@ def metrics_page() -> str:
     lines += ["Of an imported question with choices, and of one of mathematics, with their gold targets:", ""]
     lines += _metrics_table({**_question_scores("choice"), **_question_scores("math")})
     lines += [f"The built-in engine adds `cut`: {METRICS['cut']}.", ""]
-    return "\n".join([*lines, "::: explainft.evaluation.metrics.score", "::: explainft.evaluation.metrics.wilson", ""])
+    lines += ["Of explanations and of answers of free text, with those of a perfect predictor:", ""]
+    lines += _metrics_table({**overlap.rouge_l(["so it is"], ["so it is"]), **overlap.bleu(["so it is"], ["so it is"])})
+    ranking = Ranking(("sea", "open air"), (math.log(0.4), math.log(0.1)), (2, 3))
+    lines += ["Of ranked labels, with p(sea) = 0.4 of 2 tokens, the gold label, and p(open air) = 0.1 of 3:", ""]
+    by_length = {"exact_match": 0.0, "exact_match_low": 0.0, "exact_match_high": metrics.wilson(0, 1)[1]}
+    lines += _metrics_table(label_metrics([ranking], ["sea"], by_length))
+    lines += [f"`left_out` is the {METRICS['left_out']}.", ""]
+    functions = "metrics.score", "metrics.wilson", "overlap.score", "label_metrics.label_metrics"
+    return "\n".join([*lines, *(f"::: explainft.evaluation.{name}" for name in functions), ""])
 
 
 def _metrics_table(scores: dict[str, float]) -> list[str]:

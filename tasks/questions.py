@@ -1,26 +1,29 @@
 """SeqIO tasks over imported questions. `import tasks.questions` reads the descriptor of each dataset and opens no data.
 
-    explained_<name>_<form>               for training: splits train and validation
-    explained_<name>_<form>_eval_<split>  for evaluation, on a split of the dataset
-    explained_<name>_<form>_eval          the mixture of the form's evaluation tasks
+    explained_<name>_<form>                      for training: splits train and validation
+    explained_<name>_<form>_eval_<split>         for evaluation, on a split of the dataset
+    explained_<name>_<form>_eval                 the mixture of the form's evaluation tasks
+    explained_<name>_<form>_eval_<split>_ranked  the choices of the same examples, ranked by their likelihood
 
 for each dataset that `explainft data import --name NAME` wrote below the directory of datasets: --tfds_data_dir, else
 TFDS_DATA_DIR, else TensorFlow Datasets' own. The forms are those of explainft.data.questions.forms. A dataset without
-explanations has the form `answer` alone. A multi-task form (explainft.data.multitask) has more tasks, with the endings
-that tasks.multitask lists; of one without a split validation, the tasks hold out the last twentieth of
-train, at least one row. A dataset that was imported without answers has no tasks.
+explanations has the form `answer` alone. Choices are ranked where a target is the answer alone: in the form `answer`
+and in the answer tasks of multi-task forms. A multi-task form (explainft.data.multitask) has more tasks, with the
+endings that tasks.multitask lists; of one without a split validation, the tasks hold out the last twentieth of train,
+at least one row. A dataset that was imported without answers has no tasks.
 
 The vocabulary is T5's, with what it cannot write replaced. MIXTURE_OR_TASK_MODULE = 'tasks.questions' is all that T5X
 needs to train on them.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import seqio
 
+from explainft.data import multitask
 from explainft.data.questions.descriptor import (
     DATASET,
     VERSION,
@@ -31,9 +34,10 @@ from explainft.data.questions.descriptor import (
 )
 from explainft.data.questions.forms import FORMS
 from explainft.data.questions.importing import data_directory
-from explainft.evaluation import metrics
+from explainft.evaluation import metrics, overlap
 from explainft.evaluation.targets import postprocess_question
 from tasks import multitask_forms, preprocessors
+from tasks.ranked import add_ranked
 from tasks.vocabularies import T5_QUESTIONS
 
 HELD_OUT = {"train": "train[:95%]", "validation": "train[95%:]"}
@@ -81,6 +85,8 @@ def register(descriptor: Descriptor) -> None:
         for task in eval_tasks:
             split = splits[task.removeprefix(f"{name}_eval_")]
             _add_task(task, descriptor, {"validation": split, "test": split}, form)
+            if descriptor.problem == "choice" and form == "answer":
+                add_ranked(task)
         seqio.MixtureRegistry.remove(f"{name}_eval")
         if eval_tasks:
             seqio.MixtureRegistry.add(f"{name}_eval", eval_tasks, default_rate=1.0)
@@ -96,8 +102,10 @@ def _register_multitask(descriptor: Descriptor, splits: dict[str, str]) -> None:
             functools.partial(multitask_forms.question_rows, form=form, tasks=tasks),
             T5_QUESTIONS,
             functools.partial(postprocess_question, problem=descriptor.problem, form=form),
-            [metrics.score],
+            _metrics(descriptor, form if multitask.EXPLANATION in tasks else "answer"),
         )
+        if descriptor.problem == "choice" and "_eval_" in name and tasks == (multitask.ANSWER,):
+            add_ranked(name)
 
     training = {split: splits[split] for split in ("train", "validation")} if "train" in splits else None
     eval_splits = {split: part for split, part in splits.items() if split != "train"}
@@ -136,8 +144,14 @@ def _add_task(name: str, descriptor: Descriptor, splits: dict[str, str], form: s
         ],
         output_features={key: seqio.Feature(T5_QUESTIONS, add_eos=True) for key in ("inputs", "targets")},
         postprocess_fn=functools.partial(postprocess_question, problem=descriptor.problem, form=form),
-        metric_fns=[metrics.score],
+        metric_fns=_metrics(descriptor, form),
     )
+
+
+def _metrics(descriptor: Descriptor, form: str) -> list[Callable[..., dict[str, float]]]:
+    """Returns the metrics of a task; the overlap of texts where outputs are free texts."""
+    free_text = descriptor.problem == "text" or form != "answer"
+    return [metrics.score, overlap.score] if free_text else [metrics.score]
 
 
 register_datasets()

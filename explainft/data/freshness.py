@@ -114,7 +114,8 @@ def task_sources(task_module: str, *files: str) -> dict[str, str]:
         beside = alone and path.is_relative_to(Path(code).parent) and INSTALLED.isdisjoint(path.parts)
         if top == own or (beside and top not in {"explainft", *sys.stdlib_module_names}):
             paths.append(path)
-    for package in (listops, sys.modules.get("tasks", listops)):
+    synthetic = sys.modules.get("explainft.data.synthetic", listops)  # imported by the tasks that it makes the rows of
+    for package in (listops, synthetic, sys.modules.get("tasks", listops)):
         paths += Path(package.__file__ or "").parent.glob("*.py")
     return {_name(path, task_module): file_digest(path) for path in [*paths, *map(Path, files)] if path.is_file()}
 

@@ -22,6 +22,7 @@ FUNCTIONS = {  # name on disk: where the function is now
     "questions/postprocess": "explainft.evaluation.targets:postprocess_question",
     "samples/postprocess": "explainft.evaluation.targets:postprocess_sample",
     "problems/score": "explainft.evaluation.metrics:score",
+    "problems/overlap": "explainft.evaluation.overlap:score",
     "samples/label_balance": "explainft.evaluation.metrics:label_balance",
 }
 _NAMES = {path: name for name, path in FUNCTIONS.items()}
@@ -57,17 +58,23 @@ def register_iterative(task: str, next_input: NextInput, max_rounds: int) -> Non
     _iterative[task] = Iterative(next_input, max_rounds)
 
 
-_labels: dict[str, tuple[str, ...]] = {}  # by task
+_labels: dict[str, tuple[str, ...] | None] = {}  # by task
 
 
-def register_labels(task: str, labels: Sequence[str]) -> None:
-    """Registers a task whose targets are all among the labels: a prediction is the label of the highest likelihood."""
-    _labels[task] = tuple(labels)
+def register_labels(task: str, labels: Sequence[str] | None) -> None:
+    """Registers a task whose targets are all among the labels: a prediction is the label of the highest likelihood.
+
+    None: the labels are each example's own, its `choices`, or yes and no where it has none.
+    """
+    _labels[task] = None if labels is None else tuple(labels)
 
 
-def describe_labels(task: str) -> dict[str, list[str]]:
+def describe_labels(task: str) -> dict[str, list[str] | None]:
     """Returns what a task's meta keeps of its labels, as JSON; nothing for other tasks."""
-    return {"labels": list(_labels[task])} if task in _labels else {}
+    if task not in _labels:
+        return {}
+    labels = _labels[task]
+    return {"labels": None if labels is None else list(labels)}
 
 
 _contexts: dict[str, Context] = {}  # by task

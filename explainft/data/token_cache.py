@@ -13,6 +13,7 @@ from explainft.core.errors import UserError
 from explainft.core.jax_setup import cache_root
 from explainft.data import freshness, ragged, tokenize
 from explainft.data.coverage import Coverage
+from explainft.data.label_rows import labels_of, left_out_line
 from explainft.data.multitask import Context
 from explainft.data.target_parts import ANSWER, EXPLANATION, TARGET_PARTS, prefix_lengths
 from explainft.data.task_registry import Iterative, import_function
@@ -76,9 +77,20 @@ class TokenCache:
     def iterative(self) -> Iterative | None:
         return Iterative.from_meta(self.meta["next_input"])
 
-    def labels(self) -> list[str] | None:
-        """Returns the texts that all targets are among; None where they may be any."""
-        return self.meta.get("labels")
+    def labels(self) -> list[tuple[str, ...]] | None:
+        """Returns the texts that each target is among; None for a task whose targets may be any."""
+        if "labels" not in self.meta:
+            return None
+        return [labels_of(record, self.meta["labels"]) for record in self.records]
+
+    def num_left_out(self) -> int:
+        """Returns the number of rows of a task with labels that cannot be scored: this cache lacks them."""
+        return sum(map(len, self.meta.get("left_out", {}).values()))
+
+    def left_out(self) -> list[str]:
+        """Returns a line for each reason why rows of a task with labels are left out."""
+        n, found = len(self) + self.num_left_out(), self.meta.get("left_out", {})
+        return [f"{self.task}: {left_out_line(reason, rows, n)}" for reason, rows in found.items()]
 
     def context(self) -> Context | None:
         """Returns the fixed words of the targets, which outputs are given; None where there are none."""
@@ -86,10 +98,12 @@ class TokenCache:
         return None if words is None else Context(*words)
 
     def prefixes(self) -> list[np.ndarray] | None:
-        """Returns the context tokens that each target begins with; None for a task without target parts."""
+        """Returns the context tokens that each target begins with; None for a task without any."""
         if self.target_parts is None:
             return None
         lengths = prefix_lengths(*self.target_parts.take(np.arange(len(self))))
+        if not lengths.any():
+            return None
         return [self.targets[i][:n] for i, n in enumerate(lengths.tolist())]
 
     def metrics(self) -> list[Callable[..., dict[str, float]]]:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import importlib
+import itertools
 import json
 import shutil
 import uuid
@@ -15,6 +16,7 @@ from tqdm import tqdm
 from explainft.core import tensorflow_setup
 from explainft.core.errors import UserError, nearest
 from explainft.data import coverage, freshness, multitask, ragged, replacement, task_registry
+from explainft.data.label_rows import LabelRows
 from explainft.data.target_parts import TARGET_PARTS
 from explainft.data.vocabulary import Vocabulary
 
@@ -84,8 +86,11 @@ def build(name: str, split: str, settings: dict[str, Any], directory: Path) -> N
         _copy(vocabulary.sentencepiece_model_file, scratch / "vocabulary.model")
         written = Vocabulary(scratch / "vocabulary.model", vocabulary.extra_ids, _replaces(vocabulary))
         lost = {feature: coverage.Counts(written) for feature in FEATURES}
-        _write_examples(task, split, scratch, bool(offline), lost)
+        labels = task_registry.describe_labels(name)
+        scored = LabelRows(labels["labels"], written) if labels and split != "train" else None
+        _write_examples(task, split, scratch, bool(offline), lost, scored)
         meta = _meta(task, split, settings, vocabulary, offline)
+        meta |= {"left_out": scored.left_out} if scored and scored.left_out else {}
         meta["coverage"] = {name: dataclasses.asdict(counts.coverage()) for name, counts in lost.items()}
         (scratch / "meta.json").write_text(json.dumps(meta, indent=1))
         try:
@@ -167,10 +172,18 @@ def _offline_cache(task: Any, split: str, settings: dict[str, Any]) -> list[Path
     )
 
 
-def _write_examples(task: Any, split: str, directory: Path, use_cached: bool, lost: dict[str, coverage.Counts]) -> None:
-    """Writes tokens and records, and counts in `lost` what the vocabulary loses of the texts."""
-    import tensorflow as tf
+def _write_examples(
+    task: Any,
+    split: str,
+    directory: Path,
+    use_cached: bool,
+    lost: dict[str, coverage.Counts],
+    scored: LabelRows | None,
+) -> None:
+    """Writes tokens and records, and counts in `lost` what the vocabulary loses of the texts.
 
+    Of a task with labels it writes those rows that can be `scored`.
+    """
     texts = {feature: f"{feature}_pretokenized" for feature in FEATURES}
 
     dataset = task.get_dataset(sequence_length=None, split=split, shuffle=False, use_cached=use_cached)
@@ -186,12 +199,14 @@ def _write_examples(task: Any, split: str, directory: Path, use_cached: bool, lo
         bar = files.enter_context(tqdm(total=n, desc=f"tokens of {task.name}", unit=" examples", disable=None))
         for batch in dataset.ragged_batch(BATCH):
             bar.update(int(batch["inputs"].shape[0]))
-            for feature in features:
-                rows = batch.pop(feature)
-                if isinstance(rows, tf.Tensor):  # all of one length
-                    rows = tf.RaggedTensor.from_tensor(rows)  # pyright: ignore[reportAttributeAccessIssue] (decorated)
-                write[feature](rows.values.numpy(), rows.row_lengths().numpy())
+            tokens = {feature: _flat(batch.pop(feature)) for feature in features}
             columns = {key: _to_json(values.numpy()) for key, values in batch.items()}
+            if scored is not None:
+                keep = scored.select(columns, *tokens["targets"], tokens.get(TARGET_PARTS))
+                tokens = {f: (values[np.repeat(keep, n)], n[keep]) for f, (values, n) in tokens.items()}
+                columns = {key: list(itertools.compress(values, keep)) for key, values in columns.items()}
+            for feature, (values, lengths) in tokens.items():
+                write[feature](values, lengths)
             for feature, name in texts.items():
                 for text in columns.get(name, ()):
                     if isinstance(text, str):  # a task may have made it of anything
@@ -200,6 +215,15 @@ def _write_examples(task: Any, split: str, directory: Path, use_cached: bool, lo
                 continue
             for fields in zip(*columns.values(), strict=True):
                 records.write(json.dumps(dict(zip(columns, fields, strict=True))) + "\n")
+
+
+def _flat(rows: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the concatenated tokens of a batch, and the length of each row."""
+    import tensorflow as tf
+
+    if isinstance(rows, tf.Tensor):  # all of one length
+        rows = tf.RaggedTensor.from_tensor(rows)  # pyright: ignore[reportAttributeAccessIssue] (decorated)
+    return rows.values.numpy(), rows.row_lengths().numpy()
 
 
 def _to_json(value: Any) -> Any:

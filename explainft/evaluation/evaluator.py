@@ -9,17 +9,18 @@ from tqdm import tqdm
 
 from explainft.core.errors import UserError, nearest
 from explainft.data.token_cache import Record, TokenCache
+from explainft.evaluation.label_metrics import gold_text, label_metrics
 from explainft.generation.generator import Generator, Output
 from explainft.generation.label_choice import LabelChooser
 
 
 class Scores(NamedTuple):
-    """Metrics, the postprocessed targets and predictions that they compare, and which outputs were cut."""
+    """Metrics, the postprocessed targets and predictions that they compare, and the outputs that they are read from."""
 
     metrics: dict[str, float]
     targets: list[Any]
     predictions: list[Any]
-    cut: list[bool]
+    outputs: Sequence[Output]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,27 +64,39 @@ class Evaluator:
             return generator.generate(self.inputs, self.max_length, bar.update, between_batches)
 
     def score(self, outputs: Sequence[Output]) -> Scores:
-        """Scores one prediction for each example. The metric `cut` is the fraction of those cut at the length limit."""
-        scores = _score(self.cache, self.records, [output.text for output in outputs])
-        cut = [output.cut for output in outputs]
-        return scores._replace(metrics={**scores.metrics, "cut": sum(cut) / len(cut)}, cut=cut)
+        """Scores one prediction for each example. The metric `cut` is the fraction of those cut at the length limit.
+
+        Where predictions are labels, the metrics of label_metrics are added, and `left_out`, the number of examples
+        that labels cannot score, where there are some.
+        """
+        scores = _score(self.cache, self.records, outputs)
+        metrics = {**scores.metrics, "cut": sum(output.cut for output in outputs) / len(outputs)}
+        rankings = [output.ranking for output in outputs if output.ranking is not None]
+        if rankings:
+            normalized = [Output(ranking.best(normalized=True)) for ranking in rankings]
+            by_length = _score(self.cache, self.records, normalized).metrics
+            gold = [gold_text(target, record) for target, record in zip(scores.targets, self.records, strict=True)]
+            metrics |= label_metrics(rankings, gold, by_length)
+            metrics |= {"left_out": left_out} if (left_out := self.cache.num_left_out()) else {}
+        return scores._replace(metrics=metrics)
 
     def check_metric(self, metric: str) -> None:
         """Raises UserError where the task lacks the metric, before hours of training depend on it."""
         records = self.cache.records[:1]
-        known = _score(self.cache, records, [record["targets_pretokenized"] for record in records]).metrics
+        known = _score(self.cache, records, [Output(record["targets_pretokenized"]) for record in records]).metrics
         if metric not in known:
             overall = [name for name in known if "/" not in name]
             raise UserError(f"EVAL_METRIC={metric!r} must be a metric of {self.task}{nearest(metric, overall)}")
 
 
-def _score(cache: TokenCache, records: Sequence[Record], texts: Sequence[str]) -> Scores:
+def _score(cache: TokenCache, records: Sequence[Record], outputs: Sequence[Output]) -> Scores:
     postprocess = cache.postprocess()
     targets = [postprocess(record["targets_pretokenized"], example=record, is_target=True) for record in records]
     predictions = [
-        postprocess(text, example=record, is_target=False) for text, record in zip(texts, records, strict=True)
+        postprocess(output.text, example=record, is_target=False)
+        for output, record in zip(outputs, records, strict=True)
     ]
     metrics: dict[str, float] = {}
     for metric in cache.metrics():
         metrics.update(metric(targets, predictions))
-    return Scores(metrics, targets, predictions, [False] * len(predictions))
+    return Scores(metrics, targets, predictions, outputs)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 from hashlib import blake2b
 from typing import Any
 
@@ -16,7 +17,7 @@ from explainft.generation.label_choice import LabelChooser, predictor
 from explainft.generation.quantization import DecodeConfig, decode_parameters
 from explainft.model.config import T5Config
 from explainft.model.t5 import T5
-from explainft.parallel import sharding
+from explainft.parallel import hosts, sharding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +86,8 @@ def load_evaluation_tasks(
     names = token_cache.task_names(mixture_or_task, module, data_dir)
     caches = [token_cache.load(name, seqio_split, module, data_dir, vocabulary_file=vocabulary_file) for name in names]
     for cache in caches:
+        for line in cache.left_out() if hosts.writes() else ():
+            print(line, file=sys.stderr)
         cache.require_texts()
         check_vocabulary(config, cache, weights)
     return caches

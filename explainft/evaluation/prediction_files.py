@@ -11,6 +11,7 @@ from explainft.core.jsonl import read_jsonl
 from explainft.data.token_cache import Record
 from explainft.evaluation.evaluator import Scores
 from explainft.evaluation.metrics import METRICS_SUFFIX
+from explainft.generation.generator import Output
 from explainft.parallel import hosts
 
 
@@ -50,15 +51,25 @@ def write_scores(output_dir: Path, task: str, step: int, records: Sequence[Recor
     with refuse_unwritable(metrics_file), file_lock(metrics_file):
         kept = [row for row in read_jsonl(metrics_file, {"step": int}) if row["step"] != step]
         write_json_lines(metrics_file, [*kept, {"step": step, **scores.metrics}])
-    rows = zip(records, scores.targets, scores.predictions, scores.cut, strict=True)
+    rows = zip(records, scores.targets, scores.predictions, scores.outputs, strict=True)
     write_json_lines(
         _predictions_file(output_dir, task, step),
         [
-            # SeqIO's three fields; an output that was cut at the length limit says so.
-            {"input": record, "target": target, "prediction": prediction, **({"cut": True} if cut else {})}
-            for record, target, prediction, cut in rows
+            {"input": record, "target": target, "prediction": prediction, **_output_fields(output)}
+            for record, target, prediction, output in rows
         ],
     )
+
+
+def _output_fields(output: Output) -> dict[str, Any]:
+    """Returns what a line has beside SeqIO's three fields: whether the output was cut, and the labels it was among."""
+    fields: dict[str, Any] = {"cut": True} if output.cut else {}
+    if output.ranking is not None:
+        fields["labels"] = [
+            {"label": label, "log_likelihood": log_p, "tokens": n}
+            for label, log_p, n in zip(*output.ranking, strict=True)
+        ]
+    return fields
 
 
 def write_predictions(output_dir: Path, task: str, records: Sequence[Record], predictions: Sequence[str]) -> None:

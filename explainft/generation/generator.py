@@ -17,11 +17,33 @@ from explainft.model.t5 import T5
 RESAMPLES, TEMPERATURE = 64, 1.5  # in the place of a rejected output
 
 
+class Ranking(NamedTuple):
+    """Labels, the log-likelihood of each as a whole, EOS included, and their numbers of tokens with EOS."""
+
+    labels: tuple[str, ...]
+    log_likelihoods: tuple[float, ...]
+    num_tokens: tuple[int, ...]
+
+    def scores(self, normalized: bool = False) -> tuple[float, ...]:
+        """Returns the log-likelihoods, or `normalized` by length their means over tokens."""
+        if not normalized:
+            return self.log_likelihoods
+        return tuple(total / n for total, n in zip(self.log_likelihoods, self.num_tokens, strict=True))
+
+    def best(self, normalized: bool = False) -> str:
+        """Returns the label of the highest score; of equal ones the last in alphabetical order, in any order given."""
+        return max(zip(self.scores(normalized), self.labels, strict=True))[1]
+
+
 class Output(NamedTuple):
-    """A prediction's text, and whether it was cut at the length limit, before EOS."""
+    """A prediction's text, and whether it was cut at the length limit, before EOS.
+
+    A text that is a label has the `ranking` that it leads.
+    """
 
     text: str
     cut: bool = False
+    ranking: Ranking | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,24 +8,25 @@ from explainft.data.token_cache import TokenCache
 from explainft.data.vocabulary import Vocabulary
 from explainft.generation.decoding import Tokens
 from explainft.generation.forced_tokens import encode_context
-from explainft.generation.generator import Generator, Output
-from explainft.generation.likelihood import log_likelihoods
+from explainft.generation.generator import Generator, Output, Ranking
+from explainft.generation.likelihood import log_likelihoods, own_log_likelihoods
 from explainft.model.labels import encode_labels
 from explainft.model.t5 import T5
 
 
 @dataclasses.dataclass(frozen=True)
 class LabelChooser:
-    """A model with its parameters for decoding, its vocabulary and labels. It takes the place of a Generator.
+    """A model with its parameters for decoding, its vocabulary, and the labels of the task's examples in their order.
 
-    `prefixes` are what the decoder reads before the label, of the task's examples in their order (None: nothing).
+    It takes the place of a Generator. `prefixes` are what the decoder reads before the label, of the same examples
+    (None: nothing); they go with labels that are the same for all.
     """
 
     model: T5
     params: Any
     vocabulary: Vocabulary
     batch_size: int
-    labels: list[str]
+    labels: Sequence[tuple[str, ...]]
     prefixes: Sequence[Tokens] | None = None
 
     def generate(
@@ -41,10 +42,19 @@ class LabelChooser:
             progress(scored)
             between_batches()
 
-        labels = encode_labels(self.labels, self.vocabulary)
-        prefixes = self.prefixes and self.prefixes[: len(inputs)]
-        found_NL = log_likelihoods(self.model, self.params, inputs, labels, self.batch_size, after_batch, prefixes)
-        return [Output(self.labels[i]) for i in found_NL.argmax(axis=1).tolist()]
+        labels = self.labels[: len(inputs)]
+        encoded = {texts: encode_labels(texts, self.vocabulary) for texts in set(labels)}
+        arguments = self.model, self.params, inputs
+        if len(encoded) == 1:
+            prefixes = self.prefixes and self.prefixes[: len(inputs)]
+            found = log_likelihoods(*arguments, encoded[labels[0]], self.batch_size, after_batch, prefixes)
+        else:
+            found = own_log_likelihoods(*arguments, [encoded[texts] for texts in labels], self.batch_size, after_batch)
+        rankings = [
+            Ranking(texts, tuple(own.tolist()), tuple(encoded[texts].lengths.tolist()))
+            for texts, own in zip(labels, found, strict=True)
+        ]
+        return [Output(ranking.best(), ranking=ranking) for ranking in rankings]
 
 
 def predictor(model: T5, params: Any, cache: TokenCache, batch_size: int) -> Generator | LabelChooser:

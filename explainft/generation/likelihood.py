@@ -16,7 +16,7 @@ from explainft.core.errors import UserError
 from explainft.core.process_pool import available_cores, map_in_order
 from explainft.generation.batching import CONCURRENT_BATCHES
 from explainft.generation.decoding import Tokens
-from explainft.model.labels import Labels, label_log_likelihoods
+from explainft.model.labels import MAX_TOKENS, Labels, label_log_likelihoods, own_label_log_likelihoods
 from explainft.model.t5 import T5
 from explainft.parallel import sharding
 
@@ -37,21 +37,64 @@ def log_likelihoods(
 
     `params` are those of quantization.decode_parameters. The order of the labels changes no value. `progress` is called
     with the number of inputs just scored. `prefixes`, one for each input, are what the decoder reads before the label.
-    Raises UserError for a label that the output layer cannot write, and where a
-    likelihood is not finite.
+    Raises UserError for a label that the output layer cannot write, and where a likelihood is not finite.
     """
     order = sorted(range(len(labels.token_ids)), key=lambda i: labels.token_ids[i])
     in_order = Labels(tuple(labels.token_ids[i] for i in order))
     column_of = _columns(model, params, in_order)
     score_batch = functools.partial(_score_batch, model, in_order, None if column_of is None else tuple(column_of))
-    found_NL = np.zeros((len(inputs), len(order)))
     features = [inputs] if prefixes is None else [inputs, prefixes]
-    one_cpu = sharding.on_one_cpu(params)
-    batches = _plan_batches(features, min(batch_size, len(inputs)), CPU_TOKENS if one_cpu else None)
+    found_NL = np.zeros((len(inputs), len(order)))
+    found_NL[:, order] = _score_in_batches(params, score_batch, len(order), features, batch_size, progress)
+    return found_NL
+
+
+def own_log_likelihoods(
+    model: T5,
+    params: Any,
+    inputs: Sequence[Tokens],
+    labels: Sequence[Labels],
+    batch_size: int,
+    progress: Callable[[int], object] = lambda scored: None,
+) -> list[np.ndarray]:
+    """Returns log p(label | input) for the labels of each input, float64, as `log_likelihoods` does for the same ones.
+
+    Where the labels are long, fewer inputs than `batch_size` are scored at a time.
+    """
+    orders = [sorted(range(len(own.token_ids)), key=own.token_ids.__getitem__) for own in labels]
+    in_order = [Labels(tuple(own.token_ids[i] for i in order)) for own, order in zip(labels, orders, strict=True)]
+    column_of = _columns(model, params, Labels(tuple(ids for own in in_order for ids in own.token_ids)))
+    num_labels = max(map(len, orders))
+    score_batch = functools.partial(
+        _score_own_batch, model, num_labels, None if column_of is None else tuple(column_of)
+    )
+    features = [inputs, *zip(*(own.row() for own in in_order), strict=True)]
+    longest = _width(max(map(len, features[1])))
+    batch_size = max(1, batch_size * MAX_TOKENS // max(MAX_TOKENS, longest))
+    found_NL = _score_in_batches(params, score_batch, num_labels, features, batch_size, progress)
+    found = [np.zeros(len(order)) for order in orders]
+    for own, order, scored in zip(found, orders, found_NL, strict=True):
+        own[order] = scored[: len(order)]
+    return found
+
+
+def _score_in_batches(
+    params: Any,
+    score_batch: Callable[..., Any],
+    num_labels: int,
+    features: Sequence[Sequence[Tokens]],
+    batch_size: int,
+    progress: Callable[[int], object],
+) -> np.ndarray:
+    """Returns `score_batch(params, *zero-padded features)` [N, num_labels] of all rows, in their order, float64."""
+    n = len(features[0])
+    one_cpu, batch_size = sharding.on_one_cpu(params), min(batch_size, n)
+    batches = _plan_batches(features, batch_size, CPU_TOKENS if one_cpu else None)
+    found_NL = np.zeros((n, num_labels))
 
     def score(rows: list[int]) -> np.ndarray:
-        most = 1 << (len(rows) - 1).bit_length()  # few shapes compile
-        padded = [_pad([feature[i] for i in rows], min(most, batch_size)) for feature in features]
+        most = min(batch_size, 1 << (len(rows) - 1).bit_length()) if one_cpu else batch_size  # few shapes compile
+        padded = [_pad([feature[i] for i in rows], most) for feature in features]
         return np.asarray(score_batch(params, *(sharding.put_rows_like(params, x) for x in padded)))[: len(rows)]
 
     with contextlib.ExitStack() as stack:
@@ -60,13 +103,11 @@ def log_likelihoods(
             threads = min(CONCURRENT_BATCHES, available_cores())  # XLA computes attention on one core
             run = functools.partial(map_in_order, stack.enter_context(ThreadPoolExecutor(threads)), threads - 1)
         for rows, scored in zip(batches, run(score, batches), strict=True):
-            found_NL[np.ix_(rows, order)] = scored
+            found_NL[rows] = scored
             progress(len(rows))
     if not np.isfinite(found_NL).all():
         bad = int((~np.isfinite(found_NL)).any(axis=1).sum())
-        raise UserError(
-            f"{bad:,} of {len(inputs):,} inputs have a likelihood that is not finite; train the model again"
-        )
+        raise UserError(f"{bad:,} of {n:,} inputs have a likelihood that is not finite; train the model again")
     return found_NL
 
 
@@ -91,6 +132,19 @@ def _plan_batches(features: Sequence[Sequence[Tokens]], batch_size: int, max_tok
             batches.append([place])
             widest = widths[place]
     return batches
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _score_own_batch(
+    model: T5,
+    num_labels: int,
+    column_of: tuple[int, ...] | None,
+    params: Any,
+    batch_BS: jax.Array,
+    *decoder_row: jax.Array,
+) -> Any:
+    columns = None if column_of is None else np.array(column_of)
+    return own_label_log_likelihoods(model, params, batch_BS, *decoder_row, num_labels=num_labels, column_of=columns)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

@@ -16,6 +16,7 @@ from explainft.core.errors import UserError
 from explainft.data.vocabulary import EOS_ID, Vocabulary
 from explainft.model.loss import target_logits
 from explainft.model.t5 import T5
+from explainft.problems.text import first_equal
 
 MAX_TOKENS = 64  # of the labels that are decoded side by side, whose logits exist at once
 LENGTH_MULTIPLE = 2  # of the tokens of all labels: cuDNN attention takes no odd number
@@ -62,6 +63,8 @@ def encode_labels(texts: Sequence[str], vocabulary: Vocabulary) -> Labels:
             raise UserError(f"label {text!r} holds a token that the vocabulary cannot write; choose another label")
         if encoded.count(ids) > 1:
             raise UserError(f"label {text!r} is given twice; remove one")
+    if (equal := first_equal(texts)) is not None:
+        raise UserError(f"labels {equal[0]!r} and {equal[1]!r} are equal after normalization; remove one")
     return Labels(tuple((*ids, EOS_ID) for ids in encoded))
 
 
@@ -86,10 +89,7 @@ def label_log_likelihoods(
         return model.apply({"params": params}, *args, deterministic=dropout_rng is None, rngs=rngs, method=method)
 
     def log_p(y_BTD: Any, targets_T: np.ndarray) -> jax.Array:
-        logits_BTV: Any = model.apply({"params": output}, y_BTD, method=T5.logits)
-        columns_T = targets_T if column_of is None else column_of[targets_T]
-        columns_BT = jnp.tile(columns_T, (len(encoder_input_tokens), 1))
-        return target_logits(logits_BTV, columns_BT) - jax.nn.logsumexp(logits_BTV, axis=-1)
+        return _log_p(model, output, y_BTD, jnp.tile(targets_T, (len(encoder_input_tokens), 1)), column_of)
 
     encoded_BSD, source_mask_BS = apply(params, T5.encode, encoder_input_tokens), encoder_input_tokens > 0
     found = []
@@ -108,6 +108,38 @@ def label_log_likelihoods(
         label_TL = (segments_T[:, None] == np.arange(1, len(part.token_ids) + 1)).astype(np.float32)
         found.append(jnp.einsum("bt,tl->bl", log_p(y_BTD, targets_T), label_TL, precision="highest"))
     return jnp.concatenate(found, axis=1)
+
+
+def own_label_log_likelihoods(
+    model: T5,
+    params: Any,
+    encoder_input_tokens: jax.Array,
+    decoder_input_tokens: jax.Array,
+    decoder_target_tokens: jax.Array,
+    decoder_segment_ids: jax.Array,
+    num_labels: int,
+    column_of: np.ndarray | None = None,
+) -> jax.Array:
+    """Returns log p(label | input) [B, L], float32, of labels that differ from input to input, at most `num_labels`.
+
+    The decoder's tokens and segment ids [B, T] are those of `Labels.row`, zero-padded. A label that an input does not
+    have gets 0.
+    """
+    source_mask_BS = encoder_input_tokens > 0
+    encoded_BSD = model.apply({"params": params}, encoder_input_tokens, method=T5.encode)
+    cross_mask_BTS = (decoder_segment_ids > 0)[:, :, None] & source_mask_BS[:, None, :]
+    arguments = encoded_BSD, decoder_input_tokens, decoder_segment_ids, cross_mask_BTS
+    y_BTD = model.apply({"params": params}, *arguments, method=T5.decode)
+    log_p_BT = _log_p(model, params, y_BTD, decoder_target_tokens, column_of)
+    label_BTL = (decoder_segment_ids[:, :, None] == np.arange(1, num_labels + 1)).astype(jnp.float32)
+    return jnp.einsum("bt,btl->bl", log_p_BT, label_BTL, precision="highest")
+
+
+def _log_p(model: T5, output: Any, y_BTD: Any, targets_BT: jax.Array, column_of: np.ndarray | None) -> jax.Array:
+    """Returns the log-probability of each target token [B, T] after hidden states."""
+    logits_BTV: Any = model.apply({"params": output}, y_BTD, method=T5.logits)
+    columns_BT = targets_BT if column_of is None else jnp.asarray(column_of)[targets_BT]
+    return target_logits(logits_BTV, columns_BT) - jax.nn.logsumexp(logits_BTV, axis=-1)
 
 
 def _after_prefix(prefix_BP: jax.Array, label_N: np.ndarray) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -55,6 +55,36 @@ class ListOps:
         return None
 
 
+class ListOpsStep:
+    """One step of an expression: the answer is the first line of its explanation in the style medium, and it alone."""
+
+    name = "listops_step"
+
+    def read_answer(self, output: str, example: Example) -> str | None:
+        return None if _step(output) is None else output.strip()
+
+    def equal(self, answer: str, other: str, example: Example) -> bool:
+        step = _step(answer)
+        return step is not None and step == _step(other)
+
+    def check(self, explanation: str, example: Example) -> StepCheck | None:
+        return None
+
+    def groups(self, example: Example) -> dict[str, str]:
+        """Returns the operator of the step."""
+        step = _step(str(example["answer"]))
+        return {} if step is None else {"operator": step.operator}
+
+    def chance(self, example: Example) -> float | None:
+        return None
+
+
+def _step(text: str) -> listops.Step | None:
+    """Returns the step that a text is; None where it is another text, or more than one step."""
+    shown = listops.read(text, "medium")
+    return shown.steps[0] if len(shown.steps) == 1 and shown.final_answer is None else None
+
+
 def _tree(example: Example) -> listops.Tree | None:
     try:
         return listops.parse(str(example["question"]))

@@ -2,12 +2,14 @@
 
 from explainft.core.errors import UserError, nearest
 from explainft.problems.choice import Choice
-from explainft.problems.listops import ListOps
+from explainft.problems.listops import ListOps, ListOpsStep
 from explainft.problems.math import Math
 from explainft.problems.problem import Problem
 from explainft.problems.text import Text
 
-PROBLEMS: dict[str, Problem] = {problem.name: problem for problem in (ListOps(), Choice(), Math(), Text())}
+PROBLEMS: dict[str, Problem] = {
+    problem.name: problem for problem in (ListOps(), Choice(), Math(), Text(), ListOpsStep())
+}
 
 
 def get_problem(name: str) -> Problem:

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from explainft.problems.problem import Example, StepCheck
 
@@ -20,6 +20,17 @@ def normalize(text: str) -> str:
     text = text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
     text = " ".join(text.split())
     return text.strip(_EDGES) or text
+
+
+def first_equal(texts: Sequence[str]) -> tuple[str, str] | None:
+    """Returns the first two texts that are equal after normalization; None where all differ."""
+    seen: dict[str, str] = {}
+    for text in texts:
+        value = normalize(text)
+        if value in seen:
+            return seen[value], text
+        seen[value] = text
+    return None
 
 
 def last_statement(output: str) -> str | None:

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -120,9 +120,8 @@ def set_up(
 
     console.report_phase(f"reading {task}")
     data = read_data(config, mesh, load, task_names)
-    for cache in (data.cache, data.validation.cache):
-        for line in [*cache.lost(), *filter(None, [cache.unexplained()])]:
-            console.report(line)
+    for line in _describe_examples(data):
+        console.report(line)
     evaluation = config.evaluation.mixture_or_task_name
     description = describe(architecture, data.cache, dataset, evaluation, data.output_ids)
     earlier = checkpointer.latest_meta if weights is None else weights.meta
@@ -169,6 +168,15 @@ def make_train_steps(
     flops_step = train_step if plain == execution else make(T5(architecture, plain))
     dtype = execution.matmul_precision if architecture.dtype == "float32" else architecture.dtype
     return train_step, flops_step, dtype
+
+
+def _describe_examples(data: Data) -> Iterator[str]:
+    """Yields a line on each group of examples that are changed, partly used or left out."""
+    for cache in (data.cache, data.validation.cache):
+        yield from cache.lost()
+        yield from filter(None, [cache.unexplained()])
+    for evaluator in data.evaluators:
+        yield from evaluator.cache.left_out()
 
 
 def read_data(

@@ -9,7 +9,8 @@ import pytest
 
 from explainft.core.errors import UserError
 from explainft.data.vocabulary import Vocabulary
-from explainft.generation.likelihood import log_likelihoods, probabilities
+from explainft.generation import likelihood
+from explainft.generation.likelihood import log_likelihoods, own_log_likelihoods, probabilities
 from explainft.generation.quantization import decode_parameters
 from explainft.model import labels as labels_module
 from explainft.model.config import T5Config
@@ -129,6 +130,7 @@ def test_labels_that_cannot_be_scored_are_refused(tmp_path):
     for labels, words in (
         (["sea", " "], "label ' ' is empty"),
         (["sea", "sea"], "label 'sea' is given twice"),
+        (["sea", "air", "sea."], "labels 'sea' and 'sea.' are equal after normalization; remove one"),
         (["sea", "why?"], "label 'why.' holds a token that the vocabulary cannot write"),
     ):
         with pytest.raises(UserError, match=words):
@@ -144,3 +146,44 @@ def test_labels_after_a_prefix(params, inputs, batch_size):
     np.testing.assert_allclose(found, expected, rtol=1e-4)
     without = log_likelihoods(MODEL, params, inputs, LABELS, batch_size)
     np.testing.assert_allclose(found[1], without[1], rtol=1e-5)  # whose prefix is empty
+
+
+OWN = [  # labels of each input: their numbers differ, and some share a first token
+    Labels(((5, 7, 1), (5, 1), (9, 5, 8, 1))),
+    Labels(((5, 7, 1), (5, 7, 7, 1))),
+    Labels(((3, 1), (4, 1), (6, 1), (7, 8, 1))),
+    Labels(((5, 1), (5, 7, 1))),
+    Labels(((9, 9, 1),)),
+]
+
+
+@pytest.mark.parametrize("batch_size", [2, 8])
+def test_labels_of_each_input_equal_teacher_forcing(params, inputs, batch_size):
+    found = own_log_likelihoods(MODEL, params, inputs, OWN, batch_size, (scored := []).append)
+    for tokens, labels, own in zip(inputs, OWN, found, strict=True):
+        [expected] = teacher_forced(params, [tokens], labels.token_ids)
+        np.testing.assert_allclose(own, expected, atol=1e-4)
+    assert sum(scored) == len(inputs)
+
+
+def test_the_order_of_own_labels_changes_nothing(params, inputs):
+    turned = [Labels(labels.token_ids[::-1]) for labels in OWN]
+    found = own_log_likelihoods(MODEL, params, inputs, OWN, 4)
+    for own, other in zip(found, own_log_likelihoods(MODEL, params, inputs, turned, 4), strict=True):
+        np.testing.assert_array_equal(own, other[::-1])
+
+
+def test_long_own_labels_are_scored_fewer_at_a_time(params, inputs, monkeypatch):
+    monkeypatch.setattr(likelihood, "MAX_TOKENS", 4)
+    found = own_log_likelihoods(MODEL, params, inputs, OWN, 5, (scored := []).append)
+    assert scored == [1] * 5
+    [expected] = teacher_forced(params, inputs[2:3], OWN[2].token_ids)
+    np.testing.assert_allclose(found[2], expected, atol=1e-4)
+
+
+def test_own_labels_of_an_output_layer_of_some_tokens(params, inputs):
+    output_ids = [1, 3, 4, 5, 6, 7, 8, 9]
+    found = own_log_likelihoods(MODEL, decode_parameters(CONFIG, params, "float32", output_ids), inputs, OWN, 8)
+    for tokens, labels, own in zip(inputs, OWN, found, strict=True):
+        [expected] = teacher_forced(params, [tokens], labels.token_ids, output_ids)
+        np.testing.assert_allclose(own, expected, atol=1e-4)

@@ -34,6 +34,7 @@ TRAINING = [f"{style}_{size}" for size in PARAMETERS for style in STYLES]
 QUESTIONS = [f"questions_{size}" for size in PARAMETERS]
 VERIFIERS = [f"verifier_{size}" for size in PARAMETERS]
 MULTITASK = [f"multitask_{size}" for size in PARAMETERS]
+BASE = ["base_tiny"]
 SCORING = [f"{kind}_{size}" for size in PARAMETERS for kind in ("eval", "infer")]
 # What the user of a leaf still has to give.
 GIVEN = {
@@ -43,6 +44,7 @@ GIVEN = {
     "questions": ["MODEL_DIR=RUN", "DATASET=homes", "VOCABULARY_FILE=homes.model"],
     "verifier": ["MODEL_DIR=RUN", "DATASET=homes"],
     "multitask": ["MODEL_DIR=RUN"],
+    "base": ["MODEL_DIR=RUN"],
 }
 
 
@@ -75,6 +77,7 @@ def test_each_style_and_size_has_a_recipe():
         *QUESTIONS,
         *VERIFIERS,
         *MULTITASK,
+        *BASE,
         *SCORING,
     }
 
@@ -125,6 +128,12 @@ def load_given(leaf, *given):
     return recipe.load([str(leaf_path(leaf))], bindings, command="train").bindings(train.train)["config"]
 
 
+def test_a_leaf_trains_the_base():
+    config = load_given("base_tiny")
+    assert config.dataset.mixture_or_task_name == "explained_base_compact" and config.dataset.module == "tasks.base"
+    assert config.evaluation.mixture_or_task_name == "explained_base_eval_validation_compact"
+
+
 @pytest.mark.parametrize("leaf", VERIFIERS)
 def test_a_leaf_trains_a_verifier_with_either_loss(leaf):
     for name, kind in (("cross_entropy", Loss), ("binary", BinaryLoss), ("margin", MarginLoss)):
@@ -152,11 +161,11 @@ def test_wrong_settings_of_a_verifier_are_refused(given, words):
         recipe.load([str(leaf_path("verifier_tiny"))], bindings, command="train")
 
 
-@pytest.mark.parametrize("leaf", [*TRAINING, *QUESTIONS, *VERIFIERS, *MULTITASK, *SCORING])
+@pytest.mark.parametrize("leaf", [*TRAINING, *QUESTIONS, *VERIFIERS, *MULTITASK, *BASE, *SCORING])
 def test_a_leaf_sets_only_macros_that_both_engines_read(leaf):
     kind, size = leaf.split("_")
     run = kind if kind in ("eval", "infer") else "pretrain" if size == "tiny" else "finetune"
-    tasks = {"questions": "questions", "verifier": "samples", "multitask": "multitask"}.get(kind, "listops")
+    tasks = {"verifier": "samples"}.get(kind, kind if kind in ("questions", "multitask", "base") else "listops")
     assert includes(leaf) == [f"gin/models/{size}.gin", f"gin/runs/{run}.gin", f"gin/tasks/{tasks}.gin"]
     text = leaf_path(leaf).read_text()
     assert text.startswith(f"# explainft {kind if kind == run else 'train'} --gin_file=gin/{leaf}.gin --gin.")

@@ -54,7 +54,8 @@ def test_names(tmp_path, homes):
     found = {name for name in seqio.TaskRegistry.names() if name.startswith("explained_some_mt_cot")}
     apart = {f"explained_some_mt_cot{ending}" for ending in ("", "_answer", "_explanation", "_eval_validation")}
     apart |= {"explained_some_mt_cot_explanation_eval_validation"}
-    assert found == apart | {name.replace("cot", "cot_shuffled") for name in apart}
+    ranked = {"explained_some_mt_cot_eval_validation_ranked"}
+    assert found == apart | ranked | {name.replace("cot", "cot_shuffled") for name in apart | ranked}
     mixtures = {
         "explained_some_mt_cot_mixture": {"explained_some_mt_cot_answer", "explained_some_mt_cot_explanation"},
         "explained_some_mt_cot_eval": {name for name in apart if "_eval" in name},

@@ -45,9 +45,10 @@ def test_names(tmp_path, data_dir):
     questions.register_datasets()
     variants = [f"explained_homes_{form}" for form in forms.FORMS]
     endings = ("", "_eval_validation", "_eval_test")
+    ranked = {f"explained_homes_answer{ending}_ranked" for ending in endings[1:]}
     # tests/tasks/multitask_test.py has the names of the multi-task forms.
     found = {name for name in names("homes") if not name.startswith(("explained_homes_mt_", "explained_homes_single"))}
-    assert found == {f"{variant}{ending}" for variant in variants for ending in endings}
+    assert found == {f"{variant}{ending}" for variant in variants for ending in endings} | ranked
     mixture = seqio.MixtureRegistry.get("explained_homes_answer_eval")
     assert {task.name for task in mixture.tasks} == {f"explained_homes_answer{ending}" for ending in endings[1:]}
 
