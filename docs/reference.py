@@ -195,7 +195,7 @@ def tasks_page() -> str:
     styles = ", ".join(f"`{style}`" for style in tasks.TASK_STYLES)
     lines += [f"| `{config}` | {styles} |" for config in CONFIGS]
     lines.append("")
-    for module in ("tasks", "tasks.questions", "tasks.samples", "tasks.multitask"):
+    for module in ("tasks", "tasks.questions", "tasks.samples", "tasks.multitask", "tasks.few_shot"):
         lines += [f"::: {module}", "    options:", "      members: false", "      heading_level: 2", ""]
     return "\n".join(lines)
 

@@ -121,7 +121,10 @@ def set_up(
     console.report_phase(f"reading {task}")
     data = read_data(config, mesh, load, task_names)
     for cache in (data.cache, data.validation.cache):
-        for line in [*cache.lost(), *filter(None, [cache.unexplained()])]:
+        for line in [*cache.lost(), *filter(None, [cache.unexplained(), cache.demonstrations()])]:
+            console.report(line)
+    for evaluator in data.evaluators:
+        if (line := evaluator.cache.demonstrations()) is not None:
             console.report(line)
     evaluation = config.evaluation.mixture_or_task_name
     description = describe(architecture, data.cache, dataset, evaluation, data.output_ids)
