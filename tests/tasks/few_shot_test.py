@@ -142,9 +142,12 @@ def test_imported_demonstrations(tmp_path, homes):
 
 def test_a_planted_leak_is_refused(tmp_path, homes):
     planted = [*rows(2, seed=9), {**homes["test"][2], "question": f"  {homes['test'][2]['question'].upper()} "}]
-    with pytest.raises(UserError, match=r"demonstrations.jsonl line 3 is a question of the split test.*remove it"):
-        import_rows(tmp_path, "leaking", homes, planted)
-    import_rows(tmp_path, "leaking", homes, planted[:2])
+    with pytest.raises(UserError, match=r"demonstrations.jsonl line 3: demonstration of the split test, which is eval"):
+        import_rows(tmp_path, "leaking", homes, planted, strict=True)
+    import_rows(tmp_path, "leaking", homes, planted)
+    assert text(examples("explained_leaking_answer_2_shot_eval_test")[2]).count(homes["test"][2]["question"]) == 1
+    with pytest.raises(UserError, match="a 3-shot prompt needs 3 different demonstrations, and .* has 2"):
+        examples("explained_leaking_answer_3_shot_eval_test")
     file = tmp_path / "explained_questions" / "leaking" / "1.0.0" / "demonstrations.jsonl"
     file.write_text(file.read_text() + json.dumps(planted[2]) + "\n")  # past the import
     with pytest.raises(UserError, match=r"demonstrations.jsonl line 3 is a question of the split test"):
@@ -212,16 +215,12 @@ def test_the_same_prompts_fit_at_every_length():
     def length(text):
         return len(COMPACT_VOCABULARY.encode(text)) + 1
 
-    for limit in range(length(prompts[0]) - 1, length(prompts[3]) + 2):
-        [example], _ = demonstrate([asked], limit)
-        fitting = few_shot.fit(prompts, length, limit)
-        assert example["inputs"].decode() == prompts[fitting] and example["num_demonstrations"] == fitting
-        assert fitting == 0 or length(prompts[fitting]) <= limit
-    for k in (1, 2, 3):  # a prompt that fits exactly, and one token less
-        assert [demonstrate([asked], length(prompts[k]) - less)[0][0]["num_demonstrations"] for less in (0, 1)] == [
-            k,
-            k - 1,
-        ]
+    for k in range(4):  # a prompt that fits exactly, one token more, and one less
+        for limit in (length(prompts[k]) + more for more in (-1, 0, 1)):
+            [example], _ = demonstrate([asked], limit)
+            fitting = few_shot.fit(prompts, length, limit)
+            assert fitting == (max(k - 1, 0) if limit < length(prompts[k]) else k)
+            assert example["num_demonstrations"] == fitting and example["inputs"].decode() == prompts[fitting]
     with pytest.raises(tf.errors.InvalidArgumentError, match="would cut a question without demonstrations"):
         demonstrate([asked], length(prompts[0]) - 1, targets=9)
 

@@ -50,14 +50,15 @@ def test_rows_without_one_of_the_labels_are_left_out_and_counted(tmp_path, file,
 
 def test_demonstrations_are_imported_beside_the_splits(tmp_path, file, capsys):
     other = tmp_path / "few_shot.json"
-    other.write_text(json.dumps([{"premise": "Snow.", "hypothesis": "Ice.", "gold": "neutral"}] * 2 + PAIRS[1:2]))
+    other.write_text(json.dumps([{"premise": "Snow.", "hypothesis": "Ice.", "gold": "neutral"}] * 2 + PAIRS[1:3]))
     words = [f"test={file}", f"demonstrations={other}", "--problem", "choice", *FIELDS, "--labels", LABELS]
     descriptor, _ = run(tmp_path, *words)
     lines = (descriptor_file("pairs", tmp_path).parent / "demonstrations.jsonl").read_text().splitlines()
     assert [json.loads(line)["question"] for line in lines] == ["Snow.\nIce."]
     assert descriptor.rows == {"test": 3} and set(descriptor.digests) == {"test", "demonstrations"}
     out = capsys.readouterr().out
-    assert "demonstrations: 1 rows" in out and "refused 1: demonstration repeated" in out
+    assert "demonstrations: 1 rows" in out and "refused 1: demonstration repeated (few_shot.json line 1)" in out
+    assert "refused 1: demonstration of the split test, which is evaluated (few_shot.json line 1)" in out
 
 
 def test_other_datasets_have_the_same_descriptor_as_before(tmp_path):
