@@ -206,13 +206,16 @@ def _add_task(
 def _add_demonstrations(
     dataset: tf.data.Dataset,
     output_features: Mapping[str, Any],
-    sequence_length: Mapping[str, int | None] | None,
+    sequence_length: Mapping[str, int | None] | None = None,
     *,
     parts: FewShotName,
     pool: Callable[[], Pool],
     id_field: str,
 ) -> tf.data.Dataset:
-    """Makes the prompts of a name; reads the template and the demonstrations first. Raises UserError."""
+    """Makes the prompts of a name; reads the template and the demonstrations first. Raises UserError.
+
+    seqio.Evaluator, where it chooses the lengths itself, refuses a preprocessor with no default of sequence_length.
+    """
     template = few_shot.read_template(_template(parts))
     settings = {"template": template, "shots": parts.shots, "pool": pool(), "seed": parts.seed, "id_field": id_field}
     return few_shot_rows.demonstrate(dataset, output_features, sequence_length, **settings)

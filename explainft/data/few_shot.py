@@ -170,13 +170,15 @@ def describe_counts(shots: Counter[int], left_out: int, limit: int | None) -> di
     return {"shots": {str(k): n for k, n in sorted(shots.items(), reverse=True)}, "left_out": left_out, "limit": limit}
 
 
-def report_counts(described: Mapping[str, Any], of: str) -> str:
-    """Returns a line about the demonstrations of a split."""
+def report_counts(described: Mapping[str, Any], of: str) -> str | None:
+    """Returns a line about the demonstrations of a split; None where its prompts are to have none."""
     shots = {int(k): n for k, n in described["shots"].items()}
+    if set(shots) == {0} and described["limit"] is None:
+        return None
     counts = ", ".join(f"{n:,} with {k}" for k, n in shots.items())
     line = f"demonstrations of {of}: {counts}"
-    if len(shots) > 1:
-        line += f"; where they do not fit inputs={described['limit']}, the last are dropped"
+    if described["limit"] is not None:
+        line += f" (where they do not fit inputs={described['limit']}, the last are dropped)"
     if described["left_out"]:
         line += f"; {described['left_out']:,} examples are left out: they are demonstrations"
     return line

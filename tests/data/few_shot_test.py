@@ -156,8 +156,9 @@ def test_the_last_demonstrations_are_dropped_until_the_prompt_fits():
 def test_counts_are_reported():
     described = few_shot.describe_counts(Counter({2: 1000, 4: 3}), 4, 256)
     assert few_shot.report_counts(described, "task train") == (
-        "demonstrations of task train: 3 with 4, 1,000 with 2; where they do not fit inputs=256, the last are dropped; "
-        "4 examples are left out: they are demonstrations"
+        "demonstrations of task train: 3 with 4, 1,000 with 2 (where they do not fit inputs=256, the last are "
+        "dropped); 4 examples are left out: they are demonstrations"
     )
+    assert few_shot.report_counts(few_shot.describe_counts(Counter({0: 3}), 0, None), "task test") is None
     whole = few_shot.describe_counts(Counter({4: 3}), 0, None)
     assert few_shot.report_counts(whole, "task test") == "demonstrations of task test: 3 with 4"

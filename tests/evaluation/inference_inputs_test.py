@@ -111,7 +111,7 @@ def test_a_run_of_a_user_s_own_task_is_refused():
 
 
 def test_a_run_of_few_shot_prompts_is_asked_in_the_words_of_its_template():
-    lengths = {"targets": 9}
+    lengths = {"targets": 2}
     meta = {"task": "explained_homes_answer_2_shot_reworded", "lengths": lengths}
     meta["questions"] = {"problem": "choice", "form": "answer"}
     [asked] = input_reader(meta, "RUN").parse(["Where?"])
