@@ -241,28 +241,6 @@ def test_t5x_trains_with_demonstrations_and_evaluates_the_same_inputs(tiny_data_
     assert [json.loads(line)["inputs_pretokenized"] for line in lines] == ours
 
 
-def test_t5x_converts_the_same_training_rows(tiny_data_dir, tmp_path, registries, seqio_unchanged):
-    """T5X reads a task by seqio.get_dataset with lengths; demonstrations are dropped as in the token cache."""
-    import seqio
-    import tensorflow_datasets as tfds
-
-    name = "explained_tiny_short_3_shot_compact"
-    whole = token_cache.load(name, "validation", "tasks.few_shot", tiny_data_dir)
-    length = sorted(whole.inputs.lengths.tolist())[len(whole) // 2]
-    cache = token_cache.load(name, "validation", "tasks.few_shot", tiny_data_dir, input_lengths={name: length})
-    assert len(cache.meta["demonstrations"]["shots"]) > 1
-    seqio.set_tfds_data_dir_override(tiny_data_dir)
-    rows = seqio.get_dataset(
-        name,
-        {"inputs": length, "targets": 128},
-        "validation",
-        shuffle=False,
-        feature_converter=seqio.EncDecFeatureConverter(pack=False),
-    )
-    found = [row["encoder_input_tokens"] for row in tfds.as_numpy(rows)]
-    assert [row[row > 0].tolist() for row in found] == [cache.inputs[i].tolist() for i in range(len(cache))]
-
-
 def test_t5x_trains_a_verifier_with_cross_entropy(tmp_path):
     files = {
         split: [write_sample_rows(tmp_path / f"{split}.jsonl", [sampled_row(i) for i in of_split])]

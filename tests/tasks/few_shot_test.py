@@ -184,6 +184,31 @@ def test_listops(tiny_data_dir, registries, seqio_unchanged):
     assert COMPACT_VOCABULARY.decode(trained[0]["inputs"].tolist()) == text(trained[0])
 
 
+def test_other_engines_read_the_same_inputs(tiny_data_dir, registries, seqio_unchanged):
+    """T5X trains on seqio.get_dataset with lengths, and evaluates by seqio.Evaluator."""
+    converter = seqio.EncDecFeatureConverter(pack=False)
+    name = "explained_tiny_short_3_shot_reworded_sampled_5_compact"
+    whole = token_cache.load(name, "validation", MODULE, tiny_data_dir)
+    length = sorted(whole.inputs.lengths.tolist())[len(whole) // 2]
+    cache = token_cache.load(name, "validation", MODULE, tiny_data_dir, input_lengths={name: length})
+    assert len(cache.meta["demonstrations"]["shots"]) == 2
+    lengths = {"inputs": length, "targets": 64}
+    rows = seqio.get_dataset(name, lengths, converter, "validation", shuffle=False)
+    assert token_ids(rows) == [cache.inputs[i].tolist() for i in range(len(cache))]
+
+    name = "explained_tiny_short_3_shot_reworded_sampled_5_eval_test_compact"
+    cache = token_cache.load(name, "test", MODULE, tiny_data_dir)
+    evaluator = seqio.Evaluator(name, feature_converter=converter, eval_split="test")
+    [rows] = evaluator.cached_model_datasets.values()
+    assert token_ids(rows) == [cache.inputs[i].tolist() for i in range(len(cache))]
+
+
+def token_ids(dataset):
+    rows = [row["encoder_input_tokens"] if "encoder_input_tokens" in row else row[1]["encoder_input_tokens"]
+            for row in tfds.as_numpy(dataset)]  # fmt: skip
+    return [row[row > 0].tolist() for row in rows]
+
+
 # ---- TensorFlow and Python agree.
 
 
