@@ -198,7 +198,8 @@ def tasks_page() -> str:
     styles = ", ".join(f"`{style}`" for style in tasks.TASK_STYLES)
     lines += [f"| `{config}` | {styles} |" for config in CONFIGS]
     lines.append("")
-    for module in ("tasks", "tasks.questions", "tasks.samples", "tasks.multitask", "tasks.base"):
+    modules = ("tasks", "tasks.questions", "tasks.samples", "tasks.multitask", "tasks.few_shot", "tasks.base")
+    for module in modules:
         lines += [f"::: {module}", "    options:", "      members: false", "      heading_level: 2", ""]
     return "\n".join(lines)
 

@@ -11,6 +11,7 @@ RECIPES = {
     "default, imported questions": "gin/tasks/questions.gin",
     "default, samples": "gin/tasks/samples.gin",
     "default, multi-task ListOps": "gin/tasks/multitask.gin",
+    "default, few-shot": "gin/tasks/few_shot.gin",
 }
 MACROS = {
     "MODEL_DIR": "the run's directory",
@@ -20,14 +21,20 @@ MACROS = {
     "MIXTURE_OR_TASK_NAME": "the task or mixture",
     "MIXTURE_OR_TASK_MODULE": "the module that registers it",
     "DATASET": "the dataset of imported questions or of samples that a run trains on, or the ListOps config of a "
-    "multi-task form",
+    "multi-task form or of few-shot prompts",
     "ROWS": "the rows of a dataset of samples: `verifier`, `correct`, `gold`, or several separated by commas",
     "SAMPLES_VOCABULARY": "`t5` or `compact`: the vocabulary of the tasks of samples",
     "VERIFIER_LOSS": "`cross_entropy`, `binary` of the score, or `margin` of pairs of solutions",
     "MARGIN": "by how much the log scores of a pair are to differ, with `VERIFIER_LOSS = 'margin'`",
-    "FORM": "what a target is: `answer`, `explain_answer` or `answer_explain`, or a multi-task form such as `mt_cot`",
+    "FORM": "what a target is: `answer`, `explain_answer` or `answer_explain`, or a multi-task form such as `mt_cot`; "
+    "of ListOps with few-shot prompts a style",
     "STYLE": "the style of the ListOps explanations of a multi-task form: `short`, `medium` or `long`",
     "MULTITASK_VOCABULARY": "`t5` or `compact`: the vocabulary of the multi-task forms of ListOps",
+    "SHOTS": "how many demonstrations a prompt has",
+    "TEMPLATE": "the words of a prompt: `training`, `reworded`, or a file of one's own",
+    "DEMONSTRATIONS": "`fixed`, the same for every example, or `sampled` for each",
+    "DEMONSTRATIONS_SEED": "the seed of sampled demonstrations",
+    "FEW_SHOT_VOCABULARY": "`t5` or `compact`: the vocabulary of ListOps with few-shot prompts",
     "VOCABULARY_FILE": "a SentencePiece model in place of the task's own vocabulary",
     "TASK_FEATURE_LENGTHS": "row lengths in tokens (`None`: those of the longest example); several examples are packed "
     "into a row, none is cut",

@@ -63,19 +63,28 @@ class QuestionsSource(seqio.TfdsDataSource):
 
 def register_datasets() -> None:
     """Registers the tasks of all datasets that are there now."""
-    # A source has the directory that --tfds_data_dir names.
-    given = QuestionsSource("any", {"train": "train"}).tfds_dataset.data_dir
-    for descriptor in read_descriptors(data_directory(given)):
+    for descriptor in read_descriptors(datasets_directory()):
         if descriptor.answered:
             register(descriptor)
 
 
-def register(descriptor: Descriptor) -> None:
-    """Registers the tasks and mixtures of a dataset."""
+def datasets_directory() -> Path:
+    """Returns where datasets lie: a source has the directory that --tfds_data_dir names."""
+    return data_directory(QuestionsSource("any", {"train": "train"}).tfds_dataset.data_dir)
+
+
+def task_splits(descriptor: Descriptor) -> dict[str, str]:
+    """Returns the parts of the dataset by the splits of its tasks: of one without validation, a part of train is."""
     splits = {split: split for split in descriptor.rows}
     if "train" in splits and "validation" not in splits:
         rows = descriptor.rows["train"]
         splits |= HELD_OUT if rows >= 20 else HELD_OUT_ROW if rows > 1 else {"validation": "train"}
+    return splits
+
+
+def register(descriptor: Descriptor) -> None:
+    """Registers the tasks and mixtures of a dataset."""
+    splits = task_splits(descriptor)
     explained = any(descriptor.explained.values())
     for form in FORMS if explained else FORMS[:1]:
         name = f"explained_{descriptor.name}_{form}"
@@ -114,7 +123,7 @@ def _register_multitask(descriptor: Descriptor, splits: dict[str, str]) -> None:
 
 def explain_missing(name: str) -> str | None:
     """Returns why the module registers no task of that name; None where it cannot tell."""
-    data_dir = data_directory(QuestionsSource("any", {"train": "train"}).tfds_dataset.data_dir)
+    data_dir = datasets_directory()
     descriptors = read_descriptors(data_dir)
     found = [descriptor for descriptor in descriptors if name.startswith(f"explained_{descriptor.name}_")]
     if not found:

@@ -54,7 +54,12 @@ def _add_show(commands) -> None:
 def _add_import(commands) -> None:
     help = "Make a dataset of questions, answers and explanations, from files or from a dataset of TFDS."
     parser = add_command(commands, "import", import_, help, IMPORT_EXAMPLE)
-    parser.add_argument("files", nargs="+", metavar="SPLIT=FILE", help="train=FILE validation=FILE test=FILE")
+    parser.add_argument(
+        "files",
+        nargs="+",
+        metavar="SPLIT=FILE",
+        help="train=FILE validation=FILE test=FILE; demonstrations=FILE of few-shot prompts",
+    )
     parser.add_argument("--name", required=True, help="of the dataset: lower-case letters, digits and underscores")
     parser.add_argument("--problem", required=True, choices=tuple(PROBLEMS))
     parser.add_argument(
@@ -73,8 +78,15 @@ def _add_import(commands) -> None:
         nargs="+",
         default=[],
         metavar="FIELD=FEATURE",
-        help="of --tfds: question=FEATURE answer=FEATURE choices=FEATURE,FEATURE explanation=FEATURE id=FEATURE; "
+        help="the features of --tfds, or the columns of files, that are the fields of a question: question=FEATURE "
+        "answer=FEATURE choices=FEATURE,FEATURE explanation=FEATURE id=FEATURE; several of a question are lines of it; "
         "an integer answer is the place of the choice, from 0",
+    )
+    parser.add_argument(
+        "--labels",
+        type=lambda text: [label.strip() for label in text.split(",")],
+        default=[],
+        help="the choices of every row, separated by commas; a row with another answer is refused",
     )
     parser.add_argument(
         "--explanations",
@@ -146,16 +158,18 @@ def samples(args: argparse.Namespace) -> None:
 
 def import_(args: argparse.Namespace) -> None:
     tensorflow_setup.import_tensorflow()
-    from explainft.data.questions import importing, tfds_rows
+    from explainft.data.questions import columns, importing
+    from explainft.data.questions.descriptor import DEMONSTRATIONS
 
-    if args.tfds is None and args.fields:
-        raise UserError("--fields names features of a dataset of TFDS; give its name with --tfds")
-    if args.tfds is not None and args.format != "jsonl":
-        raise UserError(f"--format={args.format} is the layout of a file; leave it out beside --tfds")
+    if args.format != "jsonl" and (args.tfds is not None or args.fields):
+        beside = "--tfds" if args.tfds is not None else "--fields"
+        raise UserError(f"--format={args.format} is the layout of a file; leave it out beside {beside}")
+    files = {split: file for split, [file] in importing.split_files(args.files, most=1).items()}
     settings = importing.Import(
         name=args.name,
         problem=args.problem,
-        files={split: file for split, [file] in importing.split_files(args.files, most=1).items()},
+        demonstrations=files.pop(DEMONSTRATIONS, None),
+        files=files,
         layout=args.format,
         explanations=importing.split_files(args.explanations),
         stop=args.stop and args.stop.replace("\\n", "\n"),
@@ -163,7 +177,8 @@ def import_(args: argparse.Namespace) -> None:
         answered=not args.unanswered,
         overwrite=args.overwrite,
         tfds=args.tfds,
-        columns=tfds_rows.parse_columns(args.fields) if args.tfds is not None else {},
+        columns=columns.parse_columns(args.fields) if args.fields or args.tfds is not None else {},
+        labels=args.labels,
     )
     gc.freeze()  # half a million objects of TensorFlow, which every collection would visit: an eighth of the time
     directory, report = importing.import_questions(settings, importing.data_directory(args.tfds_data_dir))

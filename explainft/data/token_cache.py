@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from explainft.core.atomic_files import atomic_write
 from explainft.core.errors import UserError
 from explainft.core.jax_setup import cache_root
-from explainft.data import freshness, ragged, tokenize
+from explainft.data import few_shot, freshness, ragged, tokenize
 from explainft.data.coverage import Coverage
 from explainft.data.label_rows import labels_of, left_out_line
 from explainft.data.multitask import Context
@@ -70,6 +70,11 @@ class TokenCache:
             return None
         missing = f"{answers - explanations:,} of {answers:,} examples of {self.split}"
         return f"{missing} have no explanation: they train the answer alone"
+
+    def demonstrations(self) -> str | None:
+        """Returns a line on the demonstrations of a few-shot task; None for other tasks."""
+        found = self.meta.get("demonstrations")
+        return found and few_shot.report_counts(found, f"{self.task} {self.split}")
 
     def postprocess(self) -> Callable[..., Any]:
         return import_function(self.meta["postprocess"]) or _unchanged_text
@@ -131,15 +136,18 @@ def load(
     use_cached: bool = False,
     seqio_additional_cache_dirs: Sequence[str] = (),
     vocabulary_file: str | None = None,
+    input_lengths: Mapping[str, int] | None = None,
 ) -> TokenCache:
     """Returns the tokens of a task's split, which are built first where they are missing or stale.
 
     `split` is SeqIO's name. use_cached makes them from what seqio_cache_tasks wrote into one of
     seqio_additional_cache_dirs, without the task's data; a task without a place for caching is made from its data all
     the same, as SeqIO does it. `vocabulary_file` is a SentencePiece model in place of the task's own vocabulary.
+    `input_lengths` are those that the prompts of few-shot tasks must fit, by task.
     """
     offline_caches = [_absolute(d) for d in seqio_additional_cache_dirs] if use_cached else None
     settings = freshness.task_settings(task_module, data_dir, offline_caches, vocabulary_file)
+    settings |= {"input_length": length} if (length := (input_lengths or {}).get(task)) else {}
     # A directory for each: two processes with other settings do not replace each other's tokens.
     directory = cache_root() / "tokens" / task / f"{split}-{_digest(settings)}"
     if not freshness.is_fresh(directory / "meta.json", settings):
@@ -159,7 +167,7 @@ def is_registered(mixture_or_task: str, task_module: str, data_dir: str | None =
     settings = freshness.task_settings(task_module, data_dir)
     if freshness.is_fresh(_names_file(mixture_or_task, task_module, settings), settings):
         return True
-    return mixture_or_task in tokenize.registered_names(task_module, settings["data_dir"])
+    return mixture_or_task in tokenize.registered_names(task_module, settings["data_dir"], mixture_or_task)
 
 
 def task_names(mixture_or_task: str, task_module: str = "tasks", data_dir: str | None = None) -> list[str]:

@@ -7,6 +7,7 @@ import itertools
 import json
 import shutil
 import uuid
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tqdm import tqdm
 
 from explainft.core import tensorflow_setup
 from explainft.core.errors import UserError, nearest
-from explainft.data import coverage, freshness, multitask, ragged, replacement, task_registry
+from explainft.data import coverage, few_shot, freshness, multitask, ragged, replacement, task_registry
 from explainft.data.label_rows import LabelRows
 from explainft.data.target_parts import TARGET_PARTS
 from explainft.data.vocabulary import Vocabulary
@@ -24,11 +25,12 @@ FEATURES = ("inputs", "targets")
 BATCH = 256  # examples taken from TensorFlow at a time
 
 
-def registered_names(task_module: str, data_dir: str | None = None) -> set[str]:
+def registered_names(task_module: str, data_dir: str | None = None, wanted: str = "") -> set[str]:
     """Imports the task module; returns the names of all tasks and mixtures. Raises UserError for an unknown module.
 
     A module whose tasks depend on the datasets that are there has a function register_datasets, as tasks.questions
-    does: it is called each time. Its function explain_missing, where it has one, says why it has no task of a name.
+    does: it is called each time. One with more names than it registers has register_name, which is given the `wanted`
+    one. Its function explain_missing, where it has one, says why it has no task of a name.
     """
     tensorflow_setup.import_tensorflow()
     import seqio
@@ -38,6 +40,7 @@ def registered_names(task_module: str, data_dir: str | None = None) -> set[str]:
     try:
         module = importlib.import_module(task_module)
         getattr(module, "register_datasets", lambda: None)()
+        getattr(module, "register_name", lambda name: None)(wanted)
     except ModuleNotFoundError as e:
         raise UserError(
             f"MIXTURE_OR_TASK_MODULE={task_module!r} cannot be imported ({e}); name an importable module"
@@ -47,7 +50,7 @@ def registered_names(task_module: str, data_dir: str | None = None) -> set[str]:
 
 def get_task_or_mixture(name: str, task_module: str, data_dir: str | None = None) -> Any:
     """Returns SeqIO's task or mixture. Raises UserError for an unknown name or module."""
-    known = registered_names(task_module, data_dir)
+    known = registered_names(task_module, data_dir, name)
     import seqio
 
     if name not in known:
@@ -88,8 +91,8 @@ def build(name: str, split: str, settings: dict[str, Any], directory: Path) -> N
         lost = {feature: coverage.Counts(written) for feature in FEATURES}
         labels = task_registry.describe_labels(name)
         scored = LabelRows(labels["labels"], written) if labels and split != "train" else None
-        _write_examples(task, split, scratch, bool(offline), lost, scored)
-        meta = _meta(task, split, settings, vocabulary, offline)
+        shots = _write_examples(task, split, scratch, bool(offline), settings.get("input_length"), lost, scored)
+        meta = _meta(task, split, settings, vocabulary, offline) | shots
         meta |= {"left_out": scored.left_out} if scored and scored.left_out else {}
         meta["coverage"] = {name: dataclasses.asdict(counts.coverage()) for name, counts in lost.items()}
         (scratch / "meta.json").write_text(json.dumps(meta, indent=1))
@@ -177,21 +180,27 @@ def _write_examples(
     split: str,
     directory: Path,
     use_cached: bool,
+    input_length: int | None,
     lost: dict[str, coverage.Counts],
     scored: LabelRows | None,
-) -> None:
+) -> dict[str, Any]:
     """Writes tokens and records, and counts in `lost` what the vocabulary loses of the texts.
 
-    Of a task with labels it writes those rows that can be `scored`.
+    Of a task with labels it writes those rows that can be `scored`. Returns what the meta has of a few-shot task;
+    `input_length` is that of its prompts (None: they are whole).
     """
     texts = {feature: f"{feature}_pretokenized" for feature in FEATURES}
 
-    dataset = task.get_dataset(sequence_length=None, split=split, shuffle=False, use_cached=use_cached)
+    length = None if input_length is None else {"inputs": input_length}
+    dataset = task.get_dataset(
+        sequence_length=length, split=split, shuffle=False, use_cached=use_cached, trim_output_features=False
+    )
+    demonstrations = Counter[int]() if few_shot.DEMONSTRATIONS in dataset.element_spec else None
     features = [*FEATURES, *({TARGET_PARTS} & set(dataset.element_spec))]
     # Of an offline cache without asking the source, whose data need not be there.
     n = task.get_cached_stats(split)["examples"] if use_cached else task.num_input_examples(split)
     if split == "train":  # it is not scored: its other fields are not kept
-        kept = {*features, *texts.values()}
+        kept = {*features, *texts.values(), few_shot.DEMONSTRATIONS}
         dataset = dataset.map(lambda example: {name: value for name, value in example.items() if name in kept})
     with contextlib.ExitStack() as files:
         write = {feature: files.enter_context(ragged.writer(directory, feature)) for feature in features}
@@ -201,6 +210,8 @@ def _write_examples(
             bar.update(int(batch["inputs"].shape[0]))
             tokens = {feature: _flat(batch.pop(feature)) for feature in features}
             columns = {key: _to_json(values.numpy()) for key, values in batch.items()}
+            if demonstrations is not None:
+                demonstrations.update(columns[few_shot.DEMONSTRATIONS])
             if scored is not None:
                 keep = scored.select(columns, *tokens["targets"], tokens.get(TARGET_PARTS))
                 tokens = {f: (values[np.repeat(keep, n)], n[keep]) for f, (values, n) in tokens.items()}
@@ -215,6 +226,10 @@ def _write_examples(
                 continue
             for fields in zip(*columns.values(), strict=True):
                 records.write(json.dumps(dict(zip(columns, fields, strict=True))) + "\n")
+    if demonstrations is None:
+        return {}
+    left_out = 0 if n is None else n - demonstrations.total()
+    return {"demonstrations": few_shot.describe_counts(demonstrations, left_out, input_length)}
 
 
 def _flat(rows: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -293,6 +308,6 @@ def _training_meta(task: Any) -> dict[str, Any]:
 
 
 def descriptor_files(task: Any) -> list[Path]:
-    """Returns the file that tells one import of a task's dataset from another; none for other sources."""
+    """Returns the files that tell one import of a task's dataset from another; none for other sources."""
     file = getattr(task.source, "descriptor_file", None)
-    return [file] if file is not None else []
+    return getattr(task.source, "descriptor_files", [file] if file is not None else [])

@@ -1,6 +1,7 @@
 """`eval` and the evaluations of a training run: tasks are decoded, scored, and written to SeqIO's files."""
 
 import dataclasses
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -101,6 +102,9 @@ def evaluate(
         mixture_or_task_name, module, seqio_split, tfds_data_dir, model.config, weights, vocabulary_file
     )
     evaluators = [Evaluator(cache, num_examples) for cache in caches]
+    for cache in caches:
+        if hosts.writes() and (line := cache.demonstrations()) is not None:
+            print(line, file=sys.stderr)
     step, directory = weights.step or 0, Path(output_dir) / DIRECTORY
     for evaluator in evaluators:
         prediction_files.check_scores_file(directory, evaluator.task, step, evaluator.n, overwrite)

@@ -11,10 +11,12 @@ from typing import Any, Protocol
 
 from explainft import listops
 from explainft.core.errors import UserError
-from explainft.data import multitask
+from explainft.data import few_shot, few_shot_names, multitask
+from explainft.data.few_shot import Template
 from explainft.data.questions import forms
 from explainft.data.questions.examples import question_of
 from explainft.data.questions.files import read_rows
+from explainft.data.questions.importing import data_directory
 from explainft.data.questions.layouts import FIELDS, Unreadable
 from explainft.data.vocabulary import Vocabulary
 from explainft.evaluation.targets import Target
@@ -57,6 +59,14 @@ class InputReader(Protocol):
 
 def input_reader(meta: Mapping[str, Any], origin: object, layout: str = "jsonl") -> InputReader:
     """Returns the reader for a run with this metadata. Raises UserError for a run of a task of the user's own."""
+    name = few_shot_names.parse(str(meta["task"]))
+    reader = _task_reader(meta, origin, layout)
+    if name is None:
+        return reader
+    return PromptReader(reader, few_shot.read_template(few_shot.template_file(name.template, data_directory(None))))
+
+
+def _task_reader(meta: Mapping[str, Any], origin: object, layout: str) -> InputReader:
     if "questions" in meta:
         return QuestionReader(**meta["questions"], trained_length=meta["lengths"]["targets"], layout=layout)
     if meta["explanation"] is None:
@@ -107,7 +117,7 @@ class ListOpsReader:
         fullest = self.style if self.style in CHECKED_STYLES else "medium"
         if self.prompt:
             return self.trained_length
-        gold = listops.explain(listops.parse(one.text), fullest, self.modulus)
+        gold = listops.explain(listops.parse(one.target.example["question"]), fullest, self.modulus)
         return max(self.trained_length, 1 + len(vocabulary.encode(gold)))
 
     def _row(self, row: Any, where: str) -> InferenceInput:
@@ -170,6 +180,26 @@ class QuestionReader:
         text = forms.input_text(example["question"], example.get("choices", ())) + _prompt(self.form)
         form = "answer" if self.form in multitask.FORMS else self.form
         return InferenceInput(text, Target(problem, example, form), row)
+
+
+@dataclasses.dataclass(frozen=True)
+class PromptReader:
+    """Asks as a few-shot task does, without demonstrations."""
+
+    reader: InputReader
+    template: Template
+
+    def parse(self, questions: Sequence[str | Row]) -> list[InferenceInput]:
+        return [self._prompt(one) for one in self.reader.parse(questions)]
+
+    def read(self, path: Path) -> list[InferenceInput]:
+        return [self._prompt(one) for one in self.reader.read(path)]
+
+    def max_length(self, one: InferenceInput, vocabulary: Vocabulary) -> int:
+        return self.reader.max_length(one, vocabulary)
+
+    def _prompt(self, one: InferenceInput) -> InferenceInput:
+        return dataclasses.replace(one, text=self.template.prompt((), one.text))
 
 
 def _check_values(tree: listops.Tree, expression: str, config: Config) -> None:

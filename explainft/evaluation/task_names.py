@@ -13,6 +13,7 @@ such a task under the two names "validation" and "test", its `seqio_split`.
 import re
 from typing import NamedTuple
 
+from explainft.data import few_shot_names
 from explainft.data.questions.names import form_of
 from explainft.listops.configs import CONFIGS, Config
 
@@ -36,8 +37,12 @@ def config_and_style(variant: str) -> tuple[str, str]:
     """Splits a variant: `explained_tiny_25_96_medium` is of config `tiny_25_96` and style `medium`.
 
     One of imported questions has a dataset and a form: `explained_homes_explain_answer` gives `homes` and
-    `explain_answer`.
+    `explain_answer`. A few-shot variant keeps what it has beside them: the style `medium_2_shot`.
     """
+    few_shot = few_shot_names.parse(variant)
+    if few_shot is not None:
+        config, style = config_and_style(few_shot.variant)
+        return config, f"{style}_{few_shot.settings}"
     base = variant.removeprefix("explained_")
     form = form_of(base)
     if form is not None:

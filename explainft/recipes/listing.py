@@ -22,7 +22,7 @@ def list_recipes() -> list[PackagedRecipe]:
     """Returns the packaged recipes, the smallest models first."""
     found = []
     for file in (PACKAGED / "gin").glob("*.gin"):
-        kind, _, size = file.stem.partition("_")
+        kind, _, size = file.stem.rpartition("_")
         comment = file.read_text(encoding="utf-8").partition("\n")[0].removeprefix("#").strip()
         found.append(PackagedRecipe(f"gin/{file.name}", size, kind if kind in STYLES else None, comment))
     return sorted(found, key=lambda recipe: (SIZES.index(recipe.size), recipe.name))

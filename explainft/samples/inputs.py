@@ -7,6 +7,7 @@ from typing import Any
 
 from explainft.checkpoints.weights import Weights
 from explainft.core.errors import UserError
+from explainft.data import few_shot_names
 from explainft.data.questions.names import validation_task
 from explainft.data.token_cache import Record, TokenCache
 from explainft.data.vocabulary import EOS_ID
@@ -20,6 +21,7 @@ from explainft.samples.files import OWN_FIELDS, example_id
 
 QUESTIONS_MODULE = "tasks.questions"
 LISTOPS_MULTITASK_MODULE = "tasks.multitask"
+FEW_SHOT_MODULE = "tasks.few_shot"
 LENGTH_STEP = 32  # tokens
 
 
@@ -177,7 +179,15 @@ def check_ids(inputs: Sequence[SampledInput]) -> None:
 
 
 def dataset_task(meta: Mapping[str, Any], dataset: str, split: str) -> tuple[str, str]:
-    """Returns the evaluation task of a dataset's split in the form that a run was trained on, and its module."""
+    """Returns the evaluation task of a dataset's split in the form that a run was trained on, and its module.
+
+    A run of few-shot prompts has the same prompts there.
+    """
+    few_shot = few_shot_names.parse(str(meta["task"]))
+    if few_shot is not None:
+        form = (meta.get("questions") or {}).get("form") or (meta.get("explanation") or {}).get("style")
+        task = dataclasses.replace(few_shot, variant=f"explained_{dataset}_{form}", eval_split=split)
+        return str(task), FEW_SHOT_MODULE
     if dataset in CONFIGS:
         explanation = meta.get("explanation") or {}
         style, form = explanation.get("style"), explanation.get("form")

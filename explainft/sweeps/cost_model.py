@@ -19,6 +19,7 @@ from explainft.data import sample_datasets, token_cache
 from explainft.data.questions.descriptor import descriptor_file, read_descriptor
 from explainft.data.questions.importing import data_directory
 from explainft.data.sample_datasets import parse_rows
+from explainft.listops.configs import CONFIGS
 from explainft.model import flops
 from explainft.model.loss import Loss
 from explainft.model.parameters import parameter_shapes
@@ -146,7 +147,7 @@ def step_cost(config: TrainConfig, dataset: DatasetConfig) -> tuple[int, int]:
 def dataset_digests(macros: Mapping[str, Any]) -> list[str]:
     """Returns the digests of a recipe's DATASET, whose name may come to stand for other rows; none without one."""
     name, data_dir = macros.get("DATASET"), data_directory(None)
-    if name is None:
+    if name is None or name.partition("-")[0] in CONFIGS:  # the rows of ListOps are those of its version
         return []
     if "ROWS" in macros:
         file = sample_datasets.descriptor_file(f"{name}_{'_'.join(parse_rows(macros['ROWS']))}", data_dir)

@@ -9,6 +9,7 @@ import optax
 
 from explainft.checkpoints.checkpointer import CheckpointConfig
 from explainft.core.errors import UserError, require_count, require_local, require_name, require_positive
+from explainft.data import few_shot_names
 from explainft.data.batches import Batches, PairBatches, check_labels
 from explainft.data.token_cache import TokenCache
 from explainft.evaluation.evaluate import EvaluationConfig
@@ -72,6 +73,12 @@ class DatasetConfig:
                 "give them, such as {'inputs': 128, 'targets': 256}"
             )
         return self.task_feature_lengths
+
+    def input_lengths(self) -> dict[str, int]:
+        """Returns the length that prompts must fit, where the task is a few-shot one and lengths are given."""
+        given = self.task_feature_lengths
+        few_shot = few_shot_names.parse(self.mixture_or_task_name)
+        return {self.mixture_or_task_name: given["inputs"]} if few_shot and given and "inputs" in given else {}
 
     def tokens_per_batch(self) -> int:
         """Returns the tokens of a batch, padding included."""

@@ -174,9 +174,10 @@ def _describe_examples(data: Data) -> Iterator[str]:
     """Yields a line on each group of examples that are changed, partly used or left out."""
     for cache in (data.cache, data.validation.cache):
         yield from cache.lost()
-        yield from filter(None, [cache.unexplained()])
+        yield from filter(None, [cache.unexplained(), cache.demonstrations()])
     for evaluator in data.evaluators:
         yield from evaluator.cache.left_out()
+        yield from filter(None, [evaluator.cache.demonstrations()])
 
 
 def read_data(

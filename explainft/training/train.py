@@ -62,6 +62,7 @@ def train(
         use_cached=config.dataset.use_cached,
         seqio_additional_cache_dirs=seqio_additional_cache_dirs,
         vocabulary_file=config.dataset.vocabulary_file,
+        input_lengths=config.dataset.input_lengths(),
     )
     task_names = functools.partial(token_cache.task_names, task_module=config.dataset.module, data_dir=tfds_data_dir)
     with contextlib.ExitStack() as stack:

@@ -1,8 +1,11 @@
 import json
+from pathlib import Path
 
 import pytest
 
 from explainft.core.errors import UserError
+from explainft.data.compact_vocabulary import COMPACT
+from explainft.data.vocabulary import Vocabulary
 from explainft.evaluation.infer import Prediction
 from explainft.evaluation.inference_inputs import QuestionReader, input_reader
 from explainft.generation.generator import Output
@@ -105,3 +108,16 @@ def test_a_run_of_a_user_s_own_task_is_refused():
     meta = {"task": "own", "explanation": None, "lengths": {"targets": 9}}
     with pytest.raises(UserError, match="RUN was trained on own, which must be a task of ListOps .* or of imported"):
         input_reader(meta, "RUN")
+
+
+def test_a_run_of_few_shot_prompts_is_asked_in_the_words_of_its_template():
+    lengths = {"targets": 2}
+    meta = {"task": "explained_homes_answer_2_shot_reworded", "lengths": lengths}
+    meta["questions"] = {"problem": "choice", "form": "answer"}
+    [asked] = input_reader(meta, "RUN").parse(["Where?"])
+    assert asked.text == "Read what is given and complete the last solution.\n\nGiven: Where?\nSolution:"
+    meta = {"task": "explained_tiny_short_2_shot_compact", "lengths": lengths}
+    reader = input_reader({**meta, "explanation": {"style": "short", "modulus": 10}}, "RUN")
+    [asked] = reader.parse(["[MAX 2 9 ]"])
+    assert asked.text == "Question: [MAX 2 9 ]\nAnswer:" and asked.row == {"expression": "[MAX 2 9 ]"}
+    assert reader.max_length(asked, Vocabulary(Path(COMPACT))) > lengths["targets"]

@@ -32,6 +32,8 @@ def test_an_evaluation_task_has_a_variant_and_a_split(task, parts):
         ("explained_homes_explain_answer", ("homes", "explain_answer")),
         ("explained_old_homes_answer_explain", ("old_homes", "answer_explain")),
         ("explained_homes_answer", ("homes", "answer")),
+        ("explained_homes_answer_2_shot_reworded", ("homes", "answer_2_shot_reworded")),
+        ("explained_tiny_25_96_medium_4_shot_sampled_0", ("tiny_25_96", "medium_4_shot_sampled_0")),
     ],
 )
 def test_a_variant_has_a_config_and_a_style(variant, parts):

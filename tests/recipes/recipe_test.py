@@ -35,6 +35,7 @@ QUESTIONS = [f"questions_{size}" for size in PARAMETERS]
 VERIFIERS = [f"verifier_{size}" for size in PARAMETERS]
 MULTITASK = [f"multitask_{size}" for size in PARAMETERS]
 BASE = ["base_tiny"]
+FEW_SHOT = [f"few_shot_{size}" for size in PARAMETERS]
 SCORING = [f"{kind}_{size}" for size in PARAMETERS for kind in ("eval", "infer")]
 # What the user of a leaf still has to give.
 GIVEN = {
@@ -45,11 +46,12 @@ GIVEN = {
     "verifier": ["MODEL_DIR=RUN", "DATASET=homes"],
     "multitask": ["MODEL_DIR=RUN"],
     "base": ["MODEL_DIR=RUN"],
+    "few_shot": ["MODEL_DIR=RUN"],
 }
 
 
 def load_leaf(leaf):
-    return recipe.load([str(leaf_path(leaf))], GIVEN[leaf.split("_")[0]])
+    return recipe.load([str(leaf_path(leaf))], GIVEN[leaf.rpartition("_")[0]])
 
 
 def leaf_path(leaf):
@@ -78,6 +80,7 @@ def test_each_style_and_size_has_a_recipe():
         *VERIFIERS,
         *MULTITASK,
         *BASE,
+        *FEW_SHOT,
         *SCORING,
     }
 
@@ -123,8 +126,30 @@ def test_a_leaf_trains_a_multitask_form(leaf):
     assert load_given(leaf, "ALPHA=0.9").dataset.alpha == 0.9
 
 
+@pytest.mark.parametrize("leaf", FEW_SHOT)
+def test_a_leaf_trains_with_demonstrations(leaf):
+    suffix = "_compact" if leaf == "few_shot_tiny" else ""
+    name = f"explained_{'tiny' if suffix else 'listops30'}_medium"
+    for given, settings in (
+        (["SHOTS=4"], "4_shot"),
+        (["SHOTS=0", "TEMPLATE=reworded", "DEMONSTRATIONS=sampled"], "0_shot_reworded"),
+        (["SHOTS=1", "DEMONSTRATIONS=sampled", "DEMONSTRATIONS_SEED=5"], "1_shot_sampled_5"),
+    ):
+        config = load_given(leaf, *given)
+        assert config.dataset.mixture_or_task_name == f"{name}_{settings}{suffix}"
+        assert config.evaluation.mixture_or_task_name == f"{name}_{settings}_eval_validation{suffix}"
+        assert config.dataset.module == "tasks.few_shot" and config.dataset.input_lengths() == {}
+    config = load_given(leaf, "TASK_FEATURE_LENGTHS={'inputs': 96, 'targets': 8}")
+    assert config.dataset.input_lengths() == {f"{name}_2_shot{suffix}": 96}
+    own = load_given(
+        leaf, "DATASET=homes", "FORM=explain_answer", "FEW_SHOT_VOCABULARY=t5", "VOCABULARY_FILE=own.model"
+    )
+    assert own.dataset.mixture_or_task_name == "explained_homes_explain_answer_2_shot"
+    assert own.dataset.vocabulary_file == "own.model"
+
+
 def load_given(leaf, *given):
-    bindings = [*GIVEN[leaf.split("_")[0]], *given]
+    bindings = [*GIVEN[leaf.rpartition("_")[0]], *given]
     return recipe.load([str(leaf_path(leaf))], bindings, command="train").bindings(train.train)["config"]
 
 
@@ -161,11 +186,12 @@ def test_wrong_settings_of_a_verifier_are_refused(given, words):
         recipe.load([str(leaf_path("verifier_tiny"))], bindings, command="train")
 
 
-@pytest.mark.parametrize("leaf", [*TRAINING, *QUESTIONS, *VERIFIERS, *MULTITASK, *BASE, *SCORING])
+@pytest.mark.parametrize("leaf", [*TRAINING, *QUESTIONS, *VERIFIERS, *MULTITASK, *FEW_SHOT, *BASE, *SCORING])
 def test_a_leaf_sets_only_macros_that_both_engines_read(leaf):
-    kind, size = leaf.split("_")
+    kind, _, size = leaf.rpartition("_")
     run = kind if kind in ("eval", "infer") else "pretrain" if size == "tiny" else "finetune"
-    tasks = {"verifier": "samples"}.get(kind, kind if kind in ("questions", "multitask", "base") else "listops")
+    tasks = {"verifier": "samples"} | {name: name for name in ("questions", "multitask", "few_shot", "base")}
+    tasks = tasks.get(kind, "listops")
     assert includes(leaf) == [f"gin/models/{size}.gin", f"gin/runs/{run}.gin", f"gin/tasks/{tasks}.gin"]
     text = leaf_path(leaf).read_text()
     assert text.startswith(f"# explainft {kind if kind == run else 'train'} --gin_file=gin/{leaf}.gin --gin.")
@@ -174,7 +200,8 @@ def test_a_leaf_sets_only_macros_that_both_engines_read(leaf):
         "questions_tiny": {"VOCAB_SIZE", "VOCABULARY_FILE"},
         "verifier_tiny": {"SAMPLES_VOCABULARY"},
         "multitask_tiny": {"MULTITASK_VOCABULARY"},
-    }.get(leaf, set()) | ({"DATASET"} if kind == "multitask" else set())
+        "few_shot_tiny": {"FEW_SHOT_VOCABULARY"},
+    }.get(leaf, set()) | {"multitask": {"DATASET"}, "few_shot": {"DATASET", "FORM"}}.get(kind, set())
     assert set(macros_of(leaf_path(leaf))) <= set(public_macros(ROOT / "gin" / "runs" / f"{run}.gin")) | own
 
 
@@ -195,7 +222,7 @@ def test_macro_files_hold_names_and_values_only(directory):
 
 def test_both_engines_have_the_same_wiring_files():
     ours, theirs = ({path.name for path in d.glob("*.gin")} for d in (recipe.WIRING, ROOT / "gin" / "t5x"))
-    assert ours == theirs and len(ours) == 9
+    assert ours == theirs and len(ours) == 10
 
 
 @pytest.mark.parametrize("leaf", SCORING)

@@ -12,6 +12,7 @@ from pathlib import Path
 import gin
 import pytest
 
+from explainft.data import token_cache
 from explainft.data.compact_vocabulary import COMPACT
 from explainft.recipes import gin_adapter, recipe
 from explainft.reporting import report
@@ -219,6 +220,25 @@ def test_t5x_trains_a_multitask_form(tiny_data_dir, tmp_path, form):
     script("train", "multitask_tiny", tiny_data_dir, **macros, **TINY_RUN)
     [row] = metrics(tmp_path / "run", f"explained_tiny_medium_{form}_eval_validation_compact")
     assert (row["step"], row["n"]) == (2, 8)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"DEMONSTRATIONS": "sampled", "DEMONSTRATIONS_SEED": 5, "TEMPLATE": "reworded"}]
+)
+def test_t5x_trains_with_demonstrations_and_evaluates_the_same_inputs(tiny_data_dir, tmp_path, settings):
+    macros = {
+        "MODEL_DIR": str(tmp_path / "run"), "FORM": "short", "SHOTS": 3, "TRAIN_STEPS": 2, **settings,
+        "TASK_FEATURE_LENGTHS": {"inputs": 384, "targets": 128},
+    }  # fmt: skip
+    script("train", "few_shot_tiny", tiny_data_dir, **macros, **TINY_RUN)
+    words = "_reworded_sampled_5" if settings else ""
+    task = f"explained_tiny_short_3_shot{words}_eval_validation_compact"
+    [row] = metrics(tmp_path / "run", task)
+    assert (row["step"], row["n"]) == (2, 8)
+    cache = token_cache.load(task, "validation", "tasks.few_shot", tiny_data_dir)
+    ours = [record["inputs_pretokenized"] for record in cache.records[:8]]
+    lines = (tmp_path / "run" / "inference_eval" / f"{task}-000002.jsonl").read_text().splitlines()
+    assert [json.loads(line)["inputs_pretokenized"] for line in lines] == ours
 
 
 def test_t5x_trains_a_verifier_with_cross_entropy(tmp_path):

@@ -56,19 +56,19 @@ def examples(task, split, **options):
     return list(tfds.as_numpy(dataset))
 
 
-def is_multitask(name: str) -> bool:
-    """Whether a name is of tasks.multitask, which another test of this process may have imported."""
-    return any(f"_{form}" in name for form in multitask.FORMS)
+def is_of_other_module(name: str) -> bool:
+    """Whether a name is of tasks.multitask or tasks.few_shot, which another test of this process may have imported."""
+    return "_shot" in name or any(f"_{form}" in name for form in multitask.FORMS)
 
 
 def test_names():
     pairs = list(itertools.product(CONFIGS, STYLES, ("", "_compact")))
     names = {f"explained_{config}_{style}{suffix}" for config, style, suffix in pairs}
     names |= {f"explained_{c}_{style}_eval_{split}{suffix}" for c, style, suffix in pairs for split in EVAL_SPLITS}
-    assert {task.name for task in all_tasks() if not is_multitask(task.name)} == names
+    assert {task.name for task in all_tasks() if not is_of_other_module(task.name)} == names
     mixtures = {f"explained_{config}_{style}_eval{suffix}" for config, style, suffix in pairs}
     registered = {name for name in seqio.MixtureRegistry.names() if name.startswith("explained_")}
-    assert {name for name in registered if not is_multitask(name)} == mixtures
+    assert {name for name in registered if not is_of_other_module(name)} == mixtures
     mixture = seqio.MixtureRegistry.get("explained_tiny_long_eval_compact")
     assert {task.name for task in mixture.tasks} == {f"explained_tiny_long_eval_{s}_compact" for s in EVAL_SPLITS}
 

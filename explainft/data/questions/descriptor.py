@@ -2,14 +2,17 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 from explainft.core.errors import UserError
 from explainft.problems.registry import PROBLEMS
 
 DATASET, VERSION = "explained_questions", "1.0.0"
 DESCRIPTOR = "problem.json"
+DEMONSTRATIONS = "demonstrations"  # of few-shot prompts: in place of a split on the command line, and among `digests`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +20,8 @@ class Descriptor:
     """What an imported dataset holds.
 
     `rows` and `explained` are the numbers of rows, and of those with an explanation, by split; `digests` those of the
-    records. `answered` is False for a dataset without answers, which is for inference alone.
+    records. `answered` is False for a dataset without answers, which is for inference alone. `labels` are the choices
+    of all rows, where the import was given them.
     """
 
     name: str
@@ -26,16 +30,30 @@ class Descriptor:
     explained: Mapping[str, int]
     digests: Mapping[str, str]
     answered: bool
+    labels: Sequence[str] | None = None
 
     def write(self, directory: Path) -> None:
         """Writes the descriptor into the directory of the dataset's records."""
-        text = json.dumps(dataclasses.asdict(self), indent=1)
+        fields = {name: value for name, value in dataclasses.asdict(self).items() if name != "labels" or value}
+        text = json.dumps(fields, indent=1)
         (directory / DESCRIPTOR).write_text(text + "\n", encoding="utf-8")
 
 
 def descriptor_file(name: str, data_dir: Path) -> Path:
     """Returns where the descriptor of a dataset lies."""
     return data_dir / DATASET / name / VERSION / DESCRIPTOR
+
+
+def demonstrations_file(directory: Path) -> Path:
+    """Returns where the demonstrations of a dataset lie, whose records are in `directory`."""
+    return directory / f"{DEMONSTRATIONS}.jsonl"
+
+
+def write_demonstrations(directory: Path, rows: Iterable[Mapping[str, Any]]) -> str:
+    """Writes the demonstrations beside a dataset's records, as JSON lines, and returns their digest."""
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    demonstrations_file(directory).write_text(text, encoding="utf-8", newline="\n")
+    return blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def read_descriptors(data_dir: Path) -> list[Descriptor]:

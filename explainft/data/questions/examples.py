@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -46,10 +46,13 @@ def digest(text: str) -> int:
     return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest())
 
 
-def question_of(problem: Problem, layout: str, row: Any, name: str, *, answered: bool) -> Question:
+def question_of(
+    problem: Problem, layout: str, row: Any, name: str, *, answered: bool, labels: Sequence[str] = ()
+) -> Question:
     """Returns the example of a row. Raises Unreadable with the reason where it has none.
 
     `name` is the id of a row without one. With `answered`, an answer must stand there, and of choices it must be one.
+    `labels` are the choices of every row.
     """
     if not isinstance(row, Mapping):
         raise Unreadable("not a JSON object")
@@ -57,7 +60,7 @@ def question_of(problem: Problem, layout: str, row: Any, name: str, *, answered:
     question = _text(found, "question")
     if not question.strip():
         raise Unreadable("empty question")
-    choices = tuple(found.get("choices") or ())
+    choices = tuple(labels or found.get("choices") or ())
     given = _present(found.get("answer"))
     if given is None or (isinstance(given, str) and not given.strip()):
         if answered:

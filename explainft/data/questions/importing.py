@@ -19,7 +19,14 @@ from tqdm import tqdm
 
 from explainft.core.errors import UserError, nearest
 from explainft.data.questions import forms
-from explainft.data.questions.descriptor import DATASET, VERSION, Descriptor
+from explainft.data.questions.columns import map_row
+from explainft.data.questions.descriptor import (
+    DATASET,
+    DEMONSTRATIONS,
+    VERSION,
+    Descriptor,
+    write_demonstrations,
+)
 from explainft.data.questions.digests import DigestMap
 from explainft.data.questions.examples import Question, digest, question_of
 from explainft.data.questions.explanations import Explanations
@@ -48,8 +55,9 @@ class Import:
     """What to import: a file for each split, explanations in files of their own, and how strict to be.
 
     `stop`: explanations end before it. With `strict` a refused row ends the import. Without `answered` rows need no
-    answer: such a dataset is for inference. With `tfds`, the name of a TFDS dataset, `files` are splits of it, and
-    `columns` its features for each field.
+    answer: such a dataset is for inference. With `tfds`, the name of a TFDS dataset, `files` are splits of it.
+    `columns` are the features, or the columns of files, for each field. `labels` are the choices of every row.
+    `demonstrations` of few-shot prompts are a file, or a split, too.
     """
 
     name: str
@@ -63,6 +71,8 @@ class Import:
     overwrite: bool = False
     tfds: str | None = None
     columns: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    labels: Sequence[str] = ()
+    demonstrations: Path | None = None
 
     def __post_init__(self):
         check_name(self.name)
@@ -73,6 +83,8 @@ class Import:
             for split in given:
                 if split not in SPLITS:
                     raise UserError(f"split {split!r} must be one of {', '.join(SPLITS)}")
+        if self.labels:
+            _check_labels(self.problem, self.labels)
         if not self.files:
             raise UserError("no file of questions; give train=FILE validation=FILE test=FILE, or one of them")
         for split in self.explanations:
@@ -147,6 +159,11 @@ def _write(settings: Import, data_dir: Path, scratch: Path, report: Report) -> N
         writers[split] = writer
         report.lengths += lengths.lines(split) if lengths else []
     report.lengths += [why] if why else []
+    digests = {split: writer.digest() for split, writer in writers.items()}
+    if settings.demonstrations is not None:
+        rows = _read(settings, settings.demonstrations, data_dir)
+        read = _questions(settings, problem, DEMONSTRATIONS, settings.demonstrations, rows, questions, report)
+        digests[DEMONSTRATIONS] = write_demonstrations(scratch, [question.example() for question in read])
     described = f"Questions imported as {settings.name}."
     records.write_metadata(scratch, list(writers.values()), DATASET, settings.name, VERSION, described)
     descriptor = Descriptor(
@@ -154,8 +171,9 @@ def _write(settings: Import, data_dir: Path, scratch: Path, report: Report) -> N
         problem=settings.problem,
         rows={split: writer.rows for split, writer in writers.items()},
         explained={split: explained[split] for split in writers},
-        digests={split: writer.digest() for split, writer in writers.items()},
+        digests=digests,
         answered=settings.answered,
+        labels=list(settings.labels) or None,
     )
     descriptor.write(scratch)
 
@@ -181,13 +199,17 @@ def _questions(
     paths = settings.explanations.get(split)
     explanations = Explanations(paths, settings.stop) if paths else None
     contents = DigestMap()  # by id
-    splits = list(settings.files)
+    splits = [*settings.files, DEMONSTRATIONS]
     place, rows = splits.index(split), 0
     for line, row in tqdm(read, desc=f"importing {split}", unit=" rows", disable=None):
         rows += 1
         name = f"{split}-{rows}"
         try:
-            question = question_of(problem, settings.layout, row, name, answered=settings.answered)
+            if settings.columns and settings.tfds is None:
+                row = map_row(row, settings.columns, settings.labels or None)
+            question = question_of(
+                problem, settings.layout, row, name, answered=settings.answered, labels=settings.labels
+            )
         except Unreadable as error:
             if explanations is not None:
                 explanations.next(_id_of(row, name))
@@ -203,6 +225,10 @@ def _questions(
             _refuse(settings, report, reason, path, line)
             continue
         first = seen.add(question.question_digest(), place)
+        if split == DEMONSTRATIONS and first is not None and splits[first] != "train":
+            reason = "repeated" if first == place else f"of the split {splits[first]}, which is evaluated"
+            _refuse(settings, report, f"demonstration {reason}", path, line)
+            continue
         if first not in (None, place):
             report.note(f"question stands in {splits[first]} too", path, line)
         _note_oddities(problem, question, split, path, line, report)
@@ -211,6 +237,15 @@ def _questions(
         yield question
     if explanations is not None:
         explanations.check_count(split, rows)
+
+
+def _check_labels(problem: str, labels: Sequence[str]) -> None:
+    if problem != "choice":
+        raise UserError(f"--labels are the choices of every row; --problem={problem} has none, give --problem=choice")
+    values = choice.values_of(labels)
+    for label, value in zip(labels, values, strict=True):
+        if not value or values.count(value) > 1:
+            raise UserError(f"--labels={','.join(labels)} must be different texts; {label!r} is there twice, or empty")
 
 
 def _id_of(row: Any, name: str) -> str:

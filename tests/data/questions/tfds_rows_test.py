@@ -11,8 +11,8 @@ import tensorflow_datasets as tfds
 from explainft.cli.main import main
 from explainft.core.errors import UserError
 from explainft.data.questions import records
+from explainft.data.questions.columns import parse_columns
 from explainft.data.questions.importing import Import, import_questions
-from explainft.data.questions.tfds_rows import parse_columns
 
 text, class_label = tfds.features.Text, tfds.features.ClassLabel
 FEATURES = tfds.features.FeaturesDict(
@@ -170,7 +170,7 @@ def test_a_dataset_that_is_not_built(tmp_path):
         (["question"], "must be FIELD=FEATURE"),
         (["question=a,"], "must be FIELD=FEATURE"),
         (["quest=a"], "'quest' must be one of id, question, choices, answer, explanation"),
-        (["answer=a"], "--tfds needs --fields question=FEATURE"),
+        (["answer=a"], "give --fields question=FEATURE"),
     ],
 )
 def test_wrong_fields(words, line):
@@ -187,5 +187,5 @@ def test_the_command(data_dir, capsys):
             main(["data", "import", "train=train", "--tfds=puzzles", *flags, "--overwrite", *extra])
         assert line in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        main(["data", "import", "train=train", *flags])
-    assert "give its name with --tfds" in capsys.readouterr().err
+        main(["data", "import", "train=train", *flags, "--overwrite"])
+    assert "cannot read train" in capsys.readouterr().err
