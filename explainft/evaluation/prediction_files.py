@@ -50,15 +50,16 @@ def write_scores(output_dir: Path, task: str, step: int, records: Sequence[Recor
     with refuse_unwritable(metrics_file), file_lock(metrics_file):
         kept = [row for row in read_jsonl(metrics_file, {"step": int}) if row["step"] != step]
         write_json_lines(metrics_file, [*kept, {"step": step, **scores.metrics}])
+    write_json_lines(_predictions_file(output_dir, task, step), prediction_rows(records, scores))
+
+
+def prediction_rows(records: Sequence[Record], scores: Scores) -> list[dict[str, Any]]:
+    """Returns the lines of a predictions file: SeqIO's three fields; an output that was cut at the length limit says so."""
     rows = zip(records, scores.targets, scores.predictions, scores.cut, strict=True)
-    write_json_lines(
-        _predictions_file(output_dir, task, step),
-        [
-            # SeqIO's three fields; an output that was cut at the length limit says so.
-            {"input": record, "target": target, "prediction": prediction, **({"cut": True} if cut else {})}
-            for record, target, prediction, cut in rows
-        ],
-    )
+    return [
+        {"input": record, "target": target, "prediction": prediction, **({"cut": True} if cut else {})}
+        for record, target, prediction, cut in rows
+    ]
 
 
 def write_predictions(output_dir: Path, task: str, records: Sequence[Record], predictions: Sequence[str]) -> None:

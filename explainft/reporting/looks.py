@@ -30,6 +30,17 @@ def heat(accuracy: float | None) -> tuple[str, str]:
     return fill, ink(fill)
 
 
+def diverging(change: float) -> tuple[str, str]:
+    """Returns the fill of a difference of two fractions, and the ink that is legible on it.
+
+    White at 0, blue for a gain, orange for a loss; saturated from 50 percentage points on.
+    """
+    target = _rgb(COLOURS[0] if change > 0 else COLOURS[1])
+    part = min(1.0, 2 * abs(change))
+    fill = "#" + "".join(f"{round(255 + part * (channel - 255)):02x}" for channel in target)
+    return fill, ink(fill)
+
+
 def ink(fill: str) -> str:
     """Returns black or white, whichever contrasts more with `fill`: relative luminance as in WCAG 2."""
     linear = [((channel / 255 + 0.055) / 1.055) ** 2.4 for channel in _rgb(fill)]

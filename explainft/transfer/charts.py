@@ -1,0 +1,127 @@
+"""The heat maps of a transfer matrix as Vega-Lite: a panel for each group of evaluations."""
+
+import itertools
+import json
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import altair as alt
+
+from explainft.reporting.looks import diverging, heat
+from explainft.reporting.vega import LITERAL, Chart, note, placeholder
+from explainft.transfer.differences import UNCLEAR
+from explainft.transfer.matrix import Matrix
+from explainft.transfer.tables import bounds, change_bounds, percent, points
+
+CELL, LINE, WRAP = 104, 15, 14  # pixels of a cell's width and of a line in it; characters of a column's title
+OWN = "own task"
+
+
+class Look(NamedTuple):
+    """A cell as it is drawn: a number, lines below it, and its colours."""
+
+    text: str
+    lines: list[str]
+    fill: str
+    ink: str
+    bold: bool = True
+
+
+def matrix_chart(matrix: Matrix) -> Chart:
+    """Draws the metric of each cell, with its 95% interval."""
+    looks = []
+    for row in matrix.rows:
+        of_row = []
+        for cell in row.cells:
+            lines = [text for text in (bounds(cell.interval), OWN if cell.own else "") if text]
+            of_row.append(Look(percent(cell.value), lines, *heat(min(max(cell.value, 0.0), 1.0))))
+        looks.append(of_row)
+    return _heat_map(matrix, [row.source.label for row in matrix.rows], looks, [])
+
+
+def difference_chart(matrix: Matrix) -> Chart:
+    """Draws the difference of each cell from the run's baseline, in percentage points."""
+    if not matrix.compared:
+        return placeholder("no run has a baseline")
+    looks, labels = [], []
+    for row, differences in matrix.compared:
+        labels.append(f"{row.source.label} \u2212 {row.source.baseline}")
+        of_row = []
+        for cell, difference in zip(row.cells, differences, strict=True):
+            lines = [text for text in (change_bounds(difference), OWN if cell.own else "") if text]
+            is_shown = difference.transfer != UNCLEAR
+            of_row.append(Look(points(difference.value), lines, *diverging(difference.value), is_shown))
+        looks.append(of_row)
+    return _heat_map(matrix, labels, looks, ["Percentage points; bold where the 95% interval excludes 0."])
+
+
+def _heat_map(matrix: Matrix, labels: Sequence[str], looks: Sequence[Sequence[Look]], notes: list[str]) -> Chart:
+    panels = []
+    places = itertools.groupby(range(len(matrix.columns)), key=lambda i: matrix.columns[i].group)
+    for group, of_group in places:
+        chosen = list(of_group)
+        titles = ["\n".join(_wrapped(matrix.columns[i].title)) for i in chosen]
+        cells = [
+            {
+                "row": y,
+                "column": x,
+                "lines": look.lines,
+                "text": look.text,
+                "fill": look.fill,
+                "ink": look.ink,
+                "bold": look.bold,
+            }
+            for y, of_row in enumerate(looks)
+            for x, look in enumerate(of_row[i] for i in chosen)
+        ]
+        panels.append(_panel(cells, titles, labels, group, is_first=not panels))
+    chart = panels[0] if len(panels) == 1 else alt.hconcat(*panels, spacing=14)
+    return chart.properties(title=note(notes)) if notes else chart
+
+
+def _wrapped(title: str) -> list[str]:
+    label, comma, shots = title.rpartition(", ")
+    return [*textwrap.wrap(label, WRAP), shots] if comma else textwrap.wrap(title, WRAP)
+
+
+def _panel(
+    cells: Sequence[dict[str, object]], titles: Sequence[str], labels: Sequence[str], group: str, is_first: bool
+) -> alt.LayerChart:
+    lines = max(len(cell["lines"]) for cell in cells)  # pyright: ignore[reportArgumentType]
+    x_labels, y_labels = (f"{json.dumps(list(names))}[datum.value]" for names in (titles, labels))
+    base = alt.Chart(alt.InlineData(list(cells))).encode(
+        alt.X(
+            "column:O",
+            title=group or None,
+            axis=alt.Axis(
+                orient="top", labelAngle=0, labelExpr=f"split({x_labels}, '\\n')", grid=False, titleFontWeight="bold",
+                titlePadding=10,
+            ),
+        ),
+        alt.Y(
+            "row:O",
+            title=None,
+            axis=alt.Axis(labelExpr=y_labels, labelLimit=400, grid=False) if is_first else None,
+        ),
+    )  # fmt: skip
+    layers = [base.mark_rect(stroke="white", strokeWidth=2).encode(alt.Fill("fill:N", **LITERAL))]
+    for bold in (True, False):
+        number = base.transform_filter(f"datum.bold == {json.dumps(bold)}")
+        layers.append(
+            number.mark_text(
+                fontSize=16, fontWeight="bold" if bold else "normal", dy=alt.expr("-8 * length(datum.lines)")
+            ).encode(alt.Text("text:N"), alt.Color("ink:N", **LITERAL))
+        )
+    for i in range(lines):
+        below = base.transform_calculate(below=f"datum.lines[{i}] || ''")
+        layers.append(
+            below.mark_text(fontSize=11, dy=alt.expr(f"{18 + LINE * i} - 8 * length(datum.lines)")).encode(
+                alt.Text("below:N"), alt.Color("ink:N", **LITERAL)
+            )
+        )
+    return alt.LayerChart(layer=layers).properties(width=alt.Step(CELL), height=alt.Step(34 + LINE * max(lines, 1)))
+
+
+Draw = Callable[[Matrix], Chart]
+CHARTS: dict[str, Draw] = {"matrix": matrix_chart, "differences": difference_chart}
