@@ -60,7 +60,10 @@ class Evaluator:
         between_batches: Callable[[], None] = lambda: None,
         max_length: int | None = None,
     ) -> list[Output]:
-        """Returns a prediction for each example, with a progress bar; of at most `max_length` tokens (None: its own)."""
+        """Returns a prediction for each example, with a progress bar.
+
+        `max_length`: of an output, in tokens (None: that of the longest gold target).
+        """
         length = max_length or self.max_length
         with tqdm(total=self.n, desc=f"decoding {self.task}", unit=" examples", disable=None, leave=False) as bar:
             between_batches()

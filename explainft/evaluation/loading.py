@@ -53,7 +53,7 @@ class LoadedModel:
 
 
 def weights_digest(weights: Weights) -> str:
-    """Returns the LoadedModel.digest of a checkpoint, of which one array at a time is read where it has no checksums."""
+    """Returns the LoadedModel.digest of a checkpoint, which is read, an array at a time, where it has no checksums."""
     checksums = (weights.meta.get("checksums") or {}).get("params")
     if checksums is None:
         checksums = {name: integrity.checksum(weights.read(name).astype(np.float32)) for name in weights.parameters}

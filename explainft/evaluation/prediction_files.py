@@ -54,7 +54,7 @@ def write_scores(output_dir: Path, task: str, step: int, records: Sequence[Recor
 
 
 def prediction_rows(records: Sequence[Record], scores: Scores) -> list[dict[str, Any]]:
-    """Returns the lines of a predictions file: SeqIO's three fields; an output that was cut at the length limit says so."""
+    """Returns the lines of a predictions file: SeqIO's three fields; an output cut at the length limit says so."""
     rows = zip(records, scores.targets, scores.predictions, scores.cut, strict=True)
     return [
         {"input": record, "target": target, "prediction": prediction, **({"cut": True} if cut else {})}

@@ -10,6 +10,7 @@ import altair as alt
 
 from explainft.reporting.looks import diverging, heat
 from explainft.reporting.vega import LITERAL, Chart, note, placeholder
+from explainft.transfer.columns import Column, format_shots
 from explainft.transfer.differences import UNCLEAR
 from explainft.transfer.matrix import Matrix
 from explainft.transfer.tables import bounds, change_bounds, percent, points
@@ -57,11 +58,11 @@ def difference_chart(matrix: Matrix) -> Chart:
 
 
 def _heat_map(matrix: Matrix, labels: Sequence[str], looks: Sequence[Sequence[Look]], notes: list[str]) -> Chart:
-    panels = []
+    panels, lines = [], max(len(look.lines) for of_row in looks for look in of_row)
     places = itertools.groupby(range(len(matrix.columns)), key=lambda i: matrix.columns[i].group)
     for group, of_group in places:
         chosen = list(of_group)
-        titles = ["\n".join(_wrapped(matrix.columns[i].title)) for i in chosen]
+        titles = ["\n".join(_title_lines(matrix.columns[i])) for i in chosen]
         cells = [
             {
                 "row": y,
@@ -75,20 +76,24 @@ def _heat_map(matrix: Matrix, labels: Sequence[str], looks: Sequence[Sequence[Lo
             for y, of_row in enumerate(looks)
             for x, look in enumerate(of_row[i] for i in chosen)
         ]
-        panels.append(_panel(cells, titles, labels, group, is_first=not panels))
+        panels.append(_panel(cells, titles, labels, group, lines, is_first=not panels))
     chart = panels[0] if len(panels) == 1 else alt.hconcat(*panels, spacing=14)
     return chart.properties(title=note(notes)) if notes else chart
 
 
-def _wrapped(title: str) -> list[str]:
-    label, comma, shots = title.rpartition(", ")
-    return [*textwrap.wrap(label, WRAP), shots] if comma else textwrap.wrap(title, WRAP)
+def _title_lines(column: Column) -> list[str]:
+    shots = [] if column.shots is None else [format_shots(column.shots)]
+    return [*textwrap.wrap(column.label, WRAP), *shots]
 
 
 def _panel(
-    cells: Sequence[dict[str, object]], titles: Sequence[str], labels: Sequence[str], group: str, is_first: bool
+    cells: Sequence[dict[str, object]],
+    titles: Sequence[str],
+    labels: Sequence[str],
+    group: str,
+    lines: int,
+    is_first: bool,
 ) -> alt.LayerChart:
-    lines = max(len(cell["lines"]) for cell in cells)  # pyright: ignore[reportArgumentType]
     x_labels, y_labels = (f"{json.dumps(list(names))}[datum.value]" for names in (titles, labels))
     base = alt.Chart(alt.InlineData(list(cells))).encode(
         alt.X(

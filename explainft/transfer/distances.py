@@ -1,13 +1,17 @@
 """How far the weights of a checkpoint are from those of another: L2, by part of the model."""
 
+import json
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from explainft.checkpoints.weights import Weights
+from explainft.core.atomic_files import atomic_write, refuse_unwritable
+from explainft.core.errors import UserError
 
 PARTS = ("embedding", "encoder", "decoder")
 ALL = "all"
@@ -45,6 +49,20 @@ def weight_distances(weights: Weights, start: Weights) -> dict[str, Distance] | 
         squares[part_of(name)] += [np.square(change).sum(), np.square(before).sum()]
     squares[ALL] = sum(squares.values(), np.zeros(2))
     return {part: Distance(*map(_rounded, np.sqrt(found).tolist())) for part, found in squares.items()}
+
+
+def read_or_compute(file: Path, weights: Weights, start: Weights) -> dict[str, Distance] | None:
+    """Returns the distances that a file keeps, or computes and keeps them. Raises UserError for a corrupt file."""
+    if not file.is_file():
+        found = weight_distances(weights, start)
+        if found is not None:
+            with refuse_unwritable(file), atomic_write(file) as scratch:
+                scratch.write_text(json.dumps(found, sort_keys=True) + "\n", encoding="utf-8")
+        return found
+    try:
+        return {part: Distance(*map(float, of)) for part, of in json.loads(file.read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, TypeError, AttributeError) as e:
+        raise UserError(f"{file} is corrupt; delete it and rerun the same command") from e
 
 
 def _rounded(value: float) -> float:

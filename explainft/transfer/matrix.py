@@ -75,7 +75,7 @@ class Row(NamedTuple):
 
     source: Source
     cells: list[Cell]
-    distances: dict[str, Distance] | None
+    distances: dict[str, Distance] | None = None
 
 
 class Summary(NamedTuple):
@@ -119,12 +119,11 @@ def read_row(
     source: Source,
     plans: Sequence[CellPlan],
     metric: str | None,
-    distances: dict[str, Distance] | None,
     data_dir: str | None,
 ) -> Row:
     """Reads the complete cells of a checkpoint. Raises UserError where one is corrupt or lacks the metric."""
     tasks = source.training_tasks(data_dir)
-    return Row(source, [_read(source, plan, metric, tasks) for plan in plans], distances)
+    return Row(source, [_read(source, plan, metric, tasks) for plan in plans])
 
 
 def _read(source: Source, plan: CellPlan, metric: str | None, training_tasks: Sequence[str]) -> Cell:

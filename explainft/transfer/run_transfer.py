@@ -21,7 +21,7 @@ from explainft.transfer import page, tables
 from explainft.transfer.cells import DIRECTORY, CellPlan, CellSettings, delete_incomplete, plan_cell
 from explainft.transfer.charts import CHARTS
 from explainft.transfer.columns import Column, Examples, make_columns
-from explainft.transfer.distances import Distance, weight_distances
+from explainft.transfer.distances import Distance, read_or_compute
 from explainft.transfer.matrix import Matrix, read_row
 from explainft.transfer.settings import Transfer
 from explainft.transfer.sources import Source, open_sources
@@ -57,7 +57,7 @@ def run(
     pending = {label: missing for label, of in plans.items() if (missing := _missing(of))}
     jobs = jobs or max_parallel_jobs([])
     n = sum(map(len, pending.values()))
-    print(f"{len(sources)} runs, {len(columns)} evaluations: {n} of {len(sources) * len(columns)} cells to do")
+    print(f"{n} of {len(sources) * len(columns)} cells to do")
     if dry_run:
         for label, missing in pending.items():
             print(*(f"{label}: {plan.column.title}" for plan in missing), sep="\n")
@@ -66,12 +66,10 @@ def run(
         delete_incomplete(output)
         if pending:
             _compute(sources, pending, settings, output, jobs)
-        distances = _distances(sources)
-        rows = [
-            read_row(source, plans[source.label], transfer.metric, distances.get(source.label), settings.tfds_data_dir)
-            for source in sources
-        ]
-        _write(Matrix(columns, rows), output)
+        data_dir = settings.tfds_data_dir
+        rows = [read_row(source, plans[source.label], transfer.metric, data_dir) for source in sources]
+        distances = _distances(sources, output)
+        _write(Matrix(columns, [row._replace(distances=distances.get(row.source.label)) for row in rows]), output)
 
 
 def check_output(output: Path, runs: Sequence[str], overwrite: bool) -> None:
@@ -178,14 +176,15 @@ def _cells_bar(files: Sequence[Path]) -> Iterator[tqdm]:
             thread.join()
 
 
-def _distances(sources: Sequence[Source]) -> dict[str, dict[str, Distance] | None]:
+def _distances(sources: Sequence[Source], output: Path) -> dict[str, dict[str, Distance] | None]:
     """Returns the distance of each checkpoint from its baseline, by label."""
     by_label = {source.label: source for source in sources}
     found = {}
     for source in sources:
         if source.baseline is not None:
             start = by_label[source.baseline]
-            found[source.label] = weight_distances(source.weights, start.weights)
+            file = output / DIRECTORY / f"distance-{source.digest}-{start.digest}.json"
+            found[source.label] = read_or_compute(file, source.weights, start.weights)
             if found[source.label] is None:
                 print(f"note: {source.label} and {start.label} differ in shape: no distance", file=sys.stderr)
     return found

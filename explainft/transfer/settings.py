@@ -105,6 +105,8 @@ def default_labels(names: Sequence[str]) -> dict[str, str]:
     """Maps labels to evaluations, by what their names specify: "tiny medium test"; whole names where two are alike."""
     labels = {}
     for name in names:
+        if name in labels:
+            raise UserError(f"evaluation {name!r} is given twice; name each once")
         _, _, task = name.rpartition(":")
         variant, split = parse_evaluation(task.replace(f"_{SHOTS}_shot", ""))
         config, style = config_and_style(variant) if variant else ("", "")

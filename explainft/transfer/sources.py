@@ -74,39 +74,43 @@ def open_sources(settings: list[RunSetting]) -> list[Source]:
     rows = {setting.label: open_source(setting.label, setting.path, setting.step) for setting in settings}
     for setting in settings:
         source = rows[setting.label]
-        start = setting.baseline or initial_checkpoint(source)
-        if start is None:
+        opened = rows.get(setting.baseline or "") or _open_baseline(source, setting.baseline)
+        if opened is None:
             continue
-        baseline = rows.get(start) or open_source(label_of(start), start)
-        baseline = next((row for row in rows.values() if row.digest == baseline.digest), baseline)
+        baseline = next((row for row in rows.values() if row.digest == opened.digest), opened)
         if baseline.digest == source.digest:  # it is what the others are compared with
             continue
         if baseline.label in rows and rows[baseline.label].digest != baseline.digest:
-            baseline = dataclasses.replace(baseline, label=f"{baseline.label} ({start})")
+            baseline = dataclasses.replace(baseline, label=f"{baseline.label} ({baseline.path})")
         rows.setdefault(baseline.label, dataclasses.replace(baseline, added=True))
         rows[source.label] = dataclasses.replace(source, baseline=baseline.label)
     return list(rows.values())
 
 
-def initial_checkpoint(source: Source) -> str | None:
-    """Returns the path of the checkpoint that a run started from; None where its config.gin names none that is there.
+def _open_baseline(source: Source, given: str | None) -> Source | None:
+    """Opens the checkpoint that a run is compared with: the given one, else what it started from; None without one.
 
-    A note goes to standard error about one that is not there any more.
+    A start that cannot be read any more is reported on standard error.
     """
-    config = _run_directory(source.path) / "config.gin"
-    if not config.is_file():
-        return None
-    value = read_macros(config.read_text(encoding="utf-8")).get("INITIAL_CHECKPOINT_PATH", "None")
-    path = ast.literal_eval(value)
+    path = given or initial_checkpoint(source.path)
     if path is None:
         return None
     try:
-        convert.open_weights(path)
+        return open_source(label_of(path), path)
     except UserError as e:
+        if given is not None:
+            raise
         fix = "give --baseline to compare it with another"
         print(f"note: {source.label} started from a checkpoint that cannot be read: {e.line}; {fix}", file=sys.stderr)
         return None
-    return path
+
+
+def initial_checkpoint(path: str) -> str | None:
+    """Returns the path of the checkpoint that a run started from; None where its config.gin names none."""
+    config = _run_directory(path) / "config.gin"
+    if not config.is_file():
+        return None
+    return ast.literal_eval(read_macros(config.read_text(encoding="utf-8")).get("INITIAL_CHECKPOINT_PATH", "None"))
 
 
 def _run_directory(path: str) -> Path:

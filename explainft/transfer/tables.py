@@ -97,7 +97,7 @@ def summary_rows(matrix: Matrix) -> list[tuple[str, ...]]:
                 points(of.own),
                 points(of.mean),
                 *map(str, (of.positive, of.negative, of.unclear)),
-                points(of.forgetting),
+                DASH if of.forgetting is None else f"{100 * of.forgetting:.1f}",
                 loss,
                 *(DASH if relative is None else f"{relative:.3g}" for relative in moved),
             )
