@@ -45,22 +45,23 @@ class Runner:
         and exits with 128 + n.
         """
         failed = []
-        own = bar is not None
+        counted = tqdm(total=len(trials), unit=" trials", disable=None) if bar is None else contextlib.nullcontext(bar)
         before = {
             number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         }
         try:
             with (
                 ThreadPoolExecutor(self._jobs, initializer=pin_cores, initargs=(partition_cores(self._jobs),)) as pool,
-                bar or tqdm(total=len(trials), unit=" trials", disable=None) as bar,
+                counted as shown,
             ):
                 futures = {pool.submit(self._describe, trial): name for name, trial in trials.items()}
                 for future in as_completed(futures):
                     line, ok = future.result()
                     if self._stopping:
                         continue
-                    bar.update(0 if own else 1)
-                    bar.write(f"{futures[future]}: {line}", file=sys.stdout)
+                    if bar is None:
+                        shown.update()
+                    shown.write(f"{futures[future]}: {line}", file=sys.stdout)
                     sys.stdout.flush()
                     if not ok:
                         failed.append(futures[future])

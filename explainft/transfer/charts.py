@@ -59,10 +59,10 @@ def difference_chart(matrix: Matrix) -> Chart:
 
 def _heat_map(matrix: Matrix, labels: Sequence[str], looks: Sequence[Sequence[Look]], notes: list[str]) -> Chart:
     panels, lines = [], max(len(look.lines) for of_row in looks for look in of_row)
+    titles = _column_titles(matrix.columns)
     places = itertools.groupby(range(len(matrix.columns)), key=lambda i: matrix.columns[i].group)
     for group, of_group in places:
         chosen = list(of_group)
-        titles = ["\n".join(_title_lines(matrix.columns[i])) for i in chosen]
         cells = [
             {
                 "row": y,
@@ -76,32 +76,37 @@ def _heat_map(matrix: Matrix, labels: Sequence[str], looks: Sequence[Sequence[Lo
             for y, of_row in enumerate(looks)
             for x, look in enumerate(of_row[i] for i in chosen)
         ]
-        panels.append(_panel(cells, titles, labels, group, lines, is_first=not panels))
+        panels.append(_panel(cells, [titles[i] for i in chosen], labels, group, lines, is_first=not panels))
     chart = panels[0] if len(panels) == 1 else alt.hconcat(*panels, spacing=14)
     return chart.properties(title=note(notes)) if notes else chart
 
 
-def _title_lines(column: Column) -> list[str]:
-    shots = [] if column.shots is None else [format_shots(column.shots)]
-    return [*textwrap.wrap(column.label, WRAP), *shots]
+def _column_titles(columns: Sequence[Column]) -> list[list[str]]:
+    """Returns the lines of each column's title, as many for all: empty ones come first."""
+    titles = []
+    for column in columns:
+        shots = [] if column.shots is None else [format_shots(column.shots)]
+        titles.append([*textwrap.wrap(column.label, WRAP), *shots])
+    most = max(map(len, titles))
+    return [[""] * (most - len(title)) + title for title in titles]
 
 
 def _panel(
     cells: Sequence[dict[str, object]],
-    titles: Sequence[str],
+    titles: Sequence[list[str]],
     labels: Sequence[str],
     group: str,
     lines: int,
     is_first: bool,
 ) -> alt.LayerChart:
-    x_labels, y_labels = (f"{json.dumps(list(names))}[datum.value]" for names in (titles, labels))
+    x_labels, y_labels = (f"{json.dumps(names)}[datum.value]" for names in (titles, list(labels)))
     base = alt.Chart(alt.InlineData(list(cells))).encode(
         alt.X(
             "column:O",
             title=group or None,
             axis=alt.Axis(
-                orient="top", labelAngle=0, labelExpr=f"split({x_labels}, '\\n')", grid=False, titleFontWeight="bold",
-                titlePadding=10,
+                orient="top", labelAngle=0, labelExpr=x_labels, grid=False, titleFontWeight="bold",
+                titlePadding=10, labelPadding=6 + LINE * (len(titles[0]) - 1), labelLineHeight=LINE,
             ),
         ),
         alt.Y(

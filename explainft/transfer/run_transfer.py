@@ -162,9 +162,12 @@ def _cells_bar(files: Sequence[Path]) -> Iterator[tqdm]:
     """Yields a bar that counts complete cells while it is open, and estimates the time left."""
     stop = threading.Event()
 
+    def update(bar: tqdm) -> None:
+        bar.update(sum(file.exists() for file in files) - bar.n)
+
     def watch(bar: tqdm) -> None:
         while not stop.wait(POLL):
-            bar.update(sum(file.exists() for file in files) - bar.n)
+            update(bar)
 
     with tqdm(total=len(files), unit=" cells", disable=None) as bar:
         thread = threading.Thread(target=watch, args=(bar,), daemon=True)
@@ -174,6 +177,7 @@ def _cells_bar(files: Sequence[Path]) -> Iterator[tqdm]:
         finally:
             stop.set()
             thread.join()
+            update(bar)
 
 
 def _distances(sources: Sequence[Source], output: Path) -> dict[str, dict[str, Distance] | None]:
