@@ -66,7 +66,7 @@ def cli_page() -> str:
     for name, parser in _commands("explainft", main.build_parser()):
         usage = parser.format_usage().removeprefix("usage: ").strip()
         lines += [f"## {name}", "", parser.description or "", "", "```text", usage, "```", ""]
-        rows = [_argument_row(action) for action in parser._actions if not isinstance(action, argparse._HelpAction)]
+        rows = [_argument_row(action) for action in parser._actions if _is_shown(action)]
         lines += ["| argument | |", "|---|---|", *rows, ""] if rows else []
     return "\n".join(lines)
 
@@ -79,6 +79,10 @@ def _commands(name: str, parser: argparse.ArgumentParser) -> Iterator[tuple[str,
     for action in subparsers:
         for word, command in action.choices.items():
             yield from _commands(f"{name} {word}", command)
+
+
+def _is_shown(action: argparse.Action) -> bool:
+    return not isinstance(action, argparse._HelpAction) and action.help != argparse.SUPPRESS
 
 
 def _argument_row(action: argparse.Action) -> str:

@@ -28,6 +28,7 @@ from explainft.cli import (
     sweep,
     teach,
     train,
+    transfer,
     vocab,
     vote,
 )
@@ -54,6 +55,7 @@ COMMANDS = (
     plan,
     sweep,
     pipeline,
+    transfer,
     report,
     recipes,
     vocab,

@@ -56,12 +56,19 @@ class Evaluator:
         return int(self.cache.targets.lengths[: self.n].max())
 
     def generate(
-        self, generator: Generator | LabelChooser, between_batches: Callable[[], None] = lambda: None
+        self,
+        generator: Generator | LabelChooser,
+        between_batches: Callable[[], None] = lambda: None,
+        max_length: int | None = None,
     ) -> list[Output]:
-        """Returns a prediction for each example, with a progress bar."""
+        """Returns a prediction for each example, with a progress bar.
+
+        `max_length`: of an output, in tokens (None: that of the longest gold target).
+        """
+        length = max_length or self.max_length
         with tqdm(total=self.n, desc=f"decoding {self.task}", unit=" examples", disable=None, leave=False) as bar:
             between_batches()
-            return generator.generate(self.inputs, self.max_length, bar.update, between_batches)
+            return generator.generate(self.inputs, length, bar.update, between_batches)
 
     def score(self, outputs: Sequence[Output]) -> Scores:
         """Scores one prediction for each example. The metric `cut` is the fraction of those cut at the length limit.
@@ -80,10 +87,14 @@ class Evaluator:
             metrics |= {"left_out": left_out} if (left_out := self.cache.num_left_out()) else {}
         return scores._replace(metrics=metrics)
 
+    def metric_names(self) -> list[str]:
+        """Returns the names of the task's metrics, without decoding: those of a gold target."""
+        records = self.cache.records[:1]
+        return list(_score(self.cache, records, [Output(record["targets_pretokenized"]) for record in records]).metrics)
+
     def check_metric(self, metric: str) -> None:
         """Raises UserError where the task lacks the metric, before hours of training depend on it."""
-        records = self.cache.records[:1]
-        known = _score(self.cache, records, [Output(record["targets_pretokenized"]) for record in records]).metrics
+        known = self.metric_names()
         if metric not in known:
             overall = [name for name in known if "/" not in name]
             raise UserError(f"EVAL_METRIC={metric!r} must be a metric of {self.task}{nearest(metric, overall)}")

@@ -3,8 +3,11 @@
 import dataclasses
 import json
 import sys
+from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any
+
+import numpy as np
 
 from explainft.checkpoints import integrity
 from explainft.checkpoints.weights import Weights, check_parameters, read_parameters
@@ -35,7 +38,7 @@ class LoadedModel:
         checksums = (self.weights.meta.get("checksums") or {}).get("params")
         if checksums is None:
             checksums = {name: found.checksum for name, found in integrity.summaries(self.params).items()}
-        return blake2b(json.dumps(checksums, sort_keys=True).encode()).hexdigest()[:16]
+        return _digest(checksums)
 
     def task_generator(self, cache: TokenCache) -> Generator | LabelChooser:
         """Returns what predicts the outputs of the task of the cache."""
@@ -48,6 +51,18 @@ class LoadedModel:
         params = decode_parameters(self.model.config, self.params, self.decode_config.dtype, meta["output_ids"])
         iterative = find_iterative(**meta["next_input"]) if meta["next_input"] else None
         return Generator(self.model, params, self.weights.tokenizer(), self.batch_size, iterative)
+
+
+def weights_digest(weights: Weights) -> str:
+    """Returns the LoadedModel.digest of a checkpoint, which is read, an array at a time, where it has no checksums."""
+    checksums = (weights.meta.get("checksums") or {}).get("params")
+    if checksums is None:
+        checksums = {name: integrity.checksum(weights.read(name).astype(np.float32)) for name in weights.parameters}
+    return _digest(checksums)
+
+
+def _digest(checksums: Mapping[str, int]) -> str:
+    return blake2b(json.dumps(checksums, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def load_model(

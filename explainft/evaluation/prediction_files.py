@@ -51,14 +51,16 @@ def write_scores(output_dir: Path, task: str, step: int, records: Sequence[Recor
     with refuse_unwritable(metrics_file), file_lock(metrics_file):
         kept = [row for row in read_jsonl(metrics_file, {"step": int}) if row["step"] != step]
         write_json_lines(metrics_file, [*kept, {"step": step, **scores.metrics}])
+    write_json_lines(_predictions_file(output_dir, task, step), prediction_rows(records, scores))
+
+
+def prediction_rows(records: Sequence[Record], scores: Scores) -> list[dict[str, Any]]:
+    """Returns the lines of a predictions file: SeqIO's three fields, and those of `_output_fields`."""
     rows = zip(records, scores.targets, scores.predictions, scores.outputs, strict=True)
-    write_json_lines(
-        _predictions_file(output_dir, task, step),
-        [
-            {"input": record, "target": target, "prediction": prediction, **_output_fields(output)}
-            for record, target, prediction, output in rows
-        ],
-    )
+    return [
+        {"input": record, "target": target, "prediction": prediction, **_output_fields(output)}
+        for record, target, prediction, output in rows
+    ]
 
 
 def _output_fields(output: Output) -> dict[str, Any]:

@@ -24,6 +24,7 @@ COMMANDS = {  # what a recipe for the command binds, and one that does
     "infer": ("explainft.evaluation.infer.write_inferences", "gin/infer_tiny.gin"),
     "sweep": ("explainft.sweeps.sweep.Sweep", "experiments/sizes.gin"),
     "pipeline": ("explainft.sweeps.pipeline.Pipeline", "experiments/pipelines/sequential.gin"),
+    "transfer": ("explainft.transfer.settings.Transfer", "experiments/transfer/shipped.gin"),
 }
 OUTPUT_MACROS = ("MODEL_DIR", "EVAL_OUTPUT_DIR", "INFER_OUTPUT_DIR")  # where outputs go changes no result
 

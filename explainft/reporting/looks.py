@@ -10,6 +10,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6
 # The next ones each time the colours are used up. A marker is Vega's shape and the character beside a run's name.
 DASHES = ((1, 0), (7, 4), (2, 3), (9, 3, 2, 3))
 MARKERS = (("circle", "\u25cf"), ("square", "\u25a0"), ("triangle-up", "\u25b2"), ("diamond", "\u25c6"))
+NEUTRAL = 247  # of each channel: the fill of no difference
 BLUES = ("#f7fbff", "#deebf7", "#c6dbef", "#9ecae1", "#6baed6", "#4292c6", "#2171b5", "#08519c", "#08306b")
 
 
@@ -27,6 +28,17 @@ def heat(accuracy: float | None) -> tuple[str, str]:
     low, high = _rgb(BLUES[index]), _rgb(BLUES[index + 1])
     mixed = [round(a + (b - a) * (position - index)) for a, b in zip(low, high, strict=True)]
     fill = "#" + "".join(f"{channel:02x}" for channel in mixed)
+    return fill, ink(fill)
+
+
+def diverging(change: float) -> tuple[str, str]:
+    """Returns the fill of a difference of two fractions, and the ink that is legible on it.
+
+    A light grey at 0, blue for a gain, orange for a loss; saturated from 50 percentage points on.
+    """
+    target = _rgb(COLOURS[0] if change > 0 else COLOURS[1])
+    part = min(1.0, 2 * abs(change))
+    fill = "#" + "".join(f"{round(NEUTRAL + part * (channel - NEUTRAL)):02x}" for channel in target)
     return fill, ink(fill)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import vl_convert
 
 from explainft.reporting.looks import chance, heat, interval
-from explainft.reporting.page_data import kinds_of_sets, pack_sets, page_data
+from explainft.reporting.page_data import Sets, kinds_of_sets, pack_sets, page_data
 from explainft.reporting.predictions import Predictions
 from explainft.reporting.runs import Metrics, Row, Run, grid
 from explainft.reporting.vega import VEGA_LITE
@@ -49,24 +49,32 @@ def document(
     splits, cells = grid(runs)
     sets = pack_sets(predictions)
     kinds = kinds_of_sets(sets)
-    script, vega = "\n".join(_part(name) for name in SCRIPTS), vega_script()
+    script, vega = "\n".join(web_part(name) for name in SCRIPTS), vega_script()
     fields = {
-        "policy": _policy(script, vega),
-        "style": _part("page.css") + _kind_colours(kinds),
+        "policy": content_policy(script, vega),
+        "style": web_part("page.css") + kind_colours(kinds),
         "lead": _lead(splits, cells),
         "columns": str(len(splits)),
         "heatmap": _heatmap(splits, cells, [about for about, _ in sets]),
         "first_errors": _first_errors([about for about, _ in sets], kinds),
-        "table": _table(header, rows),
-        "data": _json(page_data(runs, splits, cells, sets, lines)),
-        "sets": "".join(
-            f'<script type="text/plain" id="set-{i}">{packed}</script>\n' for i, (_, packed) in enumerate(sets)
-        ),
+        "table": text_table(header, rows),
+        "data": as_json(page_data(runs, splits, cells, sets, lines)),
+        "sets": set_elements(sets),
         "vega": vega,
         "script": script,
     }
+    return fill_page("page.html", fields)
+
+
+def fill_page(name: str, fields: Mapping[str, str]) -> str:
+    """Returns a page of web/ with the fields in the places of their names."""
     # One pass, so that no field is looked for in another one's text.
-    return re.sub(r"<!-- (\w+) -->", lambda match: fields[match[1]], _part("page.html"))
+    return re.sub(r"<!-- (\w+) -->", lambda match: fields[match[1]], web_part(name))
+
+
+def set_elements(sets: Sets) -> str:
+    """Returns the elements that hold packed predictions."""
+    return "".join(f'<script type="text/plain" id="set-{i}">{packed}</script>\n' for i, (_, packed) in enumerate(sets))
 
 
 @functools.cache
@@ -76,18 +84,18 @@ def vega_script() -> str:
     return f"(() => {{{bundle}}})()".replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 
-def _part(name: str) -> str:
+def web_part(name: str) -> str:
     return (resources.files("explainft.reporting") / "web" / name).read_text(encoding="utf-8")
 
 
-def _policy(*scripts: str) -> str:
+def content_policy(*scripts: str) -> str:
     """Allows nothing from anywhere, and no script but these: not even one that a defect lets into the page."""
     digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     hashes = " ".join(f"'sha256-{digest}'" for digest in digests)
     return f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:"
 
 
-def _json(value: Any) -> str:
+def as_json(value: Any) -> str:
     """JSON in a script element, which `</script>` and `<!--` would end."""
     return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
 
@@ -95,7 +103,7 @@ def _json(value: Any) -> str:
 # ---- text
 
 
-def _kind_colours(kinds: Mapping[str, Kind]) -> str:
+def kind_colours(kinds: Mapping[str, Kind]) -> str:
     return "".join(f".kind-{name} {{ --kind: {kind.colour}; }}\n" for name, kind in kinds.items())
 
 
@@ -107,12 +115,12 @@ def _lead(splits: Sequence[str], rows: Sequence[Row]) -> str:
         return "These runs have no evaluations yet."
     found.sort(key=lambda item: -item[1]["exact_match"])
     parts = [
-        f"<strong>{_escape(label)} {_percent(m['exact_match'])}</strong> {interval(m)}{_beside(m)}".rstrip()
+        f"<strong>{escape(label)} {_percent(m['exact_match'])}</strong> {interval(m)}{_beside(m)}".rstrip()
         for label, m in found[:4]
     ]
     if len(found) > 4:
         parts.append(f"and {len(found) - 4} more")
-    return f"Exact match on <em>{_escape(split)}</em>: {', '.join(parts)}."
+    return f"Exact match on <em>{escape(split)}</em>: {', '.join(parts)}."
 
 
 def _beside(metrics: Metrics) -> str:
@@ -122,7 +130,7 @@ def _beside(metrics: Metrics) -> str:
 def _heatmap(splits: Sequence[str], rows: Sequence[Row], sets: Sequence[dict[str, Any]]) -> str:
     # The roles stand there for a narrow screen, where the rows are laid out as no table has them.
     explored = {(about["run"], about["task"]): i for i, about in enumerate(sets)}
-    head = "".join(f'<th role="columnheader" scope="col">{_escape(split)}</th>' for split in splits)
+    head = "".join(f'<th role="columnheader" scope="col">{escape(split)}</th>' for split in splits)
     body = []
     for row in rows:
         cells = []
@@ -133,11 +141,11 @@ def _heatmap(splits: Sequence[str], rows: Sequence[Row], sets: Sequence[dict[str
             inner = "–" if fraction is None else _percent(fraction)
             if (i := explored.get((row.run, task))) is not None:
                 label = f"{row.label}, {split}: {inner}; explore the predictions"
-                inner = f'<a href="#explorer" data-set="{i}" aria-label="{_escape(label)}">{inner}</a>'
+                inner = f'<a href="#explorer" data-set="{i}" aria-label="{escape(label)}">{inner}</a>'
             below = [interval(metrics), f"n = {metrics['n']:,.0f}" if "n" in metrics else "", chance(metrics)]
             small = "".join(f"<small>{text}</small>" for text in below if text)
             cells.append(f'<td role="cell" style="background:{fill};color:{ink}"><b>{inner}</b>{small}</td>')
-        body.append(f'<tr role="row"><th role="rowheader" scope="row">{_escape(row.label)}</th>{"".join(cells)}</tr>')
+        body.append(f'<tr role="row"><th role="rowheader" scope="row">{escape(row.label)}</th>{"".join(cells)}</tr>')
     return (
         f'<thead role="rowgroup"><tr role="row"><td role="cell"></td>{head}</tr></thead>'
         f'<tbody role="rowgroup">{"".join(body)}</tbody>'
@@ -148,7 +156,7 @@ def _first_errors(sets: Sequence[dict[str, Any]], kinds: Mapping[str, Kind]) -> 
     """A row for each set of predictions: a bar, and the fraction of each kind."""
     # Roles as in the heat map, for the same reason; a narrow screen shows labels beside the fractions, and no dashes.
     head = "".join(
-        f'<th role="columnheader" scope="col" class="kind-{name}" title="{_escape(kind.meaning)}">'
+        f'<th role="columnheader" scope="col" class="kind-{name}" title="{escape(kind.meaning)}">'
         f'<i class="swatch"></i>{kind.label}</th>'
         for name, kind in kinds.items()
     )
@@ -166,7 +174,7 @@ def _first_errors(sets: Sequence[dict[str, Any]], kinds: Mapping[str, Kind]) -> 
             else '<td role="cell">–</td>'
             for kind, fraction in fractions.items()
         )
-        name = f"{_escape(about['label'])} <small>{_escape(about['split'])}</small>"
+        name = f"{escape(about['label'])} <small>{escape(about['split'])}</small>"
         body.append(
             f'<tr role="row"><th role="rowheader" scope="row">{name}</th>'
             f'<td class="bar" aria-hidden="true"><div>{bar}</div></td>{cells}'
@@ -179,9 +187,9 @@ def _first_errors(sets: Sequence[dict[str, Any]], kinds: Mapping[str, Kind]) -> 
     )
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f'<th scope="col">{_escape(cell)}</th>' for cell in header)
-    body = "".join(f"<tr>{''.join(f'<td>{_escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in header)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
     return f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
 
 
@@ -189,5 +197,5 @@ def _percent(fraction: float) -> str:
     return f"{fraction:.1%}"
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
     return html.escape(text)

@@ -115,15 +115,15 @@ def _key(run: int, label: str) -> dict[str, str]:
 # ---- predictions
 
 
-def pack_sets(predictions: Sequence[Sequence[Predictions]]) -> Sets:
-    """Returns of each task's predictions a summary, and the first MAX_ROWS of them: gzipped JSON in base64."""
-    return [_set(run, found) for run, of_run in enumerate(predictions) for found in of_run]
+def pack_sets(predictions: Sequence[Sequence[Predictions]], max_rows: int = MAX_ROWS) -> Sets:
+    """Returns of each task's predictions a summary, and the first `max_rows` of them: gzipped JSON in base64."""
+    return [_set(run, found, max_rows) for run, of_run in enumerate(predictions) for found in of_run]
 
 
-def _set(run: int, found: Predictions) -> tuple[dict[str, Any], str]:
+def _set(run: int, found: Predictions, max_rows: int) -> tuple[dict[str, Any], str]:
     # The verdicts are of all, and only what is shown is made into rows.
     counts = Counter(verdict.kind for verdict in found.verdicts)
-    shown = list(zip(found.targets, found.texts, found.verdicts, found.cut, strict=True))[:MAX_ROWS]
+    shown = list(zip(found.targets, found.texts, found.verdicts, found.cut, strict=True))[:max_rows]
     rows = [_row(*prediction) for prediction in shown]
     about = {
         "run": run,

@@ -21,7 +21,7 @@ class Predictions:
     task: str
     label: str  # with `split`, what row_and_split says of the task
     split: str
-    step: int
+    step: int | None  # None: a checkpoint that does not store it
     targets: list[Target]
     texts: list[str]
     cut: list[bool]  # at the length limit; False where the file does not say, as T5X's
@@ -41,17 +41,25 @@ def read_predictions(run: Run) -> list[Predictions]:
             last[task] = max(last.get(task, (step, file)), (step, file))
     found = []
     for task, (step, file) in last.items():
-        targets, texts, cut = [], [], []
-        for row in read_jsonl(file, {"input": dict}):
-            # SeqIO leaves out what is not JSON, and other tasks have other targets.
-            target = read_target(row.get("target"))
-            if target is not None and _is_valid(target) and isinstance(row.get("prediction"), str):
-                targets.append(target)
-                texts.append(row["prediction"])
-                cut.append(row.get("cut") is True)
+        targets, texts, cut = read_file(file)
         if texts:
             found.append(Predictions(task, *row_and_split(run, task), step, targets, texts, cut))
     return sorted(found, key=lambda predictions: (predictions.label, split_order(predictions.split)))
+
+
+def read_file(file: Path) -> tuple[list[Target], list[str], list[bool]]:
+    """Returns the targets, the outputs and which were cut, of the rows whose problem is known.
+
+    SeqIO leaves out what is not JSON, and other tasks have other targets. Raises UserError where a line is damaged.
+    """
+    targets, texts, cut = [], [], []
+    for row in read_jsonl(file, {"input": dict}):
+        target = read_target(row.get("target"))
+        if target is not None and _is_valid(target) and isinstance(row.get("prediction"), str):
+            targets.append(target)
+            texts.append(row["prediction"])
+            cut.append(row.get("cut") is True)
+    return targets, texts, cut
 
 
 def _is_valid(target: Target) -> bool:

@@ -37,28 +37,31 @@ class Runner:
         self._running: set[int] = set()  # process numbers
         self._stopping: int | None = None  # the signal
 
-    def run(self, trials: Mapping[str, Callable[[], str]]) -> list[str]:
+    def run(self, trials: Mapping[str, Callable[[], str]], bar: tqdm | None = None) -> list[str]:
         """Calls a function for each trial, which returns a line about it, and prints the lines.
 
+        `bar` is the caller's own progress bar (None: one that counts the trials).
         Returns the names of the trials that failed: their functions raised. After a signal it lets the commands save,
         and exits with 128 + n.
         """
         failed = []
+        counted = tqdm(total=len(trials), unit=" trials", disable=None) if bar is None else contextlib.nullcontext(bar)
         before = {
             number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         }
         try:
             with (
                 ThreadPoolExecutor(self._jobs, initializer=pin_cores, initargs=(partition_cores(self._jobs),)) as pool,
-                tqdm(total=len(trials), unit=" trials", disable=None) as bar,
+                counted as shown,
             ):
                 futures = {pool.submit(self._describe, trial): name for name, trial in trials.items()}
                 for future in as_completed(futures):
                     line, ok = future.result()
                     if self._stopping:
                         continue
-                    bar.update()
-                    bar.write(f"{futures[future]}: {line}", file=sys.stdout)
+                    if bar is None:
+                        shown.update()
+                    shown.write(f"{futures[future]}: {line}", file=sys.stdout)
                     sys.stdout.flush()
                     if not ok:
                         failed.append(futures[future])

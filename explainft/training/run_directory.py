@@ -147,13 +147,13 @@ class RunDirectory:
 def find_changed_macros(directory: Path, config_text: str) -> dict[str, tuple[str, str]]:
     """Returns the macros whose value in `config_text` is not that of the directory's config.gin: old and new value."""
     file = directory / "config.gin"
-    before = _read_macros(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    now = _read_macros(config_text)
+    before = read_macros(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    now = read_macros(config_text)
     names = sorted(before.keys() & now.keys() - {"MODEL_DIR"})
     return {name: (before[name], now[name]) for name in names if before[name] != now[name]}
 
 
-def _read_macros(config_text: str) -> dict[str, str]:
-    """Reads lines NAME = VALUE; gin breaks long values into several lines, indented."""
+def read_macros(config_text: str) -> dict[str, str]:
+    """Reads the lines NAME = VALUE of a config.gin; gin breaks long values into several lines, indented."""
     found = re.findall(r"^(\w+) = (.*(?:\n[ \t]+.*)*)", config_text, re.MULTILINE)
     return {name: " ".join(value.replace("\\\n", "\n").split()) for name, value in found}

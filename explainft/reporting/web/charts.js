@@ -82,8 +82,6 @@ function startCharts() {
   } else {
     byId("kinds").hidden = true;
   }
-  byId("meanings").append(...Object.values(data.kinds).map(({ label, meaning }) =>
-    el("div", {}, el("dt", {}, `${label}: `), el("dd", {}, meaning))));
 }
 
 startCharts();

@@ -130,6 +130,8 @@ function item(row) {
 }
 
 function startExplorer() {
+  byId("meanings").append(...Object.values(data.kinds).map(({ label, meaning }) =>
+    el("div", {}, el("dt", {}, `${label}: `), el("dd", {}, meaning))));
   if (!("DecompressionStream" in window)) {
     byId("filters").hidden = true;
     byId("count").textContent = "This browser cannot unpack the predictions; any of 2023 or later can.";
@@ -137,12 +139,12 @@ function startExplorer() {
   }
   if (!data.sets.length) {
     byId("filters").hidden = true;
-    byId("first-errors").hidden = true;
+    byId("first-errors")?.setAttribute("hidden", ""); // of a page that has it
     byId("count").textContent = "These runs have no predictions of a known problem.";
     return;
   }
   data.sets.forEach(({ label, split, step }, i) => {
-    const name = `${label} · ${split} · step ${step.toLocaleString("en")}`;
+    const name = [label, split, ...(step === null ? [] : [`step ${step.toLocaleString("en")}`])].join(" · ");
     filters.set.append(el("option", { value: i }, name));
   });
   // The test split of a run that explains, if there is one.
