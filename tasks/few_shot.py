@@ -4,6 +4,7 @@
     explained_<dataset>_<form>_<k>_shot_eval_<split>  for evaluation, on a split of the dataset
     explained_<dataset>_<form>_<k>_shot_eval          the mixture of those
 
+and of choices, in the form `answer`, `..._eval_<split>_ranked`, which ranks them by their likelihood,
 for k from 0 to 8. The dataset is an imported one, with the forms of explainft.data.questions.forms, or a ListOps config
 with the styles none, short, medium and long; tasks of ListOps are there again with the suffix _compact. With
 `_reworded` after `_shot` the prompt has other words. explainft.data.few_shot describes the prompts.
@@ -32,6 +33,7 @@ from explainft.evaluation.targets import postprocess_listops, postprocess_questi
 from explainft.listops.configs import CONFIGS, EVAL_SPLITS
 from tasks import TRAINING_SPLITS, VOCABULARIES, few_shot_pools, few_shot_rows, preprocessors, questions
 from tasks.questions import QuestionsSource
+from tasks.ranked import RANKED, add_ranked
 from tasks.sources import ExplainedListopsSource
 from tasks.vocabularies import T5_QUESTIONS
 
@@ -77,7 +79,7 @@ def register_datasets() -> None:
 
 def register_name(name: str) -> None:
     """Registers the task of a name with the other splits and their mixture; nothing where it names no dataset."""
-    parts = few_shot_names.parse(name)
+    parts = few_shot_names.parse(name.removesuffix(RANKED))
     if parts is None:
         return
     if (found := _config_and_style(parts.variant)) is not None:
@@ -138,6 +140,7 @@ def _add_listops(config: str, style: str, parts: FewShotName) -> None:
             functools.partial(_add_demonstrations, parts=parts, pool=pool, id_field="inputs"),
             vocabulary,
             functools.partial(postprocess_listops, style=style, modulus=modulus),
+            [metrics.score],
         )
 
     _add(parts, add_task, TRAINING_SPLITS, {split: split for split in EVAL_SPLITS})
@@ -157,9 +160,12 @@ def _add_questions(descriptor: Descriptor, form: str, parts: FewShotName) -> Non
             functools.partial(_add_demonstrations, parts=parts, pool=pool, id_field="id"),
             T5_QUESTIONS,
             functools.partial(postprocess_question, problem=descriptor.problem, form=form),
+            questions.metric_fns(descriptor, form),
         )
         if descriptor.labels and form == "answer":
             task_registry.register_labels(name, descriptor.labels)
+        if descriptor.problem == "choice" and form == "answer" and "_eval_" in name:
+            add_ranked(name)
 
     _add(parts, add_task, training, {split: part for split, part in splits.items() if split != "train"})
 
@@ -190,6 +196,7 @@ def _add_task(
     demonstrate: Callable[..., tf.data.Dataset],
     vocabulary: seqio.Vocabulary,
     postprocess: Callable[..., Any],
+    metric_fns: list[Callable[..., dict[str, float]]],
 ) -> None:
     seqio.TaskRegistry.remove(name)  # importlib.reload registers them again
     seqio.TaskRegistry.add(
@@ -199,7 +206,7 @@ def _add_task(
         preprocessors=[*rows, demonstrate, preprocessors.tokenize, seqio.preprocessors.append_eos],
         output_features={key: seqio.Feature(vocabulary, add_eos=True) for key in ("inputs", "targets")},
         postprocess_fn=postprocess,
-        metric_fns=[metrics.score],
+        metric_fns=metric_fns,
     )
 
 

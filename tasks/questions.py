@@ -111,7 +111,7 @@ def _register_multitask(descriptor: Descriptor, splits: dict[str, str]) -> None:
             functools.partial(multitask_forms.question_rows, form=form, tasks=tasks),
             T5_QUESTIONS,
             functools.partial(postprocess_question, problem=descriptor.problem, form=form),
-            _metrics(descriptor, form if multitask.EXPLANATION in tasks else "answer"),
+            metric_fns(descriptor, form if multitask.EXPLANATION in tasks else "answer"),
         )
         if descriptor.problem == "choice" and "_eval_" in name and tasks == (multitask.ANSWER,):
             add_ranked(name)
@@ -153,12 +153,12 @@ def _add_task(name: str, descriptor: Descriptor, splits: dict[str, str], form: s
         ],
         output_features={key: seqio.Feature(T5_QUESTIONS, add_eos=True) for key in ("inputs", "targets")},
         postprocess_fn=functools.partial(postprocess_question, problem=descriptor.problem, form=form),
-        metric_fns=_metrics(descriptor, form),
+        metric_fns=metric_fns(descriptor, form),
     )
 
 
-def _metrics(descriptor: Descriptor, form: str) -> list[Callable[..., dict[str, float]]]:
-    """Returns the metrics of a task; the overlap of texts where outputs are free texts."""
+def metric_fns(descriptor: Descriptor, form: str) -> list[Callable[..., dict[str, float]]]:
+    """Returns the metrics of a task of a form; the overlap of texts where outputs are free texts."""
     free_text = descriptor.problem == "text" or form != "answer"
     return [metrics.score, overlap.score] if free_text else [metrics.score]
 

@@ -83,6 +83,14 @@ def test_names(homes):
                 assert {task.name.startswith(f"{name}_eval_") for task in mixture.tasks} == {True}
 
 
+def test_choices_are_ranked_after_the_same_prompt(homes):
+    name = "explained_homes_answer_2_shot_sampled_5_eval_test"
+    ranked, decoded = examples(f"{name}_ranked"), examples(name)
+    assert [text(a) for a in ranked] == [text(b) for b in decoded] and len(ranked) == SPLITS["test"]
+    assert "explained_homes_answer_0_shot_reworded_eval_validation_ranked" in seqio.TaskRegistry.names()
+    assert "explained_homes_explain_answer_0_shot_eval_test_ranked" not in seqio.TaskRegistry.names()
+
+
 @pytest.mark.parametrize(("form", "words"), [("answer", "training"), ("explain_answer", "reworded")])
 def test_fixed_demonstrations_are_the_first_training_questions(homes, form, words):
     suffix = "" if words == "training" else f"_{words}"
@@ -313,7 +321,7 @@ def test_labels_are_those_of_the_import(tmp_path, registries, seqio_unchanged):
     import_rows(tmp_path, "labelled", {"train": made}, labels=["maybe", "yes"])
     task = "explained_labelled_answer_1_shot_eval_validation"
     cache = token_cache.load(task, "validation", MODULE, str(tmp_path), vocabulary_file=COMPACT_FILE)
-    assert cache.labels() == ["maybe", "yes"]
+    assert cache.labels() == [("maybe", "yes")] * len(cache)
     assert cache.records[0]["inputs_pretokenized"].endswith("\n(a) maybe\n(b) yes\nAnswer:")
 
 
