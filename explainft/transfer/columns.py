@@ -2,20 +2,18 @@
 
 import dataclasses
 import json
-import re
 from collections import Counter
 from hashlib import blake2b
 
 import numpy as np
 
 from explainft.core.errors import UserError
-from explainft.data import token_cache
+from explainft.data import few_shot_names, token_cache
 from explainft.data.token_cache import TokenCache
 from explainft.evaluation.evaluator import Evaluator
 from explainft.transfer.settings import SHOTS, Transfer
 
 SEQIO_SPLIT = "validation"  # SeqIO's name of the one split of an evaluation task
-_SHOTS = re.compile(r"_\d+_shot(_[a-z]+)?(_sampled_\d+)?$")  # with a template and the seed of demonstrations
 MEANING = (
     "postprocess",
     "metrics",
@@ -49,7 +47,8 @@ def format_shots(shots: int) -> str:
 
 def without_shots(variant: str) -> str:
     """Returns a variant without its number of shots: `explained_tiny_medium_2_shot` is `explained_tiny_medium`."""
-    return _SHOTS.sub("", variant)
+    parts = few_shot_names.parse(variant)
+    return variant if parts is None else parts.variant
 
 
 def make_columns(transfer: Transfer, data_dir: str | None) -> list[Column]:
