@@ -129,7 +129,7 @@ def _add_samples(commands) -> None:
         "--balance",
         choices=BALANCES,
         default="problem",
-        help="as many correct solutions as incorrect ones of each problem, or of the dataset; default: problem",
+        help="as many correct solutions as incorrect ones of each problem or of the dataset, or all; default: problem",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a dataset of that name")
     add_data_dir(parser)

@@ -24,7 +24,7 @@ DATASET, VERSION = "explained_samples", "1.0.0"
 DESCRIPTOR = "samples.json"  # beside the records
 ROWS = ("verifier", "correct", "gold")
 LABELS = ("correct", "incorrect")  # of a verifier's examples
-BALANCES = ("problem", "dataset")  # where a verifier has as many correct solutions as incorrect ones
+BALANCES = ("problem", "dataset", "none")  # where a verifier has as many correct solutions as incorrect ones
 EACH_STEP = "each_step"
 # What is correct: the final answer, that and every step, or the same with a label after each line.
 LABELED_BY = ("answer", "steps", EACH_STEP)

@@ -87,8 +87,8 @@ def make_examples(
     A verifier's, balanced in each problem, alternate: examples 2i and 2i + 1 are a correct and an incorrect solution. A
     problem with solutions of one class only gives none. `balance` makes those balanced in the dataset.
     """
-    by_balance = {"problem": _verifier_examples, "dataset": _samples_as_they_are}
-    makers = {"verifier": by_balance[selection.balance], "correct": _correct_examples, "gold": _gold_examples}
+    verifier = _verifier_examples if selection.balance == "problem" else _samples_as_they_are
+    makers = {"verifier": verifier, "correct": _correct_examples, "gold": _gold_examples}
     for example in makers[kind](problem, selection, counts):
         counts[kind] += 1
         yield example

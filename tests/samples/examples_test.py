@@ -188,3 +188,7 @@ def test_balance_over_the_dataset_keeps_problems_of_one_class():
     )
     assert 2 <= len(kept) <= 4 and kept == [example for example in found if example in kept]
     assert found[-1] in kept and drop_surplus(found, 0) == kept
+    unbalanced = Selection(PAPER, 4, 0, balance="none")
+    assert [
+        e for row in rows for e in make_examples("verifier", read_problem(row, "line 1"), unbalanced, counts)
+    ] == found
