@@ -9,8 +9,9 @@ from explainft.evaluation.metrics import wilson
 
 def student(sweep, right, n=2000, seed="0", **axis_values):
     metrics = {"exact_match": right / n, "n": n, "parseable": 0.5}
-    task = "explained_teaching_0_gold_5000_x_eval_test"
-    return {"sweep": f"students_{sweep}", "axis_values": {"seed": seed, **axis_values}, "evaluations": {task: metrics}}
+    prefix = "explained_teaching_0_gold_5000_x_eval"
+    evaluations = {f"{prefix}_test": metrics, f"{prefix}_validation": {**metrics, "exact_match": 1.0}}
+    return {"sweep": f"students_{sweep}", "axis_values": {"seed": seed, **axis_values}, "evaluations": evaluations}
 
 
 def teacher(seed, kept, valid):
