@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from explainft import listops
-from explainft.data import task_registry
+from explainft.data import synthetic, task_registry
 
 FORMAT = 8  # raise it when what is written to the cache changes
 INSTALLED = {"site-packages", "dist-packages"}  # of third parties, as in a .venv of the current directory
@@ -100,7 +100,7 @@ def _module_digest(module: str) -> str | None:
 
 
 def task_sources(task_module: str, *files: str) -> dict[str, str]:
-    """Returns the digests of what the tasks are made from: their code, that of ListOps, and `files`.
+    """Returns the digests of what the tasks are made from: their code, that of problems made from seeds, and `files`.
 
     The task module must be imported.
     """
@@ -114,7 +114,6 @@ def task_sources(task_module: str, *files: str) -> dict[str, str]:
         beside = alone and path.is_relative_to(Path(code).parent) and INSTALLED.isdisjoint(path.parts)
         if top == own or (beside and top not in {"explainft", *sys.stdlib_module_names}):
             paths.append(path)
-    synthetic = sys.modules.get("explainft.data.synthetic", listops)  # imported by the tasks that it makes the rows of
     for package in (listops, synthetic, sys.modules.get("tasks", listops)):
         paths += Path(package.__file__ or "").parent.glob("*.py")
     return {_name(path, task_module): file_digest(path) for path in [*paths, *map(Path, files)] if path.is_file()}

@@ -11,7 +11,7 @@ import pytest
 
 from explainft import listops
 from explainft.core.errors import UserError
-from explainft.data import freshness, task_registry, token_cache
+from explainft.data import freshness, synthetic, task_registry, token_cache
 
 EVAL_TASK = "explained_tiny_medium_eval_test_compact"
 
@@ -107,9 +107,9 @@ def test_modules_that_the_task_s_code_imports_are_sources(tmp_path, monkeypatch,
         importlib.import_module(module)
         sources = {name.rpartition(":")[2] for name in freshness.task_sources(module)}
     own = f"{module.replace('.', '/')}.py"
-    listops_files = {f"explainft/listops/{path.name}" for path in Path(listops.__file__).parent.glob("*.py")}
-    task_files = {f"tasks/{path.name}" for path in Path(tasks.__file__).parent.glob("*.py")}
-    assert sources == {own, "their_package/below/helper.py", *listops_files, *task_files}
+    packages = {"explainft/listops": listops, "explainft/data/synthetic": synthetic, "tasks": tasks}
+    files = {f"{name}/{path.name}" for name, of in packages.items() for path in Path(of.__file__).parent.glob("*.py")}
+    assert sources == {own, "their_package/below/helper.py", *files}
 
 
 def at_least(threshold, targets=None, predictions=None, words=()):
