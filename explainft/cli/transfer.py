@@ -20,10 +20,7 @@ from explainft.core.errors import UserError
 if TYPE_CHECKING:
     from explainft.transfer.settings import Transfer
 
-EXAMPLE = (
-    "explainft transfer runs/medium runs/none --baseline runs/base \\\n"
-    "      --evaluations explained_tiny_medium_eval_test,explained_tiny_medium_eval_longer --output transfer"
-)
+EXAMPLE = "explainft transfer runs/medium runs/none --evaluations explained_tiny_medium_eval_test --output transfer"
 OF_RECIPE = ("runs", "evaluations", "shots", "module", "baseline", "metric", "num_examples", "step")
 
 
