@@ -11,6 +11,7 @@ from explainft.core.errors import UserError
 from explainft.data import token_cache
 from explainft.evaluation import prediction_files
 from explainft.evaluation.evaluator import Scores
+from explainft.generation.generator import Output
 
 
 @pytest.mark.usefixtures("seqio_unchanged")
@@ -21,7 +22,7 @@ def test_files_equal_seqio_s(tmp_path, tiny_data_dir):
     records, postprocess, [metric] = cache.records, cache.postprocess(), cache.metrics()
     targets = [postprocess(r["targets_pretokenized"], example=r, is_target=True) for r in records]
     predictions = [r["targets_pretokenized"] if i % 3 else "Final answer: 77" for i, r in enumerate(records)]
-    scores = Scores(metric(targets, predictions), targets, predictions, [False] * len(targets))
+    scores = Scores(metric(targets, predictions), targets, predictions, [Output(text) for text in predictions])
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     theirs.mkdir()
     prediction_files.write_scores(ours, name, 12, records, scores)
@@ -77,7 +78,7 @@ def test_a_cut_off_last_line_is_skipped_and_other_corruption_refused(tmp_path):
 def write_step(directory, n, step=7):
     rows = [{"inputs_pretokenized": "a"}] * n
     prediction_files.write_scores(
-        directory, "a_task", step, rows, Scores({"exact_match": 0.5}, [None] * n, ["a"] * n, [False] * n)
+        directory, "a_task", step, rows, Scores({"exact_match": 0.5}, [None] * n, ["a"] * n, [Output("a")] * n)
     )
 
 
