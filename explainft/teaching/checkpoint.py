@@ -66,7 +66,8 @@ class CheckpointTeacher:
 
     def _greedy(self, requests: Sequence[Request], inputs: Sequence[list[int]], batches: Sequence[list[int]]) -> Any:
         for places in batches:
-            yield self._generator.generate([inputs[i] for i in places], requests[0].settings.max_tokens)
+            outputs = self._generator.generate([inputs[i] for i in places], requests[0].settings.max_tokens)
+            yield [(output.text, output.cut) for output in outputs]
 
     def _sample(self, requests: Sequence[Request], inputs: Sequence[list[int]], batches: Sequence[list[int]]) -> Any:
         one, index = requests[0].settings, requests[0].index

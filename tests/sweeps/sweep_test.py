@@ -98,7 +98,8 @@ def test_invalid_grid_is_refused_in_one_line(changed, line):
 def test_every_sweep_of_the_repository_reads_all_its_macros(monkeypatch):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(cost_model, "cost", lambda *_: (1, 1))  # traces each network
-    files = sorted(Path("experiments").glob("*.gin"))
+    # Students read a vocabulary and datasets that a pipeline makes.
+    files = [file for file in sorted(Path("experiments").glob("*.gin")) if not file.stem.startswith("students_")]
     assert files
     for file in files:
         found = recipe.load([str(file)], []).build(sweep.Sweep)().trials(file.stem, Path("runs"))

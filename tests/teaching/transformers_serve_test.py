@@ -23,7 +23,7 @@ TEMPLATE = "{% for message in messages %}{{ message['content'] }}\n{% endfor %}"
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """A random Llama with a tokenizer of bytes."""
-    import transformers
+    transformers = pytest.importorskip("transformers")
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
