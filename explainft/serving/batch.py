@@ -49,7 +49,7 @@ class Limits:
         return next(n for n in self.input_lengths() if n >= length)
 
     def row_counts(self) -> list[int]:
-        return sorted({max(min(MIN_ROWS, self.rows), self.rows // 4), self.rows})
+        return sorted({1, max(min(MIN_ROWS, self.rows), self.rows // 4), self.rows})
 
     def sizes(self) -> list[Sizes]:
         """Returns all sizes of the cache that are compiled."""

@@ -19,7 +19,7 @@ def batch():
 
 
 def test_few_sizes_are_compiled(batch):
-    assert LIMITS.sizes() == [Sizes(rows, *lengths) for rows in (4, 8) for lengths in ((32, 16), (40, 20))]
+    assert LIMITS.sizes() == [Sizes(rows, *lengths) for rows in (1, 4, 8) for lengths in ((32, 16), (40, 20))]
     counted = []
     batch.warm_up(lambda: counted.append(1))
     assert len(counted) == batch.num_programs()
