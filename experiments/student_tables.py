@@ -76,26 +76,27 @@ def sources(found: list[Result], of_pipelines: list[Result]) -> str:
 
 def examples(found: list[Result], of_pipelines: list[Result]) -> str:
     del of_pipelines
-    rows = []
-    for number in EXAMPLES:
-        runs = [
-            pick(found, "forms", form=form) if number == "5000" else pick(found, "examples", form=form, examples=number)
-            for form in OF_EXAMPLES
-        ]
-        rows.append((f"{int(number):,}", *(cell(accuracy(of)) for of in runs)))
-    return table(("questions", *(f"`{form}`" for form in OF_EXAMPLES)), rows)
+    numbers = {number: f"{int(number):,}" for number in EXAMPLES}
+    return _by_axis(found, "examples", numbers, "5000", "questions", OF_EXAMPLES)
 
 
 def alphas(found: list[Result], of_pipelines: list[Result]) -> str:
     del of_pipelines
-    rows = []
-    for alpha in ALPHAS:
+    return _by_axis(found, "alpha", {alpha: alpha for alpha in ALPHAS}, "0.5", "`ALPHA`", OF_ALPHAS)
+
+
+def _by_axis(
+    found: list[Result], axis: str, words: dict[str, str], of_forms: str, title: str, forms: Sequence[str]
+) -> str:
+    """A row for each value of an axis; that of `of_forms` was run by the sweep of the forms."""
+    sweep, rows = f"{axis.removesuffix('s')}s", []
+    for value, shown in words.items():
         runs = [
-            pick(found, "forms", form=form) if alpha == "0.5" else pick(found, "alphas", form=form, alpha=alpha)
-            for form in OF_ALPHAS
+            pick(found, "forms", form=form) if value == of_forms else pick(found, sweep, form=form, **{axis: value})
+            for form in forms
         ]
-        rows.append((alpha, *(cell(accuracy(of)) for of in runs)))
-    return table(("`ALPHA`", *(f"`{form}`" for form in OF_ALPHAS)), rows)
+        rows.append((shown, *(cell(accuracy(of)) for of in runs)))
+    return table((title, *(f"`{form}`" for form in forms)), rows)
 
 
 def csqa(found: list[Result], of_pipelines: list[Result]) -> str:
