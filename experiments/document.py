@@ -58,7 +58,10 @@ def main() -> None:
         found, of_pipelines, matrices = results(), pipeline_tables.results(), few_shot_tables.matrices()
     except UserError as e:
         parser.error(e.line)
-    made = {path: fill_tables(path.read_text(encoding="utf-8"), found, of_pipelines, matrices).encode() for path in DOCUMENTS}
+    made = {
+        path: fill_tables(path.read_text(encoding="utf-8"), found, of_pipelines, matrices).encode()
+        for path in DOCUMENTS
+    }
     made |= {FIGURES / name: vega.svg(picture(found)).encode() for name, picture in PICTURES.items()}
     differing = [path for path, content in made.items() if not path.is_file() or path.read_bytes() != content]
     if check:
