@@ -16,7 +16,7 @@ FORMS = {"none": "answer alone", "medium": "explanation"}
 TRAINED_SHOTS, TESTED_SHOTS = ("0", "1", "2"), ("0", "2", "4")
 TEMPLATES = {"": "as in training", "_reworded": "reworded"}
 EXAMPLES = ("2000", "4000", "6000")
-SPLIT = re.compile(r"_eval_(\w+?)(?:_compact)?$")
+SPLIT = re.compile(r".*_eval_(\w+?)(?:_compact)?$")  # of an evaluation task
 DEFAULT_EXAMPLES = "4000"  # of the tables that do not compare numbers of examples
 
 Matrix = dict[str, Any]
@@ -121,7 +121,7 @@ def distances(matrix: Matrix) -> str:
 
 def tuning(matrix: Matrix) -> str:
     """The mean change from the base on its tasks by split, and how many of them are gains and losses."""
-    splits = {of["task"]: SPLIT.search(of["task"])[1].replace("_", " ") for of in matrix.get("evaluations", ())}
+    splits = {of["task"]: SPLIT.sub(r"\1", of["task"]).replace("_", " ") for of in matrix.get("evaluations", ())}
     names = list(dict.fromkeys(splits.values()))
     rows = []
     for form in FORMS:

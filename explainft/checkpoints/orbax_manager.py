@@ -5,7 +5,9 @@ from pathlib import Path
 
 import orbax.checkpoint as ocp
 
-logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax logs every save, and each thread that a full disk ends
+# Orbax logs every save, and each thread and asynchronous task that a full disk ends; the error itself is raised.
+logging.getLogger("absl").setLevel(logging.CRITICAL)
+logging.getLogger("asyncio").addFilter(lambda record: "orbax" not in record.getMessage())
 
 DIRECTORY = "checkpoints"  # in a run's directory
 ITEMS = ("params", "opt_state")

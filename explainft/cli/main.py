@@ -33,7 +33,7 @@ from explainft.cli import (
     vote,
 )
 from explainft.cli.flags import Parser
-from explainft.cli.output import checked_output, discard
+from explainft.cli.output import checked_output, discard, open_closed_streams
 from explainft.core.errors import UserError
 
 COMMANDS = (
@@ -61,6 +61,7 @@ COMMANDS = (
     vocab,
 )
 GIN_FLAG = "--gin."
+SURROGATE = re.compile("[\udc80-\udcff]")  # in the place of a byte of a path that is not of the locale's encoding
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -69,6 +70,7 @@ def main(argv: list[str] | None = None) -> None:
     Exits with 2 after an error of the user or of the operating system, which takes one line on standard error, and with
     130 after Ctrl-C.
     """
+    open_closed_streams()
     try:
         _note_other_copy()
         with checked_output():
@@ -80,6 +82,10 @@ def main(argv: list[str] | None = None) -> None:
         pass
     except OSError as e:
         _fail(_describe(e))
+    except UnicodeEncodeError as e:
+        if not SURROGATE.search(e.object):
+            raise
+        _fail(f"{e.object!a} has letters that the locale lacks; set PYTHONUTF8=1")
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -133,9 +139,19 @@ def _expand_home(flag: re.Match[str]) -> str:
 
 def _describe(error: OSError) -> str:
     """Returns one line with the path and the operating system's reason."""
+    if isinstance(error, FileNotFoundError) and not error.filename and not _is_in_a_directory():
+        return "the current directory has been deleted; change to another"
     reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
     path = f"{error.filename}: " if error.filename else ""
     return f"{path}{reason}; check the path, its permissions and the free space of its disk"
+
+
+def _is_in_a_directory() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _fail(line: str) -> None:

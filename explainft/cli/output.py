@@ -1,4 +1,4 @@
-"""Standard output whose failures end a command in one line."""
+"""Standard streams: those that are closed, and output whose failures end a command in one line."""
 
 import contextlib
 import os
@@ -45,13 +45,35 @@ class Output:
             raise UserError(f"cannot write to standard output ({e.strerror}); make room, or write elsewhere") from e
 
 
+def open_closed_streams() -> None:
+    """Opens the null device in the place of each standard stream that the caller has closed.
+
+    The next file to be opened would get its number otherwise, a checkpoint for example, and with it all that libraries
+    and other processes write to this stream.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is not None or _is_open(number):
+            continue
+        opened = os.open(os.devnull, os.O_RDWR)
+        if opened != number:
+            os.dup2(opened, number)
+            os.close(opened)
+        os.set_inheritable(number, True)
+        setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 open until the end
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
+
+
 @contextlib.contextmanager
 def checked_output() -> Iterator[None]:
     """Replaces sys.stdout by an `Output`, and flushes it at the end, also where an exception ends the command."""
     stream = sys.stdout
-    if stream is None:  # closed by the caller: print does nothing then
-        yield
-        return
     output = sys.stdout = Output(stream)
     try:
         yield

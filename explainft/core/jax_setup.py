@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 from explainft.core.errors import require_local
@@ -18,6 +19,7 @@ GPU_DEVICES, TPU_DEVICES = "/dev/nvidia[0-9]*", ("/dev/accel[0-9]*", "/dev/vfio/
 CUDA_PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # of glibc's malloc.h
 LARGE_BLOCK = 2**20  # bytes
+PAGE = 4096  # bytes, which a full disk has no room for
 
 
 def cache_root() -> Path:
@@ -34,14 +36,35 @@ def configure(keep_large_blocks: bool = True) -> None:
     anything else imports JAX.
     """
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_root() / "compiled" / _processor()))
+    _check_compilation_cache(os.environ["JAX_COMPILATION_CACHE_DIR"])
     _skip_missing_tpu()
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     _configure_malloc(keep_large_blocks)
     import jax
 
     # Synchronous dispatch leaves all cores to the computation. JAX has the setting, but reads no variable for it.
-    asynchronous = os.environ.get("JAX_CPU_ENABLE_ASYNC_DISPATCH", "false").lower() in ("true", "1")
-    jax.config.update("jax_cpu_enable_async_dispatch", asynchronous)
+    jax.config.update("jax_cpu_enable_async_dispatch", _flag("JAX_CPU_ENABLE_ASYNC_DISPATCH", "false"))
+
+
+def _flag(name: str, default: str) -> bool:
+    return os.environ.get(name, default).lower() in ("true", "1")
+
+
+def _check_compilation_cache(directory: str) -> None:
+    """Turns the compilation cache off where it cannot be written, with a note: JAX would warn of each program."""
+    if "://" in directory or not _flag("JAX_ENABLE_COMPILATION_CACHE", "true"):
+        return
+    try:
+        os.makedirs(directory, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory) as file:
+            file.write(bytes(PAGE))
+    except OSError as e:
+        os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+        print(
+            f"note: cannot write compiled programs to {directory} ({e.strerror}), so each command compiles its own; "
+            "set EXPLAINFT_CACHE_DIR to another directory",
+            file=sys.stderr,
+        )
 
 
 def _configure_malloc(keep_large_blocks: bool) -> None:

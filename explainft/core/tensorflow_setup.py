@@ -62,7 +62,8 @@ def import_tensorflow() -> None:
 
         with contextlib.suppress(RuntimeError):  # the user's own program has initialized them
             tf.config.set_visible_devices([], "GPU")
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    absl = logging.getLogger("absl")
+    absl.setLevel(max(absl.level, logging.ERROR))  # Orbax's messages are of the same logger
 
 
 @contextlib.contextmanager

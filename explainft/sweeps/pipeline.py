@@ -16,7 +16,7 @@ from typing import Any
 from explainft.core.errors import UserError, require_positive
 from explainft.sweeps.cost_model import TrainCost, dataset_digests, train_cost
 from explainft.sweeps.stages import IN_BRACES, Stage, flag_value
-from explainft.sweeps.sweep import check_axes
+from explainft.sweeps.sweep import check_axes, require_short
 
 RECIPE, FLOPS_OF = "recipe", "flops_of"  # are given beside the macros of a training stage
 INITIAL_PATH = "INITIAL_CHECKPOINT_PATH"
@@ -76,6 +76,7 @@ class Pipeline:
             for axis, value in axis_values.items():
                 names |= self.axes[axis][value]
             found.append(PipelineTrial(name, axis_values, names, self.stages, runs / name / "-".join(values)))
+            require_short(f"{found[-1].name}.json")
         for name, times in Counter(trial.name for trial in found).items():
             if times > 1:
                 raise UserError(f"{times} trials would be named {name!r}; change the values of an axis")

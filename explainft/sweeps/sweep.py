@@ -26,6 +26,7 @@ from explainft.sweeps.trial import Trial, TrialPlan, made_with, read_trial_resul
 from explainft.training.run_directory import locked
 
 FILE_NAME = re.compile(r"\w[\w.+=,%-]*")  # and not .. or -x
+MAX_FILE_NAME = 255  # bytes, of Linux and macOS
 RECIPE = "recipe"  # is given beside the macros of an axis's value
 
 
@@ -76,6 +77,7 @@ class Sweep:
             mixtures = tuple(_fill_axis_values(mixture, axis_values) for mixture in self.evaluations)
             run = runs / name / "-".join(values)
             found.append(Trial(name, axis_values, gin_file, macros, mixtures, run))
+            require_short(*(f"{run.name}.{mixture}{SCORED_SUFFIX}" for mixture in mixtures))
         for name, times in Counter(trial.name for trial in found).items():
             if times > 1:
                 raise UserError(f"{times} trials would be named {name!r}; change the values of an axis")
@@ -102,6 +104,16 @@ def require_file_name(**values: object) -> None:
             raise UserError(
                 f"{name}={value!r} names directories of runs; start with a letter or digit, go on with these or any of "
                 f"_ . + = , % -, and end in none of {CONFIG_HASH_SUFFIX}, {LOG_SUFFIX} and {SCORED_SUFFIX}"
+            )
+
+
+def require_short(*names: str) -> None:
+    """Raises UserError for a name that no file can have."""
+    for name in names:
+        if (length := len(name.encode())) > MAX_FILE_NAME:
+            raise UserError(
+                f"the values of the axes name a file of {length} bytes, {name[:40]}..., and names have at most "
+                f"{MAX_FILE_NAME}; give the axes shorter values"
             )
 
 

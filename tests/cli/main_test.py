@@ -200,6 +200,38 @@ def test_full_standard_error_keeps_the_exit_code():
         assert subprocess.run([EXPLAINFT, "explain", "[MAX 1 x ]"], stderr=full).returncode == 2
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_keep_the_exit_code(closed):
+    for words, code in ((f"explain '{NESTED}'", 0), ("explain '[MAX 1 '", 2), ("nothing", 2)):
+        assert subprocess.run(["bash", "-c", f"{EXPLAINFT} {words} {closed}"], capture_output=True).returncode == code
+
+
+def test_no_file_gets_the_number_of_a_closed_stream(tmp_path):
+    """What is written to standard output must not end up in a file that the command writes."""
+    program = (
+        "import os; from explainft.cli.output import open_closed_streams; open_closed_streams(); "
+        "file = open('file', 'w'); print('lost'); os.write(1, b'lost'); os.write(2, b'lost'); "
+        "print(file.fileno() > 2, file=file)"
+    )
+    done = subprocess.run(["bash", "-c", f'{sys.executable} -c "{program}" <&- >&- 2>&-'], cwd=tmp_path)
+    assert done.returncode == 0 and (tmp_path / "file").read_text() == "True\n"
+
+
+def test_deleted_directory_takes_one_line(tmp_path):
+    program = f"cd {tmp_path} && rmdir {tmp_path} && {EXPLAINFT} train --gin_file=gin/medium_tiny.gin --gin.MODEL_DIR=x"
+    run = subprocess.run(["bash", "-c", program], capture_output=True, text=True)
+    line = "explainft: error: the current directory has been deleted; change to another\n"
+    assert (run.returncode, run.stderr) == (2, line)
+
+
+def test_path_that_the_locale_lacks_takes_one_line(tmp_path):
+    command = [EXPLAINFT, "data", "build", "--config=tiny-20", f"--tfds_data_dir={tmp_path}/ä"]
+    environment = os.environ | {"LC_ALL": "POSIX", "PYTHONUTF8": "0"}
+    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert run.returncode == 2 and run.stderr.count("\n") == 1
+    assert run.stderr.endswith("has letters that the locale lacks; set PYTHONUTF8=1\n")
+
+
 def test_operating_system_error_takes_one_line(capfd, monkeypatch):
     def refuse(tree, style, modulus):
         raise PermissionError(13, "Permission denied", "/some/file")

@@ -35,6 +35,19 @@ def test_settings_of_the_user_stay(tmp_path):
     assert settings_read(**settings) == ["True", str(tmp_path)]
 
 
+def test_an_unwritable_cache_is_one_note(tmp_path):
+    """Programs are compiled all the same, without JAX's warning for each."""
+    (tmp_path / "file").touch()
+    program = f"{PROGRAM}\nprint(jax.jit(lambda x: x + 1)(1))"
+    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "file")}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-1] == "2"
+    assert done.stderr == (
+        f"note: cannot write compiled programs to {tmp_path / 'file'} (File exists), so each command compiles its own; "
+        "set EXPLAINFT_CACHE_DIR to another directory\n"
+    )
+
+
 def test_an_installed_tpu_compiler_without_a_tpu_prints_nothing(tmp_path):
     (tmp_path / "libtpu").mkdir()
     (tmp_path / "libtpu" / "__init__.py").write_text("def get_library_path(): return 'libtpu.so'\n")

@@ -59,9 +59,10 @@ def test_a_full_disk(tmp_path, undisturbed, tiny_data_dir, monkeypatch, owner, n
         assert_resumes_to_same_end(folder, tiny_data_dir, undisturbed)
 
 
-def test_a_process_that_finds_the_disk_full_says_so_in_one_line(tmp_path, tiny_data_dir):
+@pytest.mark.parametrize("size", ["1m", "200k"])  # of one checkpoint, not of two; of none
+def test_a_process_that_finds_the_disk_full_says_so_in_one_line(tmp_path, tiny_data_dir, size):
     (tmp_path / "run").mkdir()
-    with mounted("-t", "tmpfs", "-o", "size=1m", "none", str(tmp_path / "run")):  # of one checkpoint, not of two
+    with mounted("-t", "tmpfs", "-o", f"size={size}", "none", str(tmp_path / "run")):
         status, errors = suite.Victim(tmp_path, "run", tiny_data_dir).end()
         assert status == 2
         [line] = [line for line in errors.splitlines() if line.startswith("explainft: error: cannot write")]

@@ -81,6 +81,8 @@ def test_later_axis_overrides_earlier_ones():
         ({"axes": {"seed": {"0": {"config.TrainConfig.model_dir": "x"}}}}, "axis 'seed' sets config.TrainConfig"),
         ({"axes": {"a": {"x": {}, "x-y": {}}, "b": {"z": {}, "y-z": {}}}, "evaluations": ("e",)},
          "2 trials would be named 'x-y-z'"),
+        ({"axes": {"seed": {"x" * 130: {}}, "style": {"y" * 130: {}}}, "evaluations": ("e",)},
+         r"a file of 270 bytes, x{40}\.\.\., and names have at most 255; give the axes shorter values"),
         ({"evaluations": ()}, "name the mixture"),
         ({"evaluations": "an_eval"}, r"evaluations='an_eval' must be a list of names: \['an_eval'\]"),
         ({"data": "tiny"}, "data='tiny' must be a list"),
