@@ -13,6 +13,7 @@ os.environ.setdefault("XLA_FLAGS", compilation_flags())
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+import hypothesis
 import jax
 import pytest
 
@@ -22,6 +23,10 @@ from tests.helpers.datasets import build_cut
 # A run of a few steps takes as long as measuring this machine's peak, which commands in their own process do in full.
 profiling.CPU_SIZES = (64, 128)
 jax.config.update("jax_cpu_enable_async_dispatch", False)
+
+# The same examples in every run, and no time limit on a machine that others use too.
+hypothesis.settings.register_profile("suite", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("suite")
 
 # The files that take longest, in this order: a worker that begins one of them last leaves the other without work.
 LONGEST = ("parallel/hosts", "training/train", "sweeps/sweep", "parallel/sharding", "generation/quantization")
