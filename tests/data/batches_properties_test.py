@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from explainft.data.batches import pack
 
 ROW = 20, 30
-lengths = st.lists(st.tuples(st.integers(1, ROW[0]), st.integers(1, ROW[1])), min_size=1, max_size=80)
+any_size = st.tuples(st.integers(1, ROW[0]), st.integers(1, ROW[1]))
+small = st.tuples(st.integers(1, 3), st.integers(1, 9))  # a row is filled one by one, and by the best fit at its end
+lengths = st.lists(any_size, min_size=1, max_size=80) | st.lists(small, min_size=1, max_size=80)
 
 
 @given(lengths, st.integers(0, 2**32 - 1))
