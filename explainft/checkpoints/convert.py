@@ -1,8 +1,6 @@
 """Converting checkpoints: the format of a directory is recognized, and written as another one."""
 
 import dataclasses
-import os
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +12,7 @@ from tqdm import tqdm
 from explainft.checkpoints import hugging_face, integrity, run_checkpoint, t5x
 from explainft.checkpoints.weights import Weights, check_parameters
 from explainft.core import tensorflow_setup
+from explainft.core.atomic_files import new_directory, put_in_place
 from explainft.core.errors import UserError, require_name
 from explainft.data.vocabulary import Vocabulary
 from explainft.model.config import T5Config
@@ -147,16 +146,12 @@ def convert(
     _check_supported(source, model, to)
     _report_losses(found, model, to)
     with tqdm(total=len(found.parameters), desc=f"{to} of {source}", unit=" arrays", disable=None) as bar:
-        scratch = destination.with_name(f"{destination.name}.{os.getpid()}.incomplete")
         # T5X takes the step from the directory's name, so the checkpoint is one level below the destination.
-        below = scratch / f"checkpoint_{t5x.written_step(found)}" if to == "t5x" else scratch
-        try:
-            with integrity.writing(destination):
-                WRITERS[to](epath.Path(below), _counted(found, bar), dtype)
-                scratch.rename(destination)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-    return destination / below.name if to == "t5x" else destination
+        below = f"checkpoint_{t5x.written_step(found)}" if to == "t5x" else ""
+        with integrity.writing(destination), new_directory(destination) as scratch:
+            WRITERS[to](epath.Path(scratch / below), _counted(found, bar), dtype)
+            put_in_place(scratch, destination)
+    return destination / below
 
 
 def _check_vocabulary(vocabulary: Path, model: T5Config, to: str) -> None:

@@ -1,7 +1,10 @@
-"""Atomic writes, file locks, and outputs that the user names."""
+"""Atomic writes of files and directories, file locks, and outputs that the user names."""
 
 import contextlib
+import fcntl
+import glob
 import os
+import shutil
 import stat
 import sys
 import uuid
@@ -16,6 +19,7 @@ if TYPE_CHECKING:  # `explainft --help` imports this module, and must not wait f
 
 AnyPath = TypeVar("AnyPath", Path, "epath.Path")
 STANDARD_OUTPUT = Path("-")
+INCOMPLETE = ".incomplete"  # ends the name of what is still being written
 
 
 @contextlib.contextmanager
@@ -30,12 +34,67 @@ def atomic_write(path: AnyPath) -> Iterator[AnyPath]:
     if _is_special(target):
         yield target
         return
-    scratch = target.parent / f"{target.name}.{uuid.uuid4().hex}.incomplete"
+    scratch = _scratch(target)
     try:
         yield scratch
         scratch.replace(target)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def _scratch(target: AnyPath) -> AnyPath:
+    return target.parent / f"{target.name}.{uuid.uuid4().hex}{INCOMPLETE}"
+
+
+@contextlib.contextmanager
+def new_directory(target: Path) -> Iterator[Path]:
+    """Yields a scratch directory, to be filled and given to `put_in_place`; at the end nothing is left of it.
+
+    It also deletes those for the same target that killed processes left.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = _scratch(target)
+    with without_abandoned(target.parent, f"{glob.escape(target.name)}.*{INCOMPLETE}"):
+        scratch.mkdir()
+        try:
+            yield scratch
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def put_in_place(scratch: Path, target: Path) -> None:
+    """Renames a complete directory to `target`. One that is there is deleted, or stays where the renaming fails."""
+    old = _scratch(target)
+    if target.exists():
+        target.rename(old)  # not emptied: who reads it keeps its files open
+    try:
+        scratch.rename(target)
+    except OSError:
+        if old.exists() and not target.exists():
+            old.rename(target)
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def without_abandoned(directory: Path, pattern: str) -> Iterator[None]:
+    """Deletes what killed processes left in a directory by the names of `pattern`, and keeps what is written meanwhile.
+
+    All who write there hold a shared lock of the directory, which the kernel releases when a process ends; an exclusive
+    one proves that there are none. Where a file system has no locks, nothing is deleted.
+    """
+    number = os.open(directory, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for abandoned in directory.glob(pattern):
+                shutil.rmtree(abandoned, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            fcntl.flock(number, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(number)
 
 
 def _resolve_link(path: AnyPath) -> AnyPath:

@@ -1,12 +1,16 @@
 """Builds a config of the dataset, with worker processes or on Apache Beam."""
 
+import contextlib
+import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
 from etils import epath, epy
 from tensorflow_datasets.core import constants
 
+from explainft.core.atomic_files import without_abandoned
 from explainft.core.errors import UserError, require_positive
 from explainft.core.process_pool import WorkerDied, available_cores
 from explainft.data.dataset import ExplainedListops, require_config
@@ -63,13 +67,23 @@ def build(
 def _prepare(builder: ExplainedListops, shards: int | None, beam_pipeline_options: str | None) -> None:
     options = None if beam_pipeline_options is None else _beam_options(beam_pipeline_options, builder.processes)
     try:
-        builder.download_and_prepare(
-            download_config=tfds.download.DownloadConfig(num_shards=shards, beam_options=options)
-        )
+        with _without_abandoned(builder):
+            builder.download_and_prepare(
+                download_config=tfds.download.DownloadConfig(num_shards=shards, beam_options=options)
+            )
     except (OSError, tf.errors.OpError):
         # A concurrent build may have moved its directory there in the meantime: the content is the same.
         if not builder.data_path.exists():
             raise
+
+
+def _without_abandoned(builder: ExplainedListops) -> contextlib.AbstractContextManager[None]:
+    """Deletes the scratch directories of builds that were killed, where the dataset's directory is a local one."""
+    directory = os.fspath(builder.data_path.parent)
+    if "://" in directory:
+        return contextlib.nullcontext()
+    os.makedirs(directory, exist_ok=True)
+    return without_abandoned(Path(directory), f"incomplete.*_{builder.version}")
 
 
 def _beam_options(options: str, processes: int | None) -> Any:

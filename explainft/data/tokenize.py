@@ -5,8 +5,6 @@ import dataclasses
 import importlib
 import itertools
 import json
-import shutil
-import uuid
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from explainft.core import tensorflow_setup
+from explainft.core.atomic_files import new_directory, put_in_place
 from explainft.core.errors import UserError, nearest
 from explainft.data import coverage, few_shot, freshness, multitask, ragged, replacement, task_registry
 from explainft.data.label_rows import LabelRows
@@ -77,42 +76,39 @@ def build(name: str, split: str, settings: dict[str, Any], directory: Path) -> N
     if split not in task.splits:
         raise UserError(f"task {name!r} has no split {split!r}{nearest(split, task.splits)}")
     offline = _offline_cache(task, split, settings)
-    # A directory of its own, renamed when it is complete: two runs may build the same cache at once.
-    scratch = directory.with_name(f"{directory.name}.{uuid.uuid4().hex}.incomplete")
     try:
         if settings["vocabulary_file"] is not None:
             if settings["offline_caches"] is not None:
                 raise UserError("USE_CACHED_TASKS=True reads tokens of the task's own vocabulary; drop VOCABULARY_FILE")
             task = _with_vocabulary(task, settings["vocabulary_file"])
         vocabulary = _shared_vocabulary(task)
-        scratch.mkdir(parents=True)
-        _copy(vocabulary.sentencepiece_model_file, scratch / "vocabulary.model")
-        written = Vocabulary(scratch / "vocabulary.model", vocabulary.extra_ids, _replaces(vocabulary))
-        lost = {feature: coverage.Counts(written) for feature in FEATURES}
-        labels = task_registry.describe_labels(name)
-        scored = LabelRows(labels["labels"], written) if labels and split != "train" else None
-        shots = _write_examples(task, split, scratch, bool(offline), settings.get("input_length"), lost, scored)
-        meta = _meta(task, split, settings, vocabulary, offline) | shots
-        meta |= {"left_out": scored.left_out} if scored and scored.left_out else {}
-        meta["coverage"] = {name: dataclasses.asdict(counts.coverage()) for name, counts in lost.items()}
-        (scratch / "meta.json").write_text(json.dumps(meta, indent=1))
-        try:
-            # Another process may have been faster, and may read its own now.
-            if not freshness.is_fresh(directory / "meta.json", settings):
-                # The old one is moved away, not emptied: a run that trains on it keeps its files open.
-                if directory.exists():
-                    directory.rename(scratch.with_suffix(".old"))
-                scratch.rename(directory)
-        except OSError:
-            if not freshness.is_fresh(directory / "meta.json", settings):  # no other process came between
-                raise
+        # A directory of its own: two runs may build the same cache at once.
+        with new_directory(directory) as scratch:
+            _copy(vocabulary.sentencepiece_model_file, scratch / "vocabulary.model")
+            written = Vocabulary(scratch / "vocabulary.model", vocabulary.extra_ids, _replaces(vocabulary))
+            lost = {feature: coverage.Counts(written) for feature in FEATURES}
+            labels = task_registry.describe_labels(name)
+            scored = LabelRows(labels["labels"], written) if labels and split != "train" else None
+            shots = _write_examples(task, split, scratch, bool(offline), settings.get("input_length"), lost, scored)
+            meta = _meta(task, split, settings, vocabulary, offline) | shots
+            meta |= {"left_out": scored.left_out} if scored and scored.left_out else {}
+            meta["coverage"] = {name: dataclasses.asdict(counts.coverage()) for name, counts in lost.items()}
+            (scratch / "meta.json").write_text(json.dumps(meta, indent=1))
+            _put_in_place_once(scratch, directory, settings)
     except OSError as e:
         raise unwritable(directory, e) from e
     except tf.errors.OpError as e:
         raise UserError(f"task {name!r} cannot be read ({' '.join(e.message.split())}); fix it or its files") from e
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-        shutil.rmtree(scratch.with_suffix(".old"), ignore_errors=True)
+
+
+def _put_in_place_once(scratch: Path, directory: Path, settings: dict[str, Any]) -> None:
+    """Puts a cache in place, unless another process was faster, whose run may read its own now."""
+    try:
+        if not freshness.is_fresh(directory / "meta.json", settings):
+            put_in_place(scratch, directory)
+    except OSError:
+        if not freshness.is_fresh(directory / "meta.json", settings):  # no other process came between
+            raise
 
 
 def unwritable(path: Path, error: OSError) -> UserError:

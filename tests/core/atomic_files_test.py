@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from explainft.core.atomic_files import atomic_write, check_writable, file_lock, open_output, refuse_unwritable
+from explainft.core.atomic_files import (
+    atomic_write,
+    check_writable,
+    file_lock,
+    new_directory,
+    open_output,
+    put_in_place,
+    refuse_unwritable,
+)
 from explainft.core.errors import UserError
 
 
@@ -36,6 +44,41 @@ def test_a_failed_write_keeps_the_older_file(tmp_path):
         raise RuntimeError
     assert (tmp_path / "file").read_text() == "old"
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_directory_is_replaced_as_a_whole(tmp_path):
+    target = tmp_path / "parent" / "target"
+    for content in ("old", "new"):
+        with new_directory(target) as scratch:
+            (scratch / "file").write_text(content)
+            put_in_place(scratch, target)
+        assert (target / "file").read_text() == content
+    with pytest.raises(ZeroDivisionError), new_directory(target) as scratch:
+        (scratch / "file").write_text(str(1 / 0))
+    assert (target / "file").read_text() == "new" and os.listdir(tmp_path / "parent") == ["target"]
+
+
+def _write_until_killed(target, ready):
+    with new_directory(target) as scratch:
+        (scratch / "half").touch()
+        ready.set()
+        time.sleep(60)
+
+
+def test_what_a_killed_process_left_is_deleted_and_what_others_write_stays(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    process = context.Process(target=_write_until_killed, args=(tmp_path / "target", ready))
+    process.start()
+    assert ready.wait(60)
+    [of_other] = tmp_path.iterdir()
+    with new_directory(tmp_path / "target") as scratch:
+        assert set(tmp_path.iterdir()) == {of_other, scratch}  # it lives
+    process.kill()
+    process.join()
+    (tmp_path / "target2.0.incomplete").mkdir()
+    with new_directory(tmp_path / "target") as scratch:
+        assert {path.name for path in tmp_path.iterdir()} == {scratch.name, "target2.0.incomplete"}
 
 
 @pytest.mark.parametrize("target_exists", [True, False])

@@ -162,6 +162,15 @@ def test_killed_build_leaves_no_dataset_and_no_process(tmp_path):
         show("tiny", "test", 1, str(tmp_path))
 
 
+def test_a_build_deletes_what_killed_ones_left(tmp_path):
+    """TFDS names the directory that it writes to, and never looks at it again."""
+    abandoned = tmp_path / "explained_listops/tiny/incomplete.ABC123_1.0.0"
+    abandoned.mkdir(parents=True)
+    (abandoned / "half").touch()
+    directory = build("tiny", str(tmp_path), processes=1)
+    assert os.listdir(directory.parent) == ["1.0.0"]
+
+
 def wait_until(condition, seconds: float = 60):
     deadline = time.monotonic() + seconds
     while not condition():

@@ -8,8 +8,6 @@ import contextlib
 import dataclasses
 import os
 import re
-import shutil
-import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from explainft.core.atomic_files import new_directory, put_in_place
 from explainft.core.errors import UserError, nearest
 from explainft.data.questions import forms
 from explainft.data.questions.columns import map_row
@@ -115,23 +114,15 @@ def new_dataset(directory: Path, overwrite: bool) -> Iterator[Path]:
     """
     if directory.exists() and not overwrite:
         raise UserError(f"{directory} exists; choose another --name, or replace it with --overwrite")
-    scratch = directory.with_name(f"{directory.name}.{uuid.uuid4().hex}.incomplete")
-    old = scratch.with_suffix(".old")
     try:
-        scratch.mkdir(parents=True)
-        yield scratch
-        if directory.exists():
-            directory.rename(old)
-        scratch.rename(directory)
+        with new_directory(directory) as scratch:
+            yield scratch
+            put_in_place(scratch, directory)
     except OSError as error:
         raise UserError(
             f"cannot write {directory} ({error.strerror or error}); choose another directory with --tfds_data_dir"
         ) from error
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-        if old.exists() and not directory.exists():
-            old.rename(directory)
-        shutil.rmtree(old, ignore_errors=True)
         with contextlib.suppress(OSError):
             directory.parent.rmdir()  # where nothing was imported
 

@@ -50,6 +50,7 @@ def test_an_interrupted_import_is_repeated_whole(tmp_path, monkeypatch):
     (killed / "train.0.incomplete").write_bytes(b"half")
     directory, _ = import_questions(settings(path), data_dir)
     assert read(directory) == [row["id"] for row in ROWS]
+    assert not killed.exists()
 
 
 def test_an_interrupted_overwrite_keeps_the_old_dataset(tmp_path, monkeypatch):
@@ -69,10 +70,11 @@ def test_a_dataset_that_cannot_be_put_in_place_leaves_the_old_one(tmp_path, monk
     data_dir = tmp_path / "tfds"
     path = write(tmp_path / "q.jsonl", ROWS)
     directory, _ = import_questions(settings(write(tmp_path / "old.jsonl", ROWS[:3])), data_dir)
-    rename = importing.Path.rename
+    rename, failed = importing.Path.rename, []
 
     def fail(self, target):
-        if self.name.endswith(".incomplete") and self.is_dir():
+        if target == directory and not failed:
+            failed.append(self)
             raise OSError(28, "No space left on device")
         return rename(self, target)
 
@@ -80,6 +82,7 @@ def test_a_dataset_that_cannot_be_put_in_place_leaves_the_old_one(tmp_path, monk
     with pytest.raises(UserError, match="No space left on device"):
         import_questions(settings(path, overwrite=True), data_dir)
     assert read(directory) == ["0", "1", "2"]
+    assert [file.name for file in directory.parent.iterdir()] == ["1.0.0"]
 
 
 @pytest.mark.parametrize(
