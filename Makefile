@@ -41,6 +41,7 @@ docs: .venv/installed
 survival: .venv/installed
 	$(BIN)/python -m pytest -m slow
 	$(BIN)/python -m tests.survival --kills 100
+	$(BIN)/python -m tests.survival.commands --kills 50
 
 # The model behind `explainft solve`: the demo's medium run.
 pretrained: .venv/installed
