@@ -238,7 +238,7 @@ def test_t5x_trains_with_demonstrations_and_evaluates_the_same_inputs(tiny_data_
     cache = token_cache.load(task, "validation", "tasks.few_shot", tiny_data_dir)
     ours = [record["inputs_pretokenized"] for record in cache.records[:8]]
     lines = (tmp_path / "run" / "inference_eval" / f"{task}-000002.jsonl").read_text().splitlines()
-    assert [json.loads(line)["inputs_pretokenized"] for line in lines] == ours
+    assert [json.loads(line)["input"]["inputs_pretokenized"] for line in lines] == ours
 
 
 def test_t5x_trains_a_verifier_with_cross_entropy(tmp_path):
