@@ -12,6 +12,7 @@ from experiments.tables import DASH, cell, table
 from explainft.transfer.differences import NEGATIVE, POSITIVE
 
 MATRICES = ROOT / "results" / "transfer"
+SWEEP = "few_shot"  # whose runs the matrices have
 FORMS = {"none": "answer alone", "medium": "explanation"}
 TRAINED_SHOTS, TESTED_SHOTS = ("0", "1", "2"), ("0", "2", "4")
 TEMPLATES = {"": "as in training", "_reworded": "reworded"}

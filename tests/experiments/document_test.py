@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import accuracy, document, pictures, pipeline_tables, rerun, student_tables, tables
+from experiments import accuracy, document, few_shot_tables, pictures, pipeline_tables, rerun, student_tables, tables
 from explainft.core.errors import UserError
 from explainft.evaluation.metrics import wilson
 from explainft.recipes import recipe
@@ -108,7 +108,7 @@ def test_result_is_of_a_trial_of_its_sweep(monkeypatch):
     named = {sweep for _, sweeps in tables.TABLES.values() for sweep in sweeps}
     named |= {Path(command.strip("`")).stem for _, command in student_tables.TABLES.values() if "sweep" in command}
     files = {path.stem for path in (document.ROOT / "experiments").glob("*.gin")}
-    assert named == files
+    assert named | {few_shot_tables.SWEEP} == files
     assert tables.render("modsum", []).endswith("\n\nFrom `explainft sweep experiments/modsum.gin`.")
     for name in sorted({found["sweep"] for found in accuracy.results()}):
         grid = recipe.load([str(document.ROOT / "experiments" / f"{name}.gin")], []).build(sweep.Sweep)()
@@ -171,7 +171,7 @@ def test_check_names_a_document_that_differs(tmp_path, monkeypatch, capsys):
 
 
 def test_figures_and_tables_of_the_documents_exist():
-    known = tables.TABLES.keys() | pipeline_tables.TABLES.keys() | student_tables.TABLES.keys()
+    known = set().union(*(of.TABLES for of in (tables, pipeline_tables, student_tables, few_shot_tables)))
     for path in document.DOCUMENTS:
         text = path.read_text()
         assert set(re.findall(r"<!-- table (\w+) -->", text)) <= known
