@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from pathlib import Path
 
 from tests.helpers.xla_flags import compilation_flags
 
@@ -36,6 +37,20 @@ def pytest_collection_modifyitems(items):
     """Moves the longest files to the front."""
     files = [f"tests/{name}_test.py" for name in LONGEST]
     items.sort(key=lambda item: next((i for i, file in enumerate(files) if item.nodeid.startswith(file)), len(files)))
+
+
+MAPS, MANY_MAPS = Path("/proc/self/maps"), 20_000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_memory_maps():
+    """Drops compiled programs where they are many: each has some memory maps, of which Linux grants a process 65,530.
+
+    XLA ends in a segmentation fault at the next one.
+    """
+    yield
+    if MAPS.exists() and len(MAPS.read_bytes().splitlines()) > MANY_MAPS:
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session", autouse=True)
