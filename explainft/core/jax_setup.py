@@ -52,7 +52,7 @@ def _flag(name: str, default: str) -> bool:
 
 def _check_compilation_cache(directory: str) -> None:
     """Turns the compilation cache off where it cannot be written, with a note: JAX would warn of each program."""
-    if "://" in directory or not _flag("JAX_ENABLE_COMPILATION_CACHE", "true"):
+    if not directory or "://" in directory or not _flag("JAX_ENABLE_COMPILATION_CACHE", "true"):
         return
     try:
         os.makedirs(directory, exist_ok=True)
